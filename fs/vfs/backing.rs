@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The filesystem below: directories and files that a stacked filesystem reads.
+//!
+//! Everything is done with the credentials of whoever mounted, never with those of the task that
+//! happens to read: what a mount gives access to does not depend on what its readers may see.
+//!
+//! C headers: [`include/linux/namei.h`](srctree/include/linux/namei.h),
+//! [`include/linux/fs.h`](srctree/include/linux/fs.h)
+
+use super::bindings;
+use core::{
+    mem::MaybeUninit,
+    ptr::{self, NonNull},
+};
+use kernel::{
+    cred::Credential,
+    error::{from_err_ptr, to_result},
+    ffi::c_int,
+    fs::File,
+    prelude::*,
+    str::CStr,
+    sync::aref::ARef,
+    types::NotThreadSafe,
+};
+
+/// The current task acts with other credentials until this is dropped.
+struct CredentialGuard {
+    old: *const bindings::cred,
+    _not_send: NotThreadSafe,
+}
+
+impl CredentialGuard {
+    fn new(credentials: &Credential) -> Self {
+        Self {
+            // SAFETY: The credentials are valid, and borrowed for longer than the guard is used in
+            // this module: each caller keeps them alive beside it.
+            old: unsafe { bindings::vfs_rs_override_creds(credentials.as_ptr()) },
+            _not_send: NotThreadSafe,
+        }
+    }
+}
+
+impl Drop for CredentialGuard {
+    fn drop(&mut self) {
+        // SAFETY: `old` are the credentials that the same task had when the guard was made.
+        unsafe { bindings::vfs_rs_revert_creds(self.old) };
+    }
+}
+
+/// A directory of the filesystem below, and the credentials with which it is used.
+///
+/// # Invariants
+///
+/// `path` is valid and holds its references.
+pub(crate) struct Directory {
+    path: bindings::path,
+    credentials: ARef<Credential>,
+}
+
+// SAFETY: A path's references may be used and dropped from any thread.
+unsafe impl Send for Directory {}
+// SAFETY: As above.
+unsafe impl Sync for Directory {}
+
+impl Directory {
+    /// Opens a directory by the name that the current task gives it, which may be of any form and
+    /// lead through symbolic links.
+    pub(crate) fn open(name: &CStr, credentials: &Credential) -> Result<Self> {
+        let credentials = ARef::from(credentials);
+        let _guard = CredentialGuard::new(&credentials);
+        let mut path = MaybeUninit::<bindings::path>::uninit();
+        let flags = bindings::VFS_RS_LOOKUP_FOLLOW | bindings::VFS_RS_LOOKUP_DIRECTORY;
+        // SAFETY: The name is NUL-terminated; `path` is written if the call succeeds.
+        to_result(unsafe { bindings::kern_path(name.as_char_ptr(), flags, path.as_mut_ptr()) })?;
+        // INVARIANT: `kern_path` has succeeded, and gave us the references.
+        Ok(Self {
+            // SAFETY: As above.
+            path: unsafe { path.assume_init() },
+            credentials: credentials.clone(),
+        })
+    }
+
+    /// Opens a directory in this one. `name` is one component, and no symbolic link is followed.
+    pub(crate) fn open_directory(&self, name: &CStr) -> Result<Self> {
+        if name.to_bytes().contains(&b'/') {
+            return Err(EINVAL);
+        }
+        let _guard = CredentialGuard::new(&self.credentials);
+        let flags = bindings::O_PATH | bindings::O_DIRECTORY | bindings::O_NOFOLLOW;
+        // SAFETY: By the type invariants the path is valid; the name is NUL-terminated.
+        let file = unsafe {
+            from_err_ptr(bindings::file_open_root(
+                &self.path,
+                name.as_char_ptr(),
+                flags as c_int,
+                0,
+            ))
+        }?;
+        // SAFETY: The file is valid; its path is copied with references of our own before the
+        // file is given back.
+        let path = unsafe {
+            let path = ptr::addr_of!((*file).__bindgen_anon_1.f_path).read();
+            bindings::path_get(&path);
+            bindings::fput(file);
+            path
+        };
+        // INVARIANT: The references were just taken.
+        Ok(Self {
+            path,
+            credentials: self.credentials.clone(),
+        })
+    }
+
+    /// Opens a regular file in this directory for reading.
+    ///
+    /// `name` is one component. Nothing but a regular file is ever opened: no symbolic link is
+    /// followed, and no device or pipe woken.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOENT`] if there is no such file, [`EINVAL`] if it is not a regular one, [`EACCES`] if
+    /// the credentials do not allow to read it.
+    pub(crate) fn open_file(&self, name: &[u8]) -> Result<BackingFile> {
+        let _guard = CredentialGuard::new(&self.credentials);
+        let len = u32::try_from(name.len()).map_err(|_| ENAMETOOLONG)?;
+        // SAFETY: By the type invariants the path is valid; the name is `len` bytes long. Slashes
+        // and dots in it are an error.
+        let dentry = unsafe {
+            from_err_ptr(bindings::vfs_rs_lookup_child(
+                ptr::from_ref(&self.path).cast(),
+                name.as_ptr().cast(),
+                len,
+            ))
+        }?;
+        let path = bindings::path {
+            mnt: self.path.mnt,
+            dentry,
+        };
+        let result = self.open_path(&path);
+        // SAFETY: The reference is the one that the lookup gave us.
+        unsafe { bindings::dput(dentry) };
+        result
+    }
+
+    /// Opens what `path`, a positive dentry of this directory, stands for.
+    fn open_path(&self, path: &bindings::path) -> Result<BackingFile> {
+        let raw = ptr::from_ref(path).cast();
+        // SAFETY: The dentry is valid and positive. A positive dentry to which there is a
+        // reference keeps its inode.
+        if !unsafe { bindings::vfs_rs_dentry_is_regular(path.dentry.cast()) } {
+            return Err(EINVAL);
+        }
+        // SAFETY: As above.
+        to_result(unsafe { bindings::vfs_rs_may_read(raw) })?;
+        let mut flags = bindings::O_RDONLY | bindings::O_LARGEFILE;
+        // SAFETY: As above.
+        if unsafe { bindings::vfs_rs_owner_or_capable(raw) } {
+            // Reading an image does not write to the filesystem that it is on.
+            flags |= bindings::O_NOATIME;
+        }
+        // SAFETY: The path and the credentials are valid; `dentry_open` takes references itself.
+        let file = unsafe {
+            from_err_ptr(bindings::dentry_open(
+                path,
+                flags as c_int,
+                self.credentials.as_ptr(),
+            ))
+        }?;
+        let file = NonNull::new(file).ok_or(EIO)?;
+        Ok(BackingFile {
+            // SAFETY: The reference is ours; the file is in no file descriptor table, so nobody
+            // uses its position.
+            file: unsafe { ARef::from_raw(file.cast::<File>()) },
+        })
+    }
+
+    /// How many filesystems are stacked in the one that the directory is on: 0 for a plain one.
+    pub(crate) fn stack_depth(&self) -> c_int {
+        // SAFETY: By the type invariants the path is valid.
+        unsafe { bindings::vfs_rs_path_stack_depth(ptr::from_ref(&self.path).cast()) }
+    }
+
+    /// The magic number of the filesystem that the directory is on.
+    pub(crate) fn filesystem_magic(&self) -> usize {
+        // SAFETY: By the type invariants the path is valid, and a dentry's superblock with it.
+        unsafe { (*(*self.path.dentry).d_sb).s_magic as usize }
+    }
+
+    /// Whether two directories are one, seen through one mount and with equal credentials: so that
+    /// what may be opened through one may be opened through the other.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.path.mnt == other.path.mnt
+            && self.path.dentry == other.path.dentry
+            && self.credentials.get_secid() == other.credentials.get_secid()
+            // SAFETY: Both credentials are valid.
+            && unsafe {
+                bindings::cred_fscmp(self.credentials.as_ptr(), other.credentials.as_ptr())
+            } == 0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the references are ours.
+        unsafe { bindings::path_put(&self.path) };
+    }
+}
+
+/// A regular file of the filesystem below, open for reading.
+///
+/// Reads go through the VFS's ordinary paths, so that fanotify's listeners see them.
+#[derive(Clone)]
+pub(crate) struct BackingFile {
+    file: ARef<File>,
+}
+
+impl BackingFile {
+    /// The file's size, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        // SAFETY: The file is valid, and its inode with it.
+        unsafe { bindings::vfs_rs_inode_size((*self.file.as_ptr()).f_inode) as u64 }
+    }
+
+    /// Reads into a buffer, beginning at the file's byte `offset`; returns how much was read, which
+    /// is less than was asked for at the file's end or after an error.
+    pub(crate) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        let mut position = i64::try_from(offset).map_err(|_| EFBIG)?;
+        let _guard = CredentialGuard::new(self.file.cred());
+        // SAFETY: The file is valid and the buffer writable for its length.
+        let read = unsafe {
+            bindings::kernel_read(
+                self.file.as_ptr(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                &mut position,
+            )
+        };
+        to_result(read.min(0) as c_int)?;
+        Ok(read as usize)
+    }
+
+    /// Reads into folios, as [`Self::read`] does into a buffer.
+    ///
+    /// # Safety
+    ///
+    /// The first `count` of `vectors` must describe `len` bytes that may be written.
+    pub(super) unsafe fn read_vectors(
+        &self,
+        vectors: *const bindings::bio_vec,
+        count: usize,
+        len: usize,
+        offset: u64,
+    ) -> Result<usize> {
+        let mut position = i64::try_from(offset).map_err(|_| EFBIG)?;
+        let _guard = CredentialGuard::new(self.file.cred());
+        let mut iter = MaybeUninit::<bindings::iov_iter>::uninit();
+        // SAFETY: The iterator is initialised by the first call and used by the second, during
+        // which the vectors are valid by the safety requirements.
+        let read = unsafe {
+            bindings::iov_iter_bvec(iter.as_mut_ptr(), bindings::ITER_DEST, vectors, count, len);
+            bindings::vfs_iter_read(self.file.as_ptr(), iter.as_mut_ptr(), &mut position, 0)
+        };
+        to_result(read.min(0) as c_int)?;
+        Ok(read as usize)
+    }
+
+    /// Starts reading a range into the page cache of the filesystem below, without waiting for it.
+    ///
+    /// This is advice: an error shows when the range is read.
+    pub(crate) fn will_need(&self, offset: u64, len: u64) {
+        let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
+            return;
+        };
+        let _guard = CredentialGuard::new(self.file.cred());
+        // SAFETY: The file is valid.
+        unsafe {
+            bindings::vfs_fadvise(
+                self.file.as_ptr(),
+                offset,
+                len,
+                bindings::VFS_RS_FADV_WILLNEED,
+            )
+        };
+    }
+}

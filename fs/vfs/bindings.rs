@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel crate's bindings, and those for the VFS headers that it leaves out.
+//!
+//! The latter are made by `bindgen` from `bindings_helper.h`; Kbuild has the rule. A type that
+//! both have (one is opaque where its header was not included) is the latter's.
+
+#![allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    non_upper_case_globals,
+    non_snake_case,
+    improper_ctypes,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn
+)]
+
+use kernel::ffi;
+use pin_init::MaybeZeroable;
+
+pub(crate) use kernel::bindings::*;
+
+include!(env!("PUZZLEFS_VFS_BINDINGS"));

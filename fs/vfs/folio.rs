@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The page cache: folios to be filled.
+//!
+//! C header: [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
+
+use super::{backing::BackingFile, bindings, inode::INode, FileSystem};
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ptr::{self, NonNull},
+};
+use kernel::{ffi::c_int, prelude::*};
+
+/// How many folios a run has at the most.
+const MAX_FOLIOS: usize = 64;
+
+/// How many folios are given to the filesystem below in one call.
+const MAX_VECTORS: usize = 16;
+
+/// A stretch of locked folios of one file, without gaps, to be filled from beginning to end.
+///
+/// The methods that fill move a cursor on; what lies behind it is done with, and what lies before
+/// it when the run is dropped counts as unreadable. So no folio is given to readers before each
+/// byte of it has been written.
+///
+/// # Invariants
+///
+/// The first `count` elements of `folios` are initialised: folios of the page cache, locked by this
+/// run, not up to date, in the order of their positions and without gaps from `start` to `end`.
+/// `cursor` is not beyond `end`. Of the folios that `cursor` has passed, those whose bit in
+/// `failed` is clear have been written as far as it has passed them.
+pub(crate) struct FolioRun<'a> {
+    folios: [MaybeUninit<NonNull<bindings::folio>>; MAX_FOLIOS],
+    count: usize,
+    start: u64,
+    end: u64,
+    cursor: u64,
+    /// The folio in which the cursor is, and the position of its first byte.
+    current: (usize, u64),
+    failed: u64,
+    _locked: PhantomData<&'a mut bindings::folio>,
+}
+
+const _: () = assert!(MAX_FOLIOS <= u64::BITS as usize);
+
+impl FolioRun<'_> {
+    fn empty() -> Self {
+        Self {
+            folios: [const { MaybeUninit::uninit() }; MAX_FOLIOS],
+            count: 0,
+            start: 0,
+            end: 0,
+            cursor: 0,
+            current: (0, 0),
+            failed: 0,
+            _locked: PhantomData,
+        }
+    }
+
+    /// Adds a folio behind the others.
+    ///
+    /// # Safety
+    ///
+    /// The folio must be of the page cache, locked, not up to date and given to this run to be
+    /// unlocked, and directly behind the folios that the run has; there must be room for it.
+    unsafe fn push(&mut self, folio: NonNull<bindings::folio>) {
+        // SAFETY: The folio is valid.
+        let (start, size) = unsafe {
+            (
+                bindings::vfs_rs_folio_pos(folio.as_ptr()) as u64,
+                bindings::vfs_rs_folio_size(folio.as_ptr()) as u64,
+            )
+        };
+        if self.count == 0 {
+            self.start = start;
+            self.cursor = start;
+            self.current = (0, start);
+        }
+        if let Some(slot) = self.folios.get_mut(self.count) {
+            slot.write(folio);
+            self.count += 1;
+            self.end = start.saturating_add(size);
+        }
+    }
+
+    /// Takes the next folios of a readahead request.
+    ///
+    /// # Safety
+    ///
+    /// `rac` must be a valid request of which this task alone takes folios.
+    unsafe fn from_readahead(rac: *mut bindings::readahead_control) -> Option<Self> {
+        let mut run = Self::empty();
+        while run.count < MAX_FOLIOS {
+            // SAFETY: The request is valid. Its folios are locked for us, and follow one another.
+            let Some(folio) = NonNull::new(unsafe { bindings::vfs_rs_readahead_folio(rac) }) else {
+                break;
+            };
+            // SAFETY: As above; there is room.
+            unsafe { run.push(folio) };
+        }
+        (run.count > 0).then_some(run)
+    }
+
+    /// The position in the file of the run's first byte.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The position in the file behind the run's last byte, which may be beyond the file's end.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The position in the file of the next byte to fill.
+    pub(crate) fn position(&self) -> u64 {
+        self.cursor
+    }
+
+    /// The folio at the cursor, with the offset of the cursor in it and the number of bytes behind
+    /// that.
+    fn at_cursor(&self) -> Option<(NonNull<bindings::folio>, usize, usize)> {
+        let (index, start) = self.current;
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: By the type invariants, the first `count` folios are initialised.
+        let folio = unsafe { self.folios.get(index)?.assume_init() };
+        // SAFETY: By the type invariants the folio is valid.
+        let size = unsafe { bindings::vfs_rs_folio_size(folio.as_ptr()) };
+        let offset = (self.cursor - start) as usize;
+        Some((folio, offset, size - offset))
+    }
+
+    /// Moves the cursor on, in the current folio or to the beginning of the next one.
+    ///
+    /// `bytes` must not be more than [`Self::at_cursor`] says are left in the current folio.
+    fn advance(&mut self, bytes: usize, left: usize) {
+        self.cursor += bytes as u64;
+        if bytes == left {
+            self.current = (self.current.0 + 1, self.cursor);
+        }
+    }
+
+    /// Fills the next `len` bytes, or as many as there are left, with zeros.
+    pub(crate) fn fill_zeros(&mut self, mut len: u64) {
+        while len > 0 {
+            let Some((folio, offset, left)) = self.at_cursor() else {
+                return;
+            };
+            let bytes = left.min(usize::try_from(len).unwrap_or(usize::MAX));
+            // SAFETY: The folio is valid and locked by us; the range is inside it.
+            unsafe { bindings::vfs_rs_folio_zero_range(folio.as_ptr(), offset, bytes) };
+            self.advance(bytes, left);
+            len -= bytes as u64;
+        }
+    }
+
+    /// Says that the next `len` bytes, or as many as there are left, cannot be read.
+    ///
+    /// The folios that they are in do not become up to date.
+    pub(crate) fn fail(&mut self, mut len: u64) {
+        while len > 0 {
+            let Some((_, _, left)) = self.at_cursor() else {
+                return;
+            };
+            let bytes = left.min(usize::try_from(len).unwrap_or(usize::MAX));
+            self.failed |= 1 << self.current.0;
+            self.advance(bytes, left);
+            len -= bytes as u64;
+        }
+    }
+
+    /// Fills the next `len` bytes, or as many as there are left, from a file of the filesystem
+    /// below, beginning at its byte `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the file, and [`EIO`] if it ends too early. What was filled until then is
+    /// behind the cursor.
+    pub(crate) fn fill_from(&mut self, file: &BackingFile, mut offset: u64, len: u64) -> Result {
+        let end = self.cursor.saturating_add(len).min(self.end);
+        while self.cursor < end {
+            let mut vectors = [const { MaybeUninit::<bindings::bio_vec>::uninit() }; MAX_VECTORS];
+            let mut count = 0;
+            // Where the cursor will be behind the vectors made so far.
+            let (mut index, mut start) = self.current;
+            let mut cursor = self.cursor;
+            for vector in &mut vectors {
+                if cursor >= end || index >= self.count {
+                    break;
+                }
+                let Some(folio) = self.folios.get(index) else {
+                    break;
+                };
+                // SAFETY: By the type invariants, the first `count` folios are initialised and
+                // valid.
+                let (folio, size) = unsafe {
+                    let folio = folio.assume_init();
+                    (folio, bindings::vfs_rs_folio_size(folio.as_ptr()))
+                };
+                let within = (cursor - start) as usize;
+                let left = size - within;
+                let bytes = left.min(usize::try_from(end - cursor).unwrap_or(usize::MAX));
+                // SAFETY: The range is inside the folio, and the vector is written as a whole.
+                unsafe {
+                    bindings::vfs_rs_bvec_set_folio(
+                        vector.as_mut_ptr(),
+                        folio.as_ptr(),
+                        bytes,
+                        within,
+                    )
+                };
+                count += 1;
+                cursor += bytes as u64;
+                if bytes == left {
+                    index += 1;
+                    start = cursor;
+                }
+            }
+            let wanted = (cursor - self.cursor) as usize;
+            // SAFETY: The first `count` vectors are initialised and describe `wanted` bytes of
+            // folios that are locked by us and not up to date: nobody else reads or writes them.
+            let read = unsafe { file.read_vectors(vectors.as_ptr().cast(), count, wanted, offset) }?;
+            if read == 0 {
+                return Err(EIO);
+            }
+            offset += read as u64;
+            // Pass what was read, which may be less than what was asked for.
+            let mut left_to_pass = read.min(wanted);
+            while left_to_pass > 0 {
+                let Some((_, _, left)) = self.at_cursor() else {
+                    break;
+                };
+                let bytes = left.min(left_to_pass);
+                self.advance(bytes, left);
+                left_to_pass -= bytes;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all of the folio of that index has been written.
+    fn is_filled(&self, index: usize) -> bool {
+        self.current.0 > index && self.failed & (1 << index) == 0
+    }
+
+    /// Unlocks the folios; those that have been filled become up to date.
+    fn finish(&mut self) {
+        for index in 0..core::mem::take(&mut self.count) {
+            let filled = self.is_filled(index);
+            if let Some(folio) = self.folios.get(index) {
+                // SAFETY: By the type invariants the folio is initialised, valid and locked by us.
+                // It is up to date only if all its bytes have been written.
+                unsafe { bindings::folio_end_read(folio.assume_init().as_ptr(), filled) };
+            }
+        }
+    }
+}
+
+impl Drop for FolioRun<'_> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// `address_space_operations.readahead`.
+pub(super) unsafe extern "C" fn readahead<T: FileSystem>(rac: *mut bindings::readahead_control) {
+    // SAFETY: The VFS gives a valid request for a file of this filesystem; a mapping's host lives
+    // as long as its folios are locked.
+    let inode = unsafe { INode::<T>::from_raw((*(*rac).mapping).host) };
+    // SAFETY: The request is ours alone.
+    while let Some(mut run) = unsafe { FolioRun::from_readahead(rac) } {
+        T::read_folios(inode, &mut run);
+    }
+}
+
+/// `address_space_operations.read_folio`.
+pub(super) unsafe extern "C" fn read_folio<T: FileSystem>(
+    _file: *mut bindings::file,
+    folio: *mut bindings::folio,
+) -> c_int {
+    // SAFETY: The VFS gives a folio of a file of this filesystem, locked and not up to date; it
+    // stays in its mapping while it is locked.
+    let (mapping, inode) = unsafe {
+        let mapping = (*folio).__bindgen_anon_1.__bindgen_anon_1.mapping;
+        (mapping, INode::<T>::from_raw((*mapping).host))
+    };
+    // SAFETY: The VFS does not give null.
+    let locked = unsafe { NonNull::new_unchecked(folio) };
+    let mut run = FolioRun::empty();
+    // SAFETY: As above; the run is empty, so there is room, and no other folio to be behind.
+    unsafe { run.push(locked) };
+    T::read_folios(inode, &mut run);
+
+    if run.is_filled(0) {
+        return 0;
+    }
+    // SAFETY: The folio is still locked by the run, hence valid.
+    if !unsafe { bindings::vfs_rs_folio_test_large(folio) } {
+        return EIO.to_errno();
+    }
+    // A part of a large folio cannot be read, but another may well be. Do without large folios in
+    // this file, and have the VFS ask again for what it needs, page by page.
+    // SAFETY: The mapping is valid while the folio is locked, which it is until the run is dropped:
+    // so it can be taken out of the page cache.
+    unsafe {
+        bindings::vfs_rs_mapping_forbid_large_folios(mapping);
+        bindings::generic_error_remove_folio(mapping, folio);
+    }
+    drop(run);
+    bindings::positive_aop_returns_AOP_TRUNCATED_PAGE as c_int
+}

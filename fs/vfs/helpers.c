@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Static inlines of the VFS made callable from Rust; see helpers.h.
+ */
+#include <linux/bvec.h>
+#include <linux/cred.h>
+#include <linux/kdev_t.h>
+#include <linux/ratelimit.h>
+
+#include "helpers.h"
+
+/* %pA formats a Rust core::fmt::Arguments. */
+void vfs_rs_fc_error(struct fs_context *fc, const void *args)
+{
+	errorfc(fc, "%pA", args);
+}
+
+int vfs_rs_fc_value_type(const struct fs_parameter *param)
+{
+	return param->type;
+}
+
+bool vfs_rs_fc_for_mount(const struct fs_context *fc)
+{
+	return fc->purpose == FS_CONTEXT_FOR_MOUNT;
+}
+
+bool vfs_rs_inode_is_new(const struct inode *inode)
+{
+	return inode_state_read_once(inode) & I_NEW;
+}
+
+struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cache)
+{
+	return alloc_inode_sb(sb, cache, GFP_KERNEL);
+}
+
+void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec)
+{
+	inode_set_mtime(inode, sec, nsec);
+	inode_set_ctime(inode, sec, nsec);
+	inode_set_atime(inode, sec, nsec);
+}
+
+void vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid)
+{
+	i_uid_write(inode, uid);
+	i_gid_write(inode, gid);
+}
+
+void vfs_rs_cache_no_acl(struct inode *inode)
+{
+	cache_no_acl(inode);
+}
+
+void vfs_rs_inode_set_size(struct inode *inode, loff_t size)
+{
+	i_size_write(inode, size);
+	inode->i_blocks = (size + SECTOR_SIZE - 1) >> SECTOR_SHIFT;
+}
+
+loff_t vfs_rs_inode_size(const struct inode *inode)
+{
+	return i_size_read(inode);
+}
+
+bool vfs_rs_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
+		     unsigned int type)
+{
+	return dir_emit(ctx, name, len, ino, type);
+}
+
+bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx)
+{
+	return dir_emit_dots(file, ctx);
+}
+
+struct kmem_cache *vfs_rs_inode_cache_create(const char *name, unsigned int size,
+					     void (*ctor)(void *))
+{
+	return kmem_cache_create(name, size, 0,
+				 SLAB_HWCACHE_ALIGN | SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, ctor);
+}
+
+void vfs_rs_error_ratelimited(const void *args)
+{
+	pr_err_ratelimited("%pA\n", args);
+}
+
+u64 vfs_rs_device_number(const struct super_block *sb)
+{
+	return huge_encode_dev(sb->s_dev);
+}
+
+void vfs_rs_mapping_allow_large_folios(struct address_space *mapping)
+{
+	mapping_set_large_folios(mapping);
+}
+
+/* Unlike mapping_set_folio_order_range(), atomic: the mapping may be in use. */
+void vfs_rs_mapping_forbid_large_folios(struct address_space *mapping)
+{
+	set_mask_bits(&mapping->flags, AS_FOLIO_ORDER_MASK, 0);
+}
+
+struct folio *vfs_rs_readahead_folio(struct readahead_control *rac)
+{
+	return readahead_folio(rac);
+}
+
+loff_t vfs_rs_folio_pos(const struct folio *folio)
+{
+	return folio_pos(folio);
+}
+
+size_t vfs_rs_folio_size(const struct folio *folio)
+{
+	return folio_size(folio);
+}
+
+bool vfs_rs_folio_test_large(const struct folio *folio)
+{
+	return folio_test_large(folio);
+}
+
+void vfs_rs_folio_zero_range(struct folio *folio, size_t start, size_t len)
+{
+	folio_zero_range(folio, start, len);
+}
+
+void vfs_rs_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t len, size_t offset)
+{
+	bvec_set_folio(bv, folio, len, offset);
+}
+
+struct dentry *vfs_rs_lookup_child(const struct path *dir, const char *name, unsigned int len)
+{
+	return lookup_one_positive_unlocked(mnt_idmap(dir->mnt), &QSTR_LEN(name, len),
+					    dir->dentry);
+}
+
+const struct cred *vfs_rs_override_creds(const struct cred *cred)
+{
+	return override_creds(cred);
+}
+
+void vfs_rs_revert_creds(const struct cred *old)
+{
+	revert_creds(old);
+}
+
+bool vfs_rs_dentry_is_regular(const struct dentry *dentry)
+{
+	return d_is_reg(dentry);
+}
+
+int vfs_rs_may_read(const struct path *path)
+{
+	return inode_permission(mnt_idmap(path->mnt), d_inode(path->dentry), MAY_OPEN | MAY_READ);
+}
+
+bool vfs_rs_owner_or_capable(const struct path *path)
+{
+	return inode_owner_or_capable(mnt_idmap(path->mnt), d_inode(path->dentry));
+}
+
+int vfs_rs_path_stack_depth(const struct path *path)
+{
+	return path->dentry->d_sb->s_stack_depth;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Out-of-line copies of the VFS's static inlines and variadic functions that
+ * the Rust side calls, as rust/helpers/ has them for the kernel crate. Each is
+ * one call; what it means is documented where the inline function is.
+ */
+#ifndef _VFS_HELPERS_H
+#define _VFS_HELPERS_H
+
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/migrate.h>
+#include <linux/namei.h>
+#include <linux/pagemap.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
+#include <linux/shrinker.h>
+#include <linux/slab.h>
+#include <linux/statfs.h>
+
+/* fs_context.h */
+void vfs_rs_fc_error(struct fs_context *fc, const void *args);
+int vfs_rs_fc_value_type(const struct fs_parameter *param);
+bool vfs_rs_fc_for_mount(const struct fs_context *fc);
+
+/* fs.h, super */
+bool vfs_rs_inode_is_new(const struct inode *inode);
+struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
+void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
+void vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
+void vfs_rs_cache_no_acl(struct inode *inode);
+void vfs_rs_inode_set_size(struct inode *inode, loff_t size);
+loff_t vfs_rs_inode_size(const struct inode *inode);
+bool vfs_rs_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
+		     unsigned int type);
+bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx);
+struct kmem_cache *vfs_rs_inode_cache_create(const char *name, unsigned int size,
+					     void (*ctor)(void *));
+void vfs_rs_error_ratelimited(const void *args);
+u64 vfs_rs_device_number(const struct super_block *sb);
+
+/* pagemap.h */
+void vfs_rs_mapping_allow_large_folios(struct address_space *mapping);
+void vfs_rs_mapping_forbid_large_folios(struct address_space *mapping);
+struct folio *vfs_rs_readahead_folio(struct readahead_control *rac);
+loff_t vfs_rs_folio_pos(const struct folio *folio);
+size_t vfs_rs_folio_size(const struct folio *folio);
+bool vfs_rs_folio_test_large(const struct folio *folio);
+void vfs_rs_folio_zero_range(struct folio *folio, size_t start, size_t len);
+void vfs_rs_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t len, size_t offset);
+
+/* namei.h, cred.h */
+struct dentry *vfs_rs_lookup_child(const struct path *dir, const char *name, unsigned int len);
+const struct cred *vfs_rs_override_creds(const struct cred *cred);
+void vfs_rs_revert_creds(const struct cred *old);
+bool vfs_rs_dentry_is_regular(const struct dentry *dentry);
+int vfs_rs_may_read(const struct path *path);
+bool vfs_rs_owner_or_capable(const struct path *path);
+int vfs_rs_path_stack_depth(const struct path *path);
+
+#endif

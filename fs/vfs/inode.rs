@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inodes.
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
+
+use super::{bindings, dir, folio, registration::Registration, xattr, FileSystem};
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    mem::{self, ManuallyDrop},
+    ptr::{self, NonNull},
+};
+use kernel::{
+    error::to_result,
+    ffi::{c_char, c_void},
+    prelude::*,
+    str::{CStr, CString},
+    sync::aref::{ARef, AlwaysRefCounted},
+    types::Opaque,
+};
+
+/// What an inode stands for, with what only that kind has.
+pub(crate) enum INodeKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link, with its target.
+    Symlink(CString),
+    /// A character device.
+    CharDevice {
+        /// The device's major number.
+        major: u32,
+        /// The device's minor number.
+        minor: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// The device's major number.
+        major: u32,
+        /// The device's minor number.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+/// What a new inode is initialised with.
+pub(crate) struct INodeParams<D> {
+    /// What the inode stands for.
+    pub(crate) kind: INodeKind,
+    /// The twelve mode bits: set-uid, set-gid, sticky and the permissions.
+    pub(crate) permissions: u16,
+    /// The owner's number in the initial user namespace.
+    pub(crate) uid: u32,
+    /// The group's number in the initial user namespace.
+    pub(crate) gid: u32,
+    /// The number of names.
+    pub(crate) nlink: u32,
+    /// The size, in bytes.
+    pub(crate) size: u64,
+    /// The time of the last modification, in seconds since the epoch and nanoseconds.
+    pub(crate) mtime: (i64, u32),
+    /// Whether the inode may have a POSIX ACL among its extended attributes.
+    pub(crate) may_have_acl: bool,
+    /// The private data.
+    pub(crate) data: D,
+}
+
+/// An inode of the filesystem `T`.
+///
+/// # Invariants
+///
+/// Stands for a valid, initialised `struct inode` that is the `inode` of an [`INodeAlloc<T>`], and
+/// whose superblock is a `SuperBlock<T>`. Instances are reference-counted by `i_count`.
+#[repr(transparent)]
+pub(crate) struct INode<T: FileSystem>(Opaque<bindings::inode>, PhantomData<T>);
+
+// SAFETY: An inode may be used from any thread; its private data is `Send` and `Sync`.
+unsafe impl<T: FileSystem> Send for INode<T> {}
+// SAFETY: As above.
+unsafe impl<T: FileSystem> Sync for INode<T> {}
+
+// SAFETY: `i_count` counts the references to an inode.
+unsafe impl<T: FileSystem> AlwaysRefCounted for INode<T> {
+    fn inc_ref(&self) {
+        // SAFETY: The inode is valid, and a reference to it exists.
+        unsafe { bindings::ihold(self.as_ptr()) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller gives a reference away.
+        unsafe { bindings::iput(obj.as_ptr().cast()) };
+    }
+}
+
+impl<T: FileSystem> INode<T> {
+    /// # Safety
+    ///
+    /// `inode` must satisfy the type's invariants for the duration of `'a`.
+    pub(super) unsafe fn from_raw<'a>(inode: *mut bindings::inode) -> &'a Self {
+        // SAFETY: By the function's safety requirements; `Self` is a transparent wrapper.
+        unsafe { &*inode.cast() }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::inode {
+        self.0.get()
+    }
+
+    /// The inode's number.
+    pub(crate) fn ino(&self) -> u64 {
+        // SAFETY: By the type invariants the inode is valid; its number does not change.
+        unsafe { (*self.as_ptr()).i_ino }
+    }
+
+    /// The size, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        // SAFETY: By the type invariants the inode is valid.
+        unsafe { bindings::vfs_rs_inode_size(self.as_ptr()) as u64 }
+    }
+
+    /// Whether the inode is a directory's.
+    pub(crate) fn is_directory(&self) -> bool {
+        // SAFETY: By the type invariants the inode is valid; its type does not change.
+        u32::from(unsafe { (*self.as_ptr()).i_mode }) & bindings::S_IFMT == bindings::S_IFDIR
+    }
+
+    /// The private data.
+    pub(crate) fn data(&self) -> &T::INodeData {
+        // SAFETY: By the type invariants the inode is part of an `INodeAlloc<T>`.
+        let alloc = unsafe { &*INodeAlloc::<T>::of(self.as_ptr()) };
+        // SAFETY: By the type invariants the inode is initialised: `data` was made `Some` before
+        // anybody could find the inode, and is not touched again until `evict`, when there are no
+        // references left.
+        unsafe { (*alloc.data.get()).as_ref().unwrap_unchecked() }
+    }
+}
+
+/// The memory of an inode, from the slab cache of its filesystem.
+///
+/// # Invariants
+///
+/// `data` and `link` are initialised from `alloc` on. `data` is `Some` from the inode's
+/// initialisation until its eviction; `link` is what `i_link` points into and stays until the
+/// grace period after the last use is over.
+#[repr(C)]
+pub(super) struct INodeAlloc<T: FileSystem> {
+    inode: Opaque<bindings::inode>,
+    data: UnsafeCell<Option<T::INodeData>>,
+    link: UnsafeCell<Option<CString>>,
+}
+
+impl<T: FileSystem> INodeAlloc<T> {
+    /// # Safety
+    ///
+    /// `inode` must be the first field of an `INodeAlloc<T>`.
+    unsafe fn of(inode: *mut bindings::inode) -> *mut Self {
+        inode.cast()
+    }
+
+    unsafe extern "C" fn construct(this: *mut c_void) {
+        // SAFETY: The slab allocator calls this with memory of the cache's object size, whose
+        // first field is the inode.
+        unsafe { bindings::inode_init_once(this.cast()) };
+    }
+}
+
+/// The slab cache of a filesystem's inodes.
+///
+/// # Invariants
+///
+/// `cache` is a valid cache of objects of the type [`INodeAlloc<T>`].
+pub(super) struct INodeCache<T: FileSystem> {
+    cache: NonNull<bindings::kmem_cache>,
+    _filesystem: PhantomData<T>,
+}
+
+// SAFETY: A slab cache may be used and destroyed from any thread.
+unsafe impl<T: FileSystem> Send for INodeCache<T> {}
+// SAFETY: As above.
+unsafe impl<T: FileSystem> Sync for INodeCache<T> {}
+
+impl<T: FileSystem> INodeCache<T> {
+    pub(super) fn new(name: &CStr) -> Result<Self> {
+        // SAFETY: The name is copied. `construct` is for objects of this size.
+        let cache = unsafe {
+            bindings::vfs_rs_inode_cache_create(
+                name.as_char_ptr(),
+                mem::size_of::<INodeAlloc<T>>() as u32,
+                Some(INodeAlloc::<T>::construct),
+            )
+        };
+        Ok(Self {
+            cache: NonNull::new(cache).ok_or(ENOMEM)?,
+            _filesystem: PhantomData,
+        })
+    }
+}
+
+impl<T: FileSystem> Drop for INodeCache<T> {
+    fn drop(&mut self) {
+        // Inodes are freed after a grace period: wait for those under way.
+        // SAFETY: May sleep, as modules are unloaded in process context.
+        unsafe { bindings::rcu_barrier() };
+        // SAFETY: By the type invariants; the filesystem is unregistered and all its superblocks
+        // are gone, so no object of the cache is left.
+        unsafe { bindings::kmem_cache_destroy(self.cache.as_ptr()) };
+    }
+}
+
+/// Allocates an inode: `super_operations.alloc_inode`.
+pub(super) unsafe extern "C" fn alloc<T: FileSystem>(
+    sb: *mut bindings::super_block,
+) -> *mut bindings::inode {
+    // SAFETY: The superblock's type is the one of a `Registration<T>`, which outlives it.
+    let cache = unsafe { Registration::<T>::inode_cache((*sb).s_type) };
+    // SAFETY: The superblock and the cache are valid.
+    let inode = unsafe { bindings::vfs_rs_alloc_inode(sb, cache.cache.as_ptr()) };
+    if !inode.is_null() {
+        // SAFETY: The object is an `INodeAlloc<T>`, new and ours; the fields are written without
+        // dropping what the memory held before.
+        unsafe {
+            let this = INodeAlloc::<T>::of(inode);
+            ptr::addr_of_mut!((*this).data).write(UnsafeCell::new(None));
+            ptr::addr_of_mut!((*this).link).write(UnsafeCell::new(None));
+        }
+    }
+    inode
+}
+
+/// Frees an inode after a grace period: `super_operations.free_inode`.
+pub(super) unsafe extern "C" fn free<T: FileSystem>(inode: *mut bindings::inode) {
+    // SAFETY: The VFS calls this when nobody can use the inode any more, not even an RCU path
+    // walk. `data` is `None` by now (`evict`, or it never was initialised). The registration
+    // outlives all inodes: it waits for this callback before it destroys the cache.
+    unsafe {
+        let this = INodeAlloc::<T>::of(inode);
+        ptr::drop_in_place(ptr::addr_of_mut!((*this).link));
+        bindings::kmem_cache_free(
+            Registration::<T>::inode_cache((*(*inode).i_sb).s_type).cache.as_ptr(),
+            this.cast(),
+        );
+    }
+}
+
+/// Evicts an inode: `super_operations.evict_inode`.
+pub(super) unsafe extern "C" fn evict<T: FileSystem>(inode: *mut bindings::inode) {
+    // SAFETY: The VFS calls this when the last reference to the inode is gone.
+    unsafe {
+        bindings::truncate_inode_pages_final(ptr::addr_of_mut!((*inode).i_data));
+        bindings::clear_inode(inode);
+    }
+    // SAFETY: Without references to the inode nobody borrows its data.
+    drop(unsafe { (*(*INodeAlloc::<T>::of(inode)).data.get()).take() });
+}
+
+/// An inode that was asked for by its number.
+pub(crate) enum CachedINode<T: FileSystem> {
+    /// The inode was in memory.
+    Cached(ARef<INode<T>>),
+    /// The inode has to be initialised.
+    New(NewINode<T>),
+}
+
+/// An inode that is yet to be initialised. Those who look for it wait.
+///
+/// Dropping it makes it a bad inode, which is forgotten at once.
+///
+/// # Invariants
+///
+/// Owns a reference to an inode allocated by [`alloc::<T>`], which is new and locked.
+pub(crate) struct NewINode<T: FileSystem>(NonNull<bindings::inode>, PhantomData<T>);
+
+impl<T: FileSystem> NewINode<T> {
+    /// # Safety
+    ///
+    /// `inode` must satisfy the type's invariants.
+    pub(super) unsafe fn from_raw(inode: NonNull<bindings::inode>) -> Self {
+        Self(inode, PhantomData)
+    }
+
+    const DIR_INODE_OPS: bindings::inode_operations = bindings::inode_operations {
+        lookup: Some(dir::lookup::<T>),
+        listxattr: Some(xattr::list::<T>),
+        get_inode_acl: Some(xattr::get_acl::<T>),
+        ..pin_init::zeroed()
+    };
+
+    const FILE_INODE_OPS: bindings::inode_operations = bindings::inode_operations {
+        listxattr: Some(xattr::list::<T>),
+        get_inode_acl: Some(xattr::get_acl::<T>),
+        ..pin_init::zeroed()
+    };
+
+    const LINK_INODE_OPS: bindings::inode_operations = bindings::inode_operations {
+        get_link: Some(bindings::simple_get_link),
+        listxattr: Some(xattr::list::<T>),
+        ..pin_init::zeroed()
+    };
+
+    const DIR_FILE_OPS: bindings::file_operations = bindings::file_operations {
+        llseek: Some(bindings::generic_file_llseek),
+        read: Some(bindings::generic_read_dir),
+        iterate_shared: Some(dir::iterate::<T>),
+        fsync: Some(bindings::noop_fsync),
+        ..pin_init::zeroed()
+    };
+
+    const FILE_FILE_OPS: bindings::file_operations = bindings::file_operations {
+        llseek: Some(bindings::generic_file_llseek),
+        read_iter: Some(bindings::generic_file_read_iter),
+        mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
+        get_unmapped_area: Some(bindings::thp_get_unmapped_area),
+        splice_read: Some(bindings::filemap_splice_read),
+        fsync: Some(bindings::noop_fsync),
+        ..pin_init::zeroed()
+    };
+
+    const ADDRESS_SPACE_OPS: bindings::address_space_operations =
+        bindings::address_space_operations {
+            read_folio: Some(folio::read_folio::<T>),
+            readahead: Some(folio::readahead::<T>),
+            migrate_folio: Some(bindings::filemap_migrate_folio),
+            ..pin_init::zeroed()
+        };
+
+    /// Initialises the inode, and lets those that wait for it go on.
+    pub(crate) fn init(self, params: INodeParams<T::INodeData>) -> Result<ARef<INode<T>>> {
+        let size = i64::try_from(params.size).map_err(|_| EFBIG)?;
+        let inode = self.0.as_ptr();
+
+        // SAFETY: By the type invariants the inode is part of an `INodeAlloc<T>` and nobody else
+        // uses it yet.
+        let this = unsafe { INodeAlloc::<T>::of(inode) };
+        // SAFETY: As above. The tables are promoted to statics: they are constants of function
+        // pointers. What `i_link` points to lives as long as the allocation.
+        unsafe {
+            bindings::vfs_rs_inode_set_owner(inode, params.uid, params.gid);
+            bindings::vfs_rs_inode_set_times(inode, params.mtime.0, params.mtime.1);
+            bindings::vfs_rs_inode_set_size(inode, size);
+            bindings::set_nlink(inode, params.nlink);
+            if !params.may_have_acl {
+                bindings::vfs_rs_cache_no_acl(inode);
+            }
+
+            let mode = params.permissions & 0o7777;
+            (*inode).i_op = &Self::FILE_INODE_OPS;
+            match params.kind {
+                INodeKind::Regular => {
+                    (*inode).i_mode = bindings::S_IFREG as u16 | mode;
+                    (*inode).__bindgen_anon_3.i_fop = &Self::FILE_FILE_OPS;
+                    (*inode).i_data.a_ops = &Self::ADDRESS_SPACE_OPS;
+                    bindings::vfs_rs_mapping_allow_large_folios((*inode).i_mapping);
+                }
+                INodeKind::Directory => {
+                    (*inode).i_mode = bindings::S_IFDIR as u16 | mode;
+                    (*inode).i_op = &Self::DIR_INODE_OPS;
+                    (*inode).__bindgen_anon_3.i_fop = &Self::DIR_FILE_OPS;
+                    (*inode).i_blocks = 0;
+                }
+                INodeKind::Symlink(target) => {
+                    (*inode).i_mode = bindings::S_IFLNK as u16 | mode;
+                    (*inode).i_op = &Self::LINK_INODE_OPS;
+                    (*inode).i_blocks = 0;
+                    let target = (*(*this).link.get()).insert(target);
+                    (*inode).__bindgen_anon_5.i_link = target.as_char_ptr().cast_mut();
+                }
+                INodeKind::CharDevice { major, minor } => bindings::init_special_inode(
+                    inode,
+                    bindings::S_IFCHR as u16 | mode,
+                    device(major, minor),
+                ),
+                INodeKind::BlockDevice { major, minor } => bindings::init_special_inode(
+                    inode,
+                    bindings::S_IFBLK as u16 | mode,
+                    device(major, minor),
+                ),
+                INodeKind::Fifo => {
+                    bindings::init_special_inode(inode, bindings::S_IFIFO as u16 | mode, 0)
+                }
+                INodeKind::Socket => {
+                    bindings::init_special_inode(inode, bindings::S_IFSOCK as u16 | mode, 0)
+                }
+            }
+            *(*this).data.get() = Some(params.data);
+            bindings::unlock_new_inode(inode);
+        }
+
+        // The reference goes to the result.
+        let this = ManuallyDrop::new(self);
+        // SAFETY: The inode satisfies the invariants of `INode` now, and the reference is ours.
+        Ok(unsafe { ARef::from_raw(this.0.cast()) })
+    }
+}
+
+impl<T: FileSystem> Drop for NewINode<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the inode is new and locked; the reference is given away.
+        unsafe { bindings::iget_failed(self.0.as_ptr()) };
+    }
+}
+
+/// The kernel's device number.
+fn device(major: u32, minor: u32) -> bindings::dev_t {
+    (major << bindings::MINORBITS) | (minor & ((1 << bindings::MINORBITS) - 1))
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe abstractions over the virtual filesystem, for read-only filesystems.
+//!
+//! A filesystem is a type that implements [`FileSystem`] and is put in force by a
+//! [`Registration`]. The VFS's objects appear as [`SuperBlock`] and [`INode`], each with private
+//! data of a type that the filesystem chooses; the page cache asks for file contents with a
+//! [`FolioRun`], a stretch of locked folios that has to be filled from its beginning to its end.
+//! What a filesystem needs of the filesystem below it, if it is a stacked one, is in [`backing`].
+//!
+//! Nothing here knows of PuzzleFS. A safe implementation of [`FileSystem`] cannot break the
+//! kernel's rules whatever it returns: see each type's `# Invariants`.
+//!
+//! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
+//! [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h),
+//! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
+//!
+//! Reference: <https://docs.kernel.org/filesystems/vfs.html>
+
+pub(crate) mod backing;
+mod bindings;
+mod context;
+mod dir;
+mod folio;
+mod inode;
+mod log;
+mod registration;
+mod shrinker;
+mod superblock;
+mod xattr;
+
+pub(crate) use context::{MountContext, Param, ParamValue};
+pub(crate) use dir::{DirEmitter, DirEntryType};
+pub(crate) use folio::FolioRun;
+pub(crate) use inode::{CachedINode, INode, INodeKind, INodeParams};
+pub(crate) use log::error_ratelimited;
+pub(crate) use registration::Registration;
+pub(crate) use shrinker::{Shrink, ShrinkerRegistration};
+pub(crate) use superblock::{StatFs, SuperBlock, SuperParams};
+pub(crate) use xattr::XattrLister;
+
+use kernel::{prelude::*, seq_file::SeqFile, str::CStr, sync::aref::ARef};
+
+/// What a mount parameter was to the filesystem.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ParamOutcome {
+    /// The parameter is one of the filesystem's own, and has been taken.
+    Taken,
+    /// The filesystem has no such parameter: the VFS looks at it (`source`) or reports it.
+    Unknown,
+}
+
+/// A read-only filesystem.
+///
+/// All methods run in process context and may sleep. They may run at the same time in any number
+/// of threads.
+pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
+    /// The name under which the filesystem is mounted, and its module alias is found.
+    const NAME: &'static CStr;
+
+    /// The number that `statfs(2)` gives as `f_type`.
+    const MAGIC: u32;
+
+    /// The mount parameters, as they are being collected before a mount or a remount.
+    type Params: Default + Send;
+
+    /// The private data of a superblock: what one mount of the filesystem is made of.
+    type SuperData: Send + Sync;
+
+    /// The private data of an inode. Dropped when the inode is evicted, which may be in memory
+    /// reclaim: the `Drop` implementation must neither allocate nor wait for anything that does.
+    type INodeData: Send + Sync;
+
+    /// Takes one mount parameter.
+    fn parse_param(
+        params: &mut Self::Params,
+        context: &MountContext,
+        param: &Param<'_>,
+    ) -> Result<ParamOutcome>;
+
+    /// Makes the private data of a new superblock from the parameters collected.
+    ///
+    /// Runs as the task that mounts. An error ends the mount; what is behind it should be said
+    /// with [`MountContext::error`].
+    fn mount(params: &mut Self::Params, context: &MountContext) -> Result<KBox<Self::SuperData>>;
+
+    /// Says whether a remount with these parameters changes nothing that cannot be changed.
+    fn remount(
+        params: &mut Self::Params,
+        context: &MountContext,
+        data: &Self::SuperData,
+    ) -> Result;
+
+    /// The superblock's properties that follow from its private data.
+    fn super_params(data: &Self::SuperData) -> SuperParams;
+
+    /// The root directory.
+    fn root(sb: &SuperBlock<Self>) -> Result<ARef<INode<Self>>>;
+
+    /// Looks up a name in a directory; `None` if the directory has no such entry.
+    fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<ARef<INode<Self>>>>;
+
+    /// Emits a directory's entries, apart from `.` and `..`, beginning at the emitter's position.
+    fn read_dir(dir: &INode<Self>, emitter: &mut DirEmitter<'_>) -> Result;
+
+    /// Fills a run of folios of a regular file.
+    ///
+    /// What is not filled when the run is dropped counts as unreadable. Does not report errors to
+    /// the caller, who may only be reading ahead: it logs them.
+    fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>);
+
+    /// The value of an extended attribute; `None` if the inode has none of that name.
+    ///
+    /// `name` is the full name, prefix included.
+    fn get_xattr<'a>(inode: &'a INode<Self>, name: &[u8]) -> Result<Option<&'a [u8]>>;
+
+    /// Lists the names of an inode's extended attributes.
+    fn list_xattrs(inode: &INode<Self>, lister: &mut XattrLister<'_>) -> Result;
+
+    /// What `statfs(2)` reports.
+    fn statfs(sb: &SuperBlock<Self>) -> Result<StatFs>;
+
+    /// Prints the mount options, each preceded by a comma, as `/proc/mounts` shows them and
+    /// `mount` takes them.
+    fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result;
+}

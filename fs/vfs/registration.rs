@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Registration of a filesystem.
+
+use super::{
+    bindings,
+    context::ContextOps,
+    inode::INodeCache,
+    superblock::SuperBlock,
+    FileSystem,
+};
+use kernel::{error::to_result, prelude::*, types::Opaque};
+
+/// A filesystem that can be mounted, for as long as this exists.
+///
+/// The filesystem's module cannot be unloaded while there are mounts of it, so nothing of the
+/// filesystem is in use when the registration is dropped.
+///
+/// # Invariants
+///
+/// `fs` is registered, and is the file system type of all `SuperBlock<T>`s.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Registration<T: FileSystem> {
+    // Dropped last, when no inode is left.
+    inode_cache: INodeCache<T>,
+    #[pin]
+    fs: Opaque<bindings::file_system_type>,
+}
+
+// SAFETY: Registration and unregistration may happen on any thread.
+unsafe impl<T: FileSystem> Send for Registration<T> {}
+// SAFETY: A shared reference gives access to the inode cache only, which is `Sync`.
+unsafe impl<T: FileSystem> Sync for Registration<T> {}
+
+impl<T: FileSystem> Registration<T> {
+    /// Registers the filesystem.
+    pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            inode_cache: INodeCache::new(T::NAME)?,
+            fs <- Opaque::try_ffi_init(|slot: *mut bindings::file_system_type| {
+                // SAFETY: The slot is memory for a `file_system_type`, for which all zeros is a
+                // valid value. It is pinned, and unregistered before it is dropped.
+                unsafe {
+                    slot.write(pin_init::zeroed());
+                    (*slot).name = T::NAME.as_char_ptr();
+                    (*slot).owner = module.as_ptr();
+                    (*slot).init_fs_context = Some(ContextOps::<T>::init);
+                    (*slot).kill_sb = Some(SuperBlock::<T>::kill);
+                    to_result(bindings::register_filesystem(slot))
+                }
+            }),
+        })
+    }
+
+    /// The inode cache of a registered filesystem.
+    ///
+    /// # Safety
+    ///
+    /// `fs` must be the file system type of a `Registration<T>` that outlives `'a`.
+    pub(super) unsafe fn inode_cache<'a>(
+        fs: *mut bindings::file_system_type,
+    ) -> &'a INodeCache<T> {
+        // SAFETY: By the safety requirements the type is the field of a registration.
+        unsafe { &(*kernel::container_of!(Opaque::cast_from(fs), Self, fs)).inode_cache }
+    }
+}
+
+#[pinned_drop]
+impl<T: FileSystem> PinnedDrop for Registration<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariants the filesystem is registered.
+        unsafe { bindings::unregister_filesystem(self.fs.get()) };
+    }
+}

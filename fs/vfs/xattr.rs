@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Extended attributes and POSIX ACLs.
+//!
+//! C headers: [`include/linux/xattr.h`](srctree/include/linux/xattr.h),
+//! [`include/linux/posix_acl_xattr.h`](srctree/include/linux/posix_acl_xattr.h)
+
+use super::{bindings, inode::INode, FileSystem};
+use core::{
+    marker::PhantomData,
+    ptr,
+    slice,
+};
+use kernel::{
+    error::from_result,
+    ffi::{c_char, c_int, c_void},
+    prelude::*,
+    str::CStr,
+};
+
+/// Where the names of an inode's extended attributes go.
+///
+/// # Invariants
+///
+/// `buffer` is valid for `capacity` bytes, or null if only the size is asked for.
+pub(crate) struct XattrLister<'a> {
+    buffer: *mut u8,
+    capacity: usize,
+    used: usize,
+    trusted: bool,
+    _buffer: PhantomData<&'a mut [u8]>,
+}
+
+impl XattrLister<'_> {
+    /// Lists a name.
+    ///
+    /// The names in `trusted.` are left out for those who have not the privilege to read them.
+    ///
+    /// # Errors
+    ///
+    /// [`ERANGE`] if there is no room left.
+    pub(crate) fn add(&mut self, name: &[u8]) -> Result {
+        if !self.trusted && name.starts_with(b"trusted.") {
+            return Ok(());
+        }
+        let end = self.used.checked_add(name.len() + 1).ok_or(ERANGE)?;
+        if !self.buffer.is_null() {
+            if end > self.capacity {
+                return Err(ERANGE);
+            }
+            // SAFETY: By the type invariants the buffer has `capacity` bytes, and `end` is not
+            // beyond it. A new name cannot overlap the buffer, which nobody else refers to.
+            unsafe {
+                ptr::copy_nonoverlapping(name.as_ptr(), self.buffer.add(self.used), name.len());
+                self.buffer.add(end - 1).write(0);
+            }
+        }
+        self.used = end;
+        Ok(())
+    }
+}
+
+/// `inode_operations.listxattr`.
+pub(super) unsafe extern "C" fn list<T: FileSystem>(
+    dentry: *mut bindings::dentry,
+    buffer: *mut c_char,
+    size: usize,
+) -> isize {
+    // SAFETY: The VFS gives a positive dentry of this filesystem.
+    let inode = unsafe { INode::<T>::from_raw((*dentry).d_inode) };
+    // INVARIANT: The VFS gives a buffer of `size` bytes, or null and 0.
+    let mut lister = XattrLister {
+        buffer: buffer.cast(),
+        capacity: size,
+        used: 0,
+        // SAFETY: No requirements.
+        trusted: unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) },
+        _buffer: PhantomData,
+    };
+    match T::list_xattrs(inode, &mut lister) {
+        Ok(()) => lister.used as isize,
+        Err(e) => e.to_errno() as isize,
+    }
+}
+
+/// The table of handlers: one that takes all names.
+pub(super) struct Handlers<T: FileSystem>(PhantomData<T>);
+
+impl<T: FileSystem> Handlers<T> {
+    const ALL: bindings::xattr_handler = bindings::xattr_handler {
+        prefix: c"".as_ptr().cast(),
+        get: Some(Self::get),
+        ..pin_init::zeroed()
+    };
+
+    pub(super) const LIST: &'static [*const bindings::xattr_handler] = &[&Self::ALL, ptr::null()];
+
+    unsafe extern "C" fn get(
+        _handler: *const bindings::xattr_handler,
+        _dentry: *mut bindings::dentry,
+        inode: *mut bindings::inode,
+        name: *const c_char,
+        buffer: *mut c_void,
+        size: usize,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: The VFS gives an inode of this filesystem and a NUL-terminated name, from
+            // which it has taken the handler's prefix, which is empty.
+            let (inode, name) = unsafe { (INode::<T>::from_raw(inode), CStr::from_char_ptr(name)) };
+            let value = T::get_xattr(inode, name.to_bytes())?.ok_or(ENODATA)?;
+            let len = c_int::try_from(value.len()).map_err(|_| E2BIG)?;
+            if !buffer.is_null() {
+                if value.len() > size {
+                    return Err(ERANGE);
+                }
+                // SAFETY: The VFS gives a buffer of `size` bytes, which nothing else refers to.
+                unsafe {
+                    slice::from_raw_parts_mut(buffer.cast::<u8>(), value.len())
+                        .copy_from_slice(value)
+                };
+            }
+            Ok(len)
+        })
+    }
+}
+
+/// `inode_operations.get_inode_acl`.
+///
+/// The ACLs are extended attributes of the image like others, in the form that
+/// `<linux/posix_acl_xattr.h>` gives them; the VFS caches what is returned.
+pub(super) unsafe extern "C" fn get_acl<T: FileSystem>(
+    inode: *mut bindings::inode,
+    kind: c_int,
+    rcu: bool,
+) -> *mut kernel::bindings::posix_acl {
+    if rcu {
+        return ECHILD.to_ptr();
+    }
+    let name: &[u8] = match kind as u32 {
+        bindings::ACL_TYPE_ACCESS => b"system.posix_acl_access",
+        bindings::ACL_TYPE_DEFAULT => b"system.posix_acl_default",
+        _ => return EINVAL.to_ptr(),
+    };
+    // SAFETY: The VFS gives an inode of this filesystem.
+    let inode = unsafe { INode::<T>::from_raw(inode) };
+    match T::get_xattr(inode, name) {
+        // SAFETY: The value is valid for its length. A value that is no ACL is an error. The user
+        // namespace is the initial one, which always exists.
+        Ok(Some(value)) => unsafe {
+            bindings::posix_acl_from_xattr(
+                ptr::addr_of_mut!(bindings::init_user_ns),
+                value.as_ptr().cast(),
+                value.len(),
+            )
+            .cast()
+        },
+        Ok(None) => ptr::null_mut(),
+        Err(e) => e.to_ptr(),
+    }
+}
