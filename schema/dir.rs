@@ -1,0 +1,490 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Directories.
+//!
+//! A directory is in the topmost layer that has its inode, and, where that says so, merged with the
+//! one that the next layer has under the same number, and so on. The parts are [`DirLayer`]s.
+//!
+//! The entries of a part are mostly in the order of their names, and then a name is found by binary
+//! search. But this is not certain: whoever opens a directory checks it once, with
+//! [`DirLayer::order`], and where the entries are not in order makes an index of them, with
+//! [`DirLayer::sort_index`]. A [`Part`] is what has to be kept of this. [`Dir`], the merged
+//! directory, is made of the parts whenever something is to be read.
+
+use crate::{
+    metadata::{element, Found, View},
+    metadata_capnp::{dir_entry, inode, inode::mode},
+    search::partition_point,
+    Error, ErrorKind, FileType, Locator, Metadata, Result, MAX_NAME_LEN,
+};
+use capnp::struct_list;
+use core::ops::{ControlFlow, Deref};
+
+/// The entries of a part of a directory.
+type Entries<'r> = struct_list::Reader<'r, dir_entry::Owned>;
+
+/// An entry of one layer's part of a directory, as it stands there: its inode may be a whiteout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawDirEntry<'a> {
+    /// The name: 1 to [`MAX_NAME_LEN`](crate::MAX_NAME_LEN) bytes, none of them `/` or NUL, and
+    /// neither `.` nor `..`.
+    pub name: &'a [u8],
+    /// The number of the inode.
+    pub ino: u64,
+}
+
+/// An entry of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirEntry<'a> {
+    /// The name: 1 to [`MAX_NAME_LEN`](crate::MAX_NAME_LEN) bytes, none of them `/` or NUL, and
+    /// neither `.` nor `..`.
+    pub name: &'a [u8],
+    /// The number of the inode.
+    pub ino: u64,
+    /// Where the inode is in the metadata.
+    pub at: Locator,
+    /// The type of the inode.
+    pub file_type: FileType,
+    /// Where to go on, in a listing, after this entry. It is not 0.
+    pub cursor: u64,
+}
+
+/// In which order the entries of one layer's part of a directory are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// In the order of their names, by bytes.
+    Sorted,
+    /// In another order: to look names up, an index is needed.
+    Unsorted,
+}
+
+/// One layer's part of a directory.
+#[derive(Clone, Copy, Debug)]
+pub struct DirLayer<'a> {
+    metadata: Metadata<'a>,
+    at: Locator,
+    ino: u64,
+    len: u32,
+    look_below: bool,
+}
+
+impl<'a> DirLayer<'a> {
+    pub(crate) fn read(
+        metadata: Metadata<'a>,
+        at: Locator,
+        inode: inode::Reader<'_>,
+    ) -> Result<Self> {
+        let ino = inode.get_ino();
+        let Ok(mode::Dir(dir)) = inode.get_mode().which() else {
+            return Err(Error::new(ErrorKind::NotADirectory).of(ino));
+        };
+        let look_below = dir
+            .map_err(Error::from)
+            .map_err(|e| e.of(ino))?
+            .get_look_below();
+        let len = metadata
+            .read(|view| Ok(entries(view, at)?.len()))
+            .map_err(|e| e.of(ino))?;
+        Ok(Self {
+            metadata,
+            at,
+            ino,
+            len,
+            look_below,
+        })
+    }
+
+    /// Where the directory's inode is in the metadata.
+    pub fn locator(&self) -> Locator {
+        self.at
+    }
+
+    /// The number of the directory's inode.
+    pub fn ino(&self) -> u64 {
+        self.ino
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The part that is merged under this one; `None` if there is none.
+    ///
+    /// That is the inode of the same number in the next layer that has one, if this part says that
+    /// it is to be looked for, and if it is a directory. From one part to the next, the layer
+    /// becomes a lower one: there are at most as many parts as layers.
+    ///
+    /// Cost: that of [`Metadata::find`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the encoding.
+    pub fn below(&self) -> Result<Option<Self>> {
+        if !self.look_below {
+            return Ok(None);
+        }
+        self.metadata
+            .read(|view| {
+                let layer = self.at.layer.saturating_add(1);
+                let Some(at) = view.find_from(layer, self.ino)? else {
+                    return Ok(None);
+                };
+                let inode = view.inode(at)?;
+                match FileType::of(inode) {
+                    FileType::Dir => Self::read(self.metadata, at, inode).map(Some),
+                    _ => Ok(None),
+                }
+            })
+            .map_err(|e| e.of(self.ino))
+    }
+
+    /// The entry at a place.
+    ///
+    /// Cost: the length of the name.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoSuchPlace`], [`ErrorKind::Name`], and those of the encoding.
+    pub fn entry(&self, index: usize) -> Result<RawDirEntry<'a>> {
+        let index = u32::try_from(index).map_err(|_| ErrorKind::NoSuchPlace)?;
+        self.entries(|entries| {
+            let entry = element(entries, index)?;
+            Ok(RawDirEntry {
+                name: self.metadata.keep(name(entry)?)?,
+                ino: entry.get_ino(),
+            })
+        })
+    }
+
+    /// Finds out in which order the entries are, and checks all their names.
+    ///
+    /// Cost: the number of entries and the total length of their names.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Name`], [`ErrorKind::DuplicateName`] if the same name stands twice in a row, and
+    /// those of the encoding. Of what is unsorted, [`sort_index`](Self::sort_index) finds the other
+    /// duplicates.
+    pub fn order(&self) -> Result<Order> {
+        self.entries(|entries| {
+            let mut order = Order::Sorted;
+            // No name is empty: any is greater.
+            let mut last: &[u8] = &[];
+            for entry in entries.iter() {
+                let name = name(entry)?;
+                match last.cmp(name) {
+                    core::cmp::Ordering::Less => (),
+                    core::cmp::Ordering::Equal => return Err(ErrorKind::DuplicateName.into()),
+                    core::cmp::Ordering::Greater => order = Order::Unsorted,
+                }
+                last = name;
+            }
+            Ok(order)
+        })
+    }
+
+    /// Makes an index: the places of the entries, in the order of their names.
+    ///
+    /// Cost: for *n* entries, *n* log *n* comparisons of names.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::IndexLength`] if the index is not as long as there are entries,
+    /// [`ErrorKind::Name`], [`ErrorKind::DuplicateName`], and those of the encoding.
+    pub fn sort_index(&self, index: &mut [u32]) -> Result<()> {
+        if index.len() != self.len() {
+            return Err(Error::new(ErrorKind::IndexLength).of(self.ino));
+        }
+        self.entries(|entries| {
+            for entry in entries.iter() {
+                name(entry)?;
+            }
+            for (place, slot) in (0..).zip(index.iter_mut()) {
+                *slot = place;
+            }
+            // All names have been read, and so can be again.
+            let name = |place: u32| -> &[u8] {
+                entries
+                    .try_get(place)
+                    .and_then(|entry| entry.get_name().ok())
+                    .unwrap_or_default()
+            };
+            index.sort_unstable_by(|&a, &b| name(a).cmp(name(b)));
+            for pair in index.windows(2) {
+                if let &[a, b] = pair {
+                    if name(a) == name(b) {
+                        return Err(ErrorKind::DuplicateName.into());
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Opens the list of entries for one operation.
+    fn entries<T>(&self, operation: impl FnOnce(Entries<'_>) -> Result<T>) -> Result<T> {
+        self.metadata
+            .read(|view| operation(entries(view, self.at)?))
+            .map_err(|e| e.of(self.ino))
+    }
+}
+
+/// What is to be kept of one layer's part of a directory, for the directory to be read.
+///
+/// `I` is what holds an index: a vector, or a slice. A part with a wrong index, or one of another
+/// image, gives errors, and names that are not found.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<I> {
+    at: Locator,
+    ino: u64,
+    len: u32,
+    index: Option<I>,
+}
+
+impl<I: Deref<Target = [u32]>> Part<I> {
+    /// Makes a part.
+    ///
+    /// The index is the one that [`DirLayer::sort_index`] has made; `None` where [`DirLayer::order`]
+    /// has found that none is needed.
+    pub fn new(layer: &DirLayer<'_>, index: Option<I>) -> Self {
+        Self {
+            at: layer.at,
+            ino: layer.ino,
+            len: layer.len,
+            index,
+        }
+    }
+
+    /// Where the directory's inode is in the metadata.
+    pub fn locator(&self) -> Locator {
+        self.at
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Finds the place of a name.
+    fn search(&self, entries: Entries<'_>, wanted: &[u8]) -> Result<Option<u32>> {
+        let place = |nth: u32| match &self.index {
+            None => Ok(nth),
+            Some(index) => match index.get(nth as usize) {
+                Some(&place) => Ok(place),
+                None => Err(Error::new(ErrorKind::IndexLength)),
+            },
+        };
+        let nth = partition_point(entries.len(), |nth| {
+            Ok(name(element(entries, place(nth)?)?)? < wanted)
+        })?;
+        if nth >= entries.len() {
+            return Ok(None);
+        }
+        let place = place(nth)?;
+        Ok((name(element(entries, place)?)? == wanted).then_some(place))
+    }
+}
+
+/// A directory: the parts that its layers have of it, the topmost first, merged.
+///
+/// A name that an upper part has hides it in all lower ones. An entry whose inode is a whiteout is
+/// not there, and hides its name too.
+#[derive(Debug)]
+pub struct Dir<'a, 'p, I> {
+    metadata: Metadata<'a>,
+    parts: &'p [Part<I>],
+}
+
+impl<I> Clone for Dir<'_, '_, I> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<I> Copy for Dir<'_, '_, I> {}
+
+impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
+    pub(crate) fn new(metadata: Metadata<'a>, parts: &'p [Part<I>]) -> Result<Self> {
+        let dir = Self { metadata, parts };
+        let words = metadata.read(|view| Ok(view.words()))?;
+        // Parts that are one list, said many times.
+        if dir.len() > words as u64 {
+            return Err(dir.named(ErrorKind::ListTooLong.into()));
+        }
+        Ok(dir)
+    }
+
+    /// The number of entries in all parts, hidden ones included. It is the cursor at the end.
+    ///
+    /// Cost: the number of parts.
+    pub fn len(&self) -> u64 {
+        self.parts
+            .iter()
+            .fold(0, |sum, part| sum.saturating_add(part.len.into()))
+    }
+
+    /// Whether there are no entries in any part.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Finds the entry of a name; `None` if there is none.
+    ///
+    /// Cost: for each part a binary search, and that of [`Metadata::find`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Name`] and [`ErrorKind::DanglingEntry`] for what is looked at,
+    /// [`ErrorKind::IndexLength`], and those of the encoding.
+    pub fn lookup(&self, name: &[u8]) -> Result<Option<DirEntry<'a>>> {
+        self.read(|view| {
+            let mut base: u64 = 0;
+            for part in self.parts {
+                let entries = entries(view, part.at)?;
+                if let Some(place) = part.search(entries, name)? {
+                    return self.entry(view, entries, place, base);
+                }
+                base = base.saturating_add(part.len.into());
+            }
+            Ok(None)
+        })
+    }
+
+    /// The first entry at or after a cursor; `None` at the end.
+    ///
+    /// The cursor is 0 for the first entry, and then what the last one said. It is the same whenever
+    /// the image is opened. Any other number is some place, or the end.
+    ///
+    /// Cost: see [`for_each`](Self::for_each).
+    ///
+    /// # Errors
+    ///
+    /// As in [`lookup`](Self::lookup).
+    pub fn next(&self, cursor: u64) -> Result<Option<DirEntry<'a>>> {
+        Ok(match self.for_each(cursor, ControlFlow::Break)? {
+            ControlFlow::Break(entry) => Some(entry),
+            ControlFlow::Continue(()) => None,
+        })
+    }
+
+    /// Gives all entries from a cursor on to a function, until it breaks off.
+    ///
+    /// Each name is given once. Those of one part are in the order in which they stand there.
+    ///
+    /// Cost: for each entry from the cursor on, hidden ones included, that of [`Metadata::find`];
+    /// and for each part above the entry's a binary search.
+    ///
+    /// # Errors
+    ///
+    /// As in [`lookup`](Self::lookup).
+    pub fn for_each<B>(
+        &self,
+        cursor: u64,
+        mut give: impl FnMut(DirEntry<'a>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>> {
+        self.read(|view| {
+            let mut base: u64 = 0;
+            for (nth, part) in self.parts.iter().enumerate() {
+                let above = self.parts.get(..nth).unwrap_or_default();
+                let first = cursor.saturating_sub(base);
+                if first < part.len.into() {
+                    let entries = entries(view, part.at)?;
+                    let first = u32::try_from(first).unwrap_or(part.len);
+                    for place in first..part.len {
+                        if hidden(view, above, name(element(entries, place)?)?)? {
+                            continue;
+                        }
+                        let Some(entry) = self.entry(view, entries, place, base)? else {
+                            continue;
+                        };
+                        if let ControlFlow::Break(with) = give(entry) {
+                            return Ok(ControlFlow::Break(with));
+                        }
+                    }
+                }
+                base = base.saturating_add(part.len.into());
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// The entry at a place of a part whose first entry has the cursor `base`; `None` if it is a
+    /// whiteout.
+    fn entry(
+        &self,
+        view: View<'_>,
+        entries: Entries<'_>,
+        place: u32,
+        base: u64,
+    ) -> Result<Option<DirEntry<'a>>> {
+        let entry = element(entries, place)?;
+        let ino = entry.get_ino();
+        match view.find(ino)? {
+            Found::Whiteout => Ok(None),
+            Found::Nothing => Err(Error::new(ErrorKind::DanglingEntry).of(ino)),
+            Found::At(at) => Ok(Some(DirEntry {
+                name: self.metadata.keep(name(entry)?)?,
+                ino,
+                at,
+                file_type: FileType::of(view.inode(at)?),
+                cursor: base.saturating_add(place.into()).saturating_add(1),
+            })),
+        }
+    }
+
+    fn read<T>(&self, operation: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
+        self.metadata.read(operation).map_err(|e| self.named(e))
+    }
+
+    /// Says that an error is about this directory, unless it is about another inode.
+    fn named(&self, e: Error) -> Error {
+        match self.parts.first() {
+            Some(part) => e.of(part.ino),
+            None => e,
+        }
+    }
+}
+
+/// Whether any of some parts has a name.
+fn hidden<I: Deref<Target = [u32]>>(
+    view: View<'_>,
+    parts: &[Part<I>],
+    name: &[u8],
+) -> Result<bool> {
+    for part in parts {
+        if part.search(entries(view, part.at)?, name)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The entries of the directory at a place.
+fn entries(view: View<'_>, at: Locator) -> Result<Entries<'_>> {
+    match view.inode(at)?.get_mode().which() {
+        Ok(mode::Dir(dir)) => view.bounded(dir?.get_entries()?),
+        _ => Err(ErrorKind::NotADirectory.into()),
+    }
+}
+
+/// The name of an entry, checked.
+fn name(entry: dir_entry::Reader<'_>) -> Result<&[u8]> {
+    let name = entry.get_name()?;
+    match name {
+        b"" | b"." | b".." => Err(ErrorKind::Name.into()),
+        _ if name.len() > MAX_NAME_LEN => Err(ErrorKind::Name.into()),
+        _ if name.iter().any(|&byte| byte == b'/' || byte == 0) => Err(ErrorKind::Name.into()),
+        _ => Ok(name),
+    }
+}

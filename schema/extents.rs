@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Where the contents of a regular file are.
+//!
+//! A file is its chunks in order. The metadata has the length of each, but not where in the file it
+//! begins. [`Extents::index`] adds the lengths up, once, and notes where some of the chunks begin
+//! in a table that the caller keeps; with it, [`Extents::seek`] finds any chunk quickly.
+
+use crate::{
+    metadata::{element, View},
+    metadata_capnp::{file_chunk, inode::mode},
+    Digest, ErrorKind, Locator, Metadata, Result, MAX_FILE_SIZE,
+};
+use capnp::struct_list;
+
+/// A part of a file, and where it is in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The blob that it is in.
+    pub blob: Digest,
+    /// Where it begins in the uncompressed content of the blob, in bytes.
+    pub blob_offset: u64,
+    /// Its length in bytes: not 0, and `blob_offset + len` does not overflow.
+    pub len: u64,
+    /// Whether the blob is compressed: in the zstd seekable format.
+    pub compressed: bool,
+}
+
+/// The chunks of a regular file.
+#[derive(Clone, Copy, Debug)]
+pub struct Extents<'a> {
+    metadata: Metadata<'a>,
+    at: Locator,
+    ino: u64,
+    len: u32,
+    declared_size: Option<u64>,
+}
+
+impl<'a> Extents<'a> {
+    pub(crate) fn read(
+        metadata: Metadata<'a>,
+        at: Locator,
+        ino: u64,
+        declared_size: Option<u64>,
+    ) -> Result<Self> {
+        let len = metadata.read(|view| Ok(chunks(view, at)?.len()))?;
+        Ok(Self {
+            metadata,
+            at,
+            ino,
+            len,
+            declared_size,
+        })
+    }
+
+    /// The number of chunks.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there are no chunks, and so no contents.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The chunk at a place.
+    ///
+    /// Cost: constant.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoSuchPlace`], [`ErrorKind::EmptyChunk`], [`ErrorKind::FileTooLarge`],
+    /// [`ErrorKind::BlobRange`], [`ErrorKind::DigestLength`], and those of the encoding.
+    pub fn get(&self, index: usize) -> Result<Chunk> {
+        let index = u32::try_from(index).map_err(|_| ErrorKind::NoSuchPlace)?;
+        self.chunks(|chunks| {
+            let chunk = element(chunks, index)?;
+            let len = chunk_len(chunk)?;
+            let blob = chunk.get_blob()?;
+            let blob_offset = blob.get_offset();
+            if blob_offset.checked_add(len).is_none() {
+                return Err(ErrorKind::BlobRange.into());
+            }
+            Ok(Chunk {
+                blob: Digest::from_slice(blob.get_digest()?)?,
+                blob_offset,
+                len,
+                compressed: blob.get_compressed(),
+            })
+        })
+    }
+
+    /// Adds up the chunks and gives the size of the file, in bytes. The table is filled for
+    /// [`seek`](Self::seek): the more entries it has, the shorter the walk from one of them; it may
+    /// have none, and more than there are chunks are of no use.
+    ///
+    /// Nothing but the chunks' lengths is looked at.
+    ///
+    /// Cost: the number of chunks and that of the table's entries.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::EmptyChunk`]; [`ErrorKind::FileTooLarge`] if the size is larger than
+    /// [`MAX_FILE_SIZE`](crate::MAX_FILE_SIZE); [`ErrorKind::SizeMismatch`] if it is not the one
+    /// that is declared; and those of the encoding.
+    pub fn index(&self, table: &mut [u64]) -> Result<u64> {
+        // No chunk begins there.
+        table.fill(u64::MAX);
+        let stride = stride(self.len(), table.len());
+        let mut slots = table.iter_mut();
+        let mut until_slot: usize = 0;
+
+        let size = self.chunks(|chunks| {
+            let mut size: u64 = 0;
+            for chunk in chunks.iter() {
+                if until_slot == 0 {
+                    until_slot = stride;
+                    if let Some(slot) = slots.next() {
+                        *slot = size;
+                    }
+                }
+                until_slot = until_slot.saturating_sub(1);
+                size = add_len(size, chunk_len(chunk)?)?;
+            }
+            Ok(size)
+        })?;
+        if self.declared_size.is_some_and(|declared| declared != size) {
+            return Err(self.error(ErrorKind::SizeMismatch));
+        }
+        Ok(size)
+    }
+
+    /// Finds the chunk that an offset in the file is in: its place, and where in the file it
+    /// begins. At the end of the file and beyond, these are the number of chunks and the size.
+    ///
+    /// The table is one that [`index`](Self::index) has filled for this file. With any other, the
+    /// place is wrong, or an error.
+    ///
+    /// Cost: a binary search in the table and a walk over as many chunks as there are for each
+    /// entry of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`index`](Self::index), except for [`ErrorKind::SizeMismatch`].
+    pub fn seek(&self, offset: u64, table: &[u64]) -> Result<(usize, u64)> {
+        let stride = stride(self.len(), table.len());
+        let slot = table.partition_point(|&start| start <= offset);
+        let (first, mut start) = match slot.checked_sub(1) {
+            Some(slot) => (
+                slot.saturating_mul(stride),
+                table.get(slot).copied().unwrap_or(0),
+            ),
+            None => (0, 0),
+        };
+        self.chunks(|chunks| {
+            let first = u32::try_from(first).map_err(|_| ErrorKind::NoSuchPlace)?;
+            for index in first..chunks.len() {
+                let end = add_len(start, chunk_len(element(chunks, index)?)?)?;
+                if offset < end {
+                    return Ok((index as usize, start));
+                }
+                start = end;
+            }
+            Ok((chunks.len() as usize, start))
+        })
+    }
+
+    /// The chunks from a place on, each with where in the file it begins. `start` is where the
+    /// first of them does, as [`seek`](Self::seek) says.
+    ///
+    /// Cost of each step: constant. After an error there are no more.
+    pub fn iter_from(&self, index: usize, start: u64) -> ExtentsIter<'a> {
+        ExtentsIter {
+            extents: *self,
+            next: index,
+            start,
+        }
+    }
+
+    /// Opens the list of chunks for one operation.
+    fn chunks<T>(
+        &self,
+        operation: impl FnOnce(struct_list::Reader<'_, file_chunk::Owned>) -> Result<T>,
+    ) -> Result<T> {
+        self.metadata
+            .read(|view| operation(chunks(view, self.at)?))
+            .map_err(|e| e.of(self.ino))
+    }
+
+    fn error(&self, kind: ErrorKind) -> crate::Error {
+        crate::Error::new(kind).of(self.ino)
+    }
+}
+
+/// The chunks of a file; see [`Extents::iter_from`].
+#[derive(Clone, Debug)]
+pub struct ExtentsIter<'a> {
+    extents: Extents<'a>,
+    next: usize,
+    start: u64,
+}
+
+impl Iterator for ExtentsIter<'_> {
+    type Item = Result<(u64, Chunk)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.extents.len() {
+            return None;
+        }
+        let item = self.extents.get(self.next).and_then(|chunk| {
+            let start = self.start;
+            self.start = add_len(start, chunk.len).map_err(|e| e.of(self.extents.ino))?;
+            Ok((start, chunk))
+        });
+        self.next = match item {
+            Ok(_) => self.next.saturating_add(1),
+            Err(_) => self.extents.len(),
+        };
+        Some(item)
+    }
+}
+
+/// The chunks of the regular file at a place.
+fn chunks(view: View<'_>, at: Locator) -> Result<struct_list::Reader<'_, file_chunk::Owned>> {
+    match view.inode(at)?.get_mode().which() {
+        Ok(mode::File(chunks)) => view.bounded(chunks?),
+        _ => Err(ErrorKind::NotAFile.into()),
+    }
+}
+
+/// The length of a chunk.
+fn chunk_len(chunk: file_chunk::Reader<'_>) -> Result<u64> {
+    match chunk.get_len() {
+        0 => Err(ErrorKind::EmptyChunk.into()),
+        len => Ok(len),
+    }
+}
+
+/// Adds the length of a chunk to an offset in a file.
+fn add_len(offset: u64, len: u64) -> Result<u64> {
+    match offset.checked_add(len) {
+        Some(end @ ..=MAX_FILE_SIZE) => Ok(end),
+        _ => Err(ErrorKind::FileTooLarge.into()),
+    }
+}
+
+/// How many chunks there are for each entry of a table: not 0, unless there are no chunks.
+fn stride(chunks: usize, entries: usize) -> usize {
+    match entries {
+        0 => chunks,
+        _ => chunks.div_ceil(entries),
+    }
+}

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Inodes.
+
+use crate::{
+    metadata_capnp::inode::{self, mode},
+    DirLayer, Error, ErrorKind, Extents, Locator, Metadata, Result, Xattrs, MAX_FILE_SIZE,
+    MAX_SYMLINK_LEN,
+};
+
+/// The lower twelve bits of a mode.
+const PERMISSIONS: u16 = 0o7777;
+
+/// The largest major number of a device: the kernel's has twelve bits.
+const MAX_MAJOR: u64 = (1 << 12) - 1;
+
+/// The largest minor number of a device: the kernel's has twenty bits.
+const MAX_MINOR: u64 = (1 << 20) - 1;
+
+/// The type of an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileType {
+    /// Unknown to the builder, or to this reader.
+    Unknown,
+    /// A named pipe.
+    Fifo,
+    /// A character device.
+    Chr,
+    /// A directory.
+    Dir,
+    /// A block device.
+    Blk,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Symlink,
+    /// A socket.
+    Sock,
+    /// A whiteout: what lower layers have under this number is gone.
+    Whiteout,
+}
+
+impl FileType {
+    /// The type of an inode that is being read.
+    pub(crate) fn of(inode: inode::Reader<'_>) -> Self {
+        match inode.get_mode().which() {
+            Ok(mode::Unknown(())) | Err(_) => Self::Unknown,
+            Ok(mode::Fifo(())) => Self::Fifo,
+            Ok(mode::Chr(_)) => Self::Chr,
+            Ok(mode::Dir(_)) => Self::Dir,
+            Ok(mode::Blk(_)) => Self::Blk,
+            Ok(mode::File(_)) => Self::File,
+            Ok(mode::Lnk(())) => Self::Symlink,
+            Ok(mode::Sock(())) => Self::Sock,
+            Ok(mode::Wht(())) => Self::Whiteout,
+        }
+    }
+}
+
+/// The type of an inode, and for a device which one it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// A character device.
+    Chr {
+        /// The major number, of twelve bits.
+        major: u32,
+        /// The minor number, of twenty bits.
+        minor: u32,
+    },
+    /// A block device.
+    Blk {
+        /// The major number, of twelve bits.
+        major: u32,
+        /// The minor number, of twenty bits.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Sock,
+    /// A whiteout: what lower layers have under this number is gone.
+    Whiteout,
+    /// Unknown to the builder.
+    Unknown,
+}
+
+/// A point in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    /// Seconds since the epoch.
+    pub seconds: i64,
+    /// Nanoseconds past that second: less than 1,000,000,000.
+    pub nanoseconds: u32,
+}
+
+/// What only our own images have of an inode.
+#[derive(Clone, Copy, Debug)]
+struct Extension {
+    mtime: Timestamp,
+    size: u64,
+    nlink: u32,
+}
+
+/// An inode.
+#[derive(Clone, Copy, Debug)]
+pub struct Inode<'a> {
+    metadata: Metadata<'a>,
+    at: Locator,
+    ino: u64,
+    kind: Kind,
+    uid: u32,
+    gid: u32,
+    permissions: u16,
+    extension: Option<Extension>,
+}
+
+impl<'a> Inode<'a> {
+    /// Reads an inode.
+    pub(crate) fn read(
+        metadata: Metadata<'a>,
+        at: Locator,
+        inode: inode::Reader<'_>,
+    ) -> Result<Self> {
+        let ino = inode.get_ino();
+        if ino == 0 {
+            return Err(ErrorKind::InodeNumber.into());
+        }
+        let permissions = inode.get_permissions();
+        if permissions & !PERMISSIONS != 0 {
+            return Err(Error::new(ErrorKind::Permissions).of(ino));
+        }
+        // Of no inode that can be reached it is 0: there is no extension then.
+        let nlink = inode.get_nlink();
+        let extension = (nlink != 0).then(|| Extension {
+            mtime: Timestamp {
+                seconds: inode.get_mtime_seconds(),
+                nanoseconds: inode.get_mtime_nanoseconds(),
+            },
+            size: inode.get_size(),
+            nlink,
+        });
+        Ok(Self {
+            metadata,
+            at,
+            ino,
+            kind: kind(inode).map_err(|e| e.of(ino))?,
+            uid: inode.get_uid(),
+            gid: inode.get_gid(),
+            permissions,
+            extension,
+        })
+    }
+
+    /// Where the inode is in the metadata.
+    pub fn locator(&self) -> Locator {
+        self.at
+    }
+
+    /// The inode's number. It is not 0.
+    pub fn ino(&self) -> u64 {
+        self.ino
+    }
+
+    /// The inode's type, and for a device which one it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The inode's type.
+    pub fn file_type(&self) -> FileType {
+        match self.kind {
+            Kind::File => FileType::File,
+            Kind::Dir => FileType::Dir,
+            Kind::Symlink => FileType::Symlink,
+            Kind::Chr { .. } => FileType::Chr,
+            Kind::Blk { .. } => FileType::Blk,
+            Kind::Fifo => FileType::Fifo,
+            Kind::Sock => FileType::Sock,
+            Kind::Whiteout => FileType::Whiteout,
+            Kind::Unknown => FileType::Unknown,
+        }
+    }
+
+    /// The owner.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// The group.
+    pub fn gid(&self) -> u32 {
+        self.gid
+    }
+
+    /// The lower twelve bits of the mode. No others are set.
+    pub fn permissions(&self) -> u16 {
+        self.permissions
+    }
+
+    /// The time of the last modification; the epoch if the image does not say.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timestamp`].
+    pub fn mtime(&self) -> Result<Timestamp> {
+        let mtime = self.extension.map(|e| e.mtime).unwrap_or_default();
+        if mtime.nanoseconds >= 1_000_000_000 {
+            return Err(self.error(ErrorKind::Timestamp));
+        }
+        Ok(mtime)
+    }
+
+    /// The number of links, which is not 0; `None` if the image does not say.
+    pub fn nlink(&self) -> Option<u32> {
+        self.extension.map(|e| e.nlink)
+    }
+
+    /// A regular file's size in bytes, as it is declared; `None` if the image does not say, or if
+    /// the inode is of another type.
+    ///
+    /// It is what [`Extents::index`] finds, or that refuses the file: to know the size, the chunks
+    /// need not be added up.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::FileTooLarge`].
+    pub fn declared_size(&self) -> Result<Option<u64>> {
+        match (self.kind, self.extension) {
+            (Kind::File, Some(Extension { size, .. })) if size > MAX_FILE_SIZE => {
+                Err(self.error(ErrorKind::FileTooLarge))
+            }
+            (Kind::File, extension) => Ok(extension.map(|e| e.size)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The chunks of a regular file.
+    ///
+    /// Cost: constant.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotAFile`], and those of [`declared_size`](Self::declared_size) and of the
+    /// encoding.
+    pub fn extents(&self) -> Result<Extents<'a>> {
+        Extents::read(self.metadata, self.at, self.ino, self.declared_size()?)
+            .map_err(|e| e.of(self.ino))
+    }
+
+    /// This layer's part of a directory.
+    ///
+    /// Cost: constant.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotADirectory`], and those of the encoding.
+    pub fn dir(&self) -> Result<DirLayer<'a>> {
+        self.metadata.dir_at(self.at).map_err(|e| e.of(self.ino))
+    }
+
+    /// The target of a symbolic link: 1 to [`MAX_SYMLINK_LEN`] bytes, none of them NUL.
+    ///
+    /// Cost: the length of the target.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotASymlink`], [`ErrorKind::SymlinkTarget`], and those of the encoding.
+    pub fn symlink_target(&self) -> Result<&'a [u8]> {
+        if self.kind != Kind::Symlink {
+            return Err(self.error(ErrorKind::NotASymlink));
+        }
+        self.metadata
+            .read(|view| {
+                let additional = view.inode(self.at)?.get_additional()?;
+                let target = additional.get_symlink_target()?;
+                if target.is_empty() || target.len() > MAX_SYMLINK_LEN || target.contains(&0) {
+                    return Err(ErrorKind::SymlinkTarget.into());
+                }
+                self.metadata.keep(target)
+            })
+            .map_err(|e| e.of(self.ino))
+    }
+
+    /// The extended attributes.
+    ///
+    /// Cost: constant.
+    ///
+    /// # Errors
+    ///
+    /// Those of the encoding.
+    pub fn xattrs(&self) -> Result<Xattrs<'a>> {
+        Xattrs::read(self.metadata, self.at, self.ino).map_err(|e| e.of(self.ino))
+    }
+
+    /// Whether there are extended attributes.
+    ///
+    /// Cost: constant.
+    ///
+    /// # Errors
+    ///
+    /// Those of the encoding.
+    pub fn has_xattrs(&self) -> Result<bool> {
+        Ok(!self.xattrs()?.is_empty())
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(kind).of(self.ino)
+    }
+}
+
+/// The kind of an inode, with its device number checked.
+fn kind(inode: inode::Reader<'_>) -> Result<Kind> {
+    Ok(match inode.get_mode().which() {
+        Ok(mode::Unknown(())) => Kind::Unknown,
+        Ok(mode::Fifo(())) => Kind::Fifo,
+        Ok(mode::Chr(device)) => {
+            let device = device?;
+            let (major, minor) = device_number(device.get_major(), device.get_minor())?;
+            Kind::Chr { major, minor }
+        }
+        Ok(mode::Dir(_)) => Kind::Dir,
+        Ok(mode::Blk(device)) => {
+            let device = device?;
+            let (major, minor) = device_number(device.get_major(), device.get_minor())?;
+            Kind::Blk { major, minor }
+        }
+        Ok(mode::File(_)) => Kind::File,
+        Ok(mode::Lnk(())) => Kind::Symlink,
+        Ok(mode::Sock(())) => Kind::Sock,
+        Ok(mode::Wht(())) => Kind::Whiteout,
+        Err(capnp::NotInSchema(_)) => return Err(ErrorKind::UnknownKind.into()),
+    })
+}
+
+/// Checks a device number.
+fn device_number(major: u64, minor: u64) -> Result<(u32, u32)> {
+    if major > MAX_MAJOR || minor > MAX_MINOR {
+        return Err(ErrorKind::DeviceNumber.into());
+    }
+    match (u32::try_from(major), u32::try_from(minor)) {
+        (Ok(major), Ok(minor)) => Ok((major, minor)),
+        _ => Err(ErrorKind::DeviceNumber.into()),
+    }
+}

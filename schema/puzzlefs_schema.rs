@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The metadata of PuzzleFS images.
+//!
+//! The metadata of an image is one blob, a Cap'n Proto message of which `metadata.capnp` is the
+//! schema. This crate reads it. The kernel module and the userspace tools compile it alike, so that
+//! what is malformed to one is malformed to the other. [`metadata_capnp`] is generated from the
+//! schema; with it, userspace builds messages.
+//!
+//! # Hostile input
+//!
+//! The blob comes from whoever made the image. Nothing of it is trusted:
+//!
+//! - There is no `unsafe` code and no allocation here, and nothing that panics: no slice is
+//!   indexed, no arithmetic can overflow, no loop or recursion is without a bound.
+//! - Every invariant of the format is checked where a value is read, and has an [`ErrorKind`] of
+//!   its own. In particular, order is never trusted: a search in a list that is not in order ends,
+//!   and gives what was asked for or nothing.
+//! - The cost of every operation has a bound that its documentation states, in terms of the lengths
+//!   of the lists that it touches. No list is longer than the blob has words (eight bytes), although
+//!   the encoding could express that: a list of empty structs, or many pointers to one list.
+//! - The blob must not change while it is read. The kernel reads it from memory of its own.
+//!
+//! # Use
+//!
+//! A [`Framing`] is made once of the bytes of a blob and kept beside them. A [`Metadata`] is made of
+//! the two whenever something is to be read: it is a pair of references, and so is everything that
+//! it gives, so that nothing needs to be kept, and many threads can read at once. What has to be
+//! remembered of an inode is its [`Locator`].
+//!
+//! ```
+//! # use puzzlefs_schema::{Error, Framing, Metadata, Order, Part, ROOT_INO};
+//! fn list_root(bytes: &[u8]) -> Result<(), Error> {
+//!     let framing = Framing::parse(bytes)?;
+//!     let metadata = Metadata::new(&framing, bytes);
+//!     metadata.check()?;
+//!
+//!     let mut parts = Vec::new();
+//!     let mut layer = Some(metadata.dir_at(metadata.find(ROOT_INO)?)?);
+//!     while let Some(dir) = layer {
+//!         let index = match dir.order()? {
+//!             Order::Sorted => None,
+//!             Order::Unsorted => {
+//!                 let mut index = vec![0; dir.len()];
+//!                 dir.sort_index(&mut index)?;
+//!                 Some(index)
+//!             }
+//!         };
+//!         parts.push(Part::new(&dir, index));
+//!         layer = dir.below()?;
+//!     }
+//!     let root = metadata.dir(&parts)?;
+//!     let mut cursor = 0;
+//!     while let Some(entry) = root.next(cursor)? {
+//!         println!("{}", entry.name.escape_ascii());
+//!         cursor = entry.cursor;
+//!     }
+//!     Ok(())
+//! }
+//! ```
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::todo,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
+mod digest;
+mod dir;
+mod error;
+mod extents;
+mod framing;
+mod inode;
+mod metadata;
+#[allow(clippy::all, clippy::restriction, clippy::pedantic)]
+#[allow(missing_docs, unreachable_pub, rust_2018_idioms, unused)]
+#[rustfmt::skip]
+pub mod metadata_capnp;
+mod search;
+mod xattr;
+
+pub use digest::Digest;
+pub use dir::{Dir, DirEntry, DirLayer, Order, Part, RawDirEntry};
+pub use error::{Error, ErrorKind, Result};
+pub use extents::{Chunk, Extents, ExtentsIter};
+pub use framing::Framing;
+pub use inode::{FileType, Inode, Kind, Timestamp};
+pub use metadata::{Locator, Metadata};
+pub use xattr::{Xattr, Xattrs, XattrsIter};
+
+/// The number of the root directory's inode.
+pub const ROOT_INO: u64 = 1;
+
+/// The version of the format that this crate reads.
+pub const MANIFEST_VERSION: u64 = 3;
+
+/// The largest number of layers of an image that is read.
+///
+/// The format has no limit. An inode is searched for in each layer in turn, and a directory can be
+/// merged of as many: this keeps both within reason. Container runtimes stop at about half of it.
+pub const MAX_LAYERS: u32 = 256;
+
+/// The largest length of a name in a directory, in bytes.
+pub const MAX_NAME_LEN: usize = 255;
+
+/// The largest length of a symbolic link's target, in bytes.
+pub const MAX_SYMLINK_LEN: usize = 4095;
+
+/// The largest length of the name of an extended attribute, in bytes, its prefix included.
+pub const MAX_XATTR_NAME_LEN: usize = 255;
+
+/// The largest length of the value of an extended attribute, in bytes.
+pub const MAX_XATTR_VALUE_LEN: usize = 65536;
+
+/// The largest size of a file, in bytes: what the kernel's signed offsets can express.
+pub const MAX_FILE_SIZE: u64 = i64::MAX as u64;
