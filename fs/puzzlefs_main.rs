@@ -1,3 +1,140 @@
 // SPDX-License-Identifier: GPL-2.0
-//! t
+
+//! PuzzleFS: a read-only filesystem that mounts OCI image layouts of content-addressed chunks.
+//!
+//! Data flows one way: mount parameters ([`options`]), the store and its blobs ([`blob_store`]),
+//! the image's metadata ([`image`]), inodes ([`inode`]), their extents, and folios of the page
+//! cache ([`file`]). The metadata is parsed by the crate `puzzlefs_schema`, which userspace
+//! compiles too; the kernel's objects are behind the safe interfaces of [`vfs`] and [`ports`],
+//! where all of the module's `unsafe` is.
+
+#![deny(unsafe_code)]
+
+use kernel::{
+    prelude::*,
+    seq_file::SeqFile,
+    str::CStr,
+    sync::{aref::ARef, Arc},
+};
+use vfs::{
+    DirEmitter, FileSystem, FolioRun, INode, MountContext, Param, ParamOutcome, Registration,
+    StatFs, SuperBlock, SuperParams, XattrLister,
+};
+
+mod blob_store;
+mod dir;
+mod file;
+mod image;
+mod inode;
+mod message;
+mod options;
+#[allow(unsafe_code)]
+mod ports;
+mod superblock;
+#[allow(unsafe_code)]
 mod vfs;
+mod xattr;
+
+module! {
+    type: PuzzleFsModule,
+    name: "puzzlefs",
+    authors: ["The PuzzleFS authors"],
+    description: "PuzzleFS: mounts OCI image layouts of content-addressed chunks",
+    license: "GPL",
+    alias: ["fs-puzzlefs"],
+}
+
+/// The module: the filesystem's registration.
+#[pin_data]
+struct PuzzleFsModule {
+    #[pin]
+    registration: Registration<PuzzleFs>,
+}
+
+impl kernel::InPlaceModule for PuzzleFsModule {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            registration <- Registration::new(
+                module,
+                Arc::pin_init(blob_store::Stores::new(), GFP_KERNEL)?,
+            ),
+        })
+    }
+}
+
+/// The filesystem.
+struct PuzzleFs;
+
+impl FileSystem for PuzzleFs {
+    const NAME: &'static CStr = c"puzzlefs";
+    const MAGIC: u32 = superblock::MAGIC;
+
+    type Shared = blob_store::Stores;
+    type Params = options::Options;
+    type SuperData = image::Image;
+    type INodeData = inode::Node;
+
+    fn parse_param(
+        params: &mut options::Options,
+        context: &MountContext,
+        param: &Param<'_>,
+    ) -> Result<ParamOutcome> {
+        params.parse(context, param)
+    }
+
+    fn mount(
+        params: &mut options::Options,
+        context: &MountContext,
+        stores: &Arc<blob_store::Stores>,
+    ) -> Result<KBox<image::Image>> {
+        Ok(KBox::new(
+            image::Image::open(params, context, stores)?,
+            GFP_KERNEL,
+        )?)
+    }
+
+    fn remount(
+        params: &mut options::Options,
+        context: &MountContext,
+        image: &image::Image,
+    ) -> Result {
+        params.check_remount(context, image.rootfs())
+    }
+
+    fn super_params(image: &image::Image) -> SuperParams {
+        superblock::params(image)
+    }
+
+    fn root(sb: &SuperBlock<Self>) -> Result<ARef<INode<Self>>> {
+        inode::get(sb, puzzlefs_schema::ROOT_INO, None)
+    }
+
+    fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<ARef<INode<Self>>>> {
+        dir::lookup(dir, name)
+    }
+
+    fn read_dir(dir: &INode<Self>, emitter: &mut DirEmitter<'_>) -> Result {
+        dir::read(dir, emitter)
+    }
+
+    fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>) {
+        file::read(inode, run)
+    }
+
+    fn get_xattr<'a>(inode: &'a INode<Self>, name: &[u8]) -> Result<Option<&'a [u8]>> {
+        xattr::get(inode, name)
+    }
+
+    fn list_xattrs(inode: &INode<Self>, lister: &mut XattrLister<'_>) -> Result {
+        xattr::list(inode, lister)
+    }
+
+    fn statfs(sb: &SuperBlock<Self>) -> Result<StatFs> {
+        superblock::statfs(sb.data())
+    }
+
+    fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {
+        superblock::show_options(sb.data(), seq);
+        Ok(())
+    }
+}

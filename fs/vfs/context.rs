@@ -8,6 +8,7 @@
 
 use super::{
     bindings,
+    registration::Registration,
     superblock::{self, SuperBlock},
     FileSystem, ParamOutcome,
 };
@@ -176,14 +177,15 @@ impl<T: FileSystem> ContextOps<T> {
         from_result(|| {
             // SAFETY: As in `parse_param`.
             let (params, context) = unsafe { (Self::params(fc), MountContext::from_raw(fc)) };
-            let data = T::mount(params, context)?;
+            // SAFETY: A context's type is the one that it was made for, which stays registered as
+            // long as there are contexts of it.
+            let registration = unsafe { Registration::<T>::of((*fc).fs_type) };
+            let data = T::mount(params, context, registration.shared())?;
             // SAFETY: The context is valid and ours. From here its `s_fs_info` owns the data, until
             // `get_tree_nodev` hands it to the superblock.
             unsafe { (*fc).s_fs_info = data.into_foreign().cast() };
             // SAFETY: `fill` is the one that belongs to contexts of this filesystem.
-            to_result(unsafe {
-                bindings::get_tree_nodev(fc, Some(SuperBlock::<T>::fill))
-            })?;
+            to_result(unsafe { bindings::get_tree_nodev(fc, Some(SuperBlock::<T>::fill)) })?;
             Ok(0)
         })
     }

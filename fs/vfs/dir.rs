@@ -15,6 +15,8 @@ use kernel::{
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum DirEntryType {
+    /// Not known without a look at the inode.
+    Unknown = bindings::DT_UNKNOWN,
     /// A named pipe.
     Fifo = bindings::DT_FIFO,
     /// A character device.
@@ -99,7 +101,10 @@ pub(super) unsafe extern "C" fn lookup<T: FileSystem>(
     // SAFETY: The dentry is new and in lookup, so its name does not change.
     let name = unsafe {
         let name = &(*dentry).__bindgen_anon_1.d_name;
-        core::slice::from_raw_parts(name.name, name.__bindgen_anon_1.__bindgen_anon_1.len as usize)
+        core::slice::from_raw_parts(
+            name.name,
+            name.__bindgen_anon_1.__bindgen_anon_1.len as usize,
+        )
     };
     if name.len() > bindings::NAME_MAX as usize {
         return ENAMETOOLONG.to_ptr();

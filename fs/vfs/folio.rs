@@ -5,11 +5,7 @@
 //! C header: [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
 use super::{backing::BackingFile, bindings, inode::INode, FileSystem};
-use core::{
-    marker::PhantomData,
-    mem::MaybeUninit,
-    ptr::{self, NonNull},
-};
+use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
 use kernel::{ffi::c_int, prelude::*};
 
 /// How many folios a run has at the most.
@@ -221,7 +217,8 @@ impl FolioRun<'_> {
             let wanted = (cursor - self.cursor) as usize;
             // SAFETY: The first `count` vectors are initialised and describe `wanted` bytes of
             // folios that are locked by us and not up to date: nobody else reads or writes them.
-            let read = unsafe { file.read_vectors(vectors.as_ptr().cast(), count, wanted, offset) }?;
+            let read =
+                unsafe { file.read_vectors(vectors.as_ptr().cast(), count, wanted, offset) }?;
             if read == 0 {
                 return Err(EIO);
             }

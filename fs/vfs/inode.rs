@@ -12,8 +12,7 @@ use core::{
     ptr::{self, NonNull},
 };
 use kernel::{
-    error::to_result,
-    ffi::{c_char, c_void},
+    ffi::c_void,
     prelude::*,
     str::{CStr, CString},
     sync::aref::{ARef, AlwaysRefCounted},
@@ -116,12 +115,6 @@ impl<T: FileSystem> INode<T> {
         unsafe { (*self.as_ptr()).i_ino }
     }
 
-    /// The size, in bytes.
-    pub(crate) fn size(&self) -> u64 {
-        // SAFETY: By the type invariants the inode is valid.
-        unsafe { bindings::vfs_rs_inode_size(self.as_ptr()) as u64 }
-    }
-
     /// Whether the inode is a directory's.
     pub(crate) fn is_directory(&self) -> bool {
         // SAFETY: By the type invariants the inode is valid; its type does not change.
@@ -216,7 +209,7 @@ pub(super) unsafe extern "C" fn alloc<T: FileSystem>(
     sb: *mut bindings::super_block,
 ) -> *mut bindings::inode {
     // SAFETY: The superblock's type is the one of a `Registration<T>`, which outlives it.
-    let cache = unsafe { Registration::<T>::inode_cache((*sb).s_type) };
+    let cache = unsafe { Registration::<T>::of((*sb).s_type).inode_cache() };
     // SAFETY: The superblock and the cache are valid.
     let inode = unsafe { bindings::vfs_rs_alloc_inode(sb, cache.cache.as_ptr()) };
     if !inode.is_null() {
@@ -240,7 +233,10 @@ pub(super) unsafe extern "C" fn free<T: FileSystem>(inode: *mut bindings::inode)
         let this = INodeAlloc::<T>::of(inode);
         ptr::drop_in_place(ptr::addr_of_mut!((*this).link));
         bindings::kmem_cache_free(
-            Registration::<T>::inode_cache((*(*inode).i_sb).s_type).cache.as_ptr(),
+            Registration::<T>::of((*(*inode).i_sb).s_type)
+                .inode_cache()
+                .cache
+                .as_ptr(),
             this.cast(),
         );
     }
@@ -313,6 +309,7 @@ impl<T: FileSystem> NewINode<T> {
         llseek: Some(bindings::generic_file_llseek),
         read_iter: Some(bindings::generic_file_read_iter),
         mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
+        #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         splice_read: Some(bindings::filemap_splice_read),
         fsync: Some(bindings::noop_fsync),
@@ -323,6 +320,7 @@ impl<T: FileSystem> NewINode<T> {
         bindings::address_space_operations {
             read_folio: Some(folio::read_folio::<T>),
             readahead: Some(folio::readahead::<T>),
+            #[cfg(CONFIG_MIGRATION)]
             migrate_folio: Some(bindings::filemap_migrate_folio),
             ..pin_init::zeroed()
         };

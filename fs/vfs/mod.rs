@@ -39,7 +39,12 @@ pub(crate) use shrinker::{Shrink, ShrinkerRegistration};
 pub(crate) use superblock::{StatFs, SuperBlock, SuperParams};
 pub(crate) use xattr::XattrLister;
 
-use kernel::{prelude::*, seq_file::SeqFile, str::CStr, sync::aref::ARef};
+use kernel::{
+    prelude::*,
+    seq_file::SeqFile,
+    str::CStr,
+    sync::{aref::ARef, Arc},
+};
 
 /// What a mount parameter was to the filesystem.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,6 +65,9 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
 
     /// The number that `statfs(2)` gives as `f_type`.
     const MAGIC: u32;
+
+    /// What all superblocks share, for as long as the filesystem is registered or mounted.
+    type Shared: Send + Sync;
 
     /// The mount parameters, as they are being collected before a mount or a remount.
     type Params: Default + Send;
@@ -82,14 +90,15 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     ///
     /// Runs as the task that mounts. An error ends the mount; what is behind it should be said
     /// with [`MountContext::error`].
-    fn mount(params: &mut Self::Params, context: &MountContext) -> Result<KBox<Self::SuperData>>;
-
-    /// Says whether a remount with these parameters changes nothing that cannot be changed.
-    fn remount(
+    fn mount(
         params: &mut Self::Params,
         context: &MountContext,
-        data: &Self::SuperData,
-    ) -> Result;
+        shared: &Arc<Self::Shared>,
+    ) -> Result<KBox<Self::SuperData>>;
+
+    /// Says whether a remount with these parameters changes nothing that cannot be changed.
+    fn remount(params: &mut Self::Params, context: &MountContext, data: &Self::SuperData)
+        -> Result;
 
     /// The superblock's properties that follow from its private data.
     fn super_params(data: &Self::SuperData) -> SuperParams;

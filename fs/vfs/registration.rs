@@ -2,14 +2,8 @@
 
 //! Registration of a filesystem.
 
-use super::{
-    bindings,
-    context::ContextOps,
-    inode::INodeCache,
-    superblock::SuperBlock,
-    FileSystem,
-};
-use kernel::{error::to_result, prelude::*, types::Opaque};
+use super::{bindings, context::ContextOps, inode::INodeCache, superblock::SuperBlock, FileSystem};
+use kernel::{error::to_result, prelude::*, sync::Arc, types::Opaque};
 
 /// A filesystem that can be mounted, for as long as this exists.
 ///
@@ -23,20 +17,25 @@ use kernel::{error::to_result, prelude::*, types::Opaque};
 pub(crate) struct Registration<T: FileSystem> {
     // Dropped last, when no inode is left.
     inode_cache: INodeCache<T>,
+    shared: Arc<T::Shared>,
     #[pin]
     fs: Opaque<bindings::file_system_type>,
 }
 
 // SAFETY: Registration and unregistration may happen on any thread.
 unsafe impl<T: FileSystem> Send for Registration<T> {}
-// SAFETY: A shared reference gives access to the inode cache only, which is `Sync`.
+// SAFETY: A shared reference gives access to the inode cache and the shared data, which are `Sync`.
 unsafe impl<T: FileSystem> Sync for Registration<T> {}
 
 impl<T: FileSystem> Registration<T> {
     /// Registers the filesystem.
-    pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    pub(crate) fn new(
+        module: &'static ThisModule,
+        shared: Arc<T::Shared>,
+    ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             inode_cache: INodeCache::new(T::NAME)?,
+            shared,
             fs <- Opaque::try_ffi_init(|slot: *mut bindings::file_system_type| {
                 // SAFETY: The slot is memory for a `file_system_type`, for which all zeros is a
                 // valid value. It is pinned, and unregistered before it is dropped.
@@ -52,16 +51,24 @@ impl<T: FileSystem> Registration<T> {
         })
     }
 
-    /// The inode cache of a registered filesystem.
+    /// The registration that a file system type belongs to.
     ///
     /// # Safety
     ///
     /// `fs` must be the file system type of a `Registration<T>` that outlives `'a`.
-    pub(super) unsafe fn inode_cache<'a>(
-        fs: *mut bindings::file_system_type,
-    ) -> &'a INodeCache<T> {
+    pub(super) unsafe fn of<'a>(fs: *mut bindings::file_system_type) -> &'a Self {
         // SAFETY: By the safety requirements the type is the field of a registration.
-        unsafe { &(*kernel::container_of!(Opaque::cast_from(fs), Self, fs)).inode_cache }
+        unsafe { &*kernel::container_of!(Opaque::cast_from(fs), Self, fs) }
+    }
+
+    /// The filesystem's inode cache.
+    pub(super) fn inode_cache(&self) -> &INodeCache<T> {
+        &self.inode_cache
+    }
+
+    /// What all superblocks share.
+    pub(super) fn shared(&self) -> &Arc<T::Shared> {
+        &self.shared
     }
 }
 

@@ -6,13 +6,7 @@
 
 use super::bindings;
 use core::ptr::NonNull;
-use kernel::{
-    ffi::c_ulong,
-    prelude::*,
-    str::CStr,
-    sync::Arc,
-    types::ForeignOwnable,
-};
+use kernel::{ffi::c_ulong, prelude::*, str::CStr, sync::Arc, types::ForeignOwnable};
 
 /// A cache whose entries can be dropped.
 ///

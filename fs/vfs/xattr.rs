@@ -6,11 +6,7 @@
 //! [`include/linux/posix_acl_xattr.h`](srctree/include/linux/posix_acl_xattr.h)
 
 use super::{bindings, inode::INode, FileSystem};
-use core::{
-    marker::PhantomData,
-    ptr,
-    slice,
-};
+use core::{marker::PhantomData, ptr, slice};
 use kernel::{
     error::from_result,
     ffi::{c_char, c_int, c_void},

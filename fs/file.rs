@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! File data: from extents to folios.
+//!
+//! A file is its chunks in order, each a range of a blob. To fill a run of folios, the blobs of all
+//! the chunks that it touches are told to read ahead first, so that the disk has all of it to do at
+//! once; then the folios are read into, in order, straight from the blobs.
+//!
+//! The metadata holds the chunks' lengths but not their offsets in the file. [`Content`] keeps the
+//! offsets of some, evenly spaced, in a table of bounded size: a chunk is found by binary search in
+//! the table and a short walk from there.
+
+use crate::{
+    image::Image,
+    inode::{Body, Malformed},
+    message::{ErrorName, Show},
+    vfs::{backing::BackingFile, FolioRun, INode},
+    PuzzleFs,
+};
+use kernel::prelude::*;
+use puzzlefs_schema::{Chunk, Extents, Inode};
+
+/// The largest number of chunk offsets that are kept of one file.
+const MAX_CHECKPOINTS: usize = 256;
+
+/// Files of fewer chunks than this are walked from the beginning.
+const MIN_CHUNKS_INDEXED: usize = 16;
+
+/// Where a regular file's contents are.
+pub(crate) struct Content {
+    size: u64,
+    checkpoints: KVec<u64>,
+}
+
+impl Content {
+    /// Reads an inode's chunk lengths once, for their sum and the table.
+    pub(crate) fn new(inode: &Inode<'_>) -> Result<Self, Malformed> {
+        let extents = inode.extents()?;
+        let mut checkpoints = KVec::new();
+        if extents.len() >= MIN_CHUNKS_INDEXED {
+            checkpoints.resize(extents.len().min(MAX_CHECKPOINTS), 0, GFP_KERNEL)?;
+        }
+        let size = extents.index(&mut checkpoints)?;
+        Ok(Self { size, checkpoints })
+    }
+
+    /// The file's size, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+/// A part of a file that lies in one chunk.
+struct Piece {
+    chunk: Chunk,
+    /// Where the part begins in the blob.
+    offset: u64,
+    /// How long the part is.
+    len: u64,
+}
+
+/// The pieces that a stretch of a file is made of, in order.
+struct Pieces<'a> {
+    extents: Extents<'a>,
+    /// The next chunk, and where in the file it begins.
+    next: usize,
+    start: u64,
+    /// What is left of the stretch.
+    position: u64,
+    end: u64,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(
+        extents: Extents<'a>,
+        content: &Content,
+        position: u64,
+        end: u64,
+    ) -> Result<Self, puzzlefs_schema::Error> {
+        let (next, start) = extents.seek(position, &content.checkpoints)?;
+        Ok(Self {
+            extents,
+            next,
+            start,
+            position,
+            end,
+        })
+    }
+
+    /// The next piece; `None` at the end of the stretch.
+    fn next(&mut self) -> Result<Option<Piece>, puzzlefs_schema::Error> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let chunk = self.extents.get(self.next)?;
+        // The sums are those that `Content::new` has checked: nothing here can overflow or fall
+        // below zero. If it did, the piece would be empty, and the stretch remain unread.
+        let within = self.position.saturating_sub(self.start);
+        let len = chunk
+            .len
+            .saturating_sub(within)
+            .min(self.end - self.position);
+        let piece = Piece {
+            offset: chunk.blob_offset.saturating_add(within),
+            len,
+            chunk,
+        };
+        self.next += 1;
+        self.start = self.start.saturating_add(piece.chunk.len);
+        self.position += len;
+        Ok(Some(piece))
+    }
+}
+
+/// Fills a run of folios of a regular file. What cannot be read is left out and logged.
+pub(crate) fn read(inode: &INode<PuzzleFs>, run: &mut FolioRun<'_>) {
+    let image = inode.superblock().data();
+    if let Err(e) = fill(image, inode, run) {
+        image.report(Some(inode.ino()), e);
+    }
+}
+
+fn fill(
+    image: &Image,
+    inode: &INode<PuzzleFs>,
+    run: &mut FolioRun<'_>,
+) -> Result<(), puzzlefs_schema::Error> {
+    let node = inode.data();
+    let Body::File(content) = &node.body else {
+        return Ok(());
+    };
+    let metadata = image.metadata();
+    let extents = metadata.inode_at(node.at)?.extents()?;
+    let (start, end) = (run.start(), run.end().min(content.size()));
+
+    read_ahead(image, Pieces::new(extents, content, start, end)?)?;
+
+    let mut pieces = Pieces::new(extents, content, start, end)?;
+    while let Some(piece) = pieces.next()? {
+        let from = run.position();
+        if let Err(e) = fill_piece(image, &piece, run) {
+            // A task that is being killed gives up reading: nothing is wrong with the blob.
+            if e != EINTR && e != ERESTARTSYS {
+                image.log(
+                    inode.ino(),
+                    fmt!(
+                        "offset {}: blob {}: {}",
+                        run.position(),
+                        Show(piece.chunk.blob),
+                        ErrorName(e)
+                    ),
+                );
+            }
+            run.fail(piece.len - (run.position() - from));
+        }
+    }
+    // The last folio reaches beyond the end of the file.
+    run.fill_zeros(run.end() - run.position());
+    Ok(())
+}
+
+/// Starts reading the pieces of a stretch, if there are several: a single one is best read as it
+/// is needed.
+fn read_ahead(image: &Image, mut pieces: Pieces<'_>) -> Result<(), puzzlefs_schema::Error> {
+    let Some(first) = pieces.next()? else {
+        return Ok(());
+    };
+    if pieces.position >= pieces.end {
+        return Ok(());
+    }
+    let mut piece = Some(first);
+    while let Some(current) = piece {
+        // An error here will show, and be logged, when the piece is read.
+        if let Ok(blob) = open(image, &current.chunk) {
+            blob.will_need(current.offset, current.len);
+        }
+        piece = pieces.next()?;
+    }
+    Ok(())
+}
+
+fn fill_piece(image: &Image, piece: &Piece, run: &mut FolioRun<'_>) -> Result {
+    let blob = open(image, &piece.chunk)?;
+    run.fill_from(&blob, piece.offset, piece.len)
+}
+
+fn open(image: &Image, chunk: &Chunk) -> Result<BackingFile> {
+    if chunk.compressed {
+        // Not yet: see Documentation/puzzlefs.rst, "Limits".
+        return Err(EOPNOTSUPP);
+    }
+    image.store().open(&chunk.blob)
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An image: the metadata blob of one mount, in memory, and the store that its data is in.
+
+use crate::{
+    blob_store::{StoreHandle, Stores},
+    message::{ErrorName, Show},
+    options::Options,
+    ports::sha256::Sha256,
+    superblock,
+    vfs::{backing::BackingFile, error_ratelimited, MountContext},
+};
+use kernel::{fmt, prelude::*, sync::Arc};
+use puzzlefs_schema::{Digest, Framing, Metadata};
+
+/// The largest metadata blob that is mounted, in bytes. An image of a million files has some 250 MB
+/// of metadata; it is held in memory while it is mounted.
+const MAX_METADATA: u64 = 1 << 30;
+
+/// How much of the metadata is read and hashed at a time, in bytes.
+const READ_SIZE: usize = 1 << 20;
+
+/// A mounted image.
+pub(crate) struct Image {
+    store: StoreHandle,
+    bytes: KVVec<u8>,
+    framing: Framing,
+    rootfs: Digest,
+}
+
+impl Image {
+    /// Opens the image that the mount options name, and checks its metadata blob against the digest
+    /// that is its name.
+    pub(crate) fn open(
+        options: &Options,
+        context: &MountContext,
+        stores: &Arc<Stores>,
+    ) -> Result<Self> {
+        let rootfs = options.rootfs(context)?;
+        let store = StoreHandle::open(stores, options.store(context)?, context)?;
+        if store.filesystem_magic() == superblock::MAGIC as usize {
+            context.error(fmt!("the store must not itself be on PuzzleFS"));
+            return Err(ELOOP);
+        }
+
+        let bytes = read_metadata(&store, &rootfs).map_err(|(what, e)| {
+            context.error(fmt!(
+                "metadata blob {}: {what}: {}",
+                Show(rootfs),
+                ErrorName(e)
+            ));
+            e
+        })?;
+        let framing = Framing::parse(&bytes).map_err(|e| {
+            context.error(fmt!("metadata blob {}: {}", Show(rootfs), Show(e)));
+            EUCLEAN
+        })?;
+        Metadata::new(&framing, &bytes).check().map_err(|e| {
+            context.error(fmt!("metadata blob {}: {}", Show(rootfs), Show(e)));
+            EUCLEAN
+        })?;
+        Ok(Self {
+            store,
+            bytes,
+            framing,
+            rootfs,
+        })
+    }
+
+    /// The image's metadata.
+    pub(crate) fn metadata(&self) -> Metadata<'_> {
+        Metadata::new(&self.framing, &self.bytes)
+    }
+
+    /// The store that the image's data is in.
+    pub(crate) fn store(&self) -> &StoreHandle {
+        &self.store
+    }
+
+    /// The digest of the metadata blob.
+    pub(crate) fn rootfs(&self) -> &Digest {
+        &self.rootfs
+    }
+
+    /// Logs that the metadata is malformed, and gives the error for whoever asked for it.
+    pub(crate) fn report(&self, ino: Option<u64>, e: puzzlefs_schema::Error) -> Error {
+        match ino {
+            Some(ino) => self.log(ino, fmt!("{}", Show(e))),
+            None => error_ratelimited(fmt!("image {}: {}", Show(self.rootfs), Show(e))),
+        }
+        EUCLEAN
+    }
+
+    /// Logs what is wrong with an inode.
+    pub(crate) fn log(&self, ino: u64, message: fmt::Arguments<'_>) {
+        error_ratelimited(fmt!("image {} inode {ino}: {message}", Show(self.rootfs)));
+    }
+}
+
+/// Reads a metadata blob and checks its digest.
+///
+/// Memory is taken for the size that the file has, which is bounded.
+fn read_metadata(store: &StoreHandle, rootfs: &Digest) -> Result<KVVec<u8>, (&'static str, Error)> {
+    let file: BackingFile = store.open(rootfs).map_err(|e| ("cannot be opened", e))?;
+    let size = file.size();
+    if size > MAX_METADATA {
+        return Err(("larger than 1 GiB", EFBIG));
+    }
+    let size = usize::try_from(size).map_err(|_| ("too large", EFBIG))?;
+    let no_memory = |_| ("no memory", ENOMEM);
+    let mut bytes = KVVec::new();
+    bytes
+        .resize(size, 0, GFP_KERNEL | __GFP_NOWARN)
+        .map_err(no_memory)?;
+
+    let mut hash = Sha256::new();
+    let mut offset = 0;
+    while offset < size {
+        let end = offset.saturating_add(READ_SIZE).min(size);
+        let Some(part) = bytes.get_mut(offset..end) else {
+            break;
+        };
+        let read = file
+            .read(part, offset as u64)
+            .map_err(|e| ("cannot be read", e))?;
+        if read == 0 {
+            return Err(("shrank while it was read", EIO));
+        }
+        hash.update(part.get(..read).unwrap_or(part));
+        offset += read;
+    }
+    if hash.finalize() != *rootfs.as_bytes() {
+        return Err(("its contents have another digest", EBADMSG));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Superblocks: what a mount says of itself.
+
+use crate::{
+    image::Image,
+    message::Show,
+    vfs::{StatFs, SuperParams},
+};
+use kernel::{prelude::*, seq_file::SeqFile, seq_print};
+
+/// The number that `statfs(2)` gives as the filesystem's type: "PZFS".
+pub(crate) const MAGIC: u32 = 0x505a_4653;
+
+/// How far to read ahead at the most, in bytes: several chunks, so that their blobs are read
+/// together.
+const READAHEAD: usize = 512 * 1024;
+
+/// The properties of a superblock.
+pub(crate) fn params(image: &Image) -> SuperParams {
+    SuperParams {
+        stack_depth: image.store().stack_depth() + 1,
+        readahead: READAHEAD,
+    }
+}
+
+/// What `statfs(2)` reports: the files' total size, of which nothing is free, and an identity made
+/// of the metadata's digest.
+pub(crate) fn statfs(image: &Image) -> Result<StatFs> {
+    let metadata = image.metadata();
+    let [a, b, c, d, e, f, g, h, ..] = *image.rootfs().as_bytes();
+    Ok(StatFs {
+        bytes: metadata.data_size().map_err(|e| image.report(None, e))?,
+        files: metadata.inode_count().map_err(|e| image.report(None, e))?,
+        id: [
+            u32::from_le_bytes([a, b, c, d]),
+            u32::from_le_bytes([e, f, g, h]),
+        ],
+    })
+}
+
+/// The mount options, as they can be given to mount(8) again.
+pub(crate) fn show_options(image: &Image, seq: &SeqFile) {
+    seq_print!(seq, ",rootfs={}", Show(image.rootfs()));
+}
