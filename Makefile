@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# The front door. What the kernel's build reads is Kbuild, beside this.
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+Q := qemu-test
+
+# Given to the scripts where they are set.
+export KDIR V CASES PUZZLEFS_CACHE DEBIAN_MIRROR
+
+.PHONY: help run shell test check module tools cases clean distclean provision
+
+help:
+	@echo 'PuzzleFS: a container filesystem for the Linux kernel'
+	@echo
+	@echo '  make run          build all, mount a real Debian root filesystem in an'
+	@echo '                    unmodified Debian kernel (QEMU), compare every byte of it'
+	@echo '  make shell        the same, ending in a shell in the guest'
+	@echo '  make test         every test, on the host and in guests'
+	@echo '  make check        formatting, lints, documentation, generated code'
+	@echo '  make cases        the cases in guests; CASES="read-*" for some of them'
+	@echo
+	@echo '  make module       build/puzzlefs.ko; KDIR=<prepared kernel tree> for another'
+	@echo '                    kernel than the one that is tested'
+	@echo '  make tools        build/bin/puzzlefs, build/bin/mount.puzzlefs (static)'
+	@echo '  make provision    only fill the cache: compilers, kernel, guest'
+	@echo
+	@echo '  make clean        remove build/'
+	@echo '  make distclean    remove the cache, too'
+	@echo
+	@echo 'Set PUZZLEFS_CACHE to move the cache from ~/.cache/puzzlefs, DEBIAN_MIRROR to'
+	@echo 'use another mirror than the one of this machine, V=1 for the output of builds.'
+	@echo 'qemu-test/README.md tells how a case is written, and what exit codes mean.'
+
+run:
+	@$(Q)/run
+
+shell:
+	@$(Q)/shell
+
+test:
+	@$(Q)/test
+
+check:
+	@$(Q)/check
+
+cases:
+	@$(Q)/run-cases $(CASES)
+
+module:
+	@$(Q)/build-module
+
+tools:
+	@$(Q)/build-tools
+
+provision:
+	@$(Q)/provision
+
+clean:
+	rm -rf build
+
+distclean: clean
+	@$(Q)/clear-cache

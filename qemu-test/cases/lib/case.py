@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""What cases in Python have at hand beside guest/lib.py, whose words are here too."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+import lib
+from lib import CASE_DIR, RESULT_DIR, fail, metric, mount_image, skip
+
+__all__ = ["CASE_DIR", "RESULT_DIR", "fail", "metric", "mount_image", "skip"]
+
+PAGE = 4096
+
+
+def _explain(kind, value, trace):
+    """A reason that says where in the case, which tells more than where in a helper."""
+    traceback.print_exception(kind, value, trace)
+    lines = [f.lineno for f in traceback.extract_tb(trace) if f.filename == sys.argv[0]]
+    where = f"line {lines[-1]}: " if lines else ""
+    what = str(value) if kind is AssertionError else f"{kind.__name__}: {value}"
+    with open(f"{RESULT_DIR}/reason", "a", errors="backslashreplace") as file:
+        print(where + what.replace("\n", " | "), file=file)
+
+
+sys.excepthook = _explain
+
+
+def equal(actual, expected, what="value"):
+    if actual != expected:
+        fail(f"{what}: {_short(actual)}, should be {_short(expected)}")
+
+
+def _short(value, most=200):
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
+def check(condition, what):
+    if not condition:
+        fail(what)
+
+
+@contextlib.contextmanager
+def refused(number, what):
+    """The body must fail with this errno."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != number:
+            fail(f"{what}: {name_of(error.errno)}, should be {name_of(number)}")
+    else:
+        fail(f"{what}: should have failed with {name_of(number)}, but did not")
+
+
+def name_of(number):
+    return errno.errorcode.get(number, str(number))
+
+
+def run(*command, **options):
+    """Runs a command that has to succeed; returns what it said on stdout."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, **options)
+    if done.returncode:
+        said = (done.stderr + done.stdout).decode(errors="backslashreplace").strip()
+        fail(f"{' '.join(map(str, command))}: status {done.returncode}: {said[-400:]}")
+    return done.stdout.decode(errors="surrogateescape")
+
+
+def build_image(tree, tag="image", store=None):
+    """Builds an image; returns what mount(8) wants as its source."""
+    store = store or f"{CASE_DIR}/store"
+    run("puzzlefs", "build", "--quiet", tree, f"{store}:{tag}")
+    return f"{store}:{tag}"
+
+
+def unmount_image(directory=f"{CASE_DIR}/mnt"):
+    run("umount", directory)
+
+
+def is_mounted(directory):
+    with open("/proc/self/mounts", "rb") as mounts:
+        return any(line.split()[1] == os.fsencode(directory) for line in mounts)
+
+
+def drop_caches(what=3):
+    """Drops clean pages (1), dentries and inodes (2), or all of these (3)."""
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w") as file:
+        file.write(str(what))
+
+
+def slab_objects(cache="puzzlefs"):
+    """How many objects of a slab cache are in use, to the best of the allocator's
+    knowledge: what lies ready for reuse in per-processor caches is handed back first."""
+    with contextlib.suppress(OSError), open(f"/sys/kernel/slab/{cache}/shrink", "w") as file:
+        file.write("1")
+    with open("/proc/slabinfo") as table:
+        for line in table:
+            words = line.split()
+            if words[0] == cache:
+                return int(words[1])
+    return 0
+
+
+def eventually(condition, what, seconds=5):
+    """Waits for what a work item, an RCU callback or a delayed fput brings about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            fail(f"{what}, even after {seconds} s")
+        time.sleep(0.05)
+
+
+def sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def same_file(path, other, block=1 << 20):
+    """Two files have the same bytes."""
+    with open(path, "rb", buffering=0) as one, open(other, "rb", buffering=0) as two:
+        at = 0
+        while True:
+            a, b = one.read(block), two.read(block)
+            if a != b:
+                differ = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+                fail(f"{path!r} and {other!r} differ at byte {at + differ}")
+            if not a:
+                return
+            at += len(a)
+
+
+def write_file(path, contents=b""):
+    with open(path, "wb") as file:
+        file.write(contents)
+
+
+_seed = None
+
+
+def seeded_random():
+    """A random generator. Its seed is printed and, with a case that failed, shown;
+    puzzlefs.seed=N on the kernel's command line or PUZZLEFS_SEED=N brings it back."""
+    global _seed
+    if _seed is None:
+        _seed = os.environ.get("PUZZLEFS_SEED")
+        if _seed is None:
+            with open("/proc/cmdline") as cmdline:
+                words = [w.split("=", 1)[1] for w in cmdline.read().split() if w.startswith("puzzlefs.seed=")]
+            _seed = words[0] if words else str(int.from_bytes(os.urandom(4), "little"))
+        print(f"seed {_seed}: run again with PUZZLEFS_SEED={_seed}")
+    return random.Random(int(_seed))
+
+
+def in_threads(*functions):
+    """Runs functions at once, each in a thread; the first failure of any is raised."""
+    failures = []
+
+    def guarded(function):
+        try:
+            function()
+        except BaseException as error:  # pylint: disable=broad-except
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(f,)) for f in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def as_user(uid, function):
+    """Runs a function in a child process of an unprivileged user; returns what it returns, or
+    the errno it fails with."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            try:
+                answer = ("value", function())
+            except OSError as error:
+                answer = ("errno", error.errno)
+            os.write(writer, repr(answer).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    check(text, f"the process of user {uid} died")
+    kind, value = eval(text)  # noqa: S307 our own repr
+    if kind == "errno":
+        raise OSError(value, os.strerror(value))
+    return value

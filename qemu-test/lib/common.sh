@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# shellcheck shell=bash disable=SC2034
+#
+# Sourced by every script here that runs on the host: where things are, how
+# progress is told, how a failure is explained.
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+QT=$TOP/qemu-test
+CACHE=${PUZZLEFS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/puzzlefs}
+mkdir -p "$CACHE"
+CACHE=$(cd "$CACHE" && pwd -P)
+BUILD=$TOP/build
+export PUZZLEFS_CACHE=$CACHE
+
+# shellcheck source=qemu-test/versions
+. "$QT/versions"
+
+# Exit codes, as qemu-test/README.md lists them.
+E_FAILED=1 E_USAGE=2 E_NOT_ROOT=3 E_DISK=4 E_NETWORK=5 E_PACKAGE=6
+export E_FAILED E_USAGE E_NOT_ROOT E_DISK E_NETWORK E_PACKAGE
+
+# Tenths of a second since the outermost script began; it hands its start down.
+now_ms() { local t=${EPOCHREALTIME/[.,]/}; echo "${t%???}"; }
+: "${PUZZLEFS_START:=$(now_ms)}"
+export PUZZLEFS_START
+
+# seconds_since MS: with one decimal.
+seconds_since() {
+	local ms=$(($(now_ms) - $1))
+	printf '%d.%d' $((ms / 1000)) $((ms % 1000 / 100))
+}
+
+say() { printf '[%6ss] %s\n' "$(seconds_since "$PUZZLEFS_START")" "$*"; }
+
+# die [-CODE] MESSAGE: one line with the cause and the way out.
+die() {
+	local code=$E_FAILED
+	if [[ $1 == -[0-9]* ]]; then
+		code=${1#-}
+		shift
+	fi
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit "$code"
+}
+
+need_root() {
+	[[ $EUID -eq 0 ]] || die -$E_NOT_ROOT "must be run by root (chroot, mknod and mounts): try sudo make ..."
+}
+
+# step NAME LOG COMMAND...: run it in silence, tell how long it took. What it
+# printed is in LOG, whose end is shown when it fails.
+step() {
+	local name=$1 log=$2 start status=0
+	shift 2
+	mkdir -p "${log%/*}"
+	start=$(now_ms)
+	printf '[%6ss] %s ...' "$(seconds_since "$PUZZLEFS_START")" "$name"
+	"$@" >>"$log" 2>&1 </dev/null || status=$?
+	if ((status == 0)); then
+		printf ' done (%s s)\n' "$(seconds_since "$start")"
+		return 0
+	fi
+	printf ' FAILED (%s s)\n' "$(seconds_since "$start")"
+	explain_failure "$log" "$status"
+	return "$status"
+}
+
+# The last lines of a log; the cause is said by whoever knows it best: the line
+# in the log that the step itself marked with "puzzlefs:".
+explain_failure() {
+	local log=$1 status=$2
+	{
+		echo "--- the last lines of $log (exit status $status):"
+		tail -n 25 "$log" | sed 's/^/    /'
+		echo "---"
+	} >&2
+}
+
+# failure_code LOG: one of the codes above, and the line that goes with it.
+failure_cause() {
+	local log=$1
+	if grep -qE 'No space left on device|Disk quota exceeded|free space' "$log"; then
+		echo "$E_DISK the disk of $CACHE is full: free some, or set PUZZLEFS_CACHE to a roomier place"
+	elif grep -qE 'Temporary failure resolving|Could not resolve|Could not connect|Connection (refused|timed out|failed)|Unable to connect|Network is unreachable|Could not handshake' "$log"; then
+		echo "$E_NETWORK the Debian mirror does not answer: check the network, or set DEBIAN_MIRROR to one that does"
+	elif grep -qE 'Unable to locate package|has no installation candidate|Unable to find a source package|Version .* was not found|puzzlefs: no package' "$log"; then
+		echo "$E_PACKAGE $(grep -hE 'Unable to locate package|has no installation candidate|Version .* was not found|puzzlefs: no package' "$log" | tail -1): mend qemu-test/versions, or set DEBIAN_MIRROR to a full mirror"
+	else
+		echo "$E_FAILED the log is $log"
+	fi
+}
+
+# with_lock NAME WHAT COMMAND...: one at a time on this cache; whoever waits
+# says so. The lock goes with the process that holds it.
+with_lock() {
+	local name=$1 what=$2 fd status=0
+	shift 2
+	exec {fd}>"$CACHE/.$name.lock"
+	if ! flock --nonblock "$fd"; then
+		say "waiting for another run: $what"
+		flock "$fd"
+	fi
+	# The command must not hand the lock on to what it leaves running.
+	"$@" || status=$?
+	exec {fd}>&-
+	return "$status"
+}
+
+# The artefact a step makes lies in CACHE/NAME-KEY and is complete when it has
+# its stamp. The key is what made it: the step's script, the pins that it names
+# as inputs, the files that it names, and the keys of the artefacts that it needs.
+step_header() { sed -n "s/^# $2: *//p" "$QT/steps/$1"; }
+
+artefact_key() {
+	local name=$1 word
+	{
+		cat "$QT/steps/$name"
+		for word in $(step_header "$name" files); do
+			cat "$QT/$word"
+		done
+		for word in $(step_header "$name" inputs); do
+			echo "$word=${!word}"
+		done
+		for word in $(step_header "$name" needs); do
+			artefact_key "$word"
+		done
+	} | sha256sum | cut -c1-12
+}
+
+artefact_dir() { echo "$CACHE/$1-$(artefact_key "$1")"; }
+
+artefact_complete() {
+	local dir=$1
+	[[ -f $dir/.complete && $(<"$dir/.complete") == "$dir" ]]
+}
+
+# The mirror of the main archive: $DEBIAN_MIRROR or the one of the host's apt.
+debian_mirror() {
+	if [[ -n ${DEBIAN_MIRROR:-} ]]; then
+		echo "${DEBIAN_MIRROR%/}"
+		return
+	fi
+	local uri
+	uri=$(mirrors_in_apt_configuration | grep -vE -- '-security/?$|/debian-debug/?$' | head -1 || true)
+	[[ -n $uri ]] || die -$E_NETWORK "no Debian archive in this host's apt configuration: set DEBIAN_MIRROR to one"
+	echo "${uri%/}"
+}
+
+# Both forms of apt's sources: deb822 stanzas and one-line entries. Only
+# stanzas that name the "main" component of a Debian suite count.
+mirrors_in_apt_configuration() {
+	local file
+	for file in /etc/apt/sources.list.d/*.sources; do
+		[[ -f $file ]] || continue
+		awk -v RS= '
+			/(^|\n)Enabled: *no/ { next }
+			/(^|\n)Types:[^\n]*deb/ && /(^|\n)Components:[^\n]* main/ &&
+			/(^|\n)Suites:[^\n]* (bookworm|trixie|forky|sid|stable|testing|unstable)/ {
+				n = split($0, line, "\n")
+				for (i = 1; i <= n; i++)
+					if (sub(/^URIs: */, "", line[i])) {
+						split(line[i], uri, " ")
+						print uri[1]
+					}
+			}' "$file"
+	done
+	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+		[[ -f $file ]] || continue
+		sed -nE 's/^deb +(\[[^]]*\] +)?([^ ]+) +(bookworm|trixie|forky|sid|stable|testing|unstable)[^ ]* +([^#]* )?main\b.*/\2/p' "$file"
+	done
+}
