@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! From a directory to an image in a store.
+
+use crate::contents::{self, Contents};
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::layout::Layout;
+use crate::metadata;
+use crate::oci::{self, Descriptor, Manifest};
+use crate::progress::Progress;
+use crate::source::Source;
+use crate::staging::{Content, Staging};
+use crate::store::Store;
+use crate::tree::{Kind, Tree};
+use crate::verity;
+use crate::walk::{self, WalkOptions};
+use std::path::{Path, PathBuf};
+
+/// What to build, and how.
+#[derive(Clone, Debug)]
+pub struct BuildOptions {
+    /// The tag to put the image under.
+    pub tag: String,
+    /// Threads; the image does not depend on it.
+    pub jobs: usize,
+    /// Leave mount points beneath the source directory empty.
+    pub one_file_system: bool,
+    /// How files are laid out in blobs.
+    pub layout: Layout,
+}
+
+/// What a build did.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The digest of the manifest.
+    pub manifest: Digest,
+    /// The digest of the metadata blob.
+    pub rootfs: Digest,
+    /// The size of the metadata blob in bytes.
+    pub rootfs_size: u64,
+    /// The fs-verity digest of the manifest: the one number that the whole image can be
+    /// verified from.
+    pub manifest_verity: Digest,
+    /// The inodes.
+    pub inodes: u64,
+    /// The names, without the root.
+    pub entries: u64,
+    /// The regular files.
+    pub files: u64,
+    /// The bytes of the regular files, each inode once.
+    pub bytes: u64,
+    /// The pieces that the files are in.
+    pub chunks: u64,
+    /// Data blobs of the image that the store did not have.
+    pub new: Count,
+    /// Data blobs of the image that the store had.
+    pub shared: Count,
+    /// The store's own directory, where it was left out of the tree.
+    pub skipped_store: Option<PathBuf>,
+    /// Mount points that were left empty.
+    pub skipped_mounts: Vec<PathBuf>,
+}
+
+/// A number of blobs and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// How many.
+    pub blobs: u64,
+    /// Their sizes together.
+    pub bytes: u64,
+}
+
+/// Builds an image of the directory `source` into `store`.
+///
+/// The same tree gives the same image: names, metadata and contents decide, nothing else. Until
+/// all of it is durable the tag stays what it was.
+pub fn build(
+    source: &Path,
+    store: &Store,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<Summary> {
+    let source = Source::open(source)?;
+    let staging = Staging::new(store)?;
+    let walk_options = WalkOptions {
+        one_file_system: options.one_file_system,
+        store: Some(store.identity()?),
+    };
+    let (tree, left_out) = walk::walk(&source, &walk_options, progress)?;
+    let contents = contents::store_contents(
+        &source,
+        &tree,
+        &options.layout,
+        &staging,
+        progress,
+        options.jobs,
+    )?;
+    let rootfs = store_metadata(&tree, &contents, store, &staging)?;
+    let (manifest, manifest_verity) = store_manifest(&contents, rootfs.clone(), &staging)?;
+    progress.check()?;
+    staging.commit()?;
+    store.set_tag(
+        &options.tag,
+        Descriptor::new(oci::MANIFEST, manifest.0, manifest.1),
+    )?;
+
+    let mut summary = Summary {
+        manifest: manifest.0,
+        rootfs: Digest::from_oci(&rootfs.digest).unwrap_or(manifest.0),
+        rootfs_size: rootfs.size,
+        manifest_verity,
+        inodes: tree.nodes.len() as u64,
+        entries: 0,
+        files: 0,
+        bytes: tree.data_size(),
+        chunks: contents.extents.iter().map(|file| file.len() as u64).sum(),
+        new: Count::default(),
+        shared: Count::default(),
+        skipped_store: left_out.store,
+        skipped_mounts: left_out.mount_points,
+    };
+    for node in &tree.nodes {
+        match &node.kind {
+            Kind::File(_) => summary.files += 1,
+            Kind::Directory(entries) => summary.entries += entries.len() as u64,
+            _ => {}
+        }
+    }
+    for blob in contents.blobs.values() {
+        let count = if blob.new {
+            &mut summary.new
+        } else {
+            &mut summary.shared
+        };
+        count.blobs += 1;
+        count.bytes += blob.size;
+    }
+    Ok(summary)
+}
+
+/// Writes the metadata blob, and returns its descriptor.
+fn store_metadata(
+    tree: &Tree,
+    contents: &Contents,
+    store: &Store,
+    staging: &Staging<'_>,
+) -> Result<Descriptor> {
+    let encoded = metadata::encode(tree, contents, store.path())?;
+    let pieces = encoded.pieces();
+    let mut verity = verity::Hasher::new();
+    pieces.iter().for_each(|piece| verity.update(piece));
+    let digest = Digest::of_pieces(&pieces);
+    let size = pieces.iter().map(|piece| piece.len() as u64).sum();
+    staging.put(&digest, Content::Bytes(&pieces))?;
+    Ok(Descriptor::new(oci::ROOTFS, digest, size)
+        .annotated(oci::VERITY_ROOT_HASH, verity.finish().to_hex()))
+}
+
+/// Writes the manifest and the configuration that it names, and returns the manifest's digest
+/// and size, and its fs-verity digest.
+fn store_manifest(
+    contents: &Contents,
+    rootfs: Descriptor,
+    staging: &Staging<'_>,
+) -> Result<((Digest, u64), Digest)> {
+    let mut layers = vec![rootfs];
+    // A tree without data gives an image of the metadata alone.
+    let data = contents.blobs.iter();
+    layers.extend(data.map(|(digest, blob)| Descriptor::new(oci::FILEDATA, *digest, blob.size)));
+    let manifest = Manifest::new(layers);
+    let config = Digest::of(oci::EMPTY_CONTENT);
+    // A file of the tree may hold the same two bytes: then it is on its way already.
+    if !contents.blobs.contains_key(&config) {
+        staging.put(&config, Content::Bytes(&[oci::EMPTY_CONTENT]))?;
+    }
+    let text = manifest.to_json();
+    let digest = Digest::of(&text);
+    staging.put(&digest, Content::Bytes(&[&text]))?;
+    Ok(((digest, text.len() as u64), verity::digest(&text)))
+}

@@ -1,0 +1,603 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The contents of a tree's files: read, cut, hashed and put into the store, by several threads.
+//!
+//! There are three sorts of work. A *batch* of consecutive small files is read and hashed; the
+//! packer takes the batches in their order and makes packs of them. A *large* file is read and
+//! cut by one thread. A *blob*, which is a pack or a chunk, is hashed and written. Any thread
+//! takes any work: blobs first, so that little memory waits in them. The thread that cuts a
+//! large file writes its chunks itself as long as there are other files for the other threads,
+//! and shares them out when it has the last one.
+//!
+//! What comes out does not depend on the number of threads or on who was faster.
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::packer::{Batch, Pack, Packer, SmallFile};
+use crate::progress::Progress;
+use crate::source::Source;
+use crate::staging::{Content, Placed, Staging};
+use crate::tree::{FileState, Kind, NodeId, Tree};
+use crate::verity;
+use rustix::fd::OwnedFd;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+use std::collections::hash_map::{Entry, HashMap};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// A batch of small files ends at this many bytes or files.
+const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_FILES: usize = 512;
+/// How many batches a thread may be ahead of the packer.
+const BATCHES_AHEAD: usize = 8;
+/// The most chunks a thread that waits for work has queued up for it.
+const CHUNKS_AHEAD: usize = 4;
+/// The size of one read of a large file.
+const READ: usize = 256 << 10;
+/// The room for a large file's data that is read and not cut.
+const BUFFER: usize = 2 << 20;
+
+/// A piece of a file: a range of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The blob.
+    pub blob: Digest,
+    /// Where in the blob it starts.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// A data blob of an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Blob {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its fs-verity digest.
+    pub verity: Digest,
+    /// Whether this build brought it to the store.
+    pub new: bool,
+}
+
+/// Where the contents of a tree's files are.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// For each node the extents of its contents, in order; none for what is not a file.
+    pub extents: Vec<Vec<Extent>>,
+    /// The blobs that they name.
+    pub blobs: BTreeMap<Digest, Blob>,
+}
+
+/// Stores the contents of all regular files of a tree.
+pub(crate) fn store_contents(
+    source: &Source,
+    tree: &Tree,
+    layout: &Layout,
+    staging: &Staging<'_>,
+    progress: &Progress,
+    jobs: usize,
+) -> Result<Contents> {
+    let jobs = jobs.max(1);
+    let (batches, large) = plan(tree, layout);
+    let builder = Builder {
+        source,
+        tree,
+        layout,
+        staging,
+        progress,
+        zeros: zeros_digest(layout),
+        jobs,
+        batches,
+        large,
+        schedule: Mutex::default(),
+        wake: Condvar::new(),
+        packer: Mutex::new(Packer::new(layout)),
+        blobs: Mutex::default(),
+        stored: Mutex::default(),
+    };
+    progress.start_reading();
+    thread::scope(|scope| {
+        for _ in 1..jobs {
+            scope.spawn(|| builder.work());
+        }
+        builder.work();
+    });
+    builder.finish()
+}
+
+/// Which small files are read together, and which files are cut on their own, in walk order.
+fn plan(tree: &Tree, layout: &Layout) -> (Vec<Vec<NodeId>>, Vec<NodeId>) {
+    let (mut batches, mut large) = (Vec::new(), Vec::new());
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    for (id, node) in (0..).zip(&tree.nodes) {
+        match &node.kind {
+            Kind::File(FileState { size: 0, .. }) => {}
+            Kind::File(state) if layout.is_packed(state.size) => {
+                batch.push(id);
+                bytes += state.size;
+                if bytes >= BATCH_BYTES || batch.len() >= BATCH_FILES {
+                    batches.push(std::mem::take(&mut batch));
+                    bytes = 0;
+                }
+            }
+            Kind::File(_) => large.push(id),
+            _ => {}
+        }
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    (batches, large)
+}
+
+/// The digest of the shared blob of zeros.
+fn zeros_digest(layout: &Layout) -> Digest {
+    Digest::of(&vec![0; layout.zero_blob])
+}
+
+struct Builder<'a> {
+    source: &'a Source,
+    tree: &'a Tree,
+    layout: &'a Layout,
+    staging: &'a Staging<'a>,
+    progress: &'a Progress,
+    zeros: Digest,
+    jobs: usize,
+    batches: Vec<Vec<NodeId>>,
+    large: Vec<NodeId>,
+    schedule: Mutex<Schedule>,
+    wake: Condvar,
+    packer: Mutex<Packer<'a>>,
+    blobs: Mutex<HashMap<Digest, Blob>>,
+    stored: Mutex<Stored>,
+}
+
+/// What there is to do and who is at it.
+#[derive(Default)]
+struct Schedule {
+    blobs: VecDeque<BlobWork>,
+    next_batch: usize,
+    packed_batches: usize,
+    next_large: usize,
+    /// Threads at some work: it may lead to more.
+    busy: usize,
+    /// The first error; everybody stops on it.
+    error: Option<Error>,
+}
+
+enum Work {
+    Blob(BlobWork),
+    Batch(usize),
+    Large(NodeId),
+}
+
+/// A blob to hash and write.
+struct BlobWork {
+    bytes: Vec<u8>,
+    place: Place,
+}
+
+/// What a blob is.
+#[derive(Clone, Copy)]
+enum Place {
+    /// The pack of this number.
+    Pack(u32),
+    /// The chunk of this number in a file.
+    Chunk(NodeId, u32),
+}
+
+/// What has come out so far, in any order.
+#[derive(Default)]
+struct Stored {
+    packs: Vec<(u32, Digest)>,
+    chunks: Vec<Chunk>,
+}
+
+/// A piece of a cut file. A run of zeros is one piece, however long.
+struct Chunk {
+    node: NodeId,
+    number: u32,
+    blob: Digest,
+    length: u64,
+}
+
+impl Builder<'_> {
+    /// What each thread does until all is done or something failed.
+    fn work(&self) {
+        let mut buffer = Vec::new();
+        while let Some(work) = self.next_work() {
+            let result = self.progress.check().and_then(|()| match work {
+                Work::Blob(blob) => self.blob(&blob.bytes, blob.place),
+                Work::Batch(number) => self.batch(number),
+                Work::Large(node) => self.large(node, &mut buffer),
+            });
+            let mut schedule = lock(&self.schedule);
+            schedule.busy -= 1;
+            if let Err(error) = result {
+                schedule.error.get_or_insert(error);
+            }
+            drop(schedule);
+            self.wake.notify_all();
+        }
+    }
+
+    /// Takes some work, waiting for it where others may still bring some.
+    fn next_work(&self) -> Option<Work> {
+        let mut schedule = lock(&self.schedule);
+        loop {
+            if schedule.error.is_some() {
+                return None;
+            }
+            let work = self.take_work(&mut schedule);
+            if work.is_some() {
+                schedule.busy += 1;
+                return work;
+            }
+            if schedule.busy == 0 {
+                return None;
+            }
+            schedule = self
+                .wake
+                .wait(schedule)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn take_work(&self, schedule: &mut Schedule) -> Option<Work> {
+        if let Some(blob) = schedule.blobs.pop_front() {
+            return Some(Work::Blob(blob));
+        }
+        if schedule.next_batch < self.batches.len()
+            && schedule.next_batch < schedule.packed_batches + BATCHES_AHEAD
+        {
+            schedule.next_batch += 1;
+            return Some(Work::Batch(schedule.next_batch - 1));
+        }
+        let large = self.large.get(schedule.next_large)?;
+        schedule.next_large += 1;
+        Some(Work::Large(*large))
+    }
+
+    /// Reads a batch of small files and lets the packer have it.
+    fn batch(&self, number: usize) -> Result<()> {
+        let mut batch = Batch::default();
+        for &node in &self.batches[number] {
+            let Kind::File(state) = &self.tree.nodes[node as usize].kind else {
+                continue;
+            };
+            let size = state.size as usize;
+            let file = self.source.open_file(self.tree, node, state)?;
+            let start = batch.bytes.len();
+            batch.bytes.resize(start + size, 0);
+            self.read(node, &file, 0, &mut batch.bytes[start..])?;
+            self.source.check_unchanged(self.tree, node, state, &file)?;
+            batch.files.push(SmallFile {
+                node,
+                size,
+                digest: Digest::of(&batch.bytes[start..]),
+            });
+        }
+        let mut packer = lock(&self.packer);
+        packer.add(number, batch);
+        let mut packs = packer.packs();
+        if packer.taken() == self.batches.len() {
+            packs.extend(packer.last_pack());
+        }
+        let taken = packer.taken();
+        drop(packer);
+        let mut schedule = lock(&self.schedule);
+        schedule.packed_batches = schedule.packed_batches.max(taken);
+        let packs = packs.into_iter().map(|Pack { number, bytes }| BlobWork {
+            bytes,
+            place: Place::Pack(number),
+        });
+        schedule.blobs.extend(packs);
+        Ok(())
+    }
+
+    /// Reads and cuts a large file.
+    fn large(&self, node: NodeId, buffer: &mut Vec<u8>) -> Result<()> {
+        let Kind::File(state) = &self.tree.nodes[node as usize].kind else {
+            return Ok(());
+        };
+        let file = self.source.open_file(self.tree, node, state)?;
+        buffer.resize(BUFFER, 0);
+        let mut cutter = Cutter {
+            builder: self,
+            node,
+            number: 0,
+            zeros: 0,
+            buffer,
+            data: 0..0,
+        };
+        let mut at = 0;
+        while at < state.size {
+            let data = self.next_data(node, &file, at, state.size)?;
+            cutter.zeros(data.start - at)?;
+            at = data.start;
+            while at < data.end {
+                self.progress.check()?;
+                let room = cutter.room();
+                let want = (data.end - at).min(room.len() as u64) as usize;
+                let room = &mut room[..want];
+                self.read(node, &file, at, room)?;
+                cutter.take(want)?;
+                at += want as u64;
+            }
+        }
+        cutter.finish()?;
+        self.source.check_unchanged(self.tree, node, state, &file)
+    }
+
+    /// The next range of a file, from `at` on, that is not known to be a hole. Its ends are
+    /// aligned to the grid of zeros, or the end of the file. Empty where only a hole is left.
+    fn next_data(&self, node: NodeId, file: &OwnedFd, at: u64, size: u64) -> Result<Range<u64>> {
+        let grid = self.layout.zero_grid as u64;
+        let fail =
+            |errno| Error::io(self.source.display_path(self.tree, node), "seek in it")(errno);
+        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            // A hole up to the end.
+            Err(Errno::NXIO) => return Ok(size..size),
+            // Its filesystem does not know holes.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(at..size),
+            Err(errno) => return Err(fail(errno)),
+        };
+        let hole = rustix::fs::seek(file, SeekFrom::Hole(data)).map_err(fail)?;
+        let start = (data - data % grid).clamp(at, size);
+        let end = hole.next_multiple_of(grid).clamp(start, size);
+        Ok(start..end)
+    }
+
+    /// Fills `buffer` from a file.
+    fn read(&self, node: NodeId, file: &OwnedFd, at: u64, buffer: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match rustix::io::pread(file, &mut buffer[done..], at + done as u64) {
+                Ok(0) => {
+                    let what = format!("it ended after {} bytes", at + done as u64);
+                    return Err(self.source.changed(self.tree, node, what));
+                }
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    let path = self.source.display_path(self.tree, node);
+                    return Err(Error::io(path, "read it")(errno));
+                }
+            }
+        }
+        self.progress.done_bytes(buffer.len() as u64);
+        Ok(())
+    }
+
+    /// Stores a chunk of a file, here or through another thread that has nothing better to do.
+    fn chunk(&self, bytes: &[u8], node: NodeId, number: u32) -> Result<()> {
+        let place = Place::Chunk(node, number);
+        if self.jobs > 1 {
+            let mut schedule = lock(&self.schedule);
+            let files_left =
+                schedule.next_batch < self.batches.len() || schedule.next_large < self.large.len();
+            if !files_left && schedule.blobs.len() < CHUNKS_AHEAD * self.jobs {
+                schedule.blobs.push_back(BlobWork {
+                    bytes: bytes.to_vec(),
+                    place,
+                });
+                drop(schedule);
+                self.wake.notify_one();
+                return Ok(());
+            }
+        }
+        self.blob(bytes, place)
+    }
+
+    /// Hashes a blob, writes it if it is the first of its kind, and notes what it is.
+    fn blob(&self, bytes: &[u8], place: Place) -> Result<()> {
+        let digest = Digest::of(bytes);
+        self.store_blob(
+            digest,
+            bytes.len() as u64,
+            || verity::digest(bytes),
+            Content::Bytes(&[bytes]),
+        )?;
+        let mut stored = lock(&self.stored);
+        match place {
+            Place::Pack(number) => stored.packs.push((number, digest)),
+            Place::Chunk(node, number) => stored.chunks.push(Chunk {
+                node,
+                number,
+                blob: digest,
+                length: bytes.len() as u64,
+            }),
+        }
+        Ok(())
+    }
+
+    /// Notes a run of zeros.
+    fn zero_run(&self, node: NodeId, number: u32, length: u64) -> Result<()> {
+        let size = self.layout.zero_blob as u64;
+        let verity = || verity::digest(&vec![0; self.layout.zero_blob]);
+        self.store_blob(self.zeros, size, verity, Content::Zeros(size))?;
+        lock(&self.stored).chunks.push(Chunk {
+            node,
+            number,
+            blob: self.zeros,
+            length,
+        });
+        Ok(())
+    }
+
+    fn store_blob(
+        &self,
+        digest: Digest,
+        size: u64,
+        verity: impl FnOnce() -> Digest,
+        content: Content<'_>,
+    ) -> Result<()> {
+        match lock(&self.blobs).entry(digest) {
+            Entry::Occupied(_) => return Ok(()),
+            // Claims it: no other thread writes the same blob. The record is completed below.
+            Entry::Vacant(entry) => entry.insert(Blob {
+                size,
+                verity: digest,
+                new: false,
+            }),
+        };
+        let new = self.staging.put(&digest, content)? == Placed::New;
+        let verity = verity();
+        lock(&self.blobs).insert(digest, Blob { size, verity, new });
+        Ok(())
+    }
+
+    /// Puts together what the threads brought.
+    fn finish(self) -> Result<Contents> {
+        let schedule = into_inner(self.schedule);
+        if let Some(error) = schedule.error {
+            return Err(error);
+        }
+        let mut stored = into_inner(self.stored);
+        let mut extents = vec![Vec::new(); self.tree.nodes.len()];
+        stored.packs.sort_unstable_by_key(|&(number, _)| number);
+        for file in into_inner(self.packer).placed() {
+            let (number, blob) = stored.packs[file.pack as usize];
+            debug_assert_eq!(number, file.pack);
+            extents[file.node as usize] = vec![Extent {
+                blob,
+                offset: file.offset.into(),
+                length: file.size.into(),
+            }];
+        }
+        stored
+            .chunks
+            .sort_unstable_by_key(|chunk| (chunk.node, chunk.number));
+        for chunk in &stored.chunks {
+            let extents = &mut extents[chunk.node as usize];
+            let piece = if chunk.blob == self.zeros {
+                self.layout.zero_blob as u64
+            } else {
+                chunk.length
+            };
+            let mut left = chunk.length;
+            while left > 0 {
+                let length = left.min(piece);
+                extents.push(Extent {
+                    blob: chunk.blob,
+                    offset: 0,
+                    length,
+                });
+                left -= length;
+            }
+        }
+        Ok(Contents {
+            extents,
+            blobs: into_inner(self.blobs).into_iter().collect(),
+        })
+    }
+}
+
+/// Cuts one file's data as it comes.
+struct Cutter<'a, 'b> {
+    builder: &'a Builder<'b>,
+    node: NodeId,
+    /// The number of the next chunk.
+    number: u32,
+    /// Zeros that were met and are not noted yet.
+    zeros: u64,
+    buffer: &'a mut [u8],
+    /// The part of `buffer` that is data and not cut yet.
+    data: Range<usize>,
+}
+
+impl Cutter<'_, '_> {
+    /// The place for the next data: a multiple of the grid of zeros.
+    fn room(&mut self) -> &mut [u8] {
+        if self.buffer.len() - self.data.end < READ {
+            self.buffer.copy_within(self.data.clone(), 0);
+            self.data = 0..self.data.len();
+        }
+        &mut self.buffer[self.data.end..][..READ]
+    }
+
+    /// Takes the `length` bytes that were read into [`Cutter::room`], from a multiple of the
+    /// grid of zeros in the file.
+    fn take(&mut self, length: usize) -> Result<()> {
+        let layout = self.builder.layout;
+        let end = self.data.end + length;
+        while self.data.end < end {
+            let block = self.data.end..end.min(self.data.end + layout.zero_grid);
+            if is_zero(&self.buffer[block.clone()]) {
+                self.zeros_read(block)?;
+            } else {
+                self.flush_zeros()?;
+                self.data.end = block.end;
+            }
+        }
+        self.cut(false)
+    }
+
+    /// A block of the buffer, next after the data, holds only zeros.
+    fn zeros_read(&mut self, block: Range<usize>) -> Result<()> {
+        self.cut(true)?;
+        self.zeros += block.len() as u64;
+        self.data = block.end..block.end;
+        Ok(())
+    }
+
+    /// Takes zeros that were not read.
+    fn zeros(&mut self, length: u64) -> Result<()> {
+        if length > 0 {
+            self.cut(true)?;
+            self.zeros += length;
+            self.builder.progress.done_bytes(length);
+        }
+        Ok(())
+    }
+
+    fn flush_zeros(&mut self) -> Result<()> {
+        if self.zeros > 0 {
+            self.builder.zero_run(self.node, self.number, self.zeros)?;
+            self.number += 1;
+            self.zeros = 0;
+        }
+        Ok(())
+    }
+
+    /// Cuts what can be cut; all of it where the run of data ends here.
+    fn cut(&mut self, last: bool) -> Result<()> {
+        while let Some(length) = self
+            .builder
+            .layout
+            .next_chunk(&self.buffer[self.data.clone()], last)
+        {
+            let chunk = self.data.start..self.data.start + length;
+            self.builder
+                .chunk(&self.buffer[chunk.clone()], self.node, self.number)?;
+            self.number += 1;
+            self.data.start = chunk.end;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.cut(true)?;
+        self.flush_zeros()
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes
+        .chunks(ZEROS.len())
+        .all(|piece| *piece == ZEROS[..piece.len()])
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn into_inner<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
+}

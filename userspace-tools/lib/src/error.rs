@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What can go wrong, each with the path, the cause and, where there is one, the way out.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Shorthand for a result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call on a path failed.
+    #[error("{}: cannot {action}: {source}", .path.display())]
+    Io {
+        /// What it was about.
+        path: PathBuf,
+        /// What was being done, in the infinitive: "open it".
+        action: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The tree changed under the builder.
+    #[error(
+        "{}: changed while it was being read ({what}); nothing was tagged. \
+         Build again when the tree is quiet, or from a snapshot of it", .path.display())]
+    Changed {
+        /// The file or directory.
+        path: PathBuf,
+        /// What differed.
+        what: String,
+    },
+    /// The directory is not an OCI image layout, or its files say something impossible.
+    #[error("{}: {what}", .path.display())]
+    Store {
+        /// The store, or the file in it.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        what: String,
+    },
+    /// No image by that tag.
+    #[error("{}: no image is tagged '{tag}'; {}", .store.display(), Tags(.tags))]
+    NoSuchTag {
+        /// The store.
+        store: PathBuf,
+        /// The tag asked for.
+        tag: String,
+        /// The tags that there are.
+        tags: Vec<String>,
+    },
+    /// An image reference that cannot be read.
+    #[error("'{reference}': {what}")]
+    Reference {
+        /// What was given.
+        reference: String,
+        /// Why it cannot be, and the right form.
+        what: String,
+    },
+    /// The metadata blob is not well-formed.
+    #[error("{}: malformed metadata: {what}", .path.display())]
+    Metadata {
+        /// The metadata blob.
+        path: PathBuf,
+        /// What the reader said.
+        what: String,
+    },
+    /// The work was interrupted on request.
+    #[error("interrupted; nothing was tagged")]
+    Interrupted,
+}
+
+impl Error {
+    /// An [`Error::Io`], to be used in `map_err`.
+    pub(crate) fn io<E: Into<io::Error>>(
+        path: impl AsRef<Path>,
+        action: &'static str,
+    ) -> impl FnOnce(E) -> Error {
+        move |source| Error::Io {
+            path: path.as_ref().to_path_buf(),
+            action,
+            source: source.into(),
+        }
+    }
+
+    /// An [`Error::Store`].
+    pub(crate) fn store(path: impl AsRef<Path>, what: impl Into<String>) -> Error {
+        Error::Store {
+            path: path.as_ref().to_path_buf(),
+            what: what.into(),
+        }
+    }
+}
+
+/// How a list of tags reads in a message.
+struct Tags<'a>(&'a [String]);
+
+impl fmt::Display for Tags<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 20;
+        match self.0 {
+            [] => f.write_str("the store holds no tags"),
+            tags => {
+                let shown = &tags[..tags.len().min(SHOWN)];
+                write!(f, "the tags are: {}", shown.join(", "))?;
+                if tags.len() > SHOWN {
+                    write!(f, " and {} more", tags.len() - SHOWN)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

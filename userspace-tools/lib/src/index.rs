@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Changing `index.json`: one writer at a time, and never half a file.
+
+use crate::error::{Error, Result};
+use crate::oci::Descriptor;
+use crate::store::Store;
+use rustix::fd::OwnedFd;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// The directory of the store for locks and unfinished work.
+pub(crate) const PRIVATE: &str = ".puzzlefs";
+const LOCK: &str = ".puzzlefs/index.lock";
+
+impl Store {
+    /// Puts a manifest under a tag, in the place of what the tag named before.
+    ///
+    /// The manifest and everything it names must be durable already. Other tags stay, those that
+    /// another builder sets at the same time included.
+    pub(crate) fn set_tag(&self, tag: &str, manifest: Descriptor) -> Result<()> {
+        let lock = WriteLock::take(&self.path, &self.root)?;
+        let mut index = self.index()?;
+        index.set_tag(tag, manifest);
+        let path = self.path.join("index.json");
+        let text = serde_json::to_vec(&index)
+            .map_err(|error| Error::store(&path, format!("cannot be written as JSON: {error}")))?;
+        lock.replace_file("index.json", &text)
+    }
+}
+
+/// The right to write the files in the store's own directory: one process at a time has it.
+pub(crate) struct WriteLock<'a> {
+    path: &'a Path,
+    root: &'a OwnedFd,
+    _lock: OwnedFd,
+}
+
+impl<'a> WriteLock<'a> {
+    /// Waits for the lock of the store at `path`.
+    pub fn take(path: &'a Path, root: &'a OwnedFd) -> Result<Self> {
+        make_private(path, root)?;
+        let lock_path = path.join(LOCK);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let lock = rustix::fs::openat(root, LOCK, flags, Mode::from_raw_mode(0o644))
+            .map_err(Error::io(&lock_path, "open the lock"))?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
+            .map_err(Error::io(&lock_path, "take the lock"))?;
+        Ok(WriteLock {
+            path,
+            root,
+            _lock: lock,
+        })
+    }
+
+    /// Replaces a file as a whole: a reader, or a crash, sees the old one or the new one.
+    pub fn replace_file(&self, name: &str, contents: &[u8]) -> Result<()> {
+        // Nobody else writes it while the lock is held, so what is there is a dead writer's.
+        let temporary = format!("{PRIVATE}/{name}.new");
+        let write = || -> std::io::Result<()> {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+            let mode = Mode::from_raw_mode(0o644);
+            let file = rustix::fs::openat(self.root, &temporary, flags | OFlags::NOFOLLOW, mode)?;
+            let mut file = File::from(file);
+            file.write_all(contents)?;
+            file.sync_all()?;
+            rustix::fs::renameat(self.root, &temporary, self.root, name)?;
+            Ok(())
+        };
+        write().map_err(Error::io(self.path.join(name), "write it"))?;
+        rustix::fs::fsync(self.root).map_err(Error::io(self.path, "sync it"))
+    }
+}
+
+/// Makes the store's private directory where it is not there yet.
+pub(crate) fn make_private(path: &Path, root: &OwnedFd) -> Result<()> {
+    match rustix::fs::mkdirat(root, PRIVATE, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(Error::io(path.join(PRIVATE), "make it")(errno)),
+    }
+}

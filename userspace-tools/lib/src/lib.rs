@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Builds PuzzleFS images in an OCI image layout, and reads them.
+//!
+//! The way of a build: `walk` makes a [`tree::Tree`] of a directory; [`contents`] cuts its
+//! files, as [`layout`] says, into blobs; `staging` writes them; `metadata` encodes the tree
+//! and where its contents are; [`builder`] adds the manifest and sets the tag.
+
+#![warn(missing_docs)]
+
+pub mod builder;
+pub mod contents;
+pub mod digest;
+pub mod error;
+mod index;
+pub mod layout;
+mod metadata;
+pub mod oci;
+mod packer;
+pub mod progress;
+pub mod reference;
+mod source;
+mod staging;
+pub mod store;
+pub mod tree;
+pub mod verity;
+mod walk;
+mod xattrs;
+
+pub use digest::Digest;
+pub use error::{Error, Result};
+pub use progress::Progress;
+pub use reference::{ImageRef, Selector};
+pub use store::{Image, Store};

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The JSON of an OCI image layout, as far as PuzzleFS writes and reads it.
+//!
+//! Follows the OCI image specification 1.1. What another tool put into `index.json` is kept.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The media type of an image manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of an image index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The media type of the empty configuration.
+pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// The contents of the empty configuration.
+pub const EMPTY_CONTENT: &[u8] = b"{}";
+/// The media type of the metadata blob.
+pub const ROOTFS: &str = "application/vnd.puzzlefs.image.rootfs.v1";
+/// The media type of a raw data blob.
+pub const FILEDATA: &str = "application/vnd.puzzlefs.image.filedata.v1";
+/// The annotation that carries an image's tag.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation that carries the fs-verity digest of the metadata blob.
+pub const VERITY_ROOT_HASH: &str = "io.puzzlefsoci.puzzlefs.puzzlefs_verity_root_hash";
+/// The contents of the file `oci-layout`.
+pub const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
+
+/// What other tools wrote beside the fields known here.
+type Other = serde_json::Map<String, serde_json::Value>;
+
+/// A content descriptor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// The media type.
+    pub media_type: String,
+    /// The digest, `sha256:<hex>`.
+    pub digest: String,
+    /// The size in bytes.
+    pub size: u64,
+    /// The contents, in base64, where they are carried along.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub other: Other,
+}
+
+impl Descriptor {
+    /// A descriptor without annotations.
+    pub fn new(media_type: &str, digest: crate::Digest, size: u64) -> Self {
+        Descriptor {
+            media_type: media_type.to_owned(),
+            digest: digest.to_oci(),
+            size,
+            data: None,
+            annotations: BTreeMap::new(),
+            other: Other::new(),
+        }
+    }
+
+    /// The same with one more annotation.
+    pub fn annotated(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.annotations.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// The tag in an index.
+    pub fn tag(&self) -> Option<&str> {
+        self.annotations.get(REF_NAME).map(String::as_str)
+    }
+}
+
+/// An image manifest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// [`MANIFEST`]; the specification lets it be absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// What the artifact is, as the configuration does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// The configuration.
+    pub config: Descriptor,
+    /// The blobs: the metadata first.
+    pub layers: Vec<Descriptor>,
+}
+
+impl Manifest {
+    /// A PuzzleFS image's manifest: the empty configuration and these layers.
+    pub fn new(layers: Vec<Descriptor>) -> Self {
+        let mut config = Descriptor::new(
+            EMPTY,
+            crate::Digest::of(EMPTY_CONTENT),
+            EMPTY_CONTENT.len() as u64,
+        );
+        config.data = Some("e30=".to_owned());
+        Manifest {
+            schema_version: 2,
+            media_type: Some(MANIFEST.to_owned()),
+            artifact_type: Some(ROOTFS.to_owned()),
+            config,
+            layers,
+        }
+    }
+
+    /// The bytes of the manifest blob.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Strings, numbers and maps with string keys: nothing that JSON cannot have.
+        serde_json::to_vec(self).expect("a manifest is always JSON")
+    }
+
+    /// The descriptor of the metadata blob.
+    pub fn rootfs(&self) -> Option<&Descriptor> {
+        self.layers.iter().find(|layer| layer.media_type == ROOTFS)
+    }
+}
+
+/// `index.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// Always 2.
+    pub schema_version: u32,
+    /// [`INDEX`]; the specification lets it be absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The images.
+    #[serde(default)]
+    pub manifests: Vec<Descriptor>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub other: Other,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Index {
+            schema_version: 2,
+            media_type: Some(INDEX.to_owned()),
+            manifests: Vec::new(),
+            other: Other::new(),
+        }
+    }
+}
+
+impl Index {
+    /// The image under `tag`. Where a tool left several, the last one counts.
+    pub fn find(&self, tag: &str) -> Option<&Descriptor> {
+        self.manifests
+            .iter()
+            .rev()
+            .find(|manifest| manifest.tag() == Some(tag))
+    }
+
+    /// The tags, sorted.
+    pub fn tags(&self) -> Vec<String> {
+        let mut tags: Vec<String> = self
+            .manifests
+            .iter()
+            .filter_map(|manifest| manifest.tag().map(str::to_owned))
+            .collect();
+        tags.sort();
+        tags.dedup();
+        tags
+    }
+
+    /// Puts `manifest` under `tag`, in the place of what the tag named before.
+    pub fn set_tag(&mut self, tag: &str, manifest: Descriptor) {
+        let manifest = manifest.annotated(REF_NAME, tag);
+        let place = self
+            .manifests
+            .iter()
+            .position(|manifest| manifest.tag() == Some(tag));
+        match place {
+            Some(place) => {
+                self.manifests[place] = manifest;
+                let mut at = 0;
+                self.manifests.retain(|manifest| {
+                    at += 1;
+                    at <= place + 1 || manifest.tag() != Some(tag)
+                });
+            }
+            None => self.manifests.push(manifest),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Digest;
+
+    fn manifest(content: &[u8]) -> Descriptor {
+        Descriptor::new(MANIFEST, Digest::of(content), content.len() as u64)
+    }
+
+    #[test]
+    fn a_tag_is_replaced_in_place_and_others_kept() {
+        let mut index = Index::default();
+        index.set_tag("a", manifest(b"1"));
+        index.set_tag("b", manifest(b"2"));
+        index.set_tag("a", manifest(b"3"));
+        assert_eq!(index.tags(), ["a", "b"]);
+        assert_eq!(index.manifests.len(), 2);
+        assert_eq!(index.find("a").unwrap().digest, Digest::of(b"3").to_oci());
+        assert_eq!(index.find("b").unwrap().digest, Digest::of(b"2").to_oci());
+    }
+
+    #[test]
+    fn what_other_tools_wrote_stays() {
+        let text = r#"{"schemaVersion":2,"annotations":{"x":"y"},"manifests":[
+            {"mediaType":"m","digest":"sha256:0","size":1,"platform":{"os":"linux"}},
+            {"mediaType":"m","digest":"sha256:1","size":1,
+             "annotations":{"org.opencontainers.image.ref.name":"t"}},
+            {"mediaType":"m","digest":"sha256:2","size":1,
+             "annotations":{"org.opencontainers.image.ref.name":"t"}}]}"#;
+        let mut index: Index = serde_json::from_str(text).unwrap();
+        assert_eq!(index.find("t").unwrap().digest, "sha256:2");
+        index.set_tag("t", manifest(b""));
+        let text = serde_json::to_string(&index).unwrap();
+        assert!(text.contains(r#""annotations":{"x":"y"}"#), "{text}");
+        assert!(text.contains(r#""platform":{"os":"linux"}"#), "{text}");
+        assert_eq!(index.manifests.len(), 2);
+        assert!(!text.contains("sha256:2"));
+    }
+}

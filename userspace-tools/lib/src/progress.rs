@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! How far a build is, for whoever shows it, and the way to stop it.
+
+use crate::error::{Error, Result};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+
+/// Counters that a build moves on and another thread may read at any time.
+#[derive(Debug, Default)]
+pub struct Progress {
+    entries: AtomicU64,
+    bytes_found: AtomicU64,
+    bytes_done: AtomicU64,
+    reading: AtomicBool,
+    stop: Arc<AtomicBool>,
+}
+
+impl Progress {
+    /// A build's progress; the build ends with [`Error::Interrupted`] soon after `stop` is set.
+    pub fn new(stop: Arc<AtomicBool>) -> Self {
+        Progress {
+            stop,
+            ..Self::default()
+        }
+    }
+
+    /// The directory entries found so far.
+    pub fn entries(&self) -> u64 {
+        self.entries.load(Relaxed)
+    }
+
+    /// The bytes of regular files found so far; all of them once [`Progress::is_reading`].
+    pub fn bytes_found(&self) -> u64 {
+        self.bytes_found.load(Relaxed)
+    }
+
+    /// The bytes of regular files that are in the store.
+    pub fn bytes_done(&self) -> u64 {
+        self.bytes_done.load(Relaxed)
+    }
+
+    /// Whether the tree has been walked and its files are being read.
+    pub fn is_reading(&self) -> bool {
+        self.reading.load(Relaxed)
+    }
+
+    pub(crate) fn found_entry(&self) {
+        self.entries.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn found_bytes(&self, bytes: u64) {
+        self.bytes_found.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn done_bytes(&self, bytes: u64) {
+        self.bytes_done.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn start_reading(&self) {
+        self.reading.store(true, Relaxed);
+    }
+
+    /// Fails where the build is to stop.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.stop.load(Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What names an image on a command line: `<oci-dir>:<tag>` or `<oci-dir>@sha256:<digest>`.
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// An image in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRef {
+    /// The directory of the OCI image layout.
+    pub store: PathBuf,
+    /// Which image of it.
+    pub selector: Selector,
+}
+
+/// Which image of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// The image that `index.json` lists under this tag.
+    Tag(String),
+    /// The image whose manifest blob has this sha256.
+    Manifest(Digest),
+}
+
+impl ImageRef {
+    /// Reads `<oci-dir>:<tag>` or `<oci-dir>@sha256:<64 hexadecimal digits>`.
+    ///
+    /// The path may hold `:` and `@`: a digest is what follows the last `@sha256:`, where it has
+    /// the length of a digest or no `/`; a tag is what follows the last `:`, and has no `/` in it.
+    pub fn parse(reference: &OsStr) -> Result<Self> {
+        let bytes = reference.as_bytes();
+        let fail = |what: &str| Error::Reference {
+            reference: reference.to_string_lossy().into_owned(),
+            what: what.to_owned(),
+        };
+        const MARK: &[u8] = b"@sha256:";
+        if let Some(at) = bytes.windows(MARK.len()).rposition(|window| window == MARK) {
+            let (store, hex) = (&bytes[..at], &bytes[at + MARK.len()..]);
+            if !hex.contains(&b'/') && !hex.contains(&b':') {
+                let digest = Digest::from_hex(hex)
+                    .ok_or_else(|| fail("a digest is 64 lower-case hexadecimal digits"))?;
+                return Self::new(store, Selector::Manifest(digest))
+                    .ok_or_else(|| fail("the store's directory is missing before '@sha256:'"));
+            }
+        }
+        const FORM: &str =
+            "give the image as <oci-dir>:<tag> or <oci-dir>@sha256:<manifest digest>";
+        let colon = bytes
+            .iter()
+            .rposition(|&byte| byte == b':')
+            .ok_or_else(|| fail(FORM))?;
+        let (store, tag) = (&bytes[..colon], &bytes[colon + 1..]);
+        if tag.contains(&b'/') {
+            return Err(fail(FORM));
+        }
+        let tag = Self::tag(tag).ok_or_else(|| {
+            fail("a tag is 1 to 128 letters, digits or '.', '_', '-', '+', starting with a letter, a digit or '_'")
+        })?;
+        Self::new(store, Selector::Tag(tag))
+            .ok_or_else(|| fail("the store's directory is missing before ':'"))
+    }
+
+    fn new(store: &[u8], selector: Selector) -> Option<Self> {
+        (!store.is_empty()).then(|| ImageRef {
+            store: PathBuf::from(OsStr::from_bytes(store)),
+            selector,
+        })
+    }
+
+    fn tag(bytes: &[u8]) -> Option<String> {
+        let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let rest = |byte: &u8| word(byte) || b".-+".contains(byte);
+        (bytes.len() <= 128 && word(bytes.first()?) && bytes.iter().all(rest))
+            .then(|| String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.selector {
+            Selector::Tag(tag) => write!(f, "{}:{tag}", self.store.display()),
+            Selector::Manifest(digest) => write!(f, "{}@sha256:{digest}", self.store.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+
+    #[test]
+    fn references() {
+        let tag = |store: &str, tag: &str| Some((store.to_owned(), Ok(tag.to_owned())));
+        let digest = |store: &str| Some((store.to_owned(), Err(())));
+        let table = [
+            (
+                "/srv/images:debian".to_owned(),
+                tag("/srv/images", "debian"),
+            ),
+            ("images:13.1".to_owned(), tag("images", "13.1")),
+            ("./a:b:c".to_owned(), tag("./a:b", "c")),
+            ("/a@b:c".to_owned(), tag("/a@b", "c")),
+            ("/a:b/c:d-e_f".to_owned(), tag("/a:b/c", "d-e_f")),
+            (format!("/srv/images@sha256:{HEX}"), digest("/srv/images")),
+            (format!("/a:b@sha256:{HEX}"), digest("/a:b")),
+            (
+                format!("/a@sha256:{HEX}@sha256:{HEX}"),
+                digest(&format!("/a@sha256:{HEX}")),
+            ),
+            (
+                format!("/a@sha256:{HEX}/b:t"),
+                tag(&format!("/a@sha256:{HEX}/b"), "t"),
+            ),
+            (
+                format!("/a@sha256:{HEX}:t"),
+                tag(&format!("/a@sha256:{HEX}"), "t"),
+            ),
+            ("/srv/images".to_owned(), None),
+            ("/srv/a:b/images".to_owned(), None),
+            ("/srv/images:".to_owned(), None),
+            (":tag".to_owned(), None),
+            ("".to_owned(), None),
+            ("/a:-t".to_owned(), None),
+            ("/a:t t".to_owned(), None),
+            (format!("/a:{}", "t".repeat(129)), None),
+            ("/a@sha256:1234".to_owned(), None),
+            (format!("/a@sha256:{}", HEX.to_uppercase()), None),
+            (format!("@sha256:{HEX}"), None),
+        ];
+        for (given, wanted) in table {
+            let got = ImageRef::parse(OsStr::new(&given)).ok().map(|image| {
+                let store = image.store.to_str().unwrap().to_owned();
+                match image.selector {
+                    Selector::Tag(tag) => (store, Ok(tag)),
+                    Selector::Manifest(digest) => {
+                        assert_eq!(digest.to_hex(), HEX);
+                        (store, Err(()))
+                    }
+                }
+            });
+            assert_eq!(got, wanted, "{given}");
+        }
+    }
+
+    #[test]
+    fn paths_need_not_be_utf8() {
+        let image = ImageRef::parse(OsStr::from_bytes(b"/\xff:t")).unwrap();
+        assert_eq!(image.store.as_os_str().as_bytes(), b"/\xff");
+    }
+}

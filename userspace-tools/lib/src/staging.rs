@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Writing blobs into a store.
+//!
+//! A blob is written under its name in a directory of this builder's own, on the same
+//! filesystem. [`Staging::commit`] makes everything written so far durable with one `syncfs`,
+//! and only then renames it into `blobs/sha256`: what has its final name there is whole, after a
+//! crash of the machine too, and two builders of the same blob cannot hurt each other.
+//!
+//! The directory is locked while its builder lives. The next builder removes those that nobody
+//! holds: what `kill -9` left.
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::index::{self, PRIVATE};
+use crate::store::Store;
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use std::fs::{self, File};
+use std::io::Write;
+use std::mem;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+const PREFIX: &str = "staging-";
+/// Staged bytes and blobs after which [`Staging::put`] commits by itself: it bounds what a
+/// killed builder of a large image has to write again.
+const COMMIT_BYTES: u64 = 1 << 30;
+const COMMIT_BLOBS: usize = 20_000;
+
+/// Blobs on their way into a store. Dropping it discards what was not committed.
+pub(crate) struct Staging<'a> {
+    store: &'a Store,
+    path: PathBuf,
+    directory: OwnedFd,
+    pending: Mutex<Pending>,
+}
+
+/// Blobs that are written, but neither durable nor visible.
+#[derive(Default)]
+struct Pending {
+    blobs: Vec<(Digest, u64)>,
+    bytes: u64,
+}
+
+/// Whether a blob had to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// It was not in the store.
+    New,
+    /// It was there, with the same size.
+    Shared,
+}
+
+/// A blob's contents.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    /// These bytes, one piece after the other.
+    Bytes(&'a [&'a [u8]]),
+    /// So many zeros; they take no space in the store where its filesystem has holes.
+    Zeros(u64),
+}
+
+impl Content<'_> {
+    fn size(&self) -> u64 {
+        match self {
+            Content::Bytes(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
+            Content::Zeros(size) => *size,
+        }
+    }
+}
+
+impl<'a> Staging<'a> {
+    /// Removes what dead builders left, and makes a directory for this one.
+    pub fn new(store: &'a Store) -> Result<Self> {
+        index::make_private(&store.path, &store.root)?;
+        let private = store.path.join(PRIVATE);
+        remove_stale(&private);
+        loop {
+            let path = tempfile::Builder::new()
+                .prefix(PREFIX)
+                .tempdir_in(&private)
+                .map_err(Error::io(&private, "make a directory in it"))?
+                .keep();
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let directory = match rustix::fs::open(&path, flags, Mode::empty()) {
+                Ok(directory) => directory,
+                // Another builder thought it stale before it was locked.
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(Error::io(path, "open it")(errno)),
+            };
+            rustix::fs::flock(&directory, FlockOperation::LockExclusive)
+                .map_err(Error::io(&path, "lock it"))?;
+            let linked = rustix::fs::fstat(&directory).is_ok_and(|stat| stat.st_nlink > 0);
+            if linked && path.exists() {
+                return Ok(Staging {
+                    store,
+                    path,
+                    directory,
+                    pending: Mutex::default(),
+                });
+            }
+        }
+    }
+
+    /// Writes a blob unless the store has it. The caller names it by the sha256 of its contents,
+    /// and puts each blob once.
+    pub fn put(&self, digest: &Digest, content: Content<'_>) -> Result<Placed> {
+        let size = content.size();
+        if self.store.blob_size(digest)? == Some(size) {
+            return Ok(Placed::Shared);
+        }
+        let path = || self.path.join(digest.to_hex());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(
+            &self.directory,
+            digest.to_hex(),
+            flags | OFlags::NOFOLLOW,
+            Mode::from_raw_mode(0o644),
+        )
+        .map_err(|errno| Error::io(path(), "make it")(errno))?;
+        let mut file = File::from(file);
+        match content {
+            Content::Bytes(pieces) => pieces.iter().try_for_each(|piece| file.write_all(piece)),
+            Content::Zeros(size) => file.set_len(size),
+        }
+        .map_err(|error| Error::io(path(), "write it")(error))?;
+        drop(file);
+        let full = {
+            let mut pending = self.pending();
+            pending.blobs.push((*digest, size));
+            pending.bytes += size;
+            pending.bytes >= COMMIT_BYTES || pending.blobs.len() >= COMMIT_BLOBS
+        };
+        if full {
+            self.commit()?;
+        }
+        Ok(Placed::New)
+    }
+
+    /// Makes every blob put so far durable, then visible under its final name.
+    pub fn commit(&self) -> Result<()> {
+        let Pending { blobs, .. } = mem::take(&mut *self.pending());
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let target = self.store.path.join("blobs/sha256");
+        rustix::fs::syncfs(&self.directory).map_err(Error::io(&target, "sync the blobs"))?;
+        for (digest, size) in blobs {
+            self.publish(&digest, size).map_err(|errno| {
+                Error::io(self.store.blob_path(&digest), "name the blob")(errno)
+            })?;
+        }
+        rustix::fs::fsync(&self.store.blobs).map_err(Error::io(&target, "sync it"))
+    }
+
+    /// Gives a blob its final name. One that is there already, put by another builder meanwhile,
+    /// stays: it may be open, mapped or sealed by fs-verity. One of a wrong size is replaced.
+    fn publish(&self, digest: &Digest, size: u64) -> Result<(), Errno> {
+        let name = digest.to_hex();
+        let (from, to) = (&self.directory, &self.store.blobs);
+        match rustix::fs::renameat_with(from, &name, to, &name, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            // EINVAL: a filesystem without RENAME_NOREPLACE.
+            Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => {}
+            Err(errno) => return Err(errno),
+        }
+        match rustix::fs::statat(to, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if stat.st_size as u64 == size => {
+                rustix::fs::unlinkat(from, &name, AtFlags::empty())
+            }
+            Ok(_) | Err(Errno::NOENT) => rustix::fs::renameat(from, &name, to, &name),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        // What stays here is found stale by the next builder.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes the directories of builders that no longer live. Best effort: what cannot be removed
+/// is in nobody's way.
+fn remove_stale(private: &std::path::Path) {
+    let Ok(entries) = fs::read_dir(private) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let Ok(directory) = rustix::fs::open(entry.path(), flags, Mode::empty()) else {
+            continue;
+        };
+        if rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The store: an OCI image layout on disk, read.
+//!
+//! Writing to it is in `staging` and `index`. Beside what the OCI
+//! specification has, a store that was written to holds a directory `.puzzlefs` for locks and
+//! unfinished work; readers need nothing in it.
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::index::WriteLock;
+use crate::oci::{self, Descriptor, Index, Manifest};
+use crate::reference::{ImageRef, Selector};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The largest `index.json` read, in bytes.
+const INDEX_MAX: u64 = 64 << 20;
+/// The largest manifest read, in bytes: about two million blobs.
+const MANIFEST_MAX: u64 = 512 << 20;
+
+/// A directory that holds an OCI image layout.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) path: PathBuf,
+    pub(crate) root: OwnedFd,
+    pub(crate) blobs: OwnedFd,
+}
+
+/// An image found in a store.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The digest of the manifest.
+    pub manifest_digest: Digest,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The digest of the metadata blob: what the kernel takes as `rootfs=`.
+    pub rootfs: Digest,
+    /// The size of the metadata blob in bytes.
+    pub rootfs_size: u64,
+    /// The fs-verity digest of the metadata blob, where the manifest has it.
+    pub rootfs_verity: Option<Digest>,
+}
+
+impl Image {
+    /// The descriptors of the data blobs.
+    pub fn data_blobs(&self) -> impl Iterator<Item = &Descriptor> + Clone {
+        let layers = self.manifest.layers.iter();
+        layers.filter(|layer| layer.media_type.starts_with(oci::FILEDATA))
+    }
+}
+
+impl Store {
+    /// Opens a store that exists.
+    pub fn open(path: &Path) -> Result<Self> {
+        let root = open_directory(path).map_err(Error::io(path, "open the store"))?;
+        match rustix::fs::accessat(
+            &root,
+            "oci-layout",
+            rustix::fs::Access::EXISTS,
+            rustix::fs::AtFlags::empty(),
+        ) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => {
+                return Err(Error::store(
+                    path,
+                    "not an OCI image layout: it has no file 'oci-layout'",
+                ))
+            }
+            Err(errno) => return Err(Error::io(path, "look for oci-layout in it")(errno)),
+        }
+        let blobs_path = path.join("blobs/sha256");
+        let blobs = open_directory(&blobs_path).map_err(Error::io(&blobs_path, "open it"))?;
+        Ok(Store {
+            path: path.to_path_buf(),
+            root,
+            blobs,
+        })
+    }
+
+    /// Opens a store, making it first where there is none.
+    ///
+    /// A directory that has other things in it is left alone.
+    pub fn create(path: &Path) -> Result<Self> {
+        let layout = path.join("oci-layout");
+        match fs::symlink_metadata(&layout) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::initialise(path)?,
+            Err(error) => return Err(Error::io(layout, "examine it")(error)),
+        }
+        Self::open(path)
+    }
+
+    fn initialise(path: &Path) -> Result<()> {
+        fs::create_dir_all(path).map_err(Error::io(path, "make the store's directory"))?;
+        let entries = fs::read_dir(path).map_err(Error::io(path, "list it"))?;
+        for entry in entries {
+            let entry = entry.map_err(Error::io(path, "list it"))?;
+            // What an interrupted or concurrent initialisation leaves, and a filesystem's own.
+            let known = [
+                ".puzzlefs",
+                "blobs",
+                "index.json",
+                "oci-layout",
+                "lost+found",
+            ];
+            if !known.iter().any(|known| entry.file_name() == *known) {
+                return Err(Error::store(
+                    path,
+                    "neither empty nor an OCI image layout; give a new directory for the store",
+                ));
+            }
+        }
+        let blobs = path.join("blobs/sha256");
+        fs::create_dir_all(&blobs).map_err(Error::io(&blobs, "make it"))?;
+        let root = open_directory(path).map_err(Error::io(path, "open the store"))?;
+        WriteLock::take(path, &root)?.replace_file("oci-layout", oci::LAYOUT.as_bytes())
+    }
+
+    /// The store's directory as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a blob.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.path.join("blobs/sha256").join(digest.to_hex())
+    }
+
+    /// The device and inode number of the store's directory.
+    pub(crate) fn identity(&self) -> Result<(u64, u64)> {
+        let stat = rustix::fs::fstat(&self.root).map_err(Error::io(&self.path, "examine it"))?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// The size of a blob; `None` where there is none.
+    pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        match rustix::fs::statat(
+            &self.blobs,
+            digest.to_hex(),
+            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+        ) {
+            Ok(stat) => Ok(Some(stat.st_size as u64)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::io(self.blob_path(digest), "examine it")(errno)),
+        }
+    }
+
+    /// Opens a blob to read it: a regular file, never through a symbolic link.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+        let path = || self.blob_path(digest);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let fd = rustix::fs::openat(&self.blobs, digest.to_hex(), flags, Mode::empty())
+            .map_err(|errno| Error::io(path(), "open the blob")(errno))?;
+        let file = File::from(fd);
+        let metadata = file.metadata().map_err(Error::io(path(), "examine it"))?;
+        if !metadata.is_file() {
+            return Err(Error::store(path(), "not a regular file"));
+        }
+        Ok(file)
+    }
+
+    /// Reads a whole blob of at most `max` bytes and checks it against its digest.
+    pub fn read_blob(&self, digest: &Digest, max: u64) -> Result<Vec<u8>> {
+        let path = self.blob_path(digest);
+        let bytes = read_bounded(self.open_blob(digest)?, &path, max)?;
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            let what = format!("the blob is damaged: its contents have sha256 {found}");
+            return Err(Error::store(path, what));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads `index.json`. A store without one has no images.
+    pub fn index(&self) -> Result<Index> {
+        let path = self.path.join("index.json");
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.root, "index.json", flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) => return Ok(Index::default()),
+            Err(errno) => return Err(Error::io(path, "open it")(errno)),
+        };
+        let bytes = read_bounded(file, &path, INDEX_MAX)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::store(path, format!("not an OCI image index: {error}")))
+    }
+
+    /// Finds an image.
+    pub fn image(&self, selector: &Selector) -> Result<Image> {
+        let digest = match selector {
+            Selector::Manifest(digest) => *digest,
+            Selector::Tag(tag) => {
+                let index = self.index()?;
+                let Some(descriptor) = index.find(tag) else {
+                    return Err(Error::NoSuchTag {
+                        store: self.path.clone(),
+                        tag: tag.clone(),
+                        tags: index.tags(),
+                    });
+                };
+                let digest = self.digest(descriptor, &self.path.join("index.json"))?;
+                self.check_size(&digest, descriptor)?;
+                digest
+            }
+        };
+        let path = self.blob_path(&digest);
+        let bytes = self.read_blob(&digest, MANIFEST_MAX)?;
+        let manifest: Manifest = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::store(&path, format!("not an OCI image manifest: {error}")))?;
+        let Some(rootfs) = manifest.rootfs() else {
+            let what = format!(
+                "not a PuzzleFS image: it has no layer of type {}",
+                oci::ROOTFS
+            );
+            return Err(Error::store(path, what));
+        };
+        Ok(Image {
+            manifest_digest: digest,
+            rootfs: self.digest(rootfs, &path)?,
+            rootfs_size: rootfs.size,
+            rootfs_verity: rootfs
+                .annotations
+                .get(oci::VERITY_ROOT_HASH)
+                .and_then(|hex| Digest::from_hex(hex.as_bytes())),
+            manifest,
+        })
+    }
+
+    fn digest(&self, descriptor: &Descriptor, found_in: &Path) -> Result<Digest> {
+        Digest::from_oci(&descriptor.digest).ok_or_else(|| {
+            let what = format!("'{}' is not a sha256 digest", descriptor.digest);
+            Error::store(found_in, what)
+        })
+    }
+
+    /// Fails where a blob is absent or not of the size that its descriptor gives.
+    fn check_size(&self, digest: &Digest, descriptor: &Descriptor) -> Result<()> {
+        match self.blob_size(digest)? {
+            Some(size) if size == descriptor.size => Ok(()),
+            Some(size) => {
+                let what = format!(
+                    "the blob is damaged: it has {size} bytes instead of {}",
+                    descriptor.size
+                );
+                Err(Error::store(self.blob_path(digest), what))
+            }
+            None => Err(Error::store(self.blob_path(digest), "the blob is missing")),
+        }
+    }
+}
+
+/// Opens a store and finds an image in it.
+pub fn find_image(reference: &ImageRef) -> Result<(Store, Image)> {
+    let store = Store::open(&reference.store)?;
+    let image = store.image(&reference.selector)?;
+    Ok((store, image))
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+}
+
+fn read_bounded(file: File, path: &Path, max: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io(path, "read it"))?;
+    if bytes.len() as u64 > max {
+        let what = format!("larger than the {max} bytes that are allowed here");
+        return Err(Error::store(path, what));
+    }
+    Ok(bytes)
+}

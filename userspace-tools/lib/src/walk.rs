@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The walk: from a source directory to a [`Tree`].
+
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::source::{self, Source};
+use crate::tree::{Entry, Kind, Node, NodeId, Tree};
+use crate::xattrs;
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Stat};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// How to walk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WalkOptions {
+    /// Leave directories that are mount points empty.
+    pub one_file_system: bool,
+    /// The device and inode of a directory to leave empty: the store, should it be in the tree.
+    pub store: Option<(u64, u64)>,
+}
+
+/// What the walk left out.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LeftOut {
+    /// Directories on other filesystems.
+    pub mount_points: Vec<PathBuf>,
+    /// The store itself.
+    pub store: Option<PathBuf>,
+}
+
+/// Walks a source directory.
+///
+/// Inode numbers are given directory by directory, depth first, each directory's entries
+/// together and in byte order of their names: they depend on the names alone, and the inodes of
+/// one directory are neighbours in the image.
+pub(crate) fn walk(
+    source: &Source,
+    options: &WalkOptions,
+    progress: &Progress,
+) -> Result<(Tree, LeftOut)> {
+    let mut walker = Walker {
+        source,
+        options,
+        progress,
+        tree: Tree::default(),
+        links: HashMap::new(),
+        left_out: LeftOut::default(),
+        proc_fd: rustix::fs::stat("/proc/self/fd").is_ok(),
+    };
+    walker.run()?;
+    Ok((walker.tree, walker.left_out))
+}
+
+struct Walker<'a> {
+    source: &'a Source,
+    options: &'a WalkOptions,
+    progress: &'a Progress,
+    tree: Tree,
+    /// Inodes with several names, by device and number on the source.
+    links: HashMap<(u64, u64), NodeId>,
+    left_out: LeftOut,
+    /// Whether `/proc/self/fd` is there: extended attributes are then read relative to an open
+    /// directory, and else by path.
+    proc_fd: bool,
+}
+
+impl Walker<'_> {
+    fn run(&mut self) -> Result<()> {
+        let root = self.source.open_directory(&self.tree, 0)?;
+        let stat = rustix::fs::fstat(&root).map_err(Error::io(&self.source.path, "examine it"))?;
+        let device = stat.st_dev;
+        let node = self.node(&root, b".", &stat, (0, 0))?;
+        self.tree.nodes.push(node);
+        drop(root);
+        // Directories still to be read, the next one last.
+        let mut pending: Vec<NodeId> = vec![0];
+        while let Some(directory) = pending.pop() {
+            self.progress.check()?;
+            let subdirectories = self.directory(directory, device)?;
+            pending.extend(subdirectories.iter().rev());
+        }
+        Ok(())
+    }
+
+    /// Reads one directory: makes a node of each entry, and returns the subdirectories to read.
+    fn directory(&mut self, directory: NodeId, root_device: u64) -> Result<Vec<NodeId>> {
+        let fd = self.source.open_directory(&self.tree, directory)?;
+        let path = || self.source.display_path(&self.tree, directory);
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        let entries = rustix::fs::Dir::read_from(&fd).map_err(Error::io(path(), "list it"))?;
+        for entry in entries {
+            let entry = entry.map_err(Error::io(path(), "list it"))?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(name.into());
+            }
+        }
+        names.sort_unstable();
+
+        // The entries go into the tree first, so that every node has a path.
+        let entries = names.into_iter().map(|name| Entry { name, node: 0 });
+        let entries: Vec<Entry> = entries.collect();
+        let count = entries.len();
+        self.tree.nodes[directory as usize].kind = Kind::Directory(entries);
+
+        let mut subdirectories = Vec::new();
+        let mut children: u32 = 0;
+        for at in 0..count {
+            let name = match &self.tree.nodes[directory as usize].kind {
+                Kind::Directory(entries) => entries[at].name.clone(),
+                _ => unreachable!("it was made a directory above"),
+            };
+            let stat = rustix::fs::statat(&fd, &*name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| self.entry_error(directory, &name, errno))?;
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let key = (stat.st_dev, stat.st_ino);
+            let known = (!is_directory && stat.st_nlink > 1)
+                .then(|| self.links.get(&key).copied())
+                .flatten();
+            let node = match known {
+                Some(node) => {
+                    self.tree.nodes[node as usize].nlink += 1;
+                    node
+                }
+                None => {
+                    let id = self.next_id(directory, &name)?;
+                    let node = self.node(&fd, &name, &stat, (directory, at as u32))?;
+                    self.tree.nodes.push(node);
+                    if stat.st_nlink > 1 && !is_directory {
+                        self.links.insert(key, id);
+                    }
+                    id
+                }
+            };
+            if let Kind::Directory(entries) = &mut self.tree.nodes[directory as usize].kind {
+                entries[at].node = node;
+            }
+            if is_directory {
+                children += 1;
+                if self.is_entered(node, &stat, root_device) {
+                    subdirectories.push(node);
+                }
+            }
+            self.progress.found_entry();
+        }
+        self.tree.nodes[directory as usize].nlink = children.saturating_add(2);
+        Ok(subdirectories)
+    }
+
+    /// Whether the walk goes into a subdirectory; notes it where it does not.
+    fn is_entered(&mut self, node: NodeId, stat: &Stat, root_device: u64) -> bool {
+        if self.options.store == Some((stat.st_dev, stat.st_ino)) {
+            self.left_out.store = Some(self.source.display_path(&self.tree, node));
+            return false;
+        }
+        if self.options.one_file_system && stat.st_dev != root_device {
+            let path = self.source.display_path(&self.tree, node);
+            self.left_out.mount_points.push(path);
+            return false;
+        }
+        true
+    }
+
+    fn next_id(&self, directory: NodeId, name: &[u8]) -> Result<NodeId> {
+        NodeId::try_from(self.tree.nodes.len())
+            .map_err(|_| self.entry_error(directory, name, Errno::OVERFLOW))
+    }
+
+    /// Makes the node of the entry `name` of an open directory.
+    fn node(
+        &mut self,
+        fd: &OwnedFd,
+        name: &[u8],
+        stat: &Stat,
+        first_name: (NodeId, u32),
+    ) -> Result<Node> {
+        let fail = |errno| self.entry_error(first_name.0, name, errno);
+        let device = || {
+            (
+                rustix::fs::major(stat.st_rdev),
+                rustix::fs::minor(stat.st_rdev),
+            )
+        };
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File(source::file_state(stat)),
+            FileType::Directory => Kind::Directory(Vec::new()),
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(fd, name, Vec::new()).map_err(fail)?;
+                Kind::Symlink(target.into_bytes())
+            }
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::CharacterDevice => {
+                let (major, minor) = device();
+                Kind::CharDevice(major, minor)
+            }
+            FileType::BlockDevice => {
+                let (major, minor) = device();
+                Kind::BlockDevice(major, minor)
+            }
+            FileType::Unknown => return Err(fail(Errno::INVAL)),
+        };
+        if let Kind::File(state) = &kind {
+            self.progress.found_bytes(state.size);
+        }
+        let mut path = if self.proc_fd {
+            format!("/proc/self/fd/{}/", fd.as_raw_fd()).into_bytes()
+        } else {
+            let directory = self.source.display_path(&self.tree, first_name.0);
+            let mut path = directory.as_os_str().as_bytes().to_vec();
+            path.push(b'/');
+            path
+        };
+        path.extend_from_slice(name);
+        Ok(Node {
+            kind,
+            permissions: (stat.st_mode & 0o7777) as u16,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: source::mtime(stat),
+            nlink: if first_name == (0, 0) && name == b"." {
+                2
+            } else {
+                1
+            },
+            xattrs: xattrs::read(&path).map_err(fail)?,
+            first_name,
+        })
+    }
+
+    fn entry_error(&self, directory: NodeId, name: &[u8], errno: Errno) -> Error {
+        let mut path = self.source.path.clone();
+        if !self.tree.nodes.is_empty() {
+            path = self.source.display_path(&self.tree, directory);
+        }
+        if name != b"." {
+            path.push(std::ffi::OsStr::from_bytes(name));
+        }
+        match errno {
+            Errno::NOENT => Error::Changed {
+                path,
+                what: "it vanished".to_owned(),
+            },
+            errno => Error::io(path, "examine it")(errno),
+        }
+    }
+}

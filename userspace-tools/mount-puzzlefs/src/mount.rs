@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The mount itself, through the system calls of the new mount API.
+
+use crate::options::Options;
+use rustix::fd::OwnedFd;
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{self, FsMountFlags, FsOpenFlags, MoveMountFlags};
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The most bytes of a value that fsconfig(2) takes; it counts the terminating NUL.
+const VALUE_MAX: usize = 255;
+
+/// Why a mount failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The call's error.
+    pub errno: Errno,
+    /// The cause for people to read.
+    pub message: String,
+}
+
+impl Failure {
+    fn new(errno: Errno, message: impl Into<String>) -> Self {
+        Failure {
+            errno,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// A file system ready to be attached, and the kernel's remarks about it.
+#[derive(Debug)]
+pub struct Prepared {
+    mount: OwnedFd,
+    /// Warnings and notes.
+    pub remarks: Vec<String>,
+}
+
+/// Makes a mount of `source` that is not attached anywhere yet.
+pub fn prepare(
+    fs_type: &str,
+    source: &OsStr,
+    options: &Options,
+    sloppy: bool,
+) -> Result<Prepared, Failure> {
+    let context = open_context(fs_type)?;
+    let set = |name: &OsStr, value: Option<&OsStr>| match value {
+        Some(value) if value.len() > VALUE_MAX => Err(Errno::NAMETOOLONG),
+        Some(value) => mount::fsconfig_set_string(&context, name, value),
+        None => mount::fsconfig_set_flag(&context, name),
+    };
+    set(OsStr::new("source"), Some(source)).map_err(|errno| failure(&context, "source", errno))?;
+    set(OsStr::new("ro"), None).map_err(|errno| failure(&context, "ro", errno))?;
+    let mut remarks = Vec::new();
+    for (name, value) in &options.parameters {
+        match set(name, value.as_deref()) {
+            Ok(()) => {}
+            Err(Errno::INVAL) if sloppy => {
+                let said = failure(&context, &name.to_string_lossy(), Errno::INVAL);
+                remarks.push(format!("left out an option: {said}"));
+            }
+            Err(errno) => return Err(failure(&context, &name.to_string_lossy(), errno)),
+        }
+    }
+    mount::fsconfig_create(&context).map_err(|errno| failure(&context, "mount", errno))?;
+    let mount = mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, options.attributes)
+        .map_err(|errno| failure(&context, "mount", errno))?;
+    remarks.extend(messages(&context).into_iter().map(|(_, text)| text));
+    Ok(Prepared { mount, remarks })
+}
+
+/// Attaches a mount to a directory.
+pub fn attach(prepared: &Prepared, directory: &Path) -> Result<(), Failure> {
+    let from_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    // mount(8) follows symbolic links to the mount point.
+    let flags = from_descriptor
+        | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS
+        | MoveMountFlags::MOVE_MOUNT_T_AUTOMOUNTS;
+    mount::move_mount(&prepared.mount, "", CWD, directory, flags)
+        .map_err(|errno| Failure::new(errno, explain(errno, "the mount point")))
+}
+
+/// The classic mount(2), for a source that fsconfig(2) finds too long.
+pub fn mount_classic(
+    fs_type: &str,
+    source: &OsStr,
+    directory: &Path,
+    options: &Options,
+) -> Result<(), Failure> {
+    // Loads the module, and says so where there is none.
+    drop(open_context(fs_type)?);
+    let data = std::ffi::CString::new(options.data().as_bytes())
+        .map_err(|_| Failure::new(Errno::INVAL, "an option holds a NUL"))?;
+    mount::mount(
+        source,
+        directory,
+        fs_type,
+        options.flags(),
+        Some(data.as_c_str()),
+    )
+    .map_err(|errno| Failure::new(errno, explain(errno, "mount")))
+}
+
+/// Whether a source is too long for [`prepare`].
+pub fn is_long(source: &OsStr) -> bool {
+    source.len() > VALUE_MAX
+}
+
+/// Changes the attributes and parameters of a mount that exists.
+pub fn remount(directory: &Path, options: &Options) -> Result<(), Failure> {
+    mount::mount_remount(directory, options.flags(), options.data().as_os_str())
+        .map_err(|errno| Failure::new(errno, explain(errno, "remount")))
+}
+
+/// Opens a file system context, loading the kernel module if need be.
+fn open_context(fs_type: &str) -> Result<OwnedFd, Failure> {
+    let open = || mount::fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC);
+    match open() {
+        Ok(context) => Ok(context),
+        Err(Errno::NODEV) => {
+            let said = load_module(fs_type);
+            open().map_err(|errno| match errno {
+                Errno::NODEV => Failure::new(
+                    errno,
+                    format!(
+                        "the kernel does not know file system type '{fs_type}': \
+                         its module is not loaded, and 'modprobe {fs_type}' {said}"
+                    ),
+                ),
+                errno => Failure::new(errno, explain(errno, "fsopen")),
+            })
+        }
+        Err(errno) => Err(Failure::new(errno, explain(errno, "fsopen"))),
+    }
+}
+
+/// Runs modprobe, and says how it ended.
+fn load_module(fs_type: &str) -> String {
+    for program in ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe"] {
+        let mut command = Command::new(program);
+        command.args(["-q", "--", fs_type]).stdin(Stdio::null());
+        match command.output() {
+            Ok(output) if output.status.success() => return "did not bring it".to_owned(),
+            Ok(output) => {
+                let text = String::from_utf8_lossy(&output.stderr);
+                return match text.lines().next() {
+                    Some(line) => format!("failed: {}", line.trim_start_matches("modprobe: ")),
+                    None => "found none; install it, or load it with insmod".to_owned(),
+                };
+            }
+            Err(_) => {}
+        }
+    }
+    "cannot be run; load the module with insmod".to_owned()
+}
+
+/// A failure with what the kernel wrote to the context's log about it.
+fn failure(context: &OwnedFd, what: &str, errno: Errno) -> Failure {
+    let messages = messages(context);
+    let errors = messages.iter().filter(|(level, _)| *level == b'e');
+    let errors: Vec<&str> = errors.map(|(_, text)| text.as_str()).collect();
+    if errors.is_empty() {
+        return Failure::new(errno, explain(errno, what));
+    }
+    Failure::new(errno, errors.join("; "))
+}
+
+/// Reads the log of a context: each message has a level, which is `e`, `w` or `i`.
+fn messages(context: &OwnedFd) -> Vec<(u8, String)> {
+    let mut messages = Vec::new();
+    let mut buffer = [0; 4096];
+    // The kernel keeps eight; the bound is for a kernel that keeps them coming.
+    while messages.len() < 64 {
+        match rustix::io::read(context, &mut buffer) {
+            Ok(0) => break,
+            Ok(size) => messages.push(message(&buffer[..size])),
+            Err(Errno::INTR) => {}
+            // ENODATA: that was all.
+            Err(_) => break,
+        }
+    }
+    messages
+}
+
+fn message(line: &[u8]) -> (u8, String) {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end();
+    match text.as_bytes() {
+        [level @ (b'e' | b'w' | b'i'), b' ', ..] => (*level, text[2..].to_owned()),
+        _ => (b'i', text.to_owned()),
+    }
+}
+
+/// An errno in the words of who mounts.
+fn explain(errno: Errno, what: &str) -> String {
+    let cause = std::io::Error::from(errno);
+    match errno {
+        Errno::PERM | Errno::ACCESS => format!("{what}: permission denied; mounting takes root"),
+        Errno::NOSYS => {
+            format!("{what}: this kernel lacks the call; puzzlefs needs Linux 7.0 or newer")
+        }
+        Errno::NAMETOOLONG => format!("{what}: a value is longer than {VALUE_MAX} bytes"),
+        Errno::NOENT if what == "the mount point" => "the mount point does not exist".to_owned(),
+        Errno::NOTDIR => "the mount point is not a directory".to_owned(),
+        Errno::INVAL => format!("{what}: {cause}; the kernel's log (dmesg) may say more"),
+        _ => format!("{what}: {cause}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines() {
+        assert_eq!(
+            message(b"e puzzlefs: bad\n"),
+            (b'e', "puzzlefs: bad".to_owned())
+        );
+        assert_eq!(message(b"w x"), (b'w', "x".to_owned()));
+        assert_eq!(message(b"other"), (b'i', "other".to_owned()));
+        assert_eq!(message(b""), (b'i', String::new()));
+    }
+
+    /// On a file system that every kernel has: tmpfs takes sources and logs what it refuses.
+    /// Nothing is attached, so the host stays as it is. Mounting takes root.
+    #[test]
+    fn the_kernels_words_are_passed_on() {
+        let options = |list: &str| Options::parse(&[list.into()]).unwrap();
+        let source = OsStr::new("none");
+        match prepare("tmpfs", source, &options("size=4096,nosuid"), false) {
+            Ok(_) => {}
+            Err(Failure {
+                errno: Errno::PERM | Errno::NOSYS,
+                ..
+            }) => {
+                eprintln!("skipped: needs root");
+                return;
+            }
+            Err(failure) => panic!("{failure}"),
+        }
+        let refused = prepare("tmpfs", source, &options("rootfs=ab"), false).unwrap_err();
+        assert_eq!(refused.errno, Errno::INVAL);
+        assert_eq!(refused.message, "tmpfs: Unknown parameter 'rootfs'");
+        let sloppy = prepare("tmpfs", source, &options("rootfs=ab"), true).unwrap();
+        assert_eq!(
+            sloppy.remarks,
+            ["left out an option: tmpfs: Unknown parameter 'rootfs'"]
+        );
+        let unknown = prepare("nonesuch-fs", source, &options(""), false).unwrap_err();
+        assert!(
+            unknown.message.contains("modprobe nonesuch-fs"),
+            "{unknown}"
+        );
+    }
+}

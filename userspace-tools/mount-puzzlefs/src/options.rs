@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Mount options: which are the mount's, which the file system's, and which mount(8)'s own.
+
+use rustix::mount::{MountAttrFlags, MountFlags};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Mount options, sorted out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Attributes of the mount. It is read-only, always.
+    pub attributes: MountAttrFlags,
+    /// What the file system is to be told, in order: a name, and a value where there is one.
+    pub parameters: Vec<(OsString, Option<OsString>)>,
+    /// Change a mount that exists.
+    pub remount: bool,
+    /// `rw` was asked for, or mount(8) put it there: it does so by itself.
+    pub read_write: bool,
+}
+
+/// Options that name an image to the kernel themselves.
+const IMAGE: [&str; 3] = ["rootfs", "image_manifest", "oci_root_dir"];
+
+/// Options for mount(8), the init system or writable file systems: nothing to do here.
+const IGNORED: [&str; 37] = [
+    "defaults",
+    "auto",
+    "noauto",
+    "nouser",
+    "nousers",
+    "noowner",
+    "nogroup",
+    "_netdev",
+    "nofail",
+    "comment",
+    "uhelper",
+    "helper",
+    "silent",
+    "loud",
+    "sync",
+    "async",
+    "dirsync",
+    "mand",
+    "nomand",
+    "lazytime",
+    "nolazytime",
+    "iversion",
+    "noiversion",
+    "norelatime",
+    "nostrictatime",
+    "private",
+    "rprivate",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "unbindable",
+    "runbindable",
+    "quiet",
+    "fsc",
+    "nofsc",
+    "noswap",
+];
+
+impl Options {
+    /// Sorts out the values of `-o`. The last of two that contradict each other holds.
+    pub fn parse(lists: &[OsString]) -> Result<Self, String> {
+        let mut options = Options {
+            attributes: MountAttrFlags::MOUNT_ATTR_RDONLY,
+            parameters: Vec::new(),
+            remount: false,
+            read_write: false,
+        };
+        for list in lists {
+            for option in split(list.as_bytes())? {
+                options.take(&option);
+            }
+        }
+        Ok(options)
+    }
+
+    fn take(&mut self, option: &[u8]) {
+        use MountAttrFlags as Attr;
+        const NO_SPECIAL: Attr = Attr::MOUNT_ATTR_NOSUID.union(Attr::MOUNT_ATTR_NODEV);
+        let (name, value) = match option.iter().position(|&byte| byte == b'=') {
+            Some(at) => (&option[..at], Some(&option[at + 1..])),
+            None => (option, None),
+        };
+        let set = |attributes: &mut Attr, flag: Attr| attributes.insert(flag);
+        let clear = |attributes: &mut Attr, flag: Attr| attributes.remove(flag);
+        let attributes = &mut self.attributes;
+        match name {
+            b"" => {}
+            b"ro" => self.read_write = false,
+            b"rw" => self.read_write = true,
+            b"remount" => self.remount = true,
+            b"nosuid" => set(attributes, Attr::MOUNT_ATTR_NOSUID),
+            b"suid" => clear(attributes, Attr::MOUNT_ATTR_NOSUID),
+            b"nodev" => set(attributes, Attr::MOUNT_ATTR_NODEV),
+            b"dev" => clear(attributes, Attr::MOUNT_ATTR_NODEV),
+            b"noexec" => set(attributes, Attr::MOUNT_ATTR_NOEXEC),
+            b"exec" => clear(attributes, Attr::MOUNT_ATTR_NOEXEC),
+            b"nodiratime" => set(attributes, Attr::MOUNT_ATTR_NODIRATIME),
+            b"diratime" => clear(attributes, Attr::MOUNT_ATTR_NODIRATIME),
+            b"nosymfollow" => set(attributes, Attr::MOUNT_ATTR_NOSYMFOLLOW),
+            b"symfollow" => clear(attributes, Attr::MOUNT_ATTR_NOSYMFOLLOW),
+            // The access time modes are one field, of which relatime is the zero.
+            b"noatime" | b"atime" | b"relatime" | b"strictatime" => {
+                attributes.remove(Attr::MOUNT_ATTR__ATIME);
+                match name {
+                    b"noatime" => attributes.insert(Attr::MOUNT_ATTR_NOATIME),
+                    b"strictatime" => attributes.insert(Attr::MOUNT_ATTR_STRICTATIME),
+                    _ => {}
+                }
+            }
+            // What mount(8) documents these to imply.
+            b"user" | b"users" => set(attributes, NO_SPECIAL | Attr::MOUNT_ATTR_NOEXEC),
+            b"owner" | b"group" => set(attributes, NO_SPECIAL),
+            _ if name.starts_with(b"x-") || name.starts_with(b"X-") => {}
+            _ if IGNORED.iter().any(|ignored| name == ignored.as_bytes()) => {}
+            _ => self.parameters.push((
+                OsString::from_vec(name.to_vec()),
+                value.map(|value| OsString::from_vec(value.to_vec())),
+            )),
+        }
+    }
+
+    /// Whether the options themselves name the image, so that the source is for the kernel.
+    pub fn name_image(&self) -> bool {
+        self.parameters
+            .iter()
+            .any(|(name, _)| IMAGE.iter().any(|image| name == image))
+    }
+
+    /// The attributes as mount(2) takes them.
+    pub fn flags(&self) -> MountFlags {
+        use MountAttrFlags as Attr;
+        let mut flags = MountFlags::RDONLY;
+        for (attribute, flag) in [
+            (Attr::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
+            (Attr::MOUNT_ATTR_NODEV, MountFlags::NODEV),
+            (Attr::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
+            (Attr::MOUNT_ATTR_NODIRATIME, MountFlags::NODIRATIME),
+            (Attr::MOUNT_ATTR_NOSYMFOLLOW, MountFlags::NOSYMFOLLOW),
+        ] {
+            if self.attributes.contains(attribute) {
+                flags |= flag;
+            }
+        }
+        let atime = self.attributes & Attr::MOUNT_ATTR__ATIME;
+        flags
+            | match atime {
+                Attr::MOUNT_ATTR_NOATIME => MountFlags::NOATIME,
+                Attr::MOUNT_ATTR_STRICTATIME => MountFlags::STRICTATIME,
+                _ => MountFlags::RELATIME,
+            }
+    }
+
+    /// The file system's parameters as mount(2) takes them, in one string.
+    pub fn data(&self) -> OsString {
+        let parameters = self.parameters.iter().map(|(name, value)| {
+            let mut parameter = name.clone();
+            if let Some(value) = value {
+                parameter.push("=");
+                parameter.push(value);
+            }
+            parameter
+        });
+        parameters.collect::<Vec<_>>().join(OsStr::new(","))
+    }
+}
+
+/// Splits a list at its commas, except within double quotes, which are dropped.
+fn split(list: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let mut options = vec![Vec::new()];
+    let mut quoted = false;
+    for &byte in list {
+        match (byte, options.last_mut()) {
+            (b'"', _) => quoted = !quoted,
+            (b',', _) if !quoted => options.push(Vec::new()),
+            (byte, Some(option)) => option.push(byte),
+            (_, None) => {}
+        }
+    }
+    if quoted {
+        return Err(format!(
+            "the options have a quote without its end: {}",
+            String::from_utf8_lossy(list)
+        ));
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use MountAttrFlags as Attr;
+
+    const RO: Attr = Attr::MOUNT_ATTR_RDONLY;
+
+    fn parse(list: &str) -> Options {
+        Options::parse(&[list.into()]).unwrap()
+    }
+
+    #[test]
+    fn attributes() {
+        let special = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV;
+        let table = [
+            ("", RO),
+            ("ro", RO),
+            ("rw", RO),
+            ("rw,nosuid,nodev", RO | special),
+            ("nosuid,suid", RO),
+            ("noexec", RO | Attr::MOUNT_ATTR_NOEXEC),
+            ("noexec,exec", RO),
+            ("noatime", RO | Attr::MOUNT_ATTR_NOATIME),
+            ("noatime,strictatime", RO | Attr::MOUNT_ATTR_STRICTATIME),
+            ("noatime,relatime", RO),
+            (
+                "nodiratime,nosymfollow",
+                RO | Attr::MOUNT_ATTR_NODIRATIME | Attr::MOUNT_ATTR_NOSYMFOLLOW,
+            ),
+            ("user,exec", RO | special),
+            ("user=joe", RO | special | Attr::MOUNT_ATTR_NOEXEC),
+            ("owner", RO | special),
+        ];
+        for (list, wanted) in table {
+            let options = parse(list);
+            assert_eq!(options.attributes, wanted, "{list}");
+            assert_eq!(options.parameters, [], "{list}");
+        }
+    }
+
+    #[test]
+    fn parameters() {
+        type Case = (
+            &'static str,
+            &'static [(&'static str, Option<&'static str>)],
+        );
+        let table: [Case; 7] = [
+            (
+                "defaults,noauto,_netdev,nofail,x-systemd.automount,X-mount.mkdir=0755,comment=c",
+                &[],
+            ),
+            ("rootfs=ab,ro", &[("rootfs", Some("ab"))]),
+            (
+                "verify=fsverity,new",
+                &[("verify", Some("fsverity")), ("new", None)],
+            ),
+            (
+                "oci_root_dir=/a,image_manifest=cd",
+                &[("oci_root_dir", Some("/a")), ("image_manifest", Some("cd"))],
+            ),
+            (
+                "context=\"u:r:t:s0:c1,c2\",ro",
+                &[("context", Some("u:r:t:s0:c1,c2"))],
+            ),
+            ("a==b,,c=", &[("a", Some("=b")), ("c", Some(""))]),
+            ("remount,rw", &[]),
+        ];
+        for (list, wanted) in table {
+            let options = parse(list);
+            let wanted: Vec<(OsString, Option<OsString>)> = wanted
+                .iter()
+                .map(|(name, value)| (name.into(), value.map(OsString::from)))
+                .collect();
+            assert_eq!(options.parameters, wanted, "{list}");
+            assert_eq!(options.attributes, RO, "{list}");
+            assert_eq!(options.remount, list.starts_with("remount"), "{list}");
+        }
+    }
+
+    #[test]
+    fn several_lists_and_names() {
+        let options = Options::parse(&["rw".into(), "ro,rootfs=x".into()]).unwrap();
+        assert!(!options.read_write);
+        assert!(options.name_image());
+        assert!(!parse("rw,verify=none").name_image());
+        assert!(parse("rw").read_write);
+        assert!(Options::parse(&["context=\"a,b".into()]).is_err());
+    }
+
+    #[test]
+    fn as_mount_2_takes_them() {
+        let options = parse("nosuid,noatime,rootfs=ab,flag");
+        assert_eq!(
+            options.flags(),
+            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOATIME
+        );
+        assert_eq!(options.data(), "rootfs=ab,flag");
+    }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs build`.
+
+use crate::cli::BuildArgs;
+use crate::{format, progress};
+use anyhow::Context;
+use puzzlefs_lib::builder::{self, BuildOptions, Summary};
+use puzzlefs_lib::layout::Layout;
+use puzzlefs_lib::{ImageRef, Progress, Selector, Store};
+use serde::Serialize;
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What `--json` prints. Fields are added, never renamed.
+#[derive(Serialize)]
+struct Report<'a> {
+    store: String,
+    tag: &'a str,
+    manifest_digest: String,
+    manifest_verity: String,
+    rootfs_digest: String,
+    rootfs_bytes: u64,
+    entries: u64,
+    inodes: u64,
+    files: u64,
+    bytes: u64,
+    chunks: u64,
+    new_blobs: u64,
+    new_bytes: u64,
+    shared_blobs: u64,
+    shared_bytes: u64,
+    seconds: f64,
+}
+
+/// Builds an image.
+pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let image = ImageRef::parse(&arguments.image)?;
+    let Selector::Tag(tag) = &image.selector else {
+        return Err(puzzlefs_lib::Error::Reference {
+            reference: image.to_string(),
+            what: "an image is built under a tag, <oci-dir>:<tag>".to_owned(),
+        }
+        .into());
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second one ends the program at once, should the first not be heeded.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .context("cannot handle signals")?;
+    }
+    let store = Store::create(&image.store)?;
+    let options = BuildOptions {
+        tag: tag.clone(),
+        jobs: jobs(arguments.jobs),
+        one_file_system: arguments.one_file_system,
+        layout: Layout::default(),
+    };
+    let progress = Progress::new(stop);
+    let summary = progress::shown(&progress, arguments.quiet, || {
+        builder::build(&arguments.directory, &store, &options, &progress)
+    })?;
+    warn(&summary);
+    let seconds = start.elapsed();
+    if arguments.json {
+        let report = report(&summary, store.path(), tag, seconds);
+        println!("{}", serde_json::to_string(&report)?);
+    } else if !arguments.quiet {
+        tell(&summary, &image, seconds);
+    }
+    Ok(())
+}
+
+fn jobs(asked: Option<u16>) -> usize {
+    match asked {
+        Some(jobs) => jobs.into(),
+        None => thread::available_parallelism().map_or(1, NonZero::get),
+    }
+}
+
+/// Says what was left out of the image.
+fn warn(summary: &Summary) {
+    if let Some(path) = &summary.skipped_store {
+        let path = path.display();
+        eprintln!("puzzlefs: {path}: it is the store: an empty directory in the image");
+    }
+    for path in &summary.skipped_mounts {
+        let path = path.display();
+        eprintln!("puzzlefs: {path}: on another file system: an empty directory in the image");
+    }
+}
+
+fn report<'a>(summary: &Summary, store: &Path, tag: &'a str, time: Duration) -> Report<'a> {
+    Report {
+        store: store.to_string_lossy().into_owned(),
+        tag,
+        manifest_digest: summary.manifest.to_oci(),
+        manifest_verity: summary.manifest_verity.to_hex(),
+        rootfs_digest: summary.rootfs.to_hex(),
+        rootfs_bytes: summary.rootfs_size,
+        entries: summary.entries,
+        inodes: summary.inodes,
+        files: summary.files,
+        bytes: summary.bytes,
+        chunks: summary.chunks,
+        new_blobs: summary.new.blobs,
+        new_bytes: summary.new.bytes,
+        shared_blobs: summary.shared.blobs,
+        shared_bytes: summary.shared.bytes,
+        seconds: time.as_millis() as f64 / 1000.0,
+    }
+}
+
+fn tell(summary: &Summary, image: &ImageRef, time: Duration) {
+    let stored = summary.new.bytes + summary.shared.bytes;
+    println!(
+        "{} in {}: {} in {}",
+        format::bytes(summary.bytes),
+        format::count(summary.entries, "entry", "entries"),
+        format::bytes(stored),
+        format::count(summary.new.blobs + summary.shared.blobs, "blob", "blobs"),
+    );
+    for (word, count) in [("new", summary.new), ("shared", summary.shared)] {
+        let blobs = format::count(count.blobs, "blob", "blobs");
+        println!("{word:>8}: {:>10} in {blobs}", format::bytes(count.bytes));
+    }
+    println!("metadata: {:>10}", format::bytes(summary.rootfs_size));
+    println!("image {image}, manifest sha256:{}", summary.manifest);
+    println!("rootfs={} ({:.2} s)", summary.rootfs, time.as_secs_f64());
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Builds and inspects PuzzleFS images: container root filesystems cut into shared chunks.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
+Images are named <oci-dir>:<tag> or <oci-dir>@sha256:<manifest digest>.
+Mount one with: mount -t puzzlefs <oci-dir>:<tag> <directory>
+
+Exit status: 0 done; 1 failed; 2 wrong usage; 3 the tree changed while it was read, try again;
+130 interrupted. Unless it is 0, no tag was set."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image of a directory tree
+    Build(BuildArgs),
+    /// Show what an image is
+    Inspect(InspectArgs),
+    /// Print the digest of an image's metadata blob, the kernel's 'rootfs=' option
+    Resolve(ResolveArgs),
+}
+
+/// `puzzlefs build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// The directory whose tree goes into the image
+    pub directory: PathBuf,
+    /// The store, made if there is none, and the tag to set
+    #[arg(value_name = "OCI-DIR:TAG")]
+    pub image: OsString,
+    /// Threads to use; the image is the same for any number [default: one per processor]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Leave mount points beneath the directory empty
+    #[arg(short = 'x', long)]
+    pub one_file_system: bool,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress and no summary
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `puzzlefs inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    pub image: OsString,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `puzzlefs resolve`.
+#[derive(Debug, Args)]
+pub struct ResolveArgs {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    pub image: OsString,
+}

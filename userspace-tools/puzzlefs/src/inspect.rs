@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs inspect` and `puzzlefs resolve`.
+
+use crate::cli::{InspectArgs, ResolveArgs};
+use crate::format;
+use puzzlefs_lib::{store, ImageRef};
+use serde::Serialize;
+
+/// What `inspect --json` prints. Fields are added, never renamed.
+#[derive(Serialize)]
+struct Report {
+    manifest_digest: String,
+    rootfs_digest: String,
+    rootfs_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rootfs_verity: Option<String>,
+    blobs: u64,
+    blob_bytes: u64,
+}
+
+/// Prints the digest of an image's metadata blob.
+pub fn resolve(arguments: &ResolveArgs) -> anyhow::Result<()> {
+    let (_, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
+    println!("{}", image.rootfs);
+    Ok(())
+}
+
+/// Prints what an image is.
+pub fn inspect(arguments: &InspectArgs) -> anyhow::Result<()> {
+    let (_, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
+    let blobs = image.data_blobs();
+    let report = Report {
+        manifest_digest: image.manifest_digest.to_oci(),
+        rootfs_digest: image.rootfs.to_hex(),
+        rootfs_bytes: image.rootfs_size,
+        rootfs_verity: image.rootfs_verity.map(|digest| digest.to_hex()),
+        blobs: blobs.clone().count() as u64,
+        blob_bytes: blobs.map(|blob| blob.size).sum(),
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report)?);
+        return Ok(());
+    }
+    println!("manifest  {}", report.manifest_digest);
+    println!("rootfs    {}", report.rootfs_digest);
+    if let Some(verity) = &report.rootfs_verity {
+        println!("fs-verity {verity} (of the metadata blob)");
+    }
+    println!("metadata  {}", format::bytes(report.rootfs_bytes));
+    println!(
+        "data      {} in {}",
+        format::bytes(report.blob_bytes),
+        format::count(report.blobs, "blob", "blobs")
+    );
+    Ok(())
+}

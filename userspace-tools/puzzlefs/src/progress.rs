@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Shows a build's progress: a bar on a terminal, now and then a line elsewhere.
+
+use crate::format;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use puzzlefs_lib::Progress;
+use std::io::IsTerminal;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Runs `work` while another thread shows its progress on standard error.
+pub fn shown<T>(progress: &Progress, quiet: bool, work: impl FnOnce() -> T) -> T {
+    if quiet {
+        return work();
+    }
+    let terminal = std::io::stderr().is_terminal();
+    thread::scope(|scope| {
+        let (done, finished) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            if terminal {
+                bar(progress, &finished);
+            } else {
+                lines(progress, &finished);
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// Whether the work goes on after so long.
+fn goes_on(finished: &mpsc::Receiver<()>, wait: Duration) -> bool {
+    finished.recv_timeout(wait) == Err(RecvTimeoutError::Timeout)
+}
+
+fn bar(progress: &Progress, finished: &mpsc::Receiver<()>) {
+    let style = |template: &str| {
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    };
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    bar.set_style(style("{spinner} walking: {msg}"));
+    let mut reading = false;
+    while goes_on(finished, Duration::from_millis(100)) {
+        if progress.is_reading() && !reading {
+            reading = true;
+            bar.set_length(progress.bytes_found());
+            bar.set_style(style(
+                "{spinner} storing [{wide_bar}] {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
+            ));
+        }
+        if reading {
+            bar.set_position(progress.bytes_done());
+        } else {
+            bar.set_message(format::count(progress.entries(), "entry", "entries"));
+        }
+        bar.tick();
+    }
+    bar.finish_and_clear();
+}
+
+fn lines(progress: &Progress, finished: &mpsc::Receiver<()>) {
+    const EVERY: Duration = Duration::from_secs(10);
+    let start = Instant::now();
+    while goes_on(finished, EVERY) {
+        let entries = format::count(progress.entries(), "entry", "entries");
+        let seconds = start.elapsed().as_secs();
+        if progress.is_reading() {
+            let done = format::bytes(progress.bytes_done());
+            let total = format::bytes(progress.bytes_found());
+            eprintln!("puzzlefs: {seconds} s: stored {done} of {total} in {entries}");
+        } else {
+            eprintln!("puzzlefs: {seconds} s: found {entries}");
+        }
+    }
+}
