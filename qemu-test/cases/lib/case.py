@@ -2,8 +2,10 @@
 """What cases in Python have at hand beside guest/lib.py, whose words are here too."""
 
 import contextlib
+import ctypes
 import errno
 import hashlib
+import mmap
 import os
 import random
 import subprocess
@@ -135,6 +137,27 @@ def same_file(path, other, block=1 << 20):
             if not a:
                 return
             at += len(a)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int,
+                       ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def mapped(fd, offset, length, flags=mmap.MAP_PRIVATE):
+    """What a map of a file shows; past the file's end too, to the end of its last page, which
+    the module mmap does not give. A page that cannot be read kills the process."""
+    start = offset - offset % PAGE
+    address = _libc.mmap(None, offset + length - start, mmap.PROT_READ, flags, fd, start)
+    if address == ctypes.c_void_p(-1).value:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    try:
+        return ctypes.string_at(address + offset - start, length)
+    finally:
+        _libc.munmap(address, offset + length - start)
 
 
 def write_file(path, contents=b""):
