@@ -83,8 +83,8 @@ metric("big_directory_lookup_microseconds", round(spent / 2500 * 1e6))
 # Some 50 us each under emulation; a walk through the entries would take over 5 ms.
 check(spent < 2500 * 0.004, f"2,500 lookups took {spent:.1f} s")
 
-# ls -l of a part has the same lines.
-part = names[50_000:50_300]
+# ls -l of a part has the same lines; a directory's size is each filesystem's own.
+part = [name for name in names[50_000:50_300] if types[name] != stat.S_IFDIR]
 equal(run("ls", "-ldn", "--full-time", *part, cwd=directory), run("ls", "-ldn", "--full-time", *part, cwd=big),
       "ls -l")
 
