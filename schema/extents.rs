@@ -143,6 +143,8 @@ impl<'a> Extents<'a> {
     ///
     /// Those of [`index`](Self::index), except for [`ErrorKind::SizeMismatch`].
     pub fn seek(&self, offset: u64, table: &[u64]) -> Result<(usize, u64)> {
+        // No file goes beyond, and so not into the part of a table that has no chunks.
+        let offset = offset.min(MAX_FILE_SIZE);
         let stride = stride(self.len(), table.len());
         let slot = table.partition_point(|&start| start <= offset);
         let (first, mut start) = match slot.checked_sub(1) {

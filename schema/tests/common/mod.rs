@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A model of an image, to build messages from and to compare what is read with.
+
+#![allow(dead_code)]
+
+use capnp::{
+    message::{AllocationStrategy, Builder, HeapAllocator},
+    Word,
+};
+use puzzlefs_schema::{
+    metadata_capnp::{inode, rootfs},
+    Dir, DirEntry, DirLayer, Error, ErrorKind, FileType, Framing, Metadata, Order, Part,
+};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// Bytes that are aligned as the reader wants them.
+#[derive(Clone)]
+pub struct Bytes {
+    words: Vec<Word>,
+    len: usize,
+}
+
+impl Bytes {
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut words = Word::allocate_zeroed_vec(bytes.len().div_ceil(8));
+        Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        Self {
+            words,
+            len: bytes.len(),
+        }
+    }
+
+    /// Little-endian words: a message written by hand.
+    pub fn from_words(words: &[u64]) -> Self {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        Self::new(&bytes)
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        &Word::words_to_bytes(&self.words)[..self.len]
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut Word::words_to_bytes_mut(&mut self.words)[..self.len]
+    }
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for word in self.as_slice().chunks(8) {
+            for byte in word {
+                write!(f, "{byte:02x}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// A model of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub layers: Vec<Vec<Inode>>,
+    pub verity: Vec<(Vec<u8>, Vec<u8>)>,
+    pub version: u64,
+    pub data_size: u64,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Self {
+            layers: Vec::new(),
+            verity: Vec::new(),
+            version: 3,
+            data_size: 0,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Inode {
+    pub ino: u64,
+    pub mode: Mode,
+    pub uid: u32,
+    pub gid: u32,
+    pub permissions: u16,
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub target: Vec<u8>,
+    pub mtime: (i64, u32),
+    pub size: u64,
+    pub nlink: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    #[default]
+    Unknown,
+    Fifo,
+    Chr(u64, u64),
+    Dir {
+        entries: Vec<(Vec<u8>, u64)>,
+        look_below: bool,
+    },
+    Blk(u64, u64),
+    File(Vec<Chunk>),
+    Lnk,
+    Sock,
+    Wht,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    pub digest: Vec<u8>,
+    pub offset: u64,
+    pub compressed: bool,
+    pub len: u64,
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self {
+            digest: vec![7; 32],
+            offset: 0,
+            compressed: false,
+            len: 1,
+        }
+    }
+}
+
+pub fn dir(ino: u64, entries: &[(&str, u64)]) -> Inode {
+    Inode {
+        ino,
+        mode: Mode::Dir {
+            entries: entries
+                .iter()
+                .map(|(name, ino)| (name.as_bytes().to_vec(), *ino))
+                .collect(),
+            look_below: false,
+        },
+        ..Inode::default()
+    }
+}
+
+pub fn look_below(mut inode: Inode) -> Inode {
+    if let Mode::Dir { look_below, .. } = &mut inode.mode {
+        *look_below = true;
+    }
+    inode
+}
+
+pub fn inode(ino: u64, mode: Mode) -> Inode {
+    Inode {
+        ino,
+        mode,
+        ..Inode::default()
+    }
+}
+
+pub fn image(inodes: Vec<Inode>) -> Image {
+    Image {
+        layers: vec![inodes],
+        ..Image::default()
+    }
+}
+
+impl Image {
+    /// The message, in segments of at least so many words, or as the builder likes.
+    pub fn build(&self, segment: Option<u32>) -> Bytes {
+        let allocator = match segment {
+            None => HeapAllocator::new(),
+            Some(words) => HeapAllocator::new()
+                .first_segment_words(words)
+                .allocation_strategy(AllocationStrategy::FixedSize),
+        };
+        let mut message = Builder::new(allocator);
+        self.fill(message.init_root());
+        Bytes::new(&capnp::serialize::write_message_to_words(&message))
+    }
+
+    fn fill(&self, mut root: rootfs::Builder<'_>) {
+        root.set_manifest_version(self.version);
+        root.set_data_size(self.data_size);
+        let mut layers = root.reborrow().init_metadatas(self.layers.len() as u32);
+        for (i, layer) in (0..).zip(&self.layers) {
+            let mut inodes = layers.reborrow().get(i).init_inodes(layer.len() as u32);
+            for (i, inode) in (0..).zip(layer) {
+                inode.fill(inodes.reborrow().get(i));
+            }
+        }
+        let mut verity = root.init_fs_verity_data(self.verity.len() as u32);
+        for (i, (digest, value)) in (0..).zip(&self.verity) {
+            let mut data = verity.reborrow().get(i);
+            data.set_digest(digest);
+            data.set_verity(value);
+        }
+    }
+
+    /// What [`Metadata::find`] should find.
+    pub fn find(&self, ino: u64) -> Result<(usize, &Inode), ErrorKind> {
+        for (layer, inodes) in self.layers.iter().enumerate() {
+            if let Some(inode) = inodes.iter().rfind(|inode| inode.ino == ino) {
+                return match inode.mode {
+                    Mode::Wht => Err(ErrorKind::Whiteout),
+                    _ => Ok((layer, inode)),
+                };
+            }
+        }
+        Err(ErrorKind::NotFound)
+    }
+
+    /// What a directory should have: of each name the inode, or why it cannot be read.
+    pub fn list(&self, ino: u64) -> Result<BTreeMap<Vec<u8>, Result<u64, ErrorKind>>, ErrorKind> {
+        let (top, inode) = self.find(ino)?;
+        let mut seen = BTreeMap::new();
+        let mut mode = &inode.mode;
+        let mut below = self.layers[top + 1..].iter();
+        loop {
+            let Mode::Dir {
+                entries,
+                look_below,
+            } = mode
+            else {
+                if seen.is_empty() && std::ptr::eq(mode, &inode.mode) {
+                    return Err(ErrorKind::NotADirectory);
+                }
+                break;
+            };
+            for (name, ino) in entries {
+                let entry = match self.find(*ino) {
+                    Ok(_) => Some(Ok(*ino)),
+                    Err(ErrorKind::Whiteout) => None,
+                    Err(_) => Some(Err(ErrorKind::DanglingEntry)),
+                };
+                seen.entry(name.clone()).or_insert(entry);
+            }
+            if !look_below {
+                break;
+            }
+            let Some(next) = below.find_map(|layer| layer.iter().rfind(|inode| inode.ino == ino))
+            else {
+                break;
+            };
+            mode = &next.mode;
+        }
+        Ok(seen
+            .into_iter()
+            .filter_map(|(name, entry)| Some((name, entry?)))
+            .collect())
+    }
+}
+
+impl Inode {
+    fn fill(&self, mut to: inode::Builder<'_>) {
+        to.set_ino(self.ino);
+        to.set_uid(self.uid);
+        to.set_gid(self.gid);
+        to.set_permissions(self.permissions);
+        to.set_mtime_seconds(self.mtime.0);
+        to.set_mtime_nanoseconds(self.mtime.1);
+        to.set_size(self.size);
+        to.set_nlink(self.nlink);
+        if !self.xattrs.is_empty() || !self.target.is_empty() {
+            let mut additional = to.reborrow().init_additional();
+            if !self.target.is_empty() {
+                additional.set_symlink_target(&self.target);
+            }
+            let mut xattrs = additional.init_xattrs(self.xattrs.len() as u32);
+            for (i, (key, val)) in (0..).zip(&self.xattrs) {
+                let mut xattr = xattrs.reborrow().get(i);
+                xattr.set_key(key);
+                xattr.set_val(val);
+            }
+        }
+        let mut mode = to.init_mode();
+        match &self.mode {
+            Mode::Unknown => mode.set_unknown(()),
+            Mode::Fifo => mode.set_fifo(()),
+            Mode::Chr(major, minor) => {
+                let mut chr = mode.init_chr();
+                chr.set_major(*major);
+                chr.set_minor(*minor);
+            }
+            Mode::Dir {
+                entries,
+                look_below,
+            } => {
+                let mut dir = mode.init_dir();
+                dir.set_look_below(*look_below);
+                let mut list = dir.init_entries(entries.len() as u32);
+                for (i, (name, ino)) in (0..).zip(entries) {
+                    let mut entry = list.reborrow().get(i);
+                    entry.set_name(name);
+                    entry.set_ino(*ino);
+                }
+            }
+            Mode::Blk(major, minor) => {
+                let mut blk = mode.init_blk();
+                blk.set_major(*major);
+                blk.set_minor(*minor);
+            }
+            Mode::File(chunks) => {
+                let mut list = mode.init_file(chunks.len() as u32);
+                for (i, chunk) in (0..).zip(chunks) {
+                    let mut to = list.reborrow().get(i);
+                    to.set_len(chunk.len);
+                    let mut blob = to.init_blob();
+                    blob.set_digest(&chunk.digest);
+                    blob.set_offset(chunk.offset);
+                    blob.set_compressed(chunk.compressed);
+                }
+            }
+            Mode::Lnk => mode.set_lnk(()),
+            Mode::Sock => mode.set_sock(()),
+            Mode::Wht => mode.set_wht(()),
+        }
+    }
+
+    pub fn file_type(&self) -> FileType {
+        match self.mode {
+            Mode::Unknown => FileType::Unknown,
+            Mode::Fifo => FileType::Fifo,
+            Mode::Chr(..) => FileType::Chr,
+            Mode::Dir { .. } => FileType::Dir,
+            Mode::Blk(..) => FileType::Blk,
+            Mode::File(_) => FileType::File,
+            Mode::Lnk => FileType::Symlink,
+            Mode::Sock => FileType::Sock,
+            Mode::Wht => FileType::Whiteout,
+        }
+    }
+}
+
+/// Opens the metadata in some bytes.
+pub fn open<T>(bytes: &Bytes, then: impl FnOnce(Metadata<'_>) -> T) -> T {
+    let framing = Framing::parse(bytes.as_slice()).expect("the framing is right");
+    then(Metadata::new(&framing, bytes.as_slice()))
+}
+
+/// The parts of the directory whose topmost part is given.
+pub fn parts(top: DirLayer<'_>) -> Result<Vec<Part<Vec<u32>>>, Error> {
+    let mut parts = Vec::new();
+    let mut layer = Some(top);
+    while let Some(dir) = layer {
+        let index = match dir.order()? {
+            Order::Sorted => None,
+            Order::Unsorted => {
+                let mut index = vec![0; dir.len()];
+                dir.sort_index(&mut index)?;
+                Some(index)
+            }
+        };
+        parts.push(Part::new(&dir, index));
+        layer = dir.below()?;
+    }
+    Ok(parts)
+}
+
+/// The parts of the directory of a number.
+pub fn dir_parts(metadata: &Metadata<'_>, ino: u64) -> Result<Vec<Part<Vec<u32>>>, Error> {
+    parts(metadata.dir_at(metadata.find(ino)?)?)
+}
+
+/// All entries of a directory.
+pub fn list<'a>(dir: &Dir<'a, '_, Vec<u32>>) -> Result<Vec<DirEntry<'a>>, Error> {
+    let mut entries = Vec::new();
+    let end = dir.for_each(0, |entry| {
+        entries.push(entry);
+        ControlFlow::<()>::Continue(())
+    })?;
+    assert_eq!(end, ControlFlow::Continue(()));
+    Ok(entries)
+}
