@@ -70,7 +70,7 @@ qemu_command() {
 		-nodefaults -no-user-config -display none -no-reboot
 		-m "${PUZZLEFS_GUEST_MEMORY:-2G}" -smp 2 -device virtio-rng-pci
 		-kernel "$KIMAGE" -initrd "$KINITRAMFS"
-		-append "console=ttyS0,115200 panic=-1 oops=panic loglevel=${2:-7} log_buf_len=8M printk.devkmsg=on rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300 puzzlefs.mode=$1"
+		-append "console=ttyS0,115200 panic=-1 oops=panic loglevel=${2:-7} log_buf_len=8M printk.devkmsg=on rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300 puzzlefs.mode=$1${PUZZLEFS_SEED:+ puzzlefs.seed=$PUZZLEFS_SEED}"
 	)
 	local disk
 	for disk in "$GUEST_IMAGE" "$WORK/payload.img" "$WORK/scratch.img" "$WORK/cases.img"; do
@@ -112,14 +112,15 @@ run_guest() {
 	remaining=()
 	for entry in "${todo[@]}"; do echo "${entry%:*} ${entry##*:}"; done >"$WORK/cases.img"
 	truncate -s %4096 "$WORK/cases.img"
-	console=$BUILD/logs/console.log
-	: >"$console"
+	# Named by what it came to; the last one is build/logs/console.log.
+	console=$WORK/console.log
 	local qemu
 	qemu_command cases
 	qemu+=(-serial "file:$console" -serial stdio)
 	lock_guest
+	: >"$console"
 	# QEMU dies with us, however we end.
-	exec {fd}< <(exec {guest_lock}>&-; exec setpriv --pdeathsig KILL "${qemu[@]}" </dev/null 2>"$BUILD/logs/qemu.log")
+	exec {fd}< <(exec {guest_lock}>&-; exec setpriv --pdeathsig KILL "${qemu[@]}" </dev/null 2>"$WORK/qemu.log")
 	qemu_pid=$!
 	deadline=$((SECONDS + 180))
 	local done_count=0 why=''
@@ -170,6 +171,7 @@ run_guest() {
 	qemu_pid=''
 	exec {fd}<&-
 	unlock_guest
+	cp "$console" "$BUILD/logs/console.log"
 	if [[ $why ]]; then
 		if [[ -z $name ]]; then
 			# Not a case's fault: the boot's, or between two cases.
@@ -181,7 +183,8 @@ run_guest() {
 			((${#output[@]} == 0)) || printf '%s\n' "${output[@]}"
 		fi
 		console_tail
-		[[ ! -s $BUILD/logs/qemu.log ]] || sed 's/^/    [qemu] /' "$BUILD/logs/qemu.log"
+		[[ ! -s $WORK/qemu.log ]] || sed 's/^/    [qemu] /' "$WORK/qemu.log"
+		cp "$console" "$BUILD/logs/console-${name:-boot}.log"
 		remaining=("${todo[@]:done_count + 1}")
 	fi
 }
