@@ -184,7 +184,7 @@ impl Directory {
     /// The magic number of the filesystem that the directory is on.
     pub(crate) fn filesystem_magic(&self) -> usize {
         // SAFETY: By the type invariants the path is valid, and a dentry's superblock with it.
-        unsafe { (*(*self.path.dentry).d_sb).s_magic as usize }
+        unsafe { (*(*self.path.dentry).d_sb).s_magic }
     }
 
     /// Whether two directories are one, seen through one mount and with equal credentials: so that

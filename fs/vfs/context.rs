@@ -16,7 +16,7 @@ use core::marker::PhantomData;
 use kernel::{
     cred::Credential,
     error::{from_result, to_result},
-    ffi::c_int,
+    ffi::{c_int, c_void},
     fmt,
     prelude::*,
     str::CStr,
@@ -62,10 +62,17 @@ impl MountContext {
     /// Says why a mount fails: in the context's log, which `fsopen(2)`'s file descriptor gives to
     /// be read, or in the kernel's log for a caller of `mount(2)`.
     pub(crate) fn error(&self, message: fmt::Arguments<'_>) {
-        // SAFETY: By the type invariants the context is valid; the helper formats its second
-        // argument with `%pA`, which takes a pointer to an `Arguments`.
+        let fc = self.0.get();
+        // SAFETY: By the type invariants the context is valid, and its log with it. The format
+        // takes one pointer to an `Arguments`, which is formatted before the call returns.
         unsafe {
-            bindings::vfs_rs_fc_error(self.0.get(), core::ptr::from_ref(&message).cast());
+            bindings::logfc(
+                (*fc).log.log,
+                (*fc).log.prefix,
+                b'e',
+                c"%pA".as_char_ptr(),
+                core::ptr::from_ref(&message).cast::<c_void>(),
+            );
         }
     }
 }
@@ -133,6 +140,11 @@ impl<T: FileSystem> ContextOps<T> {
         unsafe { &mut *(*fc).fs_private.cast::<T::Params>() }
     }
 
+    /// Frees a context: `fs_context_operations.free`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the VFS, once, for a context made by [`ContextOps::init`].
     unsafe extern "C" fn free(fc: *mut bindings::fs_context) {
         // SAFETY: The VFS calls this once, for a context of ours, when nobody uses it any more.
         // `fs_private` is null only if `init` failed.
@@ -145,6 +157,11 @@ impl<T: FileSystem> ContextOps<T> {
         }
     }
 
+    /// Takes a parameter: `fs_context_operations.parse_param`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the VFS for a context made by [`ContextOps::init`].
     unsafe extern "C" fn parse_param(
         fc: *mut bindings::fs_context,
         param: *mut bindings::fs_parameter,
@@ -173,6 +190,11 @@ impl<T: FileSystem> ContextOps<T> {
         }
     }
 
+    /// Makes a superblock: `fs_context_operations.get_tree`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the VFS for a context made by [`ContextOps::init`].
     unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> c_int {
         from_result(|| {
             // SAFETY: As in `parse_param`.
@@ -190,6 +212,11 @@ impl<T: FileSystem> ContextOps<T> {
         })
     }
 
+    /// Reconfigures a superblock: `fs_context_operations.reconfigure`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the VFS for a context made by [`ContextOps::init`].
     unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> c_int {
         from_result(|| {
             // SAFETY: As in `parse_param`. In a reconfiguration `root` is a dentry of the

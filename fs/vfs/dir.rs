@@ -73,6 +73,10 @@ impl DirEmitter<'_> {
 }
 
 /// `file_operations.iterate_shared`.
+///
+/// # Safety
+///
+/// To be called by the VFS for an open directory of the filesystem `T`.
 pub(super) unsafe extern "C" fn iterate<T: FileSystem>(
     file: *mut bindings::file,
     context: *mut bindings::dir_context,
@@ -91,6 +95,10 @@ pub(super) unsafe extern "C" fn iterate<T: FileSystem>(
 }
 
 /// `inode_operations.lookup`.
+///
+/// # Safety
+///
+/// To be called by the VFS for a directory of the filesystem `T`.
 pub(super) unsafe extern "C" fn lookup<T: FileSystem>(
     dir: *mut bindings::inode,
     dentry: *mut bindings::dentry,

@@ -215,10 +215,10 @@ impl FolioRun<'_> {
                 }
             }
             let wanted = (cursor - self.cursor) as usize;
+            let vectors = vectors.as_ptr().cast();
             // SAFETY: The first `count` vectors are initialised and describe `wanted` bytes of
             // folios that are locked by us and not up to date: nobody else reads or writes them.
-            let read =
-                unsafe { file.read_vectors(vectors.as_ptr().cast(), count, wanted, offset) }?;
+            let read = unsafe { file.read_vectors(vectors, count, wanted, offset) }?;
             if read == 0 {
                 return Err(EIO);
             }
@@ -262,6 +262,10 @@ impl Drop for FolioRun<'_> {
 }
 
 /// `address_space_operations.readahead`.
+///
+/// # Safety
+///
+/// To be called by the VFS for a regular file of the filesystem `T`.
 pub(super) unsafe extern "C" fn readahead<T: FileSystem>(rac: *mut bindings::readahead_control) {
     // SAFETY: The VFS gives a valid request for a file of this filesystem; a mapping's host lives
     // as long as its folios are locked.
@@ -273,6 +277,10 @@ pub(super) unsafe extern "C" fn readahead<T: FileSystem>(rac: *mut bindings::rea
 }
 
 /// `address_space_operations.read_folio`.
+///
+/// # Safety
+///
+/// To be called by the VFS for a regular file of the filesystem `T`.
 pub(super) unsafe extern "C" fn read_folio<T: FileSystem>(
     _file: *mut bindings::file,
     folio: *mut bindings::folio,

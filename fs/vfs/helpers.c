@@ -4,28 +4,16 @@
  */
 #include <linux/bvec.h>
 #include <linux/cred.h>
-#include <linux/kdev_t.h>
 #include <linux/ratelimit.h>
 
 #include "helpers.h"
-
-/* %pA formats a Rust core::fmt::Arguments. */
-void vfs_rs_fc_error(struct fs_context *fc, const void *args)
-{
-	errorfc(fc, "%pA", args);
-}
 
 int vfs_rs_fc_value_type(const struct fs_parameter *param)
 {
 	return param->type;
 }
 
-bool vfs_rs_fc_for_mount(const struct fs_context *fc)
-{
-	return fc->purpose == FS_CONTEXT_FOR_MOUNT;
-}
-
-bool vfs_rs_inode_is_new(const struct inode *inode)
+bool vfs_rs_inode_is_new(struct inode *inode)
 {
 	return inode_state_read_once(inode) & I_NEW;
 }
@@ -82,14 +70,11 @@ struct kmem_cache *vfs_rs_inode_cache_create(const char *name, unsigned int size
 				 SLAB_HWCACHE_ALIGN | SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, ctor);
 }
 
-void vfs_rs_error_ratelimited(const void *args)
+bool vfs_rs_ratelimit(void)
 {
-	pr_err_ratelimited("%pA\n", args);
-}
+	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
 
-u64 vfs_rs_device_number(const struct super_block *sb)
-{
-	return huge_encode_dev(sb->s_dev);
+	return __ratelimit(&state);
 }
 
 void vfs_rs_mapping_allow_large_folios(struct address_space *mapping)

@@ -19,12 +19,10 @@
 #include <linux/statfs.h>
 
 /* fs_context.h */
-void vfs_rs_fc_error(struct fs_context *fc, const void *args);
 int vfs_rs_fc_value_type(const struct fs_parameter *param);
-bool vfs_rs_fc_for_mount(const struct fs_context *fc);
 
 /* fs.h, super */
-bool vfs_rs_inode_is_new(const struct inode *inode);
+bool vfs_rs_inode_is_new(struct inode *inode);
 struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
 void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
 void vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
@@ -36,8 +34,7 @@ bool vfs_rs_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino
 bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx);
 struct kmem_cache *vfs_rs_inode_cache_create(const char *name, unsigned int size,
 					     void (*ctor)(void *));
-void vfs_rs_error_ratelimited(const void *args);
-u64 vfs_rs_device_number(const struct super_block *sb);
+bool vfs_rs_ratelimit(void);
 
 /* pagemap.h */
 void vfs_rs_mapping_allow_large_folios(struct address_space *mapping);

@@ -154,6 +154,11 @@ impl<T: FileSystem> INodeAlloc<T> {
         inode.cast()
     }
 
+    /// Constructs an object of the slab cache.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the slab allocator for an object of an [`INodeCache<T>`].
     unsafe extern "C" fn construct(this: *mut c_void) {
         // SAFETY: The slab allocator calls this with memory of the cache's object size, whose
         // first field is the inode.
@@ -205,6 +210,10 @@ impl<T: FileSystem> Drop for INodeCache<T> {
 }
 
 /// Allocates an inode: `super_operations.alloc_inode`.
+///
+/// # Safety
+///
+/// To be called by the VFS for a superblock of the filesystem `T`.
 pub(super) unsafe extern "C" fn alloc<T: FileSystem>(
     sb: *mut bindings::super_block,
 ) -> *mut bindings::inode {
@@ -225,6 +234,10 @@ pub(super) unsafe extern "C" fn alloc<T: FileSystem>(
 }
 
 /// Frees an inode after a grace period: `super_operations.free_inode`.
+///
+/// # Safety
+///
+/// To be called by the VFS, once, for an inode of the filesystem `T` that nobody uses any more.
 pub(super) unsafe extern "C" fn free<T: FileSystem>(inode: *mut bindings::inode) {
     // SAFETY: The VFS calls this when nobody can use the inode any more, not even an RCU path
     // walk. `data` is `None` by now (`evict`, or it never was initialised). The registration
@@ -243,6 +256,10 @@ pub(super) unsafe extern "C" fn free<T: FileSystem>(inode: *mut bindings::inode)
 }
 
 /// Evicts an inode: `super_operations.evict_inode`.
+///
+/// # Safety
+///
+/// To be called by the VFS, once, for an inode of the filesystem `T` without references.
 pub(super) unsafe extern "C" fn evict<T: FileSystem>(inode: *mut bindings::inode) {
     // SAFETY: The VFS calls this when the last reference to the inode is gone.
     unsafe {

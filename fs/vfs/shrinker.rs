@@ -6,7 +6,13 @@
 
 use super::bindings;
 use core::ptr::NonNull;
-use kernel::{ffi::c_ulong, prelude::*, str::CStr, sync::Arc, types::ForeignOwnable};
+use kernel::{
+    ffi::{c_int, c_ulong},
+    prelude::*,
+    str::CStr,
+    sync::Arc,
+    types::ForeignOwnable,
+};
 
 /// A cache whose entries can be dropped.
 ///
@@ -40,14 +46,14 @@ impl<S: Shrink> ShrinkerRegistration<S> {
     pub(crate) fn new(name: &CStr, cache: Arc<S>) -> Result<Self> {
         // SAFETY: The format takes one string, which is NUL-terminated and copied.
         let shrinker =
-            unsafe { bindings::shrinker_alloc(0, c"%s".as_ptr().cast(), name.as_char_ptr()) };
+            unsafe { bindings::shrinker_alloc(0, c"%s".as_char_ptr(), name.as_char_ptr()) };
         let shrinker = NonNull::new(shrinker).ok_or(ENOMEM)?;
         // SAFETY: The shrinker is new and not registered, so nobody else uses it.
         unsafe {
             let raw = shrinker.as_ptr();
             (*raw).count_objects = Some(Self::count);
             (*raw).scan_objects = Some(Self::scan);
-            (*raw).seeks = bindings::DEFAULT_SEEKS as _;
+            (*raw).seeks = bindings::DEFAULT_SEEKS as c_int;
             (*raw).private_data = cache.into_foreign().cast();
             bindings::shrinker_register(raw);
         }
@@ -57,6 +63,11 @@ impl<S: Shrink> ShrinkerRegistration<S> {
         })
     }
 
+    /// Counts entries: `shrinker.count_objects`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by memory reclaim for a shrinker of an instance of this type.
     unsafe extern "C" fn count(
         shrinker: *mut bindings::shrinker,
         _control: *mut bindings::shrink_control,
@@ -68,6 +79,11 @@ impl<S: Shrink> ShrinkerRegistration<S> {
         cache.count().min(isize::MAX as usize) as c_ulong
     }
 
+    /// Drops entries: `shrinker.scan_objects`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by memory reclaim for a shrinker of an instance of this type.
     unsafe extern "C" fn scan(
         shrinker: *mut bindings::shrinker,
         control: *mut bindings::shrink_control,
@@ -79,7 +95,7 @@ impl<S: Shrink> ShrinkerRegistration<S> {
                 (*control).nr_to_scan,
             )
         };
-        match cache.shrink(wanted as usize) {
+        match cache.shrink(wanted) {
             // SHRINK_STOP: no progress can be made.
             0 => c_ulong::MAX,
             freed => freed.min(isize::MAX as usize) as c_ulong,

@@ -121,7 +121,7 @@ impl<T: FileSystem> SuperBlock<T> {
             unsafe {
                 (*sb).s_op = &Self::OPS;
                 (*sb).s_xattr = xattr::Handlers::<T>::LIST.as_ptr();
-                (*sb).s_magic = T::MAGIC as _;
+                (*sb).s_magic = T::MAGIC as usize;
                 (*sb).s_flags |= (bindings::VFS_RS_SB_RDONLY
                     | bindings::VFS_RS_SB_NOATIME
                     | bindings::VFS_RS_SB_POSIXACL) as usize;
@@ -172,6 +172,11 @@ impl<T: FileSystem> SuperBlock<T> {
         }
     }
 
+    /// Reports the sizes of a filesystem: `super_operations.statfs`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the VFS for a dentry of the filesystem `T`.
     unsafe extern "C" fn statfs(
         dentry: *mut bindings::dentry,
         out: *mut kernel::bindings::kstatfs,
@@ -183,18 +188,23 @@ impl<T: FileSystem> SuperBlock<T> {
             let out = out.cast::<bindings::kstatfs>();
             // SAFETY: The VFS gives a valid structure to fill, which it has zeroed.
             unsafe {
-                (*out).f_type = T::MAGIC as _;
-                (*out).f_bsize = BLOCK_SIZE as _;
-                (*out).f_frsize = BLOCK_SIZE as _;
+                (*out).f_type = T::MAGIC as isize;
+                (*out).f_bsize = BLOCK_SIZE as isize;
+                (*out).f_frsize = BLOCK_SIZE as isize;
                 (*out).f_blocks = stat.bytes.div_ceil(u64::from(BLOCK_SIZE));
                 (*out).f_files = stat.files;
                 (*out).f_fsid.val = [stat.id[0] as c_int, stat.id[1] as c_int];
-                (*out).f_namelen = bindings::NAME_MAX as _;
+                (*out).f_namelen = bindings::NAME_MAX as isize;
             }
             Ok(0)
         })
     }
 
+    /// Shows the mount options: `super_operations.show_options`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the VFS for a dentry of the filesystem `T`.
     unsafe extern "C" fn show_options(
         seq: *mut bindings::seq_file,
         root: *mut bindings::dentry,

@@ -57,6 +57,10 @@ impl XattrLister<'_> {
 }
 
 /// `inode_operations.listxattr`.
+///
+/// # Safety
+///
+/// To be called by the VFS for a positive dentry of the filesystem `T`.
 pub(super) unsafe extern "C" fn list<T: FileSystem>(
     dentry: *mut bindings::dentry,
     buffer: *mut c_char,
@@ -84,13 +88,18 @@ pub(super) struct Handlers<T: FileSystem>(PhantomData<T>);
 
 impl<T: FileSystem> Handlers<T> {
     const ALL: bindings::xattr_handler = bindings::xattr_handler {
-        prefix: c"".as_ptr().cast(),
+        prefix: c"".to_bytes_with_nul().as_ptr(),
         get: Some(Self::get),
         ..pin_init::zeroed()
     };
 
     pub(super) const LIST: &'static [*const bindings::xattr_handler] = &[&Self::ALL, ptr::null()];
 
+    /// Gets the value of an attribute: `xattr_handler.get`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the VFS for an inode of the filesystem `T`.
     unsafe extern "C" fn get(
         _handler: *const bindings::xattr_handler,
         _dentry: *mut bindings::dentry,
@@ -124,6 +133,10 @@ impl<T: FileSystem> Handlers<T> {
 ///
 /// The ACLs are extended attributes of the image like others, in the form that
 /// `<linux/posix_acl_xattr.h>` gives them; the VFS caches what is returned.
+///
+/// # Safety
+///
+/// To be called by the VFS for an inode of the filesystem `T`.
 pub(super) unsafe extern "C" fn get_acl<T: FileSystem>(
     inode: *mut bindings::inode,
     kind: c_int,
