@@ -144,20 +144,46 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int,
                        ctypes.c_long]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+_libc.readahead.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_size_t]
 
 
 def mapped(fd, offset, length, flags=mmap.MAP_PRIVATE):
     """What a map of a file shows; past the file's end too, to the end of its last page, which
     the module mmap does not give. A page that cannot be read kills the process."""
     start = offset - offset % PAGE
-    address = _libc.mmap(None, offset + length - start, mmap.PROT_READ, flags, fd, start)
-    if address == ctypes.c_void_p(-1).value:
+    with _map(fd, start, offset + length - start, flags) as address:
+        return ctypes.string_at(address + offset - start, length)
+
+
+@contextlib.contextmanager
+def _map(fd, start, length, flags):
+    address = _libc.mmap(None, length, mmap.PROT_READ, flags, fd, start)
+    _checked(address == ctypes.c_void_p(-1).value)
+    try:
+        yield address
+    finally:
+        _libc.munmap(address, length)
+
+
+def _checked(failed):
+    if failed:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    try:
-        return ctypes.string_at(address + offset - start, length)
-    finally:
-        _libc.munmap(address, offset + length - start)
+
+
+def in_memory(fd):
+    """How many pages of a file are in the page cache, by mincore(2)."""
+    size = os.fstat(fd).st_size
+    pages = (ctypes.c_ubyte * ((size + PAGE - 1) // PAGE))()
+    with _map(fd, 0, size, mmap.MAP_SHARED) as address:
+        _checked(_libc.mincore(address, size, pages))
+    return sum(page & 1 for page in pages)
+
+
+def readahead(fd, offset, length):
+    """readahead(2)."""
+    _checked(_libc.readahead(fd, offset, length))
 
 
 def write_file(path, contents=b""):
