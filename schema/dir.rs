@@ -15,6 +15,7 @@ use crate::{
     metadata::{element, Found, View},
     metadata_capnp::{dir_entry, inode, inode::mode},
     search::partition_point,
+    steps::step,
     Error, ErrorKind, FileType, Locator, Metadata, Result, MAX_NAME_LEN,
 };
 use capnp::struct_list;
@@ -210,6 +211,7 @@ impl<'a> DirLayer<'a> {
             }
             // All names have been read, and so can be again.
             let name = |place: u32| -> &[u8] {
+                step();
                 entries
                     .try_get(place)
                     .and_then(|entry| entry.get_name().ok())
@@ -480,6 +482,7 @@ fn entries(view: View<'_>, at: Locator) -> Result<Entries<'_>> {
 
 /// The name of an entry, checked.
 fn name(entry: dir_entry::Reader<'_>) -> Result<&[u8]> {
+    step();
     let name = entry.get_name()?;
     match name {
         b"" | b"." | b".." => Err(ErrorKind::Name.into()),

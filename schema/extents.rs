@@ -9,6 +9,7 @@
 use crate::{
     metadata::{element, View},
     metadata_capnp::{file_chunk, inode::mode},
+    steps::step,
     Digest, ErrorKind, Locator, Metadata, Result, MAX_FILE_SIZE,
 };
 use capnp::struct_list;
@@ -232,6 +233,7 @@ fn chunks(view: View<'_>, at: Locator) -> Result<struct_list::Reader<'_, file_ch
 
 /// The length of a chunk.
 fn chunk_len(chunk: file_chunk::Reader<'_>) -> Result<u64> {
+    step();
     match chunk.get_len() {
         0 => Err(ErrorKind::EmptyChunk.into()),
         len => Ok(len),

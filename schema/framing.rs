@@ -11,7 +11,7 @@
 //! | 0 or 4 | zeros, so that the table is a whole number of words |
 //! | 8 each | the words of the segments |
 
-use crate::{ErrorKind, Result};
+use crate::{steps::step, ErrorKind, Result};
 use capnp::message::ReaderSegments;
 
 /// Bytes in a word.
@@ -158,6 +158,7 @@ pub(crate) struct Segments<'a> {
 
 impl ReaderSegments for Segments<'_> {
     fn get_segment(&self, id: u32) -> Option<&[u8]> {
+        step();
         self.framing.segment(self.bytes, id)
     }
 

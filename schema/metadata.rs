@@ -6,6 +6,7 @@ use crate::{
     framing::{Framing, Segments},
     metadata_capnp::{inode, rootfs, verity_data},
     search::partition_point,
+    steps::step,
     Digest, Dir, DirLayer, ErrorKind, Inode, Part, Result, MANIFEST_VERSION, MAX_FILE_SIZE,
     MAX_LAYERS, ROOT_INO,
 };
@@ -273,6 +274,7 @@ impl<'a> Metadata<'a> {
             for layer in 0..view.layers()? {
                 let mut last = None;
                 for inode in view.inodes(layer)?.iter() {
+                    step();
                     let ino = inode.get_ino();
                     if last >= Some(ino) {
                         return Err(crate::Error::new(ErrorKind::InodeOrder).of(ino));
@@ -417,6 +419,7 @@ pub(crate) fn element<T: OwnedStruct>(
     list: struct_list::Reader<'_, T>,
     index: u32,
 ) -> Result<T::Reader<'_>> {
+    step();
     list.try_get(index).ok_or(ErrorKind::NoSuchPlace.into())
 }
 

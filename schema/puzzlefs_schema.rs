@@ -59,7 +59,7 @@
 //! }
 //! ```
 
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![deny(
@@ -72,11 +72,23 @@
     clippy::unwrap_used
 )]
 
+#[cfg(test)]
+extern crate self as puzzlefs_schema;
+
 mod digest;
 mod dir;
 mod error;
 mod extents;
 mod framing;
+#[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+mod hostile_tests;
 mod inode;
 mod metadata;
 #[allow(clippy::all, clippy::restriction, clippy::pedantic)]
@@ -84,6 +96,7 @@ mod metadata;
 #[rustfmt::skip]
 pub mod metadata_capnp;
 mod search;
+mod steps;
 mod xattr;
 
 pub use digest::Digest;

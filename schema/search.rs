@@ -2,7 +2,7 @@
 
 //! Binary search.
 
-use crate::Result;
+use crate::{steps::step, Result};
 
 /// The number of elements for which `before` holds, among `len` in such an order that it holds for
 /// the first so many and not for the rest.
@@ -17,6 +17,7 @@ pub(crate) fn partition_point(
 ) -> Result<u32> {
     let (mut low, mut high) = (0, len);
     while low < high {
+        step();
         let middle = u32::midpoint(low, high);
         if before(middle)? {
             low = middle.saturating_add(1);

@@ -5,6 +5,7 @@
 use crate::{
     metadata::{element, View},
     metadata_capnp::xattr,
+    steps::step,
     ErrorKind, Locator, Metadata, Result, MAX_XATTR_NAME_LEN, MAX_XATTR_VALUE_LEN,
 };
 use capnp::struct_list;
@@ -133,6 +134,7 @@ fn list(view: View<'_>, at: Locator) -> Result<struct_list::Reader<'_, xattr::Ow
 }
 
 fn checked_name(xattr: xattr::Reader<'_>) -> Result<&[u8]> {
+    step();
     let name = xattr.get_key()?;
     // A namespace, a dot, and something after it.
     let mut parts = name.splitn(2, |&byte| byte == b'.');

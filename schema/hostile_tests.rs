@@ -1,0 +1,744 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Malformed messages: whatever they say, nothing panics, and no operation costs more than its
+//! documentation allows.
+
+#[path = "tests/common/mod.rs"]
+mod common;
+
+use crate::{
+    metadata_capnp::rootfs, steps::count, Digest, Error, ErrorKind, FileType, Framing, Inode,
+    Locator, Metadata, Part, ROOT_INO,
+};
+use common::{dir, inode, look_below, Bytes, Chunk, Image, Mode};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::ops::ControlFlow;
+
+/// An image with everything in it, in as few words as possible.
+fn everything() -> Image {
+    let chunk = |byte, len| Chunk {
+        digest: vec![byte; 32],
+        offset: 5,
+        compressed: byte == 2,
+        len,
+    };
+    Image {
+        layers: vec![
+            vec![
+                look_below(dir(1, &[("gone", 6), ("new", 7), ("dir", 3)])),
+                look_below(dir(3, &[("z", 7), ("y", 6)])),
+                inode(6, Mode::Wht),
+                inode(7, Mode::File(vec![chunk(1, 10), chunk(2, 3), chunk(1, 7)])),
+            ],
+            vec![
+                dir(1, &[("chr", 2), ("dir", 3), ("gone", 6), ("link", 5)]),
+                inode(2, Mode::Chr(1, 3)),
+                dir(3, &[("a", 2), ("b", 4), ("z", 2)]),
+                inode(4, Mode::Blk(8, 1)),
+                common::Inode {
+                    target: b"target".to_vec(),
+                    xattrs: vec![(b"user.a".to_vec(), b"b".to_vec())],
+                    ..inode(5, Mode::Lnk)
+                },
+                common::Inode {
+                    nlink: 1,
+                    size: 4,
+                    mtime: (1, 2),
+                    ..inode(6, Mode::File(vec![chunk(1, 4)]))
+                },
+            ],
+        ],
+        verity: vec![(vec![1; 32], vec![2; 32]), (vec![2; 32], vec![4; 32])],
+        ..Image::default()
+    }
+}
+
+/// The most steps that it takes to follow the pointers to something: some ten pointers, for each of
+/// which, if it is far, the segment is looked up several times.
+const FOLLOW: u64 = 100;
+
+/// Calls everything, and checks the cost of each call and what must hold of the result.
+struct Walk<'a> {
+    metadata: Metadata<'a>,
+    words: u64,
+    layers: u64,
+    log: u64,
+    /// Calls that are left before the walk is broken off: one call is bounded, but what is called
+    /// here in all is not.
+    calls: u32,
+    problems: u32,
+}
+
+impl<'a> Walk<'a> {
+    fn all(framing: &'a Framing, bytes: &'a [u8]) -> u32 {
+        let words = framing.words() as u64;
+        let metadata = Metadata::new(framing, bytes);
+        let mut walk = Walk {
+            metadata,
+            words,
+            layers: metadata.layers().unwrap_or(0).into(),
+            log: u64::from(words.ilog2()) + 2,
+            calls: 3000,
+            problems: 0,
+        };
+        walk.image();
+        walk.problems
+    }
+
+    /// Calls an operation that may take so many steps.
+    fn call<T>(&mut self, bound: u64, operation: impl FnOnce() -> Result<T, Error>) -> Option<T> {
+        self.calls = self.calls.saturating_sub(1);
+        let (steps, result) = count(operation);
+        assert!(steps <= bound, "{steps} steps where {bound} are allowed");
+        if result.is_err() {
+            self.problems += 1;
+        }
+        result.ok()
+    }
+
+    /// What it may cost to find an inode.
+    fn find(&self) -> u64 {
+        self.layers * (self.log * 2 + FOLLOW) + FOLLOW
+    }
+
+    /// What it may cost to find a name in a part of a directory.
+    fn search(&self) -> u64 {
+        self.log * FOLLOW
+    }
+
+    fn image(&mut self) {
+        let metadata = self.metadata;
+        self.call(self.find() + self.layers * FOLLOW + FOLLOW, || {
+            metadata.check()
+        });
+        self.call(FOLLOW, || metadata.data_size());
+        self.call(FOLLOW + self.layers * FOLLOW, || metadata.inode_count());
+        self.call(
+            self.words * (self.layers + 1) * 20 + self.layers * FOLLOW,
+            || metadata.check_order(),
+        );
+        let layers = self.call(FOLLOW, || metadata.layers()).unwrap_or(0);
+        for layer in 0..layers {
+            let len = self.call(FOLLOW, || metadata.layer_len(layer)).unwrap_or(0);
+            assert!(u64::from(len) <= self.words);
+            for index in (0..len).take(40).chain([len]) {
+                let at = Locator { layer, index };
+                if let Some(inode) = self.call(FOLLOW, || metadata.inode_at(at)) {
+                    self.inode(inode);
+                }
+            }
+        }
+        for ino in (0..20).chain([u64::MAX]) {
+            if let Some(at) = self.call(self.find(), || metadata.find(ino)) {
+                if let Some(inode) = self.call(FOLLOW, || metadata.inode_at(at)) {
+                    assert_eq!(inode.ino(), ino);
+                    assert_ne!(inode.file_type(), FileType::Whiteout);
+                }
+            }
+        }
+        let len = self.call(FOLLOW, || metadata.verity_len()).unwrap_or(0);
+        for index in (0..len).take(40) {
+            if let Some((blob, _)) = self.call(FOLLOW, || metadata.verity_at(index)) {
+                self.call(self.search(), || metadata.verity(&blob));
+            }
+        }
+        self.call(self.search(), || metadata.verity(&Digest::new([2; 32])));
+    }
+
+    fn inode(&mut self, inode: Inode<'a>) {
+        if self.calls == 0 {
+            return;
+        }
+        self.call(0, || inode.mtime());
+        self.call(FOLLOW, || inode.has_xattrs());
+        self.call(self.words * 20 + FOLLOW, || {
+            inode.xattrs()?.get(b"security.none")
+        });
+        if let Some(xattrs) = self.call(FOLLOW, || inode.xattrs()) {
+            for xattr in xattrs.iter().take(20).flatten() {
+                assert!(xattr.name.len() <= 255 && xattr.value.len() <= 65536);
+                assert!(xattr.name.contains(&b'.') && !xattr.name.contains(&0));
+            }
+        }
+        if let Some(target) = self.call(FOLLOW, || inode.symlink_target()) {
+            assert!((1..=4095).contains(&target.len()) && !target.contains(&0));
+        }
+        self.file(inode);
+        if let Some(top) = self.call(FOLLOW, || inode.dir()) {
+            assert_eq!(top.ino(), inode.ino());
+            self.dir(inode);
+        }
+    }
+
+    fn file(&mut self, inode: Inode<'a>) {
+        let Some(extents) = self.call(FOLLOW, || inode.extents()) else {
+            return;
+        };
+        let mut table = [0; 3];
+        let len = extents.len() as u64;
+        assert!(len <= self.words);
+        let size = self.call(len + FOLLOW, || extents.index(&mut table));
+        for offset in [0, 1, 9, 10, 1 << 40, u64::MAX] {
+            let place = self.call(len.div_ceil(3) * 2 + FOLLOW, || {
+                extents.seek(offset, &table)
+            });
+            let (Some((index, start)), Some(size)) = (place, size) else {
+                continue;
+            };
+            assert!(start <= offset && start <= size);
+            assert_eq!(index == extents.len(), offset >= size);
+            if let Some(chunk) = self.call(FOLLOW, || extents.get(index)) {
+                assert!(offset < start + chunk.len);
+                assert!(chunk.blob_offset.checked_add(chunk.len).is_some());
+            }
+        }
+        assert!(extents.iter_from(0, 0).take(50).count() <= extents.len());
+    }
+
+    fn dir(&mut self, inode: Inode<'a>) {
+        let mut parts: Vec<Part<Vec<u32>>> = Vec::new();
+        let mut layer = inode.dir().ok();
+        while let Some(part) = layer {
+            let len = part.len() as u64;
+            assert!(len <= self.words);
+            if let Some(entry) = self.call(FOLLOW, || part.entry(0)) {
+                check_name(entry.name);
+            }
+            if self.call(len * 20 + FOLLOW, || part.order()).is_none() {
+                return;
+            }
+            // Any part can have an index.
+            let mut index = vec![0; part.len()];
+            let sort = (len + 1) * (u64::from(part.len().max(1).ilog2()) + 4) * 40 + FOLLOW;
+            if self.call(sort, || part.sort_index(&mut index)).is_none() {
+                return;
+            }
+            parts.push(Part::new(&part, Some(index)));
+            assert!(parts.len() as u64 <= self.layers);
+            layer = self.call(self.find(), || part.below()).flatten();
+        }
+        let count = parts.len() as u64;
+        let metadata = self.metadata;
+        let Some(dir) = self.call(FOLLOW, || metadata.dir(&parts)) else {
+            return;
+        };
+        assert!(dir.len() <= self.words);
+        for name in [&b"gone"[..], b"z", b"", b"\xff"] {
+            if let Some(Some(entry)) = self.call(
+                count * (self.search() + FOLLOW) + self.find() + 2 * FOLLOW,
+                || dir.lookup(name),
+            ) {
+                assert_eq!(entry.name, name);
+            }
+        }
+        let each = self.find() + 2 * FOLLOW + count * (self.search() + FOLLOW);
+        let mut names = Vec::new();
+        self.call(dir.len() * each + count * FOLLOW + FOLLOW, || {
+            dir.for_each(0, |entry| {
+                names.push((entry.name, entry.cursor));
+                ControlFlow::<()>::Continue(())
+            })
+        });
+        for (name, _) in &names {
+            check_name(name);
+        }
+        assert!(names.is_sorted_by(|a, b| a.1 < b.1));
+        names.sort();
+        names.dedup_by(|a, b| a.0 == b.0);
+        assert!(names.len() as u64 <= dir.len());
+    }
+}
+
+fn check_name(name: &[u8]) {
+    assert!((1..=255).contains(&name.len()) && name != b"." && name != b"..");
+    assert!(!name.contains(&0) && !name.contains(&b'/'));
+}
+
+/// Calls everything on some bytes, if they are framed as a message, and counts the errors.
+fn walk(bytes: &Bytes) -> Result<u32, Error> {
+    let (steps, framing) = count(|| Framing::parse(bytes.as_slice()));
+    assert_eq!(steps, 0);
+    Ok(Walk::all(&framing?, bytes.as_slice()))
+}
+
+/// Makes a message of one segment of its words.
+fn message(words: &[u64]) -> Bytes {
+    let table = (words.len() as u64) << 32;
+    Bytes::from_words(&[&[table], words].concat())
+}
+
+/// The images that malformed messages are made from.
+fn originals() -> Vec<Bytes> {
+    let image = everything();
+    [None, Some(50), Some(2)]
+        .into_iter()
+        .map(|segment| image.build(segment))
+        .collect()
+}
+
+#[test]
+fn originals_are_walked() {
+    for original in originals() {
+        let framing = Framing::parse(original.as_slice()).unwrap();
+        let metadata = Metadata::new(&framing, original.as_slice());
+        metadata.check().unwrap();
+        assert_eq!(metadata.find(ROOT_INO).unwrap().layer, 0);
+        walk(&original).unwrap();
+    }
+    let segments = |i: usize| {
+        Framing::parse(originals()[i].as_slice())
+            .unwrap()
+            .segments()
+    };
+    assert_eq!(segments(0), 1);
+    assert!(segments(1) > 2);
+    // Beyond what is kept of the table.
+    assert!(segments(2) > 40, "{}", segments(2));
+}
+
+#[test]
+fn truncated() {
+    for original in originals() {
+        let bytes = original.as_slice();
+        for len in 0..bytes.len() {
+            let e = Framing::parse(Bytes::new(&bytes[..len]).as_slice()).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Truncated, "{len} bytes");
+        }
+        for more in [1, 7, 8, 16] {
+            let longer = Bytes::new(&[bytes, &vec![0; more]].concat());
+            let e = Framing::parse(longer.as_slice()).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::TrailingBytes, "{more} more bytes");
+        }
+    }
+    // With a segment table that agrees.
+    let words: Vec<u64> = originals()[0].as_slice()[8..]
+        .chunks(8)
+        .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
+        .collect();
+    for len in 0..words.len() {
+        let problems = walk(&message(&words[..len])).unwrap();
+        assert!(problems > 0, "{len} words");
+    }
+}
+
+#[test]
+fn every_byte_changed() {
+    for original in originals() {
+        for at in 0..original.as_slice().len() {
+            for change in [1 << (at % 8), 0xff, 0x80] {
+                let mut bytes = original.clone();
+                bytes.as_mut_slice()[at] ^= change;
+                let _ = walk(&bytes);
+            }
+        }
+    }
+}
+
+/// Words that say something to a reader of messages.
+fn word() -> impl Strategy<Value = u64> {
+    let small = || prop_oneof![0..8u64, 0..200u64];
+    let offset = || (-40..200i64).prop_map(|offset| (offset as u64) << 2 & 0xffff_fffc);
+    prop_oneof![
+        any::<u64>(),
+        Just(0),
+        Just(u64::MAX),
+        small(),
+        // Structs.
+        (offset(), 0..8u64, 0..4u64)
+            .prop_map(|(offset, data, ptrs)| offset | data << 32 | ptrs << 48),
+        // Lists, some of them endless.
+        (offset(), 0..8u64, prop_oneof![small(), Just((1 << 29) - 1)])
+            .prop_map(|(offset, size, len)| offset | 1 | size << 32 | len << 35),
+        // Far pointers.
+        (any::<bool>(), small(), small())
+            .prop_map(|(double, at, segment)| at << 3 | (double as u64) << 2 | 2 | segment << 32),
+        // Tags of lists.
+        (small(), 0..8u64, 0..4u64)
+            .prop_map(|(len, data, ptrs)| len << 2 | data << 32 | ptrs << 48),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn words_changed(
+        original in 0..3usize,
+        changes in vec((any::<prop::sample::Index>(), word()), 1..6),
+    ) {
+        let mut bytes = originals().swap_remove(original);
+        for (index, word) in changes {
+            let at = index.index(bytes.as_slice().len() / 8) * 8;
+            bytes.as_mut_slice()[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        let _ = walk(&bytes);
+    }
+
+    #[test]
+    fn words_moved(
+        original in 0..3usize,
+        moves in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..6),
+    ) {
+        let mut bytes = originals().swap_remove(original);
+        let words = bytes.as_slice().len() / 8;
+        for (from, to) in moves {
+            let (from, to) = (from.index(words) * 8, to.index(words) * 8);
+            bytes.as_mut_slice().copy_within(from..from + 8, to);
+        }
+        let _ = walk(&bytes);
+    }
+
+    #[test]
+    fn words_made_up(words in vec(word(), 0..60)) {
+        let _ = walk(&message(&words));
+    }
+
+    #[test]
+    fn segment_tables_made_up(bytes in vec(prop_oneof![Just(0), Just(1), any::<u8>()], 0..200)) {
+        let _ = walk(&Bytes::new(&bytes));
+    }
+}
+
+/// Writes messages that no builder would write.
+struct Raw(Vec<u64>);
+
+/// The size of the elements of a list.
+const VOID: u64 = 0;
+const POINTER: u64 = 6;
+const COMPOSITE: u64 = 7;
+
+impl Raw {
+    /// A Rootfs of version 3, to which pointers 3 (metadatas) and 4 (fsVerityData) belong.
+    fn new() -> Self {
+        let mut raw = Self(vec![0; 5]);
+        raw.structure(0, 1, 2, 2);
+        raw.0[1] = 3;
+        raw
+    }
+
+    fn end(&self) -> usize {
+        self.0.len()
+    }
+
+    fn grow(&mut self, words: usize) -> usize {
+        let at = self.end();
+        self.0.resize(at + words, 0);
+        at
+    }
+
+    fn offset(at: usize, target: usize) -> u64 {
+        let offset = target as i64 - at as i64 - 1;
+        ((offset as u64) << 2) & 0xffff_fffc
+    }
+
+    fn structure(&mut self, at: usize, target: usize, data: u64, pointers: u64) {
+        self.0[at] = Self::offset(at, target) | data << 32 | pointers << 48;
+    }
+
+    fn list(&mut self, at: usize, target: usize, size: u64, len: u64) {
+        self.0[at] = Self::offset(at, target) | 1 | size << 32 | len << 35;
+    }
+
+    /// Appends a list of structs and points to it. Gives the place of its first element.
+    fn structures(&mut self, at: usize, len: usize, data: usize, pointers: usize) -> usize {
+        let target = self.grow(1 + len * (data + pointers));
+        self.0[target] = (len as u64) << 2 | (data as u64) << 32 | (pointers as u64) << 48;
+        self.list(at, target, COMPOSITE, (len * (data + pointers)) as u64);
+        target + 1
+    }
+
+    /// Appends a layer of as many inodes, pointed to from `at`. Each has five words: its number,
+    /// mode and so on, two more, then what its mode points to, and what is additional.
+    fn inodes(&mut self, at: usize, len: usize) -> usize {
+        let first = self.structures(at, len, 3, 2);
+        for i in 0..len {
+            self.0[first + 5 * i] = i as u64 + 1;
+        }
+        first
+    }
+
+    fn bytes(&self) -> Bytes {
+        message(&self.0)
+    }
+
+    fn check(&self) -> Result<(), ErrorKind> {
+        let bytes = self.bytes();
+        walk(&bytes).unwrap();
+        let framing = Framing::parse(bytes.as_slice()).unwrap();
+        let metadata = Metadata::new(&framing, bytes.as_slice());
+        let (_, checked) = count(|| metadata.check());
+        checked.map_err(|e| e.kind())
+    }
+}
+
+/// The tags of modes.
+const DIR: u64 = 3;
+const FILE: u64 = 5;
+
+#[test]
+fn empty_lists_that_claim_to_be_long() {
+    for len in [200, 1 << 20, (1 << 29) - 1] {
+        // Layers of nothing.
+        let mut raw = Raw::new();
+        raw.list(3, 5, VOID, len);
+        assert_eq!(raw.check(), Err(ErrorKind::ListTooLong));
+
+        // Structs of no size: as many as a tag can say.
+        let mut raw = Raw::new();
+        raw.structures(3, 0, 0, 0);
+        raw.0[5] = len << 2;
+        assert_eq!(raw.check(), Err(ErrorKind::ListTooLong));
+
+        // Inodes, entries, chunks, attributes, verity digests of nothing.
+        let mut raw = Raw::new();
+        let layer = raw.structures(3, 1, 0, 1);
+        let end = raw.end();
+        raw.list(layer, end, VOID, len);
+        assert_eq!(raw.check(), Err(ErrorKind::ListTooLong));
+
+        let mut raw = Raw::new();
+        let layer = raw.structures(3, 1, 0, 1);
+        let inode = raw.inodes(layer, 2);
+        raw.0[inode + 1] = DIR;
+        let dir = raw.grow(2);
+        raw.structure(inode + 3, dir, 1, 1);
+        raw.list(dir + 1, dir + 2, VOID, len);
+        raw.0[inode + 5 + 1] = FILE;
+        raw.list(inode + 5 + 3, dir + 2, VOID, len);
+        let additional = raw.grow(2);
+        raw.structure(inode + 5 + 4, additional, 0, 2);
+        raw.list(additional, dir + 2, VOID, len);
+        assert_eq!(raw.check(), Ok(()));
+        let bytes = raw.bytes();
+        let framing = Framing::parse(bytes.as_slice()).unwrap();
+        let metadata = Metadata::new(&framing, bytes.as_slice());
+        let root = metadata.inode_at(metadata.find(1).unwrap()).unwrap();
+        let file = metadata.inode_at(metadata.find(2).unwrap()).unwrap();
+        for e in [
+            root.dir().unwrap_err(),
+            file.extents().unwrap_err(),
+            file.xattrs().unwrap_err(),
+        ] {
+            assert_eq!(e.kind(), ErrorKind::ListTooLong);
+            assert!(e.ino().is_some());
+        }
+
+        raw.list(4, 5, VOID, len);
+        assert_eq!(raw.check(), Err(ErrorKind::ListTooLong));
+    }
+}
+
+#[test]
+fn one_list_that_many_layers_point_to() {
+    let build = |layers: usize, entries: usize| {
+        let mut raw = Raw::new();
+        let layer = raw.structures(3, layers, 0, 1);
+        let inode = raw.inodes(layer, 2);
+        raw.0[inode + 1] = DIR;
+        let dir = raw.grow(2);
+        raw.structure(inode + 3, dir, 1, 1);
+        raw.0[dir] = 1;
+        let entry = raw.structures(dir + 1, entries, 1, 1);
+        for i in 0..entries {
+            raw.0[entry + 2 * i] = 2;
+            let name = raw.grow(1);
+            raw.0[name] = u64::from_le_bytes(*b"aaaaaaaa") + (i as u64) * 0x0101;
+            raw.list(entry + 2 * i + 1, name, 2, 8);
+        }
+        for i in 1..layers {
+            raw.list(layer + i, inode - 1, COMPOSITE, 10);
+        }
+        raw
+    };
+    let list = |raw: &Raw| {
+        assert_eq!(raw.check(), Ok(()));
+        let bytes = raw.bytes();
+        let framing = Framing::parse(bytes.as_slice()).unwrap();
+        let metadata = Metadata::new(&framing, bytes.as_slice());
+        let parts = common::dir_parts(&metadata, 1).map_err(|e| e.kind())?;
+        let dir = metadata.dir(&parts).map_err(|e| e.kind())?;
+        let listed = common::list(&dir).map_err(|e| e.kind())?;
+        Ok((parts.len(), listed.len()))
+    };
+    assert_eq!(list(&build(2, 20)), Ok((2, 20)));
+    assert_eq!(list(&build(256, 20)), Err(ErrorKind::ListTooLong));
+}
+
+#[test]
+fn pointers_in_circles() {
+    // The root, and its list, are themselves.
+    for pointer in [0, 3, 4] {
+        for (size, len) in [(POINTER, 1), (COMPOSITE, 2), (2, 8)] {
+            for target in 0..5 {
+                let mut raw = Raw::new();
+                raw.list(pointer, target, size, len);
+                assert!(raw.check().is_err());
+                raw.structure(pointer, target, 1, 1);
+                assert!(raw.check().is_err());
+            }
+        }
+    }
+    // Far pointers to themselves, to each other, and out.
+    let far =
+        |at: u64, segment: u64, double: bool| at << 3 | (double as u64) << 2 | 2 | segment << 32;
+    for double in [false, true] {
+        for segment in [0, 1, 2, u64::from(u32::MAX)] {
+            for at in [0, 1, 2, 3, 4, 5, 6, (1 << 29) - 1] {
+                for pointer in [0, 3, 4] {
+                    let mut raw = Raw::new();
+                    raw.0.extend([far(3, 0, double), far(5, 0, double), 0]);
+                    raw.0[pointer] = far(at, segment, double);
+                    let _ = raw.check();
+                    let words = raw.0.len() as u64;
+                    // The same as two segments.
+                    let mut two = vec![1 | words << 32, words];
+                    two.extend(&raw.0);
+                    two.extend(&raw.0);
+                    let _ = walk(&Bytes::from_words(&two)).unwrap();
+                }
+            }
+        }
+    }
+    let mut raw = Raw::new();
+    raw.0[0] = far(0, 0, false);
+    assert_eq!(raw.check(), Err(ErrorKind::WrongType));
+}
+
+#[test]
+fn pointers_that_lead_out() {
+    let mut raw = Raw::new();
+    raw.structures(3, 1, 0, 1);
+    let end = raw.end();
+    for target in [end, end + 1, 1 << 20, (1 << 29) - 1] {
+        let mut raw = Raw(raw.0.clone());
+        raw.list(3, target, COMPOSITE, 1);
+        assert_eq!(raw.check(), Err(ErrorKind::OutOfBounds));
+        raw.structure(0, target, 2, 2);
+        assert_eq!(raw.check(), Err(ErrorKind::OutOfBounds));
+    }
+    for len in [3, 4, 1 << 20, (1 << 29) - 1] {
+        let mut raw = Raw(raw.0.clone());
+        raw.list(3, end - 1, COMPOSITE, len);
+        assert_eq!(raw.check(), Err(ErrorKind::OutOfBounds));
+    }
+    // More elements than the list has words for.
+    let mut raw = Raw(raw.0.clone());
+    raw.0[5] = 2 << 2 | 1 << 48;
+    assert_eq!(raw.check(), Err(ErrorKind::OutOfBounds));
+    // Another segment, of which there is none.
+    raw.0[0] = 2 | 1 << 32;
+    assert_eq!(raw.check(), Err(ErrorKind::OutOfBounds));
+}
+
+#[test]
+fn pointers_of_other_types() {
+    let mut raw = Raw::new();
+    raw.structures(3, 1, 0, 1);
+    raw.structures(4, 1, 0, 2);
+    for pointer in [0, 3, 4] {
+        for word in [3, 3 | 5 << 32, 7] {
+            let mut raw = Raw(raw.0.clone());
+            raw.0[pointer] = word;
+            assert_eq!(raw.check(), Err(ErrorKind::WrongType));
+        }
+    }
+    // A struct where a list is, and the other way round; a list of bits.
+    let other = |pointer, change: fn(&mut Raw, usize)| {
+        let mut raw = Raw(raw.0.clone());
+        change(&mut raw, pointer);
+        assert_eq!(raw.check(), Err(ErrorKind::WrongType));
+    };
+    other(0, |raw, at| raw.list(at, 5, COMPOSITE, 2));
+    other(3, |raw, at| raw.structure(at, 5, 1, 1));
+    other(3, |raw, at| raw.list(at, 5, 1, 64));
+}
+
+#[test]
+fn deep_nesting() {
+    // The schema is as deep as it is; what lies deeper cannot be reached. The deepest that it has
+    // is within the limit, by little.
+    let bytes = everything().build(None);
+    let framing = Framing::parse(bytes.as_slice()).unwrap();
+    let metadata = Metadata::new(&framing, bytes.as_slice());
+    let file = metadata.inode_at(metadata.find(7).unwrap()).unwrap();
+    file.extents().unwrap().get(0).unwrap();
+    let shallow = |nesting_limit| {
+        let segments = crate::framing::Segments {
+            framing: &framing,
+            bytes: bytes.as_slice(),
+        };
+        let options = capnp::message::ReaderOptions {
+            traversal_limit_in_words: None,
+            nesting_limit,
+        };
+        let message = capnp::message::Reader::new(segments, options);
+        let root: rootfs::Reader<'_> = message.get_root()?;
+        Ok::<_, Error>(root.get_metadatas()?.len())
+    };
+    assert_eq!(shallow(2), Ok(2));
+    assert_eq!(shallow(1).unwrap_err().kind(), ErrorKind::TooDeep);
+}
+
+#[test]
+fn segment_tables() {
+    let parse = |words: &[u64]| {
+        let bytes = Bytes::from_words(words);
+        Framing::parse(bytes.as_slice())
+            .map_err(|e| e.kind())
+            .map(|framing| framing.segments())
+    };
+    assert_eq!(parse(&[]), Err(ErrorKind::Truncated));
+    assert_eq!(parse(&[0]), Ok(1));
+    assert_eq!(parse(&[0, 0]), Err(ErrorKind::TrailingBytes));
+    assert_eq!(parse(&[1 << 32]), Err(ErrorKind::Truncated));
+    assert_eq!(parse(&[1 << 32, 0]), Ok(1));
+    assert_eq!(parse(&[0xffff_ffff << 32, 0]), Err(ErrorKind::Truncated));
+    // Three segments: two words of table, then 1, 0 and 2 words.
+    assert_eq!(parse(&[2 | 1 << 32, 2 << 32, 0, 0, 0]), Ok(3));
+    assert_eq!(
+        parse(&[2 | 1 << 32, 2 << 32, 0, 0]),
+        Err(ErrorKind::Truncated)
+    );
+    assert_eq!(parse(&[0xffff_ffff]), Err(ErrorKind::TooManySegments));
+    assert_eq!(parse(&[512]), Err(ErrorKind::TooManySegments));
+    let mut table = vec![0; 257];
+    table[0] = 511;
+    assert_eq!(parse(&table), Ok(512));
+    assert_eq!(parse(&table[..256]), Err(ErrorKind::Truncated));
+    // Each claims to be as large as can be.
+    table[1..].fill(u64::MAX);
+    assert_eq!(parse(&table), Err(ErrorKind::Truncated));
+}
+
+#[test]
+fn segments_are_where_they_should_be() {
+    use capnp::message::ReaderSegments;
+    for count in [1, 2, 31, 32, 33, 63, 64, 65, 100, 511, 512] {
+        let sizes: Vec<u32> = (0..count).map(|i| (i * 7) % 5).collect();
+        let mut table: Vec<u32> = vec![count - 1];
+        table.extend(&sizes);
+        if table.len() % 2 == 1 {
+            table.push(0);
+        }
+        let mut bytes: Vec<u8> = table.iter().flat_map(|n| n.to_le_bytes()).collect();
+        let mut segments = Vec::new();
+        for (i, size) in (0..count).zip(&sizes) {
+            let segment: Vec<u8> = (0..size * 8).map(|byte| (i + byte) as u8).collect();
+            bytes.extend(&segment);
+            segments.push(segment);
+        }
+        let bytes = Bytes::new(&bytes);
+        let framing = Framing::parse(bytes.as_slice()).unwrap();
+        let read = crate::framing::Segments {
+            framing: &framing,
+            bytes: bytes.as_slice(),
+        };
+        assert_eq!(read.len(), segments.len());
+        for (i, segment) in (0..).zip(&segments) {
+            assert_eq!(read.get_segment(i), Some(&segment[..]), "{i} of {count}");
+        }
+        assert_eq!(read.get_segment(count), None);
+        assert_eq!(read.get_segment(u32::MAX), None);
+    }
+}

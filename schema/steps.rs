@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Counts what an operation does, so that tests can check its cost. Otherwise it is nothing.
+
+#[cfg(test)]
+pub(crate) use count::{count, step};
+
+/// Counts a step: an element of a list, a comparison, or a pointer that is followed.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) fn step() {}
+
+#[cfg(test)]
+mod count {
+    use std::cell::Cell;
+
+    std::thread_local! {
+        static STEPS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Counts a step of this thread.
+    pub(crate) fn step() {
+        STEPS.set(STEPS.get().saturating_add(1));
+    }
+
+    /// The steps of an operation.
+    pub(crate) fn count<T>(operation: impl FnOnce() -> T) -> (u64, T) {
+        let before = STEPS.get();
+        let result = operation();
+        (STEPS.get().saturating_sub(before), result)
+    }
+}
