@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# io_uring, by its bare system calls: many reads at once, single and vectored, into plain and into
+# registered memory, completed in any order; short at the end of the file, with errors.
+#
+# timeout: 60
+import ctypes
+import errno
+import mmap
+import os
+import struct
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from case import (build_image, check, drop_caches, equal, mount_image, seeded_random,  # noqa: E402
+                  skip, write_file)
+
+SETUP, ENTER, REGISTER = 425, 426, 427
+READV, READ_FIXED, OPENAT, CLOSE, READ, SPLICE = 1, 4, 18, 19, 22, 30
+ENTRIES = 64
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def syscall(*arguments):
+    result = libc.syscall(*arguments)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+class Ring:
+    """A ring of 64 entries, submitted and awaited together."""
+
+    def __init__(self):
+        params = bytearray(120)
+        raw = (ctypes.c_char * 120).from_buffer(params)
+        self.fd = syscall(SETUP, ENTRIES, raw)
+        words = struct.unpack_from("<10I", params)
+        check(words[5] & 1, "the kernel maps both rings at once since 5.4")
+        self.sq_off = struct.unpack_from("<10I", params, 40)
+        self.cq_off = struct.unpack_from("<10I", params, 80)
+        cq_entries = words[1]
+        size = max(self.sq_off[6] + ENTRIES * 4, self.cq_off[5] + cq_entries * 16)
+        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+        self.ring = mmap.mmap(self.fd, size, flags, offset=0)
+        self.sqes = mmap.mmap(self.fd, ENTRIES * 64, flags, offset=0x10000000)
+
+    def word(self, at):
+        return struct.unpack_from("<I", self.ring, at)[0]
+
+    def submit(self, requests):
+        """Requests are (opcode, fd, address, length, offset, extra); returns their results."""
+        tail, mask = self.word(self.sq_off[1]), self.word(self.sq_off[2])
+        for number, (opcode, fd, address, length, offset, extra) in enumerate(requests):
+            slot = (tail + number) & mask
+            entry = struct.pack("<BBHiQQIIQHHiQQ", opcode, 0, 0, fd, offset, address, length, 0, number,
+                                extra, 0, 0, 0, 0)
+            self.sqes[slot * 64:slot * 64 + 64] = entry
+            struct.pack_into("<I", self.ring, self.sq_off[6] + slot * 4, slot)
+        struct.pack_into("<I", self.ring, self.sq_off[1], (tail + len(requests)) & 0xFFFFFFFF)
+        equal(syscall(ENTER, self.fd, len(requests), len(requests), 1, None, 0), len(requests), "submitted")
+        results = {}
+        head, mask = self.word(self.cq_off[0]), self.word(self.cq_off[2])
+        while head != self.word(self.cq_off[1]):
+            user, result, _ = struct.unpack_from("<QiI", self.ring, self.cq_off[5] + (head & mask) * 16)
+            results[user] = result
+            head = (head + 1) & 0xFFFFFFFF
+        struct.pack_into("<I", self.ring, self.cq_off[0], head)
+        equal(sorted(results), list(range(len(requests))), "completed")
+        return [results[number] for number in range(len(requests))]
+
+
+try:
+    ring = Ring()
+except OSError as error:
+    if error.errno in (errno.ENOSYS, errno.EPERM):
+        skip(f"no io_uring here: {error}")
+    raise
+
+random = seeded_random()
+SIZE = 2_000_003
+contents = random.randbytes(SIZE)
+os.mkdir("src")
+write_file("src/file", contents)
+mnt = mount_image(build_image("src"))
+fd = os.open(f"{mnt}/file", os.O_RDONLY)
+
+LENGTH = 50_000
+memory = mmap.mmap(-1, ENTRIES * LENGTH)
+base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+# One registered buffer, all of it.
+iovec = struct.pack("<QQ", base, ENTRIES * LENGTH)
+syscall(REGISTER, ring.fd, 0, iovec, 1)
+
+for opcode in (READ, READ_FIXED, READV):
+    for cold in (True, False):
+        if cold:
+            drop_caches(1)
+        offsets = [random.randrange(SIZE) for _ in range(ENTRIES - 2)] + [SIZE - 10, SIZE + 5]
+        memory[:] = bytes(len(memory))
+        vectors, requests = [], []
+        for number, offset in enumerate(offsets):
+            address = base + number * LENGTH
+            if opcode == READV:
+                vector = ctypes.create_string_buffer(struct.pack("<QQQQ", address, 7, address + 7, LENGTH - 7), 32)
+                vectors.append(vector)
+                requests.append((opcode, fd, ctypes.addressof(vector), 2, offset, 0))
+            else:
+                requests.append((opcode, fd, address, LENGTH, offset, 0))
+        for number, result in enumerate(ring.submit(requests)):
+            at, start = offsets[number], number * LENGTH
+            wanted = contents[at:at + LENGTH]
+            what = f"request {opcode}, cold={cold}, at {at}"
+            # A read may be short anywhere; what it says it read must be right.
+            check(0 < result <= len(wanted) if wanted else result == 0, f"{what}: {result}")
+            equal(memory[start:start + result] == wanted[:result], True, what)
+
+# The file opened by the ring; and what cannot be.
+path = ctypes.create_string_buffer(os.fsencode(f"{mnt}/file"))
+(opened,) = ring.submit([(OPENAT, -100, ctypes.addressof(path), 0, 0, 0)])
+check(opened >= 0, f"openat: {opened}")
+equal(ring.submit([(READ, opened, base, 100, 1234, 0)]), [100], "a read of what the ring opened")
+equal(memory[:100], contents[1234:1334], "its bytes")
+equal(ring.submit([(CLOSE, opened, 0, 0, 0, 0)]), [0], "close")
+directory = os.open(mnt, os.O_RDONLY)
+equal(ring.submit([(READ, directory, base, 100, 0, 0)]), [-errno.EISDIR], "a read of a directory")
+
+# To a pipe, without a copy through our memory. splice's entry: fd out, fd in, both offsets.
+reader, writer = os.pipe()
+at = 1_000_000
+tail, mask = ring.word(ring.sq_off[1]), ring.word(ring.sq_off[2])
+entry = struct.pack("<BBHiQQIIQHHiQQ", SPLICE, 0, 0, writer, (1 << 64) - 1, at, 30_000, 0, 0, 0, 0, fd, 0, 0)
+ring.sqes[(tail & mask) * 64:(tail & mask) * 64 + 64] = entry
+struct.pack_into("<I", ring.ring, ring.sq_off[6] + (tail & mask) * 4, tail & mask)
+struct.pack_into("<I", ring.ring, ring.sq_off[1], tail + 1)
+equal(syscall(ENTER, ring.fd, 1, 1, 1, None, 0), 1, "splice submitted")
+count = struct.unpack_from("<QiI", ring.ring, ring.cq_off[5] + (ring.word(ring.cq_off[0]) & ring.word(ring.cq_off[2])) * 16)[1]
+check(count > 0, f"splice: {count}")
+equal(os.read(reader, count), contents[at:at + count], "what the ring spliced")
+
+os.close(fd)
+os.close(directory)
+os.close(ring.fd)
+ring.ring.close()
+ring.sqes.close()
