@@ -96,6 +96,7 @@ mod metadata;
 #[rustfmt::skip]
 pub mod metadata_capnp;
 mod search;
+mod seekable;
 mod steps;
 mod xattr;
 
@@ -106,6 +107,9 @@ pub use extents::{Chunk, Extents, ExtentsIter};
 pub use framing::Framing;
 pub use inode::{FileType, Inode, Kind, Timestamp};
 pub use metadata::{Locator, Metadata};
+pub use seekable::{
+    Frame, SeekTable, SeekTableError, MAX_FRAMES, MAX_FRAME_SIZE, SEEK_TABLE_FOOTER_LEN,
+};
 pub use xattr::{Xattr, Xattrs, XattrsIter};
 
 /// The number of the root directory's inode.
