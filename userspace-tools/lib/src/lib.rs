@@ -8,16 +8,19 @@
 
 #![warn(missing_docs)]
 
+mod beneath;
 pub mod builder;
 pub mod contents;
 pub mod digest;
 pub mod error;
+pub mod extract;
 mod index;
 pub mod layout;
 mod metadata;
 pub mod oci;
 mod packer;
 pub mod progress;
+pub mod reader;
 pub mod reference;
 mod source;
 mod staging;

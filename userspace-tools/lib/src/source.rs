@@ -5,15 +5,13 @@
 //! Files are opened by their path beneath an open root directory and no symbolic link is ever
 //! followed, so that a tree that others write to cannot lead the builder elsewhere.
 
+use crate::beneath::open_beneath;
 use crate::error::{Error, Result};
 use crate::tree::{FileState, NodeId, Time, Tree};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
-
-/// The longest path handed to the kernel at once; it takes 4,095 bytes.
-const PATH_PIECE: usize = 4000;
 
 /// An open source directory.
 pub(crate) struct Source {
@@ -40,7 +38,7 @@ impl Source {
     /// Opens a directory of the tree.
     pub fn open_directory(&self, tree: &Tree, node: NodeId) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        self.open_beneath(&tree.names(node), flags)
+        open_beneath(&self.root, &tree.names(node), flags)
             .map_err(|errno| self.open_error(tree, node, errno))
     }
 
@@ -49,10 +47,9 @@ impl Source {
         let names = tree.names(node);
         // A file replaced by a FIFO must not block. O_NOATIME is for owners only.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = self
-            .open_beneath(&names, flags | OFlags::NOATIME)
+        let file = open_beneath(&self.root, &names, flags | OFlags::NOATIME)
             .or_else(|errno| match errno {
-                Errno::PERM => self.open_beneath(&names, flags),
+                Errno::PERM => open_beneath(&self.root, &names, flags),
                 errno => Err(errno),
             })
             .map_err(|errno| self.open_error(tree, node, errno))?;
@@ -88,46 +85,6 @@ impl Source {
             Errno::NOENT => self.changed(tree, node, "it vanished"),
             Errno::NOTDIR | Errno::LOOP => self.changed(tree, node, "its type is another"),
             errno => Error::io(self.display_path(tree, node), "open it")(errno),
-        }
-    }
-
-    /// Opens `names` beneath the root, in as many steps as their length takes.
-    fn open_beneath(&self, names: &[&[u8]], flags: OFlags) -> Result<OwnedFd, Errno> {
-        if names.is_empty() {
-            return open_step(self.root.as_fd(), b".", flags);
-        }
-        let mut base: Option<OwnedFd> = None;
-        let mut piece = Vec::new();
-        for (at, name) in names.iter().enumerate() {
-            if !piece.is_empty() {
-                piece.push(b'/');
-            }
-            piece.extend_from_slice(name);
-            let last = at + 1 == names.len();
-            if last || piece.len() + 1 + names[at + 1].len() > PATH_PIECE {
-                let from = base.as_ref().map_or(self.root.as_fd(), |base| base.as_fd());
-                let step = if last {
-                    flags
-                } else {
-                    OFlags::PATH | OFlags::DIRECTORY
-                };
-                base = Some(open_step(from, &piece, step)?);
-                piece.clear();
-            }
-        }
-        base.ok_or(Errno::NOENT)
-    }
-}
-
-/// Opens a path beneath `from` without following any symbolic link.
-fn open_step(from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    loop {
-        match rustix::fs::openat2(from, path, flags, Mode::empty(), resolve) {
-            // A rename elsewhere in the tree raced with the look-up.
-            Err(Errno::AGAIN | Errno::INTR) => continue,
-            result => return result,
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct Cli {
 pub enum Command {
     /// Build an image of a directory tree
     Build(BuildArgs),
+    /// Extract an image into a directory
+    Extract(ExtractArgs),
     /// Show what an image is
     Inspect(InspectArgs),
     /// Print the digest of an image's metadata blob, the kernel's 'rootfs=' option
@@ -55,6 +57,16 @@ pub struct BuildArgs {
     /// Show no progress and no summary
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// `puzzlefs extract`.
+#[derive(Debug, Args)]
+pub struct ExtractArgs {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    pub image: OsString,
+    /// Where to: a directory that is empty or not there yet
+    pub directory: PathBuf,
 }
 
 /// `puzzlefs inspect`.

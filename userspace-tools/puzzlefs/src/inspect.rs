@@ -4,6 +4,7 @@
 
 use crate::cli::{InspectArgs, ResolveArgs};
 use crate::format;
+use puzzlefs_lib::reader::ImageReader;
 use puzzlefs_lib::{store, ImageRef};
 use serde::Serialize;
 
@@ -15,6 +16,15 @@ struct Report {
     rootfs_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     rootfs_verity: Option<String>,
+    layers: u64,
+    inodes: u64,
+    entries: u64,
+    files: u64,
+    directories: u64,
+    symlinks: u64,
+    special: u64,
+    bytes: u64,
+    chunks: u64,
     blobs: u64,
     blob_bytes: u64,
 }
@@ -28,13 +38,23 @@ pub fn resolve(arguments: &ResolveArgs) -> anyhow::Result<()> {
 
 /// Prints what an image is.
 pub fn inspect(arguments: &InspectArgs) -> anyhow::Result<()> {
-    let (_, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
+    let (store, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
+    let counts = ImageReader::new(&store, &image)?.counts()?;
     let blobs = image.data_blobs();
     let report = Report {
         manifest_digest: image.manifest_digest.to_oci(),
         rootfs_digest: image.rootfs.to_hex(),
         rootfs_bytes: image.rootfs_size,
         rootfs_verity: image.rootfs_verity.map(|digest| digest.to_hex()),
+        layers: counts.layers,
+        inodes: counts.inodes,
+        entries: counts.entries,
+        files: counts.files,
+        directories: counts.directories,
+        symlinks: counts.symlinks,
+        special: counts.special,
+        bytes: counts.bytes,
+        chunks: counts.chunks,
         blobs: blobs.clone().count() as u64,
         blob_bytes: blobs.map(|blob| blob.size).sum(),
     };
@@ -47,11 +67,22 @@ pub fn inspect(arguments: &InspectArgs) -> anyhow::Result<()> {
     if let Some(verity) = &report.rootfs_verity {
         println!("fs-verity {verity} (of the metadata blob)");
     }
+    println!(
+        "tree      {} in {}: {}, {}, {}, {} special",
+        format::bytes(report.bytes),
+        format::count(report.entries, "entry", "entries"),
+        format::count(report.files, "file", "files"),
+        format::count(report.directories, "directory", "directories"),
+        format::count(report.symlinks, "symbolic link", "symbolic links"),
+        report.special
+    );
+    println!("layers    {}", report.layers);
     println!("metadata  {}", format::bytes(report.rootfs_bytes));
     println!(
-        "data      {} in {}",
+        "data      {} in {}, named by {}",
         format::bytes(report.blob_bytes),
-        format::count(report.blobs, "blob", "blobs")
+        format::count(report.blobs, "blob", "blobs"),
+        format::count(report.chunks, "chunk", "chunks")
     );
     Ok(())
 }

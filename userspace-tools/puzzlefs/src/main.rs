@@ -4,6 +4,7 @@
 
 mod build;
 mod cli;
+mod extract;
 mod format;
 mod inspect;
 mod progress;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Build(arguments) => build::run(arguments),
+        Command::Extract(arguments) => extract::run(arguments),
         Command::Inspect(arguments) => inspect::inspect(arguments),
         Command::Resolve(arguments) => inspect::resolve(arguments),
     };

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! From an image to a directory.
+//!
+//! No path of an image is resolved: everything is made by one name in a directory that was made
+//! before, opened without following symbolic links.
+
+use crate::beneath::open_beneath;
+use crate::error::{Error, Result};
+use crate::reader::{Blobs, ImageReader};
+use crate::store::{Image, Store};
+use puzzlefs_schema::{Inode, Kind, Locator, Timestamp, ROOT_INO};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, CWD};
+use rustix::io::Errno;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// What was extracted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extracted {
+    /// The names made.
+    pub entries: u64,
+    /// The bytes of regular files, each inode once.
+    pub bytes: u64,
+    /// Inodes whose owner could not be set, for want of privilege.
+    pub not_owned: u64,
+}
+
+/// Extracts an image into a directory, which is made if it is not there and must be empty.
+///
+/// As root, everything is as in the image. Others get their own files, and what they may not set
+/// (owners, `trusted.` and `security.` attributes) is left out; devices they cannot make.
+pub fn extract(store: &Store, image: &Image, target: &Path) -> Result<Extracted> {
+    let reader = ImageReader::new(store, image)?;
+    std::fs::create_dir_all(target).map_err(Error::io(target, "make it"))?;
+    let mut entries = std::fs::read_dir(target).map_err(Error::io(target, "list it"))?;
+    if entries.next().is_some() {
+        return Err(Error::store(target, "not empty; give a new directory"));
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = fs::open(target, flags, Mode::empty()).map_err(Error::io(target, "open it"))?;
+    let mut extractor = Extractor {
+        reader: &reader,
+        target,
+        root,
+        privileged: rustix::process::geteuid().is_root(),
+        blobs: Blobs::default(),
+        made: Extracted::default(),
+    };
+    extractor.run()?;
+    Ok(extractor.made)
+}
+
+struct Extractor<'a> {
+    reader: &'a ImageReader<'a>,
+    target: &'a Path,
+    root: OwnedFd,
+    privileged: bool,
+    blobs: Blobs,
+    made: Extracted,
+}
+
+/// The names that lead to something from the root.
+type Names<'a> = Vec<&'a [u8]>;
+
+impl<'a> Extractor<'a> {
+    fn run(&mut self) -> Result<()> {
+        let root = self.reader.checked(self.reader.metadata().find(ROOT_INO))?;
+        // Directories get their attributes last, children before parents: what is made in them
+        // moves their times, and they may be read-only.
+        let mut directories: Vec<(Names<'a>, Locator)> = Vec::new();
+        let mut pending: Vec<(Names<'a>, Locator)> = vec![(Vec::new(), root)];
+        let mut seen = HashSet::from([ROOT_INO]);
+        let mut links: HashMap<u64, Names<'a>> = HashMap::new();
+        while let Some((names, at)) = pending.pop() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let directory = open_beneath(&self.root, &names, flags)
+                .map_err(|errno| self.error(&names, "open it", errno))?;
+            for entry in self.reader.entries(at)? {
+                let mut path = names.clone();
+                path.push(entry.name);
+                let inode = self
+                    .reader
+                    .checked(self.reader.metadata().inode_at(entry.at))?;
+                self.made.entries += 1;
+                if inode.kind() == Kind::Dir {
+                    if !seen.insert(entry.ino) {
+                        let what = "the image has the directory in two places";
+                        return Err(Error::store(self.path(&path), what));
+                    }
+                    fs::mkdirat(&directory, entry.name, Mode::RWXU)
+                        .map_err(|errno| self.error(&path, "make the directory", errno))?;
+                    pending.push((path, entry.at));
+                } else if let Some(first) = links.get(&entry.ino) {
+                    self.link(first, &directory, entry.name)
+                        .map_err(|errno| self.error(&path, "link it", errno))?;
+                } else {
+                    self.make(&path, &directory, entry.name, &inode)?;
+                    if inode.nlink() != Some(1) {
+                        links.insert(entry.ino, path);
+                    }
+                }
+            }
+            directories.push((names, at));
+        }
+        for (names, at) in directories.into_iter().rev() {
+            let inode = self.reader.checked(self.reader.metadata().inode_at(at))?;
+            let fd = open_beneath(&self.root, &names, OFlags::RDONLY | OFlags::DIRECTORY)
+                .map_err(|errno| self.error(&names, "open it", errno))?;
+            self.attributes(&names, &fd, b".", &inode)?;
+        }
+        Ok(())
+    }
+
+    fn link(&self, first: &[&[u8]], directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+        let file = open_beneath(&self.root, first, OFlags::PATH)?;
+        let file = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::linkat(CWD, file, directory, name, AtFlags::SYMLINK_FOLLOW)
+    }
+
+    /// Makes anything but a directory.
+    fn make(
+        &mut self,
+        path: &[&[u8]],
+        directory: &OwnedFd,
+        name: &[u8],
+        inode: &Inode<'_>,
+    ) -> Result<()> {
+        let node = |kind: FileType, device: u64| {
+            fs::mknodat(directory, name, kind, Mode::RUSR | Mode::WUSR, device)
+        };
+        let result = match inode.kind() {
+            Kind::File => return self.file(path, directory, name, inode),
+            Kind::Symlink => {
+                let target = self.reader.checked(inode.symlink_target())?;
+                fs::symlinkat(target, directory, name)
+            }
+            Kind::Fifo => node(FileType::Fifo, 0),
+            Kind::Sock => node(FileType::Socket, 0),
+            Kind::Chr { major, minor } => {
+                node(FileType::CharacterDevice, fs::makedev(major, minor))
+            }
+            Kind::Blk { major, minor } => node(FileType::BlockDevice, fs::makedev(major, minor)),
+            Kind::Dir | Kind::Whiteout | Kind::Unknown => {
+                let what = "the image says nothing of its type";
+                return Err(Error::store(self.path(path), what));
+            }
+        };
+        result.map_err(|errno| self.error(path, "make it", errno))?;
+        self.attributes(path, directory, name, inode)
+    }
+
+    fn file(
+        &mut self,
+        path: &[&[u8]],
+        directory: &OwnedFd,
+        name: &[u8],
+        inode: &Inode<'_>,
+    ) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| self.error(path, "make it", errno))?;
+        let file = File::from(file);
+        let full_path = self.path(path);
+        let mut at = 0;
+        self.reader
+            .read_file(inode.locator(), &mut self.blobs, |bytes| {
+                // Zeros stay holes.
+                if bytes.iter().any(|&byte| byte != 0) {
+                    file.write_all_at(bytes, at)
+                        .map_err(Error::io(&full_path, "write it"))?;
+                }
+                at += bytes.len() as u64;
+                Ok(())
+            })?;
+        file.set_len(at)
+            .map_err(Error::io(&full_path, "set its size"))?;
+        self.made.bytes += at;
+        drop(file);
+        self.attributes(path, directory, name, inode)
+    }
+
+    /// Sets owner, extended attributes, permissions and time. In this order: a change of owner
+    /// takes set-uid bits and file capabilities away, and an ACL has a say in the permissions.
+    fn attributes(
+        &mut self,
+        path: &[&[u8]],
+        directory: &OwnedFd,
+        name: &[u8],
+        inode: &Inode<'_>,
+    ) -> Result<()> {
+        let fd: BorrowedFd<'_> = directory.as_fd();
+        let (uid, gid) = (Uid::from_raw(inode.uid()), Gid::from_raw(inode.gid()));
+        match fs::chownat(fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::PERM) if !self.privileged => self.made.not_owned += 1,
+            Err(errno) => return Err(self.error(path, "set its owner", errno)),
+        }
+        let mut proc_path = format!("/proc/self/fd/{}/", fd.as_raw_fd()).into_bytes();
+        proc_path.extend_from_slice(name);
+        for xattr in self.reader.checked(inode.xattrs())?.iter() {
+            let xattr = self.reader.checked(xattr)?;
+            match fs::lsetxattr(
+                proc_path.as_slice(),
+                xattr.name,
+                xattr.value,
+                fs::XattrFlags::empty(),
+            ) {
+                Ok(()) => {}
+                Err(Errno::PERM) if !self.privileged => {}
+                Err(errno) => {
+                    return Err(self.error(path, "set its extended attributes", errno));
+                }
+            }
+        }
+        if inode.kind() != Kind::Symlink {
+            let mode = Mode::from_raw_mode(inode.permissions().into());
+            fs::chmodat(fd, name, mode, AtFlags::empty())
+                .map_err(|errno| self.error(path, "set its permissions", errno))?;
+        }
+        let Timestamp {
+            seconds,
+            nanoseconds,
+        } = self.reader.checked(inode.mtime())?;
+        let time = Timespec {
+            tv_sec: seconds,
+            tv_nsec: nanoseconds.into(),
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        fs::utimensat(fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.error(path, "set its times", errno))
+    }
+
+    fn path(&self, names: &[&[u8]]) -> PathBuf {
+        let mut path = self.target.to_path_buf();
+        path.extend(names.iter().map(|name| OsStr::from_bytes(name)));
+        path
+    }
+
+    fn error(&self, names: &[&[u8]], action: &'static str, errno: Errno) -> Error {
+        Error::io(self.path(names), action)(errno)
+    }
+}

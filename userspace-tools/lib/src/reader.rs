@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Reading images through the reader that the kernel module has: `puzzlefs-schema`.
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::store::{Image, Store};
+use puzzlefs_schema::{DirEntry, FileType, Framing, Locator, Metadata, Order, Part};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+/// The largest metadata blob read, in bytes.
+const METADATA_MAX: u64 = 16 << 30;
+/// The most blobs kept open.
+const OPEN_MAX: usize = 64;
+
+/// The metadata of an image, in memory and checked against its digest.
+pub struct ImageReader<'s> {
+    store: &'s Store,
+    path: PathBuf,
+    words: Vec<capnp::Word>,
+    framing: Framing,
+}
+
+/// What an image holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// The layers.
+    pub layers: u64,
+    /// The inodes of all layers.
+    pub inodes: u64,
+    /// The directory entries of all layers.
+    pub entries: u64,
+    /// The regular files.
+    pub files: u64,
+    /// The directories.
+    pub directories: u64,
+    /// The symbolic links.
+    pub symlinks: u64,
+    /// Devices, named pipes and sockets.
+    pub special: u64,
+    /// The bytes of the regular files.
+    pub bytes: u64,
+    /// The chunks that the regular files are in.
+    pub chunks: u64,
+}
+
+impl<'s> ImageReader<'s> {
+    /// Reads the metadata of an image of a store.
+    pub fn new(store: &'s Store, image: &Image) -> Result<Self> {
+        let path = store.blob_path(&image.rootfs);
+        let damaged = |what: String| Error::store(&path, format!("the blob is damaged: {what}"));
+        let mut file = store.open_blob(&image.rootfs)?;
+        let metadata = file.metadata().map_err(Error::io(&path, "examine it"))?;
+        let size = metadata.len();
+        if size != image.rootfs_size || size > METADATA_MAX || size % 8 != 0 {
+            let what = format!("it has {size} bytes instead of {}", image.rootfs_size);
+            return Err(damaged(what));
+        }
+        let mut words = capnp::Word::allocate_zeroed_vec(size as usize / 8);
+        let bytes = capnp::Word::words_to_bytes_mut(&mut words);
+        file.read_exact(bytes)
+            .map_err(Error::io(&path, "read it"))?;
+        let found = Digest::of(bytes);
+        if found != image.rootfs {
+            return Err(damaged(format!("its contents have sha256 {found}")));
+        }
+        let framing = Framing::parse(bytes).map_err(|error| Self::malformed(&path, error))?;
+        let reader = ImageReader {
+            store,
+            path,
+            words,
+            framing,
+        };
+        reader.checked(reader.metadata().check())?;
+        Ok(reader)
+    }
+
+    /// The metadata.
+    pub fn metadata(&self) -> Metadata<'_> {
+        Metadata::new(&self.framing, capnp::Word::words_to_bytes(&self.words))
+    }
+
+    /// The entries of the directory at a place, in byte order of their names.
+    pub fn entries(&self, at: Locator) -> Result<Vec<DirEntry<'_>>> {
+        let read = || {
+            let metadata = self.metadata();
+            let mut parts = Vec::new();
+            let mut layer = Some(metadata.dir_at(at)?);
+            while let Some(part) = layer {
+                let index = match part.order()? {
+                    Order::Sorted => None,
+                    Order::Unsorted => {
+                        let mut index = vec![0; part.len()];
+                        part.sort_index(&mut index)?;
+                        Some(index)
+                    }
+                };
+                parts.push(Part::new(&part, index));
+                layer = part.below()?;
+            }
+            let mut entries = Vec::new();
+            let _: ControlFlow<()> = metadata.dir(&parts)?.for_each(0, |entry| {
+                entries.push(entry);
+                ControlFlow::Continue(())
+            })?;
+            entries.sort_unstable_by_key(|entry| entry.name);
+            Ok(entries)
+        };
+        self.checked(read())
+    }
+
+    /// Counts what the image holds.
+    pub fn counts(&self) -> Result<Counts> {
+        let count = || {
+            let metadata = self.metadata();
+            let mut counts = Counts::default();
+            for layer in 0..metadata.layers()? {
+                counts.layers += 1;
+                for index in 0..metadata.layer_len(layer)? {
+                    let inode = metadata.inode_at(Locator { layer, index })?;
+                    counts.inodes += 1;
+                    match inode.file_type() {
+                        FileType::File => {
+                            let extents = inode.extents()?;
+                            counts.files += 1;
+                            counts.chunks += extents.len() as u64;
+                            counts.bytes += extents.index(&mut [])?;
+                        }
+                        FileType::Dir => {
+                            counts.directories += 1;
+                            counts.entries += inode.dir()?.len() as u64;
+                        }
+                        FileType::Symlink => counts.symlinks += 1,
+                        FileType::Whiteout | FileType::Unknown => {}
+                        _ => counts.special += 1,
+                    }
+                }
+            }
+            Ok(counts)
+        };
+        self.checked(count())
+    }
+
+    /// Gives the contents of the file at a place, in order and in pieces, to a function.
+    pub fn read_file(
+        &self,
+        at: Locator,
+        blobs: &mut Blobs,
+        mut give: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let inode = self.checked(self.metadata().inode_at(at))?;
+        let extents = self.checked(inode.extents())?;
+        for extent in extents.iter_from(0, 0) {
+            let (_, chunk) = self.checked(extent)?;
+            let digest = Digest(*chunk.blob.as_bytes());
+            if chunk.compressed {
+                let path = self.store.blob_path(&digest);
+                return Err(Error::store(path, "compressed blobs cannot be read yet"));
+            }
+            blobs.read(self.store, &digest, chunk.blob_offset, chunk.len, &mut give)?;
+        }
+        Ok(())
+    }
+
+    /// Turns the schema's error into this crate's.
+    pub fn checked<T>(&self, result: puzzlefs_schema::Result<T>) -> Result<T> {
+        result.map_err(|error| Self::malformed(&self.path, error))
+    }
+
+    fn malformed(path: &std::path::Path, error: puzzlefs_schema::Error) -> Error {
+        Error::Metadata {
+            path: path.to_path_buf(),
+            what: error.to_string(),
+        }
+    }
+}
+
+/// Open blobs, a bounded number of them.
+#[derive(Default)]
+pub struct Blobs {
+    open: HashMap<Digest, File>,
+    buffer: Vec<u8>,
+}
+
+impl Blobs {
+    /// Gives a range of a raw blob to a function, in pieces.
+    fn read(
+        &mut self,
+        store: &Store,
+        digest: &Digest,
+        mut offset: u64,
+        mut length: u64,
+        give: &mut impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        const PIECE: u64 = 256 << 10;
+        if !self.open.contains_key(digest) {
+            if self.open.len() >= OPEN_MAX {
+                self.open.clear();
+            }
+            self.open.insert(*digest, store.open_blob(digest)?);
+        }
+        let file = &self.open[digest];
+        while length > 0 {
+            self.buffer.resize(length.min(PIECE) as usize, 0);
+            file.read_exact_at(&mut self.buffer, offset)
+                .map_err(Error::io(store.blob_path(digest), "read the blob"))?;
+            give(&self.buffer)?;
+            offset += self.buffer.len() as u64;
+            length -= self.buffer.len() as u64;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs extract`.
+
+use crate::cli::ExtractArgs;
+use crate::format;
+use puzzlefs_lib::{extract, store, ImageRef};
+
+/// Extracts an image.
+pub fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
+    let (store, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
+    let extracted = extract::extract(&store, &image, &arguments.directory)?;
+    let entries = format::count(extracted.entries, "entry", "entries");
+    println!("{} in {entries}", format::bytes(extracted.bytes));
+    if extracted.not_owned > 0 {
+        let inodes = format::count(extracted.not_owned, "inode", "inodes");
+        eprintln!("puzzlefs: {inodes} kept this user as the owner; extracting owners takes root");
+    }
+    Ok(())
+}
