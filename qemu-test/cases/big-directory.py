@@ -101,3 +101,5 @@ equal(sorted(ahead + rest), names, "a listing with a break")
 os.lseek(fd, 0, os.SEEK_SET)
 with os.scandir(fd) as entries:
     equal(sum(1 for _ in entries), COUNT, "a listing after a rewind")
+os.close(fd)
+os.close(dup)
