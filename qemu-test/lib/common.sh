@@ -48,7 +48,8 @@ need_root() {
 }
 
 # step NAME LOG COMMAND...: run it in silence, tell how long it took. What it
-# printed is in LOG, whose end is shown when it fails.
+# printed is in LOG, whose end is shown when it fails: all of it when
+# STEP_SHOWS=all (a compiler's complaints are wanted whole), or V is set.
 step() {
 	local name=$1 log=$2 start status=0
 	shift 2
@@ -58,6 +59,7 @@ step() {
 	"$@" >>"$log" 2>&1 </dev/null || status=$?
 	if ((status == 0)); then
 		printf ' done (%s s)\n' "$(seconds_since "$start")"
+		[[ -z ${V:-} ]] || cat "$log" >&2
 		return 0
 	fi
 	printf ' FAILED (%s s)\n' "$(seconds_since "$start")"
@@ -65,10 +67,12 @@ step() {
 	return "$status"
 }
 
-# The last lines of a log; the cause is said by whoever knows it best: the line
-# in the log that the step itself marked with "puzzlefs:".
 explain_failure() {
 	local log=$1 status=$2
+	if [[ ${STEP_SHOWS:-} == all || ${V:-} ]]; then
+		cat "$log" >&2
+		return
+	fi
 	{
 		echo "--- the last lines of $log (exit status $status):"
 		tail -n 25 "$log" | sed 's/^/    /'
