@@ -3,6 +3,9 @@
 //! Malformed messages: whatever they say, nothing panics, and no operation costs more than its
 //! documentation allows.
 
+// Pointers are put together of fields that are shifted, so often that it reads better bare.
+#![allow(clippy::precedence)]
+
 #[path = "tests/common/mod.rs"]
 mod common;
 
