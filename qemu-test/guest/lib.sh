@@ -89,7 +89,8 @@ _at_exit() {
 	local status=$? dir
 	cd /
 	for dir in "${_mounted[@]}"; do
-		umount "$dir" || {
+		# With what the case mounted in it.
+		umount -R "$dir" || {
 			echo "cannot unmount $dir" >>"$RESULT_DIR/reason"
 			status=1
 		}
