@@ -11,11 +11,14 @@ grep -qw memory /sys/fs/cgroup/cgroup.controllers || skip "no memory controller"
 echo +memory >/sys/fs/cgroup/cgroup.subtree_control
 mkdir $group
 leave() {
+	local status=$?
 	echo 1 >$group/cgroup.kill || true
 	for _ in {1..50}; do
 		if rmdir $group 2>/dev/null; then break; fi
 		sleep 0.1
 	done
+	# What a case that failed has mounted, the runner unmounts.
+	((status == 0)) || exit "$status"
 	_at_exit
 }
 trap leave EXIT
@@ -29,7 +32,7 @@ for i in {1..9}; do
 	{
 		tail -c +$((i * 500000 + 1)) src/0
 		head -c $((i * 500000)) src/0
-	} >src/$i
+	} >"src/$i"
 done
 mount_image "$(build_image src)"
 
