@@ -14,7 +14,7 @@
 use crate::{
     metadata::{element, Found, View},
     metadata_capnp::{dir_entry, inode, inode::mode},
-    search::partition_point,
+    search::{partition_point, sort},
     steps::step,
     Error, ErrorKind, FileType, Locator, Metadata, Result, MAX_NAME_LEN,
 };
@@ -217,7 +217,7 @@ impl<'a> DirLayer<'a> {
                     .and_then(|entry| entry.get_name().ok())
                     .unwrap_or_default()
             };
-            index.sort_unstable_by(|&a, &b| name(a).cmp(name(b)));
+            sort(index, |a, b| name(a) < name(b));
             for pair in index.windows(2) {
                 if let &[a, b] = pair {
                     if name(a) == name(b) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Binary search.
+//! Searching and sorting.
 
 use crate::{steps::step, Result};
 
@@ -26,4 +26,70 @@ pub(crate) fn partition_point(
         }
     }
     Ok(low)
+}
+
+/// Sorts, in place and without recursion: a heap sort.
+///
+/// The standard library's sort would do, but for one thing: it panics if it finds that `less` is no
+/// order. Nothing here can.
+///
+/// Cost: for *n* elements, *n* log *n* calls of `less`.
+pub(crate) fn sort(elements: &mut [u32], less: impl Fn(u32, u32) -> bool) {
+    let len = elements.len();
+    for root in (0..len.div_ceil(2)).rev() {
+        sift_down(elements, root, &less);
+    }
+    for end in (1..len).rev() {
+        if let Some(heap) = elements.get_mut(..=end) {
+            exchange(heap, 0, end);
+            sift_down(heap.get_mut(..end).unwrap_or_default(), 0, &less);
+        }
+    }
+}
+
+/// Moves an element down a heap, to where none below it is greater.
+fn sift_down(heap: &mut [u32], mut root: usize, less: &impl Fn(u32, u32) -> bool) {
+    loop {
+        let left = root.saturating_mul(2).saturating_add(1);
+        let right = left.saturating_add(1);
+        let (Some(&element), Some(&first)) = (heap.get(root), heap.get(left)) else {
+            return;
+        };
+        let (child, greater) = match heap.get(right) {
+            Some(&second) if less(first, second) => (right, second),
+            _ => (left, first),
+        };
+        if !less(element, greater) {
+            return;
+        }
+        exchange(heap, root, child);
+        root = child;
+    }
+}
+
+fn exchange(elements: &mut [u32], a: usize, b: usize) {
+    if let (Some(&at_a), Some(&at_b)) = (elements.get(a), elements.get(b)) {
+        if let Some(slot) = elements.get_mut(a) {
+            *slot = at_b;
+        }
+        if let Some(slot) = elements.get_mut(b) {
+            *slot = at_a;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sort;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn sorts(mut elements in proptest::collection::vec(any::<u32>(), 0..200)) {
+            let mut expected = elements.clone();
+            expected.sort_unstable();
+            sort(&mut elements, |a, b| a < b);
+            prop_assert_eq!(elements, expected);
+        }
+    }
 }

@@ -304,6 +304,18 @@ fn directories() {
 }
 
 #[test]
+fn number_0_is_no_inodes() {
+    let zero = vec![inode(0, Mode::Fifo), dir(1, &[("a", 0)])];
+    open(&image(zero).build(None), |metadata| {
+        let e = metadata.find(0).unwrap_err();
+        assert_eq!((e.kind(), e.ino()), (ErrorKind::NotFound, None));
+        let parts = dir_parts(&metadata, 1).unwrap();
+        let e = metadata.dir(&parts).unwrap().lookup(b"a").unwrap_err();
+        assert_eq!((e.kind(), e.ino()), (ErrorKind::DanglingEntry, Some(1)));
+    });
+}
+
+#[test]
 fn xattrs() {
     let is = |kind| Some((kind, Some(5)));
     let long = [&b"user."[..], &[b'x'; 250]].concat();
