@@ -109,7 +109,9 @@ bad_inodes = {
     "an attribute with a long name": (Inode(3, chunks=[], xattrs=[(b"user." + b"n" * 251, b"1")]), attributes),
 }
 # A whiteout hides its entry; that is how it is meant. Bits that nobody defined may be ignored.
+# What is found when a page is filled, a reader of the page learns of as EIO.
 lenient = {"a whiteout": (errno.ENOENT, errno.EUCLEAN), "no inode": (errno.ENOENT, errno.EUCLEAN)}
+lenient |= {what: (errno.EIO, errno.EUCLEAN) for what, (_, use) in bad_inodes.items() if use is read}
 ignorable = {"mode bits beyond the twelve"}
 for what, (inode, use) in bad_inodes.items():
     inodes = [root([(b"bad", 3), (b"good", 2)]), good] + ([inode] if inode else [])

@@ -53,6 +53,8 @@ def image(order, **extensions):
     """The files, with numbers from 10, and some of other kinds; entries in this order."""
     inodes = [Inode(n, chunks=chunks, uid=n, gid=70_000, mode=0o640, **extensions)
               for n, (chunks, _) in enumerate(files.values(), 10)]
+    for inode, (_, contents) in zip(inodes, files.values()):
+        inode.size = len(contents) if extensions else None
     entries = [(name, n) for n, name in enumerate(files, 10)]
     entries += [(b"link", 100), (b"fifo", 101), (b"null", 102), (b"sub", 103), (b"sock", 104), (b"disk", 105),
                 (b"same-link", 17)]
