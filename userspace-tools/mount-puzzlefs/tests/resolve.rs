@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! How a source becomes what the kernel gets, by `-f`: everything but the mount.
+
+#![allow(missing_docs)]
+
+use puzzlefs_lib::builder::{self, BuildOptions};
+use puzzlefs_lib::layout::Layout;
+use puzzlefs_lib::{Progress, Store};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn helper(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mount-puzzlefs"));
+    command.args(arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn build(tree: &Path, store: &Path, tag: &str) -> builder::Summary {
+    let store = Store::create(store).unwrap();
+    let options = BuildOptions {
+        tag: tag.to_owned(),
+        jobs: 1,
+        one_file_system: false,
+        layout: Layout::default(),
+    };
+    builder::build(tree, &store, &options, &Progress::default()).unwrap()
+}
+
+#[test]
+fn sources() {
+    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch.path().canonicalize().unwrap();
+    let (tree, store) = (scratch.join("tree"), scratch.join("a:store@x"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), "contents").unwrap();
+    let image = build(&tree, &store, "first");
+    build(&tree, &store, "second");
+    let directory = scratch.join("mnt");
+    fs::create_dir(&directory).unwrap();
+    let directory = directory.to_str().unwrap();
+    let store = store.to_str().unwrap();
+    let rootfs = image.rootfs.to_hex();
+
+    let wanted = format!("mount.puzzlefs: source {store}, options rootfs={rootfs}");
+    let digest = format!("{store}@{}", image.manifest.to_oci());
+    let around = format!("{store}/../a:store@x/.:first");
+    for source in [&format!("{store}:first"), &digest, &around] {
+        let output = helper(&["-fv", source, directory, "-o", "rw,nosuid"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(stderr(&output).lines().next(), Some(&*wanted));
+    }
+
+    // What names the image by itself goes through as it is.
+    let option = format!("rootfs={rootfs},verify=none");
+    let output = helper(&["-fv", store, directory, "-o", &option]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let wanted = format!("mount.puzzlefs: source {store}, options {option}");
+    assert_eq!(stderr(&output).lines().next(), Some(&*wanted));
+    let option = format!("oci_root_dir={store},image_manifest={rootfs}");
+    let output = helper(&["-fv", "none", directory, "-o", &option]);
+    assert!(stderr(&output).starts_with(&format!("mount.puzzlefs: source none, options {option}")));
+
+    let missing = format!("{store}:third");
+    let unknown = format!("{store}@sha256:{rootfs}");
+    let both = format!("rootfs={rootfs}");
+    let first = format!("{store}:first");
+    let table: [(&[&str], i32, &str); 9] = [
+        (
+            &[&missing, directory],
+            32,
+            "no image is tagged 'third'; the tags are: first, second",
+        ),
+        (&[store, directory], 1, "a tag is 1 to 128"),
+        (&["/proc", directory], 1, "give the image as"),
+        (
+            &[&first, directory, "-o", &both],
+            1,
+            "give either a tag or digest",
+        ),
+        // The metadata blob is there, but no manifest.
+        (&[&unknown, directory], 32, "not an OCI image manifest"),
+        (
+            &["/nonesuch:t", directory],
+            32,
+            "/nonesuch: cannot open the store",
+        ),
+        (
+            &["/proc:t", directory],
+            32,
+            "/proc: not an OCI image layout",
+        ),
+        (&[&first, "/nonesuch"], 32, "the mount point: No such file"),
+        (&[&first], 1, "a source and a directory are needed"),
+    ];
+    for (arguments, code, message) in table {
+        let arguments: Vec<&str> = ["-f"].iter().chain(arguments).copied().collect();
+        let output = helper(&arguments);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(message), "{said}");
+        assert!(said.starts_with("mount.puzzlefs: "), "{said}");
+    }
+
+    let rootfs_path = Path::new(store).join("blobs/sha256").join(&rootfs);
+    fs::rename(&rootfs_path, rootfs_path.with_extension("gone")).unwrap();
+    let said = stderr(&helper(&["-f", &first, directory]));
+    assert!(said.contains("the metadata blob is missing"), "{said}");
+    fs::write(&rootfs_path, "short").unwrap();
+    let said = stderr(&helper(&["-f", &first, directory]));
+    assert!(
+        said.contains("the metadata blob is damaged: it has 5 bytes"),
+        "{said}"
+    );
+}

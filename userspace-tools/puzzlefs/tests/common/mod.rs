@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What the integration tests share: making trees, running the command, and comparing what is
+//! in a directory with what is in an image.
+
+#![allow(dead_code, missing_docs)] // Each test program uses its part.
+
+use puzzlefs_lib::reader::{Blobs, ImageReader};
+use puzzlefs_lib::{store, Digest, ImageRef, Store};
+use puzzlefs_schema::{Kind, Locator, ROOT_INO};
+use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags, CWD};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Bytes that look random and are the same everywhere.
+pub fn noise(size: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
+}
+
+pub fn puzzlefs() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_puzzlefs"))
+}
+
+/// Runs `puzzlefs build`, which must succeed, and gives what `--json` printed.
+pub fn build(tree: &Path, store: &Path, tag: &str, jobs: usize) -> serde_json::Value {
+    let output = try_build(tree, store, tag, jobs);
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+pub fn try_build(tree: &Path, store: &Path, tag: &str, jobs: usize) -> Output {
+    puzzlefs()
+        .args(["build", "--json", "--jobs", &jobs.to_string()])
+        .arg(tree)
+        .arg(reference(store, tag))
+        .output()
+        .unwrap()
+}
+
+pub fn reference(store: &Path, tag: &str) -> String {
+    format!("{}:{tag}", store.display())
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+pub fn set_mtime(path: &Path, seconds: i64, nanoseconds: i64) {
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A tree with something of everything. The order in which its files are made can be turned
+/// round: what the filesystem makes of that must not show in an image.
+pub fn make_tree(root: &Path, backwards: bool) {
+    fs::create_dir_all(root).unwrap();
+    let mut steps: Vec<Box<dyn Fn()>> = Vec::new();
+    let file = |name: &str, contents: Vec<u8>| {
+        let path = root.join(name);
+        Box::new(move || {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, &contents).unwrap();
+        })
+    };
+    for size in [
+        0, 1, 4095, 4096, 4097, 65535, 65536, 65537, 262_143, 262_144, 262_145,
+    ] {
+        steps.push(file(&format!("sizes/{size}"), noise(size, size as u64)));
+    }
+    steps.push(file("large", noise(3 << 20, 77)));
+    steps.push(file("same/large", noise(3 << 20, 77)));
+    for number in 0..300usize {
+        let size = 1 + number * number % 9000;
+        steps.push(file(
+            &format!("small/{number}"),
+            noise(size, number as u64 % 250),
+        ));
+    }
+    steps.push(file("zeros/full", vec![0; 1_000_000]));
+    let mut holes = noise(2 << 20, 5);
+    holes[300_000..1_500_000].fill(0);
+    steps.push(file("zeros/inside", holes));
+    let mut ends = vec![0; 700_001];
+    ends[350_000] = 1;
+    steps.push(file("zeros/around", ends));
+    steps.push(file("zeros/small", vec![0; 20_000]));
+    let path = root.join("zeros/sparse");
+    steps.push(Box::new(move || {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let file = File::create(&path).unwrap();
+        file.write_all_at(b"in the middle", 20_000_001).unwrap();
+        file.set_len(33_000_000).unwrap();
+    }));
+    let names: Vec<Vec<u8>> = vec![
+        vec![b'x'; 255],
+        (1..128).filter(|&byte| byte != b'/').collect(),
+        (128..=255).collect(),
+        b" ".to_vec(),
+        b"-rf".to_vec(),
+        b"...".to_vec(),
+        b"new\nline".to_vec(),
+    ];
+    for name in names {
+        let path = root.join("names").join(OsStr::from_bytes(&name));
+        steps.push(Box::new(move || {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, path.file_name().unwrap().as_bytes()).unwrap();
+        }));
+    }
+    let deep = (0..200).fold(root.join("deep"), |path, level| {
+        path.join(format!("{level}"))
+    });
+    steps.push(Box::new(move || {
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("bottom"), "down here").unwrap();
+    }));
+    let path = root.to_path_buf();
+    steps.push(Box::new(move || {
+        let special = path.join("special");
+        fs::create_dir_all(special.join("empty")).unwrap();
+        std::os::unix::fs::symlink("../large", special.join("link")).unwrap();
+        std::os::unix::fs::symlink("t".repeat(4095), special.join("long-link")).unwrap();
+        let node = |name: &str, kind: FileType, device: u64| {
+            let mode = Mode::from_raw_mode(0o640);
+            rustix::fs::mknodat(CWD, special.join(name), kind, mode, device).unwrap();
+        };
+        node("fifo", FileType::Fifo, 0);
+        node("socket", FileType::Socket, 0);
+        if is_root() {
+            node("null", FileType::CharacterDevice, rustix::fs::makedev(1, 3));
+            node(
+                "high",
+                FileType::BlockDevice,
+                rustix::fs::makedev(4000, 1_000_000),
+            );
+        }
+    }));
+    if backwards {
+        steps.reverse();
+    }
+    steps.iter().for_each(|step| step());
+
+    fs::create_dir_all(root.join("links/sub")).unwrap();
+    let first = root.join("sizes/4097");
+    for number in 0..40 {
+        let sub = if number % 2 == 0 {
+            "links"
+        } else {
+            "links/sub"
+        };
+        fs::hard_link(&first, root.join(sub).join(format!("{number}"))).unwrap();
+    }
+    fs::hard_link(root.join("special/fifo"), root.join("links/fifo")).unwrap();
+
+    let mode = |name: &str, mode| {
+        fs::set_permissions(root.join(name), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    if is_root() {
+        std::os::unix::fs::lchown(root.join("sizes/1"), Some(1234), Some(4_000_000_000)).unwrap();
+        std::os::unix::fs::lchown(root.join("special/link"), Some(99), Some(98)).unwrap();
+    }
+    mode("sizes/1", 0o6755);
+    mode("sizes/4095", 0o000);
+    mode("special/empty", 0o1777);
+    mode("small", 0o2711);
+    set_xattrs(root);
+    set_times(root);
+}
+
+/// Sets attributes of each name space, as far as filesystem and privileges let.
+fn set_xattrs(root: &Path) {
+    let set = |name: &str, key: &str, value: &[u8]| {
+        rustix::fs::lsetxattr(root.join(name), key, value, XattrFlags::empty()).is_ok()
+    };
+    if !set("large", "user.one", b"1") {
+        eprintln!("no user xattrs on this filesystem");
+    }
+    set("large", "user.empty", b"");
+    set("large", "user.binary", &noise(1000, 3));
+    set("small", "user.directory", b"yes");
+    set("same/large", "trusted.t", b"trust");
+    set("special/link", "trusted.of-link", b"link");
+    set("sizes/65536", "security.other", b"s");
+    // A POSIX ACL: user::rw-, user:77:r--, group::r--, mask::r--, other::---.
+    let mut acl = vec![2, 0, 0, 0];
+    for (tag, permissions, id) in [
+        (1u16, 6u16, u32::MAX),
+        (2, 4, 77),
+        (4, 4, u32::MAX),
+        (16, 4, u32::MAX),
+        (32, 0, u32::MAX),
+    ] {
+        acl.extend_from_slice(&tag.to_le_bytes());
+        acl.extend_from_slice(&permissions.to_le_bytes());
+        acl.extend_from_slice(&id.to_le_bytes());
+    }
+    set("sizes/65537", "system.posix_acl_access", &acl);
+}
+
+/// Gives every name a time of its own that depends on its path alone.
+fn set_times(path: &Path) {
+    fn visit(path: &Path, relative: &Path) {
+        let metadata = fs::symlink_metadata(path).unwrap();
+        if metadata.is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                let name = entry.unwrap().file_name();
+                visit(&path.join(&name), &relative.join(&name));
+            }
+        }
+        // All names of an inode give the same.
+        let bytes = relative.as_os_str().as_bytes();
+        let hash = match metadata.nlink() {
+            1 => bytes.iter().fold(7i64, |hash, &byte| {
+                (hash * 31 + i64::from(byte)) % 1_000_003
+            }),
+            _ if metadata.is_dir() => bytes.len() as i64,
+            _ => 4711,
+        };
+        set_mtime(path, hash * 1999 - 100_000_000, hash * 997 % 1_000_000_000);
+    }
+    visit(path, Path::new(""));
+}
+
+/// What can be seen of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub kind: String,
+    pub permissions: u32,
+    pub owner: (u32, u32),
+    pub mtime: (i64, i64),
+    pub nlink: u64,
+    pub size: u64,
+    /// The contents' digest, or the target.
+    pub contents: String,
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The first name of the inode.
+    pub first_name: PathBuf,
+}
+
+pub type Inventory = BTreeMap<PathBuf, Seen>;
+
+/// Takes the inventory of a directory, by the standard library.
+pub fn directory_inventory(root: &Path) -> Inventory {
+    let mut inventory = Inventory::new();
+    let mut firsts = HashMap::new();
+    let mut pending = vec![PathBuf::new()];
+    let mut paths = Vec::new();
+    while let Some(relative) = pending.pop() {
+        let metadata = fs::symlink_metadata(root.join(&relative)).unwrap();
+        if metadata.is_dir() {
+            for entry in fs::read_dir(root.join(&relative)).unwrap() {
+                pending.push(relative.join(entry.unwrap().file_name()));
+            }
+        }
+        paths.push((relative, metadata));
+    }
+    paths.sort_by(|a, b| a.0.cmp(&b.0));
+    for (relative, metadata) in paths {
+        let path = root.join(&relative);
+        let kind = FileType::from_raw_mode(metadata.mode());
+        let device = metadata.rdev();
+        let device = (rustix::fs::major(device), rustix::fs::minor(device));
+        let mut contents = String::new();
+        let mut size = 0;
+        let kind = match kind {
+            FileType::RegularFile => {
+                let mut bytes = Vec::new();
+                File::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
+                size = bytes.len() as u64;
+                contents = Digest::of(&bytes).to_hex();
+                "file".to_owned()
+            }
+            FileType::Directory => "directory".to_owned(),
+            FileType::Symlink => {
+                contents = format!("{:?}", fs::read_link(&path).unwrap());
+                "symlink".to_owned()
+            }
+            FileType::CharacterDevice => format!("chr {device:?}"),
+            FileType::BlockDevice => format!("blk {device:?}"),
+            FileType::Fifo => "fifo".to_owned(),
+            FileType::Socket => "socket".to_owned(),
+            FileType::Unknown => panic!("{}", path.display()),
+        };
+        let first_name = firsts
+            .entry((metadata.dev(), metadata.ino()))
+            .or_insert_with(|| relative.clone())
+            .clone();
+        let seen = Seen {
+            kind,
+            permissions: metadata.mode() & 0o7777,
+            owner: (metadata.uid(), metadata.gid()),
+            mtime: (metadata.mtime(), metadata.mtime_nsec()),
+            nlink: metadata.nlink(),
+            size,
+            contents,
+            xattrs: xattrs(&path),
+            first_name,
+        };
+        inventory.insert(relative, seen);
+    }
+    inventory
+}
+
+fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut names = vec![0; 65536];
+    let Ok(size) = rustix::fs::llistxattr(path, &mut names) else {
+        return BTreeMap::new();
+    };
+    let names = names[..size].split(|&byte| byte == 0);
+    let names = names.filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            let mut value = vec![0; 65536];
+            let size = rustix::fs::lgetxattr(path, name, &mut value).unwrap();
+            (name.to_vec(), value[..size].to_vec())
+        })
+        .collect()
+}
+
+/// Opens an image, by its tag.
+pub fn open(store: &Path, tag: &str) -> (Store, puzzlefs_lib::Image) {
+    let reference = ImageRef::parse(OsStr::new(&reference(store, tag))).unwrap();
+    store::find_image(&reference).unwrap()
+}
+
+/// Takes the inventory of an image, by the reader that the kernel has.
+pub fn image_inventory(store: &Path, tag: &str) -> Inventory {
+    let (store, image) = open(store, tag);
+    let reader = ImageReader::new(&store, &image).unwrap();
+    let metadata = reader.metadata();
+    metadata.check_order().unwrap();
+    let mut inventory = Inventory::new();
+    let mut blobs = Blobs::default();
+    let root = metadata.find(ROOT_INO).unwrap();
+    let mut pending: Vec<(PathBuf, u64, Locator)> = vec![(PathBuf::new(), ROOT_INO, root)];
+    let mut paths = Vec::new();
+    while let Some((path, ino, at)) = pending.pop() {
+        if metadata.inode_at(at).unwrap().kind() == Kind::Dir {
+            for entry in reader.entries(at).unwrap() {
+                let path = path.join(OsStr::from_bytes(entry.name));
+                pending.push((path, entry.ino, entry.at));
+            }
+        }
+        paths.push((path, ino, at));
+    }
+    paths.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut firsts = HashMap::new();
+    for (path, ino, at) in paths {
+        let inode = metadata.inode_at(at).unwrap();
+        let mut contents = String::new();
+        let mut size = 0;
+        let kind = match inode.kind() {
+            Kind::File => {
+                let mut bytes = Vec::new();
+                reader
+                    .read_file(at, &mut blobs, |piece| {
+                        bytes.extend_from_slice(piece);
+                        Ok(())
+                    })
+                    .unwrap();
+                size = inode.declared_size().unwrap().unwrap();
+                assert_eq!(size, bytes.len() as u64, "{}", path.display());
+                contents = Digest::of(&bytes).to_hex();
+                "file".to_owned()
+            }
+            Kind::Dir => "directory".to_owned(),
+            Kind::Symlink => {
+                contents = format!("{:?}", OsStr::from_bytes(inode.symlink_target().unwrap()));
+                "symlink".to_owned()
+            }
+            Kind::Chr { major, minor } => format!("chr {:?}", (major, minor)),
+            Kind::Blk { major, minor } => format!("blk {:?}", (major, minor)),
+            Kind::Fifo => "fifo".to_owned(),
+            Kind::Sock => "socket".to_owned(),
+            other => panic!("{}: {other:?}", path.display()),
+        };
+        let first_name = firsts.entry(ino).or_insert_with(|| path.clone()).clone();
+        let mtime = inode.mtime().unwrap();
+        let xattrs = inode.xattrs().unwrap();
+        let xattrs = xattrs.iter().map(|xattr| {
+            let xattr = xattr.unwrap();
+            (xattr.name.to_vec(), xattr.value.to_vec())
+        });
+        let seen = Seen {
+            kind,
+            permissions: inode.permissions().into(),
+            owner: (inode.uid(), inode.gid()),
+            mtime: (mtime.seconds, mtime.nanoseconds.into()),
+            nlink: inode.nlink().unwrap().into(),
+            size,
+            contents,
+            xattrs: xattrs.collect(),
+            first_name,
+        };
+        inventory.insert(path, seen);
+    }
+    inventory
+}
+
+/// Fails with the differences of two inventories.
+pub fn assert_same(left: &Inventory, right: &Inventory) {
+    let mut differences = Vec::new();
+    for path in left.keys().chain(right.keys()) {
+        if left.get(path) != right.get(path) {
+            differences.push(format!(
+                "{path:?}: {:?} != {:?}",
+                left.get(path),
+                right.get(path)
+            ));
+        }
+    }
+    differences.dedup();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// Fails unless every blob of a store has the contents that its name says, the blobs of every
+/// tag are there, and nothing unfinished lies about.
+pub fn check_store(path: &Path) -> usize {
+    let mut blobs = 0;
+    for entry in fs::read_dir(path.join("blobs/sha256")).unwrap() {
+        let entry = entry.unwrap();
+        let bytes = fs::read(entry.path()).unwrap();
+        let name = entry.file_name();
+        assert_eq!(
+            Digest::of(&bytes).to_hex().as_str(),
+            name,
+            "{}",
+            path.display()
+        );
+        blobs += 1;
+    }
+    let store = Store::open(path).unwrap();
+    for tag in store.index().unwrap().tags() {
+        let (store, image) = open(path, &tag);
+        for layer in image.manifest.layers.iter().chain([&image.manifest.config]) {
+            let digest = Digest::from_oci(&layer.digest).unwrap();
+            assert_eq!(
+                store.blob_size(&digest).unwrap(),
+                Some(layer.size),
+                "{tag}: {digest}"
+            );
+        }
+    }
+    blobs
+}
+
+/// What lies in a store's directory for unfinished work.
+pub fn leftovers(store: &Path) -> Vec<String> {
+    let names = fs::read_dir(store.join(".puzzlefs")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name != "index.lock").collect()
+}

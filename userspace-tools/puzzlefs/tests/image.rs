@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What is built is what was there: read back through `puzzlefs-schema` and compared.
+
+mod common;
+
+use common::*;
+use puzzlefs_lib::reader::{Blobs, ImageReader};
+use puzzlefs_lib::{oci, verity, Digest};
+use rustix::fs::{Mode, OFlags};
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_tree_is_read_back_the_same() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    make_tree(&tree, false);
+    let report = build(&tree, &store, "t", 2);
+    let source = directory_inventory(&tree);
+    assert_same(&source, &image_inventory(&store, "t"));
+    check_store(&store);
+    assert_eq!(leftovers(&store), [""; 0]);
+
+    let inodes: std::collections::HashSet<_> =
+        source.values().map(|seen| &seen.first_name).collect();
+    assert_eq!(report["entries"], source.len() - 1);
+    assert_eq!(report["inodes"], inodes.len());
+
+    // And out again: as root everything is restored.
+    let target = scratch.path().join("target");
+    let output = puzzlefs()
+        .arg("extract")
+        .arg(reference(&store, "t"))
+        .arg(&target)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_same(&source, &directory_inventory(&target));
+}
+
+#[test]
+fn the_fs_verity_chain_is_complete() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store_path) = (scratch.path().join("tree"), scratch.path().join("store"));
+    make_tree(&tree, false);
+    let report = build(&tree, &store_path, "t", 2);
+    let (store, image) = open(&store_path, "t");
+    let read = |digest: &Digest| fs::read(store.blob_path(digest)).unwrap();
+    let manifest_verity = verity::digest(&read(&image.manifest_digest)).to_hex();
+    assert_eq!(report["manifest_verity"], manifest_verity);
+    assert_eq!(
+        image.rootfs_verity,
+        Some(verity::digest(&read(&image.rootfs)))
+    );
+    let reader = ImageReader::new(&store, &image).unwrap();
+    let mut layers = image.manifest.layers.iter();
+    assert_eq!(layers.next().unwrap().media_type, oci::ROOTFS);
+    let metadata = reader.metadata();
+    assert_eq!(metadata.verity_len().unwrap() as usize, layers.len());
+    for layer in layers {
+        assert_eq!(layer.media_type, oci::FILEDATA);
+        let digest = Digest::from_oci(&layer.digest).unwrap();
+        let recorded = metadata
+            .verity(&puzzlefs_schema::Digest::new(digest.0))
+            .unwrap();
+        let recorded = Digest(*recorded.unwrap().as_bytes());
+        assert_eq!(recorded, verity::digest(&read(&digest)), "{digest}");
+    }
+}
+
+#[test]
+fn duplicates_cost_one_copy() {
+    let scratch = tempfile::tempdir().unwrap();
+    let tree = scratch.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    let mut bytes = 0;
+    for number in 0..10 {
+        for (name, size) in [("small", 5_000), ("middle", 60_000), ("large", 2_000_000)] {
+            fs::write(tree.join(format!("{name}{number}")), noise(size, 1)).unwrap();
+            // Neighbours that differ.
+            fs::write(
+                tree.join(format!("{name}{number}+")),
+                noise(3_000, 100 + number),
+            )
+            .unwrap();
+            bytes += size;
+        }
+    }
+    let report = build(&tree, &scratch.path().join("store"), "t", 2);
+    // The noise of one seed begins the same whatever its length; still one copy of each file.
+    assert_eq!(report["new_bytes"], bytes / 10 + 10 * 3_000);
+}
+
+#[test]
+fn a_huge_sparse_file_is_small_and_fast() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store_path) = (scratch.path().join("tree"), scratch.path().join("store"));
+    fs::create_dir(&tree).unwrap();
+    let size = 5 << 30;
+    let marks = [0u64, 1_000_003, (4 << 30) + 12_345, size - 7];
+    let file = File::create(tree.join("sparse")).unwrap();
+    file.set_len(size).unwrap();
+    for (number, at) in marks.into_iter().enumerate() {
+        file.write_all_at(&noise(7, number as u64), at).unwrap();
+    }
+    drop(file);
+    let start = Instant::now();
+    let report = build(&tree, &store_path, "t", 2);
+    assert!(start.elapsed() < Duration::from_secs(20));
+    assert_eq!(report["bytes"], size);
+    assert!(report["chunks"].as_u64().unwrap() < 6_000, "{report}");
+    assert!(report["new_bytes"].as_u64().unwrap() < 3 << 20, "{report}");
+
+    let (store, image) = open(&store_path, "t");
+    let reader = ImageReader::new(&store, &image).unwrap();
+    let entries = reader.entries(reader.metadata().find(1).unwrap()).unwrap();
+    let (mut at, mut found) = (0u64, Vec::new());
+    let zeros = vec![0; 1 << 20];
+    reader
+        .read_file(entries[0].at, &mut Blobs::default(), |piece| {
+            if piece != &zeros[..piece.len()] {
+                let bytes = (at..).zip(piece.iter().copied());
+                found.extend(bytes.filter(|(_, byte)| *byte != 0));
+            }
+            at += piece.len() as u64;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(at, size);
+    let wanted = marks.into_iter().enumerate().flat_map(|(number, mark)| {
+        let bytes = (mark..).zip(noise(7, number as u64));
+        bytes.filter(|(_, byte)| *byte != 0).collect::<Vec<_>>()
+    });
+    assert_eq!(found, wanted.collect::<Vec<_>>());
+}
+
+#[test]
+fn paths_longer_than_path_max() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    fs::create_dir(&tree).unwrap();
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut directory = rustix::fs::open(&tree, flags, Mode::empty()).unwrap();
+    let name = "d".repeat(250);
+    for _ in 0..60 {
+        rustix::fs::mkdirat(&directory, &name, Mode::RWXU).unwrap();
+        directory = rustix::fs::openat(&directory, &name, flags, Mode::empty()).unwrap();
+    }
+    let create = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&directory, "file", create, Mode::RWXU).unwrap();
+    File::from(file).write_all(b"far down").unwrap();
+    let report = build(&tree, &store, "t", 2);
+    assert_eq!(report["entries"], 61);
+    assert_eq!(report["bytes"], 8);
+    let target = scratch.path().join("target");
+    let output = puzzlefs()
+        .arg("extract")
+        .arg(reference(&store, "t"))
+        .arg(&target)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(
+        build(&target, &store, "again", 2)["manifest_digest"],
+        report["manifest_digest"]
+    );
+}
+
+#[test]
+fn the_store_in_the_tree_is_left_out() {
+    let scratch = tempfile::tempdir().unwrap();
+    fs::write(scratch.path().join("file"), "x").unwrap();
+    let store = scratch.path().join("store");
+    for _ in 0..2 {
+        let output = try_build(scratch.path(), &store, "t", 1);
+        assert!(
+            stderr(&output).contains("it is the store"),
+            "{}",
+            stderr(&output)
+        );
+        let inventory = image_inventory(&store, "t");
+        assert_eq!(inventory.len(), 3, "{inventory:?}");
+    }
+}
