@@ -94,6 +94,18 @@ failure_cause() {
 	fi
 }
 
+# remove_trees DIR...: as rm -rf, but never into what is mounted there, should
+# something be.
+remove_trees() {
+	local dir mount
+	for dir; do
+		[[ -e $dir ]] || continue
+		awk -v dir="$dir/" 'index($5 "/", dir) == 1 { print $5 }' /proc/self/mountinfo | tac |
+			while read -r mount; do umount "$(printf '%b' "$mount")" || umount -l "$(printf '%b' "$mount")"; done
+		rm -rf --one-file-system "$dir"
+	done
+}
+
 # with_lock NAME WHAT COMMAND...: one at a time on this cache; whoever waits
 # says so. The lock goes with the process that holds it.
 with_lock() {
