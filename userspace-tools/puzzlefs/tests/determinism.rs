@@ -39,6 +39,27 @@ fn neither_jobs_nor_directory_order_nor_stores_matter() {
 }
 
 #[test]
+fn the_filesystem_does_not_matter() {
+    let scratch = tempfile::tempdir().unwrap();
+    // A tmpfs lists a directory in another order than other filesystems do.
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
+        return eprintln!("skipped: no /dev/shm");
+    };
+    for tree in [scratch.path().join("tree"), memory.path().join("tree")] {
+        fs::create_dir(&tree).unwrap();
+        for number in 0..200 {
+            let path = tree.join(format!("{}", number * 7919 % 1000));
+            fs::write(&path, noise(3_000, number)).unwrap();
+            set_mtime(&path, 1, 0);
+        }
+        set_mtime(&tree, 1, 0);
+    }
+    let store = scratch.path().join("store");
+    let wanted = manifest(&scratch.path().join("tree"), &store, 2);
+    assert_eq!(manifest(&memory.path().join("tree"), &store, 2), wanted);
+}
+
+#[test]
 fn holes_and_zeros_are_the_same() {
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name);

@@ -7,7 +7,7 @@
 
 use puzzlefs_lib::reader::{Blobs, ImageReader};
 use puzzlefs_lib::{store, Digest, ImageRef, Store};
-use puzzlefs_schema::{Kind, Locator, ROOT_INO};
+use puzzlefs_schema::{Kind, Locator, Order, ROOT_INO};
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags, CWD};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -362,6 +362,8 @@ pub fn image_inventory(store: &Path, tag: &str) -> Inventory {
     let mut paths = Vec::new();
     while let Some((path, ino, at)) = pending.pop() {
         if metadata.inode_at(at).unwrap().kind() == Kind::Dir {
+            let order = metadata.dir_at(at).unwrap().order();
+            assert_eq!(order, Ok(Order::Sorted), "{}", path.display());
             for entry in reader.entries(at).unwrap() {
                 let path = path.join(OsStr::from_bytes(entry.name));
                 pending.push((path, entry.ino, entry.at));
