@@ -133,10 +133,9 @@ impl<'a> DirLayer<'a> {
         self.metadata
             .read(|view| {
                 let layer = self.at.layer.saturating_add(1);
-                let Some(at) = view.find_from(layer, self.ino)? else {
+                let Some((at, inode)) = view.find_from(layer, self.ino)? else {
                     return Ok(None);
                 };
-                let inode = view.inode(at)?;
                 match FileType::of(inode) {
                     FileType::Dir => Self::read(self.metadata, at, inode).map(Some),
                     _ => Ok(None),
@@ -288,7 +287,8 @@ impl<I: Deref<Target = [u32]>> Part<I> {
             },
         };
         let nth = partition_point(entries.len(), |nth| {
-            Ok(name(element(entries, place(nth)?)?)? < wanted)
+            // To be compared, a name need not be well-formed.
+            Ok(element(entries, place(nth)?)?.get_name()? < wanted)
         })?;
         if nth >= entries.len() {
             return Ok(None);
@@ -435,11 +435,11 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
         match view.find(ino)? {
             Found::Whiteout => Ok(None),
             Found::Nothing => Err(Error::new(ErrorKind::DanglingEntry).of(ino)),
-            Found::At(at) => Ok(Some(DirEntry {
+            Found::At(at, inode) => Ok(Some(DirEntry {
                 name: self.metadata.keep(name(entry)?)?,
                 ino,
                 at,
-                file_type: FileType::of(view.inode(at)?),
+                file_type: FileType::of(inode),
                 cursor: base.saturating_add(place.into()).saturating_add(1),
             })),
         }

@@ -118,6 +118,16 @@ impl Framing {
         if id >= self.count || bytes.len() != self.len {
             return None;
         }
+        if self.stride == 1 {
+            // All beginnings are known, and where one segment ends the next begins.
+            let start = *self.starts.get(id as usize)?;
+            let next = id.saturating_add(1);
+            let end = match next < self.count {
+                true => *self.starts.get(next as usize)?,
+                false => self.len,
+            };
+            return bytes.get(start..end);
+        }
         let slot = id.checked_div(self.stride)?;
         let mut start = *self.starts.get(usize::try_from(slot).ok()?)?;
         for before in slot.checked_mul(self.stride)?..id {

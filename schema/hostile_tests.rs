@@ -659,8 +659,7 @@ fn pointers_of_other_types() {
 
 #[test]
 fn deep_nesting() {
-    // The schema is as deep as it is; what lies deeper cannot be reached. The deepest that it has
-    // is within the limit, by little.
+    // The deepest that the schema has is within the limit; what lies deeper is never looked at.
     let bytes = everything().build(None);
     let framing = Framing::parse(bytes.as_slice()).unwrap();
     let metadata = Metadata::new(&framing, bytes.as_slice());

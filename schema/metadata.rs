@@ -4,7 +4,7 @@
 
 use crate::{
     framing::{Framing, Segments},
-    metadata_capnp::{inode, rootfs, verity_data},
+    metadata_capnp::{inode, inode_vector, rootfs, verity_data},
     search::partition_point,
     steps::step,
     Digest, Dir, DirLayer, ErrorKind, Inode, Part, Result, MANIFEST_VERSION, MAX_FILE_SIZE,
@@ -72,11 +72,12 @@ impl<'a> Metadata<'a> {
         if self.bytes.len() != self.framing.byte_len() {
             return Err(ErrorKind::OtherBytes.into());
         }
+        // What another version has elsewhere in the message is not known.
+        self.root(|root| match root.get_manifest_version() {
+            MANIFEST_VERSION => Ok(()),
+            version => Err(ErrorKind::Version(version).into()),
+        })?;
         self.read(|view| {
-            let version = view.root.get_manifest_version();
-            if version != MANIFEST_VERSION {
-                return Err(ErrorKind::Version(version).into());
-            }
             let layers = view.layers()?;
             if layers == 0 {
                 return Err(ErrorKind::NoLayers.into());
@@ -145,7 +146,7 @@ impl<'a> Metadata<'a> {
     ///
     /// [`ErrorKind::DataSize`] if it is larger than [`MAX_FILE_SIZE`](crate::MAX_FILE_SIZE).
     pub fn data_size(&self) -> Result<u64> {
-        self.read(|view| match view.root.get_data_size() {
+        self.root(|root| match root.get_data_size() {
             size @ ..=MAX_FILE_SIZE => Ok(size),
             _ => Err(ErrorKind::DataSize.into()),
         })
@@ -164,7 +165,7 @@ impl<'a> Metadata<'a> {
     /// [`ErrorKind::NotFound`], [`ErrorKind::Whiteout`], and those of the encoding.
     pub fn find(&self, ino: u64) -> Result<Locator> {
         self.read(|view| match view.find(ino)? {
-            Found::At(locator) => Ok(locator),
+            Found::At(at, _) => Ok(at),
             Found::Whiteout => Err(ErrorKind::Whiteout.into()),
             Found::Nothing => Err(ErrorKind::NotFound.into()),
         })
@@ -296,6 +297,18 @@ impl<'a> Metadata<'a> {
 
     /// Opens the message for one operation.
     pub(crate) fn read<T>(&self, operation: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
+        let words = self.framing.words();
+        self.root(|root| {
+            operation(View {
+                root,
+                layers: bounded(root.get_metadatas()?, words)?,
+                words,
+            })
+        })
+    }
+
+    /// Opens the message for something that is in its root.
+    fn root<T>(&self, operation: impl FnOnce(rootfs::Reader<'_>) -> Result<T>) -> Result<T> {
         let message = Reader::new(
             Segments {
                 framing: self.framing,
@@ -303,10 +316,7 @@ impl<'a> Metadata<'a> {
             },
             OPTIONS,
         );
-        operation(View {
-            root: message.get_root()?,
-            words: self.framing.words(),
-        })
+        operation(message.get_root()?)
     }
 
     /// Data that was read in an operation, for as long as the bytes live.
@@ -327,9 +337,9 @@ impl<'a> Metadata<'a> {
 
 /// What a search for an inode comes to.
 #[derive(Clone, Copy)]
-pub(crate) enum Found {
+pub(crate) enum Found<'r> {
     /// The inode is there.
-    At(Locator),
+    At(Locator, inode::Reader<'r>),
     /// A whiteout is there.
     Whiteout,
     /// No layer has the number.
@@ -340,23 +350,19 @@ pub(crate) enum Found {
 #[derive(Clone, Copy)]
 pub(crate) struct View<'r> {
     root: rootfs::Reader<'r>,
+    /// The layers, a list that is within its bounds.
+    layers: struct_list::Reader<'r, inode_vector::Owned>,
     /// The length of the message.
     words: usize,
 }
 
 impl<'r> View<'r> {
     /// A list of the message, if it is not longer than the message.
-    ///
-    /// An element of a list of structs has at least a word, except where it is nothing but zeros:
-    /// such a list says no more than its length, which can be billions, and no builder writes one.
     pub(crate) fn bounded<T: OwnedStruct>(
         &self,
         list: struct_list::Reader<'r, T>,
     ) -> Result<struct_list::Reader<'r, T>> {
-        if list.len() as usize > self.words {
-            return Err(ErrorKind::ListTooLong.into());
-        }
-        Ok(list)
+        bounded(list, self.words)
     }
 
     /// The length of the message, in words.
@@ -366,7 +372,7 @@ impl<'r> View<'r> {
 
     /// The number of layers.
     pub(crate) fn layers(&self) -> Result<u32> {
-        match self.bounded(self.root.get_metadatas()?)?.len() {
+        match self.layers.len() {
             layers @ ..=MAX_LAYERS => Ok(layers),
             _ => Err(ErrorKind::TooManyLayers.into()),
         }
@@ -374,8 +380,7 @@ impl<'r> View<'r> {
 
     /// The inodes of a layer.
     pub(crate) fn inodes(&self, layer: u32) -> Result<struct_list::Reader<'r, inode::Owned>> {
-        let layer = element(self.bounded(self.root.get_metadatas()?)?, layer)?;
-        self.bounded(layer.get_inodes()?)
+        self.bounded(element(self.layers, layer)?.get_inodes()?)
     }
 
     /// The inode at a place.
@@ -388,30 +393,49 @@ impl<'r> View<'r> {
     }
 
     /// Finds the inode of a number, in the topmost layer that has it.
-    pub(crate) fn find(&self, ino: u64) -> Result<Found> {
+    pub(crate) fn find(&self, ino: u64) -> Result<Found<'r>> {
         Ok(match self.find_from(0, ino)? {
             None => Found::Nothing,
-            Some(at) => match self.inode(at)?.get_mode().which() {
+            Some((at, inode)) => match inode.get_mode().which() {
                 Ok(inode::mode::Wht(())) => Found::Whiteout,
-                _ => Found::At(at),
+                _ => Found::At(at, inode),
             },
         })
     }
 
     /// Finds the inode, or the whiteout, of a number, in the topmost layer that has it, of those
     /// from `layer` on.
-    pub(crate) fn find_from(&self, layer: u32, ino: u64) -> Result<Option<Locator>> {
+    pub(crate) fn find_from(
+        &self,
+        layer: u32,
+        ino: u64,
+    ) -> Result<Option<(Locator, inode::Reader<'r>)>> {
         // Nothing that exists has this number: directories that name it are malformed.
         if ino == 0 {
             return Ok(None);
         }
         for layer in layer..self.layers()? {
-            if let Some(index) = position(self.inodes(layer)?, ino)? {
-                return Ok(Some(Locator { layer, index }));
+            let inodes = self.inodes(layer)?;
+            if let Some(index) = position(inodes, ino)? {
+                return Ok(Some((Locator { layer, index }, element(inodes, index)?)));
             }
         }
         Ok(None)
     }
+}
+
+/// A list of a message of so many words, if it is not longer.
+///
+/// An element of a list of structs has at least a word, except where it is nothing but zeros: such a
+/// list says no more than its length, which can be billions, and no builder writes one.
+fn bounded<T: OwnedStruct>(
+    list: struct_list::Reader<'_, T>,
+    words: usize,
+) -> Result<struct_list::Reader<'_, T>> {
+    if list.len() as usize > words {
+        return Err(ErrorKind::ListTooLong.into());
+    }
+    Ok(list)
 }
 
 /// An element of a list.

@@ -304,6 +304,19 @@ fn directories() {
 }
 
 #[test]
+fn another_version_may_have_anything_else() {
+    let mut bytes = good().build(None);
+    // After the segment table and the pointer to the root: the version, and behind the two words
+    // of numbers the pointer to the layers, which becomes a capability.
+    bytes.as_mut_slice()[16] = 4;
+    bytes.as_mut_slice()[32..40].copy_from_slice(&[3, 0, 0, 0, 0, 0, 0, 0]);
+    open(&bytes, |metadata| {
+        let e = metadata.check().unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Version(4));
+    });
+}
+
+#[test]
 fn number_0_is_no_inodes() {
     let zero = vec![inode(0, Mode::Fifo), dir(1, &[("a", 0)])];
     open(&image(zero).build(None), |metadata| {

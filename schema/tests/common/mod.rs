@@ -11,6 +11,7 @@ use capnp::{
 use puzzlefs_schema::{
     metadata_capnp::{inode, rootfs},
     Dir, DirEntry, DirLayer, Error, ErrorKind, FileType, Framing, Metadata, Order, Part,
+    MAX_LAYERS,
 };
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -352,6 +353,7 @@ pub fn parts(top: DirLayer<'_>) -> Result<Vec<Part<Vec<u32>>>, Error> {
             }
         };
         parts.push(Part::new(&dir, index));
+        assert!(parts.len() <= MAX_LAYERS as usize);
         layer = dir.below()?;
     }
     Ok(parts)
