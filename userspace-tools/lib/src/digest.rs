@@ -53,7 +53,7 @@ impl Digest {
         };
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-            *byte = value(pair[0])? << 4 | value(pair[1])?;
+            *byte = (value(pair[0])? << 4) | value(pair[1])?;
         }
         Some(Digest(bytes))
     }
