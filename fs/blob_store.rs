@@ -8,11 +8,9 @@
 //! search through all of it costs less than what any cleverer structure would.
 
 use crate::{
+    blob::{Blob, Workspaces},
     message::{ErrorName, Text},
-    vfs::{
-        backing::{BackingFile, Directory},
-        MountContext, Shrink, ShrinkerRegistration,
-    },
+    vfs::{backing::Directory, MountContext, Shrink, ShrinkerRegistration},
 };
 use kernel::{
     new_mutex, new_spinlock,
@@ -36,7 +34,7 @@ struct Slot {
     digest: Digest,
     /// When the blob was last asked for, by the shard's clock.
     used: u64,
-    file: BackingFile,
+    blob: Arc<Blob>,
 }
 
 /// A part of the cache: the blobs whose digests begin alike.
@@ -79,18 +77,18 @@ impl OpenBlobs {
     }
 
     /// The blob, if it is open.
-    fn get(&self, digest: &Digest) -> Option<BackingFile> {
+    fn get(&self, digest: &Digest) -> Option<Arc<Blob>> {
         let mut shard = self.shard(digest)?.lock();
         shard.clock += 1;
         let now = shard.clock;
         let slot = shard.slots.iter_mut().find(|slot| slot.digest == *digest)?;
         slot.used = now;
-        Some(slot.file.clone())
+        Some(slot.blob.clone())
     }
 
     /// Keeps an open blob, in the place of the one that has not been asked for for the longest time
     /// if there is no other.
-    fn insert(&self, digest: &Digest, file: &BackingFile) {
+    fn insert(&self, digest: &Digest, blob: &Arc<Blob>) {
         let Some(shard) = self.shard(digest) else {
             return;
         };
@@ -105,7 +103,7 @@ impl OpenBlobs {
             let slot = Slot {
                 digest: *digest,
                 used: shard.clock,
-                file: file.clone(),
+                blob: blob.clone(),
             };
             // Room is only reserved capacity: nothing is allocated under the lock.
             if shard.slots.len() < SLOTS {
@@ -120,6 +118,24 @@ impl OpenBlobs {
             evicted = core::mem::replace(oldest, slot);
         }
         drop(evicted);
+    }
+}
+
+impl OpenBlobs {
+    /// Closes a blob, if it is open.
+    fn remove(&self, digest: &Digest) {
+        let Some(shard) = self.shard(digest) else {
+            return;
+        };
+        // Dropped behind the lock, as above.
+        let removed = {
+            let mut shard = shard.lock();
+            let position = shard.slots.iter().position(|slot| slot.digest == *digest);
+            position.and_then(|index| shard.slots.remove(index).ok())
+        };
+        if removed.is_some() {
+            self.count.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -158,14 +174,16 @@ impl Shrink for OpenBlobs {
 pub(crate) struct BlobStore {
     directory: Directory,
     open: Arc<OpenBlobs>,
+    workspaces: Arc<Workspaces>,
     _shrinker: ShrinkerRegistration<OpenBlobs>,
 }
 
 impl BlobStore {
-    fn new(directory: Directory) -> Result<Self> {
+    fn new(directory: Directory, workspaces: Arc<Workspaces>) -> Result<Self> {
         let open = Arc::new(OpenBlobs::new()?, GFP_KERNEL)?;
         Ok(Self {
             directory,
+            workspaces,
             _shrinker: ShrinkerRegistration::new(c"puzzlefs-open-blobs", open.clone())?,
             open,
         })
@@ -177,13 +195,25 @@ impl BlobStore {
     ///
     /// [`ENOENT`] if the store has no such blob, [`EINVAL`] if there is something else than a
     /// regular file in its place, and those of opening a file.
-    pub(crate) fn open(&self, digest: &Digest) -> Result<BackingFile> {
-        if let Some(file) = self.open.get(digest) {
-            return Ok(file);
+    pub(crate) fn open(&self, digest: &Digest) -> Result<Arc<Blob>> {
+        if let Some(blob) = self.open.get(digest) {
+            return Ok(blob);
         }
         let file = self.directory.open_file(&digest.to_hex())?;
-        self.open.insert(digest, &file);
-        Ok(file)
+        let blob = Arc::new(Blob::new(file), GFP_KERNEL)?;
+        self.open.insert(digest, &blob);
+        Ok(blob)
+    }
+
+    /// Closes a blob that could not be read: should it be put right by another file in its place,
+    /// that one is to be found the next time.
+    pub(crate) fn forget(&self, digest: &Digest) {
+        self.open.remove(digest);
+    }
+
+    /// What readers of the store's blobs work with.
+    pub(crate) fn workspaces(&self) -> &Workspaces {
+        &self.workspaces
     }
 
     /// How many filesystems are stacked in the one that the store is on.
@@ -208,6 +238,14 @@ struct InUse {
 pub(crate) struct Stores {
     #[pin]
     in_use: Mutex<KVec<InUse>>,
+}
+
+/// The workspaces of the stores in use: all share one pool, which exists while there are any.
+fn workspaces(in_use: &[InUse]) -> Result<Arc<Workspaces>> {
+    match in_use.first() {
+        Some(entry) => Ok(entry.store.workspaces.clone()),
+        None => Workspaces::new(),
+    }
 }
 
 impl Stores {
@@ -249,7 +287,7 @@ impl StoreHandle {
                 stores: stores.clone(),
             });
         }
-        let store = Arc::new(BlobStore::new(directory)?, GFP_KERNEL)?;
+        let store = Arc::new(BlobStore::new(directory, workspaces(&in_use)?)?, GFP_KERNEL)?;
         in_use.push(
             InUse {
                 store: store.clone(),

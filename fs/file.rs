@@ -11,10 +11,12 @@
 //! the table and a short walk from there.
 
 use crate::{
+    blob::Fault,
     image::Image,
     inode::{Body, Malformed},
-    message::{ErrorName, Show},
-    vfs::{backing::BackingFile, FolioRun, INode},
+    message::Show,
+    options::Verify,
+    vfs::{FolioRun, INode},
     PuzzleFs,
 };
 use kernel::prelude::*;
@@ -139,19 +141,19 @@ fn fill(
     while let Some(piece) = pieces.next()? {
         let from = run.position();
         if let Err(e) = fill_piece(image, &piece, run) {
-            // A task that is being killed gives up reading: nothing is wrong with the blob.
-            if e != EINTR && e != ERESTARTSYS {
+            if !e.is_interruption() {
+                image.store().forget(&piece.chunk.blob);
                 image.log(
                     inode.ino(),
                     fmt!(
                         "offset {}: blob {}: {}",
                         run.position(),
                         Show(piece.chunk.blob),
-                        ErrorName(e)
+                        e
                     ),
                 );
             }
-            run.fail(piece.len - (run.position() - from));
+            run.fail(piece.len.saturating_sub(run.position() - from));
         }
     }
     // The last folio reaches beyond the end of the file.
@@ -171,23 +173,29 @@ fn read_ahead(image: &Image, mut pieces: Pieces<'_>) -> Result<(), puzzlefs_sche
     let mut piece = Some(first);
     while let Some(current) = piece {
         // An error here will show, and be logged, when the piece is read.
-        if let Ok(blob) = open(image, &current.chunk) {
-            blob.will_need(current.offset, current.len);
+        if let Ok(blob) = image.open_blob(&current.chunk.blob) {
+            let whole = image.verify() == Verify::Digest;
+            blob.will_need(current.chunk.compressed, whole, current.offset, current.len);
         }
         piece = pieces.next()?;
     }
     Ok(())
 }
 
-fn fill_piece(image: &Image, piece: &Piece, run: &mut FolioRun<'_>) -> Result {
-    let blob = open(image, &piece.chunk)?;
-    run.fill_from(&blob, piece.offset, piece.len)
-}
-
-fn open(image: &Image, chunk: &Chunk) -> Result<BackingFile> {
-    if chunk.compressed {
-        // Not yet: see Documentation/puzzlefs.rst, "Limits".
-        return Err(EOPNOTSUPP);
+fn fill_piece(image: &Image, piece: &Piece, run: &mut FolioRun<'_>) -> Result<(), Fault> {
+    let Chunk {
+        blob: digest,
+        compressed,
+        ..
+    } = &piece.chunk;
+    let blob = image.open_blob(digest)?;
+    let workspaces = image.store().workspaces();
+    let (offset, len) = (piece.offset, piece.len);
+    match (image.verify(), compressed) {
+        (Verify::Digest, _) => {
+            blob.fill_verified(workspaces, digest, *compressed, offset, len, run)
+        }
+        (_, true) => blob.fill_compressed(workspaces, offset, len, run),
+        (_, false) => blob.fill_raw(offset, len, run),
     }
-    image.store().open(&chunk.blob)
 }

@@ -3,12 +3,13 @@
 //! An image: the metadata blob of one mount, in memory, and the store that its data is in.
 
 use crate::{
+    blob::{Blob, Fault},
     blob_store::{StoreHandle, Stores},
     message::{ErrorName, Show},
-    options::Options,
+    options::{Options, Verify},
     ports::sha256::Sha256,
     superblock,
-    vfs::{backing::BackingFile, error_ratelimited, MountContext},
+    vfs::{error_ratelimited, MountContext, MAX_STACK_DEPTH},
 };
 use kernel::{fmt, prelude::*, sync::Arc};
 use puzzlefs_schema::{Digest, Framing, Metadata};
@@ -26,6 +27,8 @@ pub(crate) struct Image {
     bytes: KVVec<u8>,
     framing: Framing,
     rootfs: Digest,
+    rootfs_verity: Option<Digest>,
+    verify: Verify,
 }
 
 impl Image {
@@ -33,24 +36,32 @@ impl Image {
     /// that is its name.
     pub(crate) fn open(
         options: &Options,
-        context: &MountContext,
+        context: &mut MountContext,
         stores: &Arc<Stores>,
     ) -> Result<Self> {
+        options.settle_source(context)?;
         let rootfs = options.rootfs(context)?;
-        let store = StoreHandle::open(stores, options.store(context)?, context)?;
+        let store = StoreHandle::open(stores, Options::store(context)?, context)?;
         if store.filesystem_magic() == superblock::MAGIC as usize {
             context.error(fmt!("the store must not itself be on PuzzleFS"));
             return Err(ELOOP);
         }
-
-        let bytes = read_metadata(&store, &rootfs).map_err(|(what, e)| {
+        if superblock::params(&store).stack_depth > MAX_STACK_DEPTH {
             context.error(fmt!(
-                "metadata blob {}: {what}: {}",
-                Show(rootfs),
-                ErrorName(e)
+                "the store is on too many filesystems stacked on each other"
             ));
-            e
-        })?;
+            return Err(ELOOP);
+        }
+
+        let bytes =
+            read_metadata(&store, &rootfs, options.rootfs_verity()).map_err(|(what, e)| {
+                context.error(fmt!(
+                    "metadata blob {}: {what}: {}",
+                    Show(rootfs),
+                    ErrorName(e)
+                ));
+                e
+            })?;
         let framing = Framing::parse(&bytes).map_err(|e| {
             context.error(fmt!("metadata blob {}: {}", Show(rootfs), Show(e)));
             EUCLEAN
@@ -64,12 +75,41 @@ impl Image {
             bytes,
             framing,
             rootfs,
+            rootfs_verity: options.rootfs_verity(),
+            verify: options.verify(),
         })
     }
 
     /// The image's metadata.
     pub(crate) fn metadata(&self) -> Metadata<'_> {
         Metadata::new(&self.framing, &self.bytes)
+    }
+
+    /// The fs-verity digest that the metadata blob was required to have.
+    pub(crate) fn rootfs_verity(&self) -> Option<Digest> {
+        self.rootfs_verity
+    }
+
+    /// How data blobs are verified.
+    pub(crate) fn verify(&self) -> Verify {
+        self.verify
+    }
+
+    /// Opens a data blob. If fs-verity is to verify it, it does.
+    pub(crate) fn open_blob(&self, digest: &Digest) -> Result<Arc<Blob>, Fault> {
+        let blob = self.store.open(digest)?;
+        if self.verify == Verify::FsVerity {
+            let expected = self.metadata().verity(digest).map_err(|e| {
+                self.report(None, e);
+                Fault::NoVerity
+            })?;
+            match (blob.verity(), expected) {
+                (None, _) => return Err(Fault::NoVerity),
+                (Some(digest), Some(expected)) if *digest == expected => (),
+                _ => return Err(Fault::Verity),
+            }
+        }
+        Ok(blob)
     }
 
     /// The store that the image's data is in.
@@ -82,11 +122,12 @@ impl Image {
         &self.rootfs
     }
 
-    /// Logs that the metadata is malformed, and gives the error for whoever asked for it.
+    /// Logs that the metadata is malformed, in what it says of an inode if one is named, and gives
+    /// the error for whoever asked for it.
     pub(crate) fn report(&self, ino: Option<u64>, e: puzzlefs_schema::Error) -> Error {
-        match ino {
-            Some(ino) => self.log(ino, fmt!("{}", Show(e))),
-            None => error_ratelimited(fmt!("image {}: {}", Show(self.rootfs), Show(e))),
+        match e.ino().or(ino) {
+            Some(ino) => self.log(ino, fmt!("{}", Show(e.kind()))),
+            None => error_ratelimited(fmt!("image {}: {}", Show(self.rootfs), Show(e.kind()))),
         }
         EUCLEAN
     }
@@ -100,11 +141,22 @@ impl Image {
 /// Reads a metadata blob and checks its digest.
 ///
 /// Memory is taken for the size that the file has, which is bounded.
-fn read_metadata(store: &StoreHandle, rootfs: &Digest) -> Result<KVVec<u8>, (&'static str, Error)> {
-    let file: BackingFile = store.open(rootfs).map_err(|e| ("cannot be opened", e))?;
+fn read_metadata(
+    store: &StoreHandle,
+    rootfs: &Digest,
+    verity: Option<Digest>,
+) -> Result<KVVec<u8>, (&'static str, Error)> {
+    let blob = store.open(rootfs).map_err(|e| ("cannot be opened", e))?;
+    if verity.is_some() && verity.as_ref() != blob.verity() {
+        return Err(("it has not the fs-verity digest of rootfs_verity", EBADMSG));
+    }
+    let file = blob.file();
     let size = file.size();
     if size > MAX_METADATA {
         return Err(("larger than 1 GiB", EFBIG));
+    }
+    if size == 0 {
+        return Err(("it is empty", EUCLEAN));
     }
     let size = usize::try_from(size).map_err(|_| ("too large", EFBIG))?;
     let no_memory = |_| ("no memory", ENOMEM);

@@ -21,6 +21,7 @@ use vfs::{
     StatFs, SuperBlock, SuperParams, XattrLister,
 };
 
+mod blob;
 mod blob_store;
 mod dir;
 mod file;
@@ -84,7 +85,7 @@ impl FileSystem for PuzzleFs {
 
     fn mount(
         params: &mut options::Options,
-        context: &MountContext,
+        context: &mut MountContext,
         stores: &Arc<blob_store::Stores>,
     ) -> Result<KBox<image::Image>> {
         Ok(KBox::new(
@@ -98,11 +99,11 @@ impl FileSystem for PuzzleFs {
         context: &MountContext,
         image: &image::Image,
     ) -> Result {
-        params.check_remount(context, image.rootfs())
+        params.check_remount(context, image)
     }
 
     fn super_params(image: &image::Image) -> SuperParams {
-        superblock::params(image)
+        superblock::params(image.store())
     }
 
     fn root(sb: &SuperBlock<Self>) -> Result<ARef<INode<Self>>> {

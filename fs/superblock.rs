@@ -3,8 +3,10 @@
 //! Superblocks: what a mount says of itself.
 
 use crate::{
+    blob_store::BlobStore,
     image::Image,
     message::Show,
+    options::Verify,
     vfs::{StatFs, SuperParams},
 };
 use kernel::{prelude::*, seq_file::SeqFile, seq_print};
@@ -17,9 +19,9 @@ pub(crate) const MAGIC: u32 = 0x505a_4653;
 const READAHEAD: usize = 512 * 1024;
 
 /// The properties of a superblock.
-pub(crate) fn params(image: &Image) -> SuperParams {
+pub(crate) fn params(store: &BlobStore) -> SuperParams {
     SuperParams {
-        stack_depth: image.store().stack_depth() + 1,
+        stack_depth: store.stack_depth() + 1,
         readahead: READAHEAD,
     }
 }
@@ -42,4 +44,10 @@ pub(crate) fn statfs(image: &Image) -> Result<StatFs> {
 /// The mount options, as they can be given to mount(8) again.
 pub(crate) fn show_options(image: &Image, seq: &SeqFile) {
     seq_print!(seq, ",rootfs={}", Show(image.rootfs()));
+    if let Some(digest) = image.rootfs_verity() {
+        seq_print!(seq, ",rootfs_verity={}", Show(digest));
+    }
+    if image.verify() != Verify::None {
+        seq_print!(seq, ",verify={}", image.verify().name());
+    }
 }

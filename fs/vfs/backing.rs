@@ -222,6 +222,17 @@ impl BackingFile {
         unsafe { bindings::vfs_rs_inode_size((*self.file.as_ptr()).f_inode) as u64 }
     }
 
+    /// The file's fs-verity digest, if it has one and that is a SHA-256: the filesystem below
+    /// checks against it each page of the file that it reads.
+    pub(crate) fn verity_digest(&self) -> Option<[u8; 32]> {
+        let mut digest = [0; 32];
+        // SAFETY: The file is valid and open, and its inode with it; the digest has 32 bytes.
+        let found = unsafe {
+            bindings::vfs_rs_verity_sha256((*self.file.as_ptr()).f_inode, digest.as_mut_ptr())
+        };
+        found.then_some(digest)
+    }
+
     /// Reads into a buffer, beginning at the file's byte `offset`; returns how much was read, which
     /// is less than was asked for at the file's end or after an error.
     pub(crate) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {

@@ -35,9 +35,9 @@ impl MountContext {
     /// # Safety
     ///
     /// `fc` must be valid, and used by the current task alone, for the duration of `'a`.
-    unsafe fn from_raw<'a>(fc: *mut bindings::fs_context) -> &'a Self {
+    unsafe fn from_raw<'a>(fc: *mut bindings::fs_context) -> &'a mut Self {
         // SAFETY: By the function's safety requirements; `Self` is a transparent wrapper.
-        unsafe { &*fc.cast() }
+        unsafe { &mut *fc.cast() }
     }
 
     /// The `source` parameter: what the user named as the thing to mount.
@@ -50,6 +50,25 @@ impl MountContext {
         // SAFETY: A context's source is a NUL-terminated string, which belongs to it and which
         // only a later parameter could replace: not while `self` is borrowed.
         Some(unsafe { CStr::from_char_ptr(source) })
+    }
+
+    /// Puts another `source` in the place of what the user named: what `/proc/mounts` shows, and a
+    /// mount with what it shows takes.
+    pub(crate) fn set_source(&mut self, source: &CStr) -> Result {
+        // SAFETY: The string is copied.
+        let copy = unsafe { bindings::kstrdup(source.as_char_ptr(), bindings::GFP_KERNEL) };
+        if copy.is_null() {
+            return Err(ENOMEM);
+        }
+        let fc = self.0.get();
+        // SAFETY: By the type invariants only this task uses the context, whose source is null or
+        // from the slab, and freed with it. What `source()` has lent is not used any more, as `self`
+        // is borrowed mutably.
+        unsafe {
+            bindings::kfree((*fc).source.cast());
+            (*fc).source = copy;
+        }
+        Ok(())
     }
 
     /// The mounter's credentials.

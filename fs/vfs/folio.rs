@@ -9,7 +9,7 @@ use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
 use kernel::{ffi::c_int, prelude::*};
 
 /// How many folios a run has at the most.
-const MAX_FOLIOS: usize = 64;
+const MAX_FOLIOS: usize = 32;
 
 /// How many folios are given to the filesystem below in one call.
 const MAX_VECTORS: usize = 16;
@@ -149,6 +149,60 @@ impl FolioRun<'_> {
             unsafe { bindings::vfs_rs_folio_zero_range(folio.as_ptr(), offset, bytes) };
             self.advance(bytes, left);
             len -= bytes as u64;
+        }
+    }
+
+    /// Fills the next bytes, as many as there are or as there is room for.
+    pub(crate) fn fill_bytes(&mut self, mut bytes: &[u8]) {
+        while let Some((folio, offset, left)) = self.at_cursor() {
+            let (now, later) = bytes.split_at(left.min(bytes.len()));
+            if now.is_empty() {
+                return;
+            }
+            // SAFETY: The folio is valid and locked by us; the range is inside it.
+            unsafe {
+                bindings::vfs_rs_memcpy_to_folio(folio.as_ptr(), offset, now.as_ptr(), now.len())
+            };
+            self.advance(now.len(), left);
+            bytes = later;
+        }
+    }
+
+    /// Has the next `len` bytes written by a function, if they are in one piece of memory; returns
+    /// `None` if they are not.
+    ///
+    /// The function gives back the memory that it was given, initialised; if it gives back
+    /// something else, the bytes count as unreadable. After an error nothing has been filled.
+    pub(crate) fn fill_in_place<E>(
+        &mut self,
+        len: usize,
+        write: impl for<'b> FnOnce(&'b mut [MaybeUninit<u8>]) -> Result<&'b [u8], E>,
+    ) -> Option<Result<(), E>> {
+        let (folio, offset, left) = self.at_cursor()?;
+        if len > left {
+            return None;
+        }
+        // SAFETY: The folio is valid.
+        let address = NonNull::new(unsafe { bindings::vfs_rs_folio_address(folio.as_ptr()) })?;
+        // SAFETY: The folio is locked by us and not up to date, so nobody else reads or writes its
+        // memory, which is in one piece; the range is inside it.
+        let memory = unsafe {
+            core::slice::from_raw_parts_mut(
+                address.as_ptr().cast::<MaybeUninit<u8>>().add(offset),
+                len,
+            )
+        };
+        let start = memory.as_ptr().cast::<u8>();
+        match write(memory) {
+            Ok(written) if written.as_ptr() == start && written.len() == len => {
+                self.advance(len, left);
+                Some(Ok(()))
+            }
+            Ok(_) => {
+                self.fail(len as u64);
+                Some(Ok(()))
+            }
+            Err(e) => Some(Err(e)),
         }
     }
 

@@ -3,7 +3,10 @@
  * Static inlines of the VFS made callable from Rust; see helpers.h.
  */
 #include <linux/bvec.h>
+#include <linux/capability.h>
 #include <linux/cred.h>
+#include <linux/fsverity.h>
+#include <linux/highmem.h>
 #include <linux/ratelimit.h>
 
 #include "helpers.h"
@@ -72,9 +75,25 @@ struct kmem_cache *vfs_rs_inode_cache_create(const char *name, unsigned int size
 
 bool vfs_rs_ratelimit(void)
 {
-	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
+	/* How many lines were left out is not worth a line of its own. */
+	static struct ratelimit_state state =
+		RATELIMIT_STATE_INIT_FLAGS("vfs_rs", DEFAULT_RATELIMIT_INTERVAL,
+					   DEFAULT_RATELIMIT_BURST, RATELIMIT_MSG_ON_RELEASE);
 
 	return __ratelimit(&state);
+}
+
+/* Whether the caller may list attributes in "trusted.": asking is no offence. */
+bool vfs_rs_may_see_trusted(void)
+{
+	return ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN);
+}
+
+/* Opens a file whose reads from the page cache never block if told not to. */
+int vfs_rs_open_nowait(struct inode *inode, struct file *file)
+{
+	file->f_mode |= FMODE_NOWAIT;
+	return generic_file_open(inode, file);
 }
 
 void vfs_rs_mapping_allow_large_folios(struct address_space *mapping)
@@ -111,6 +130,17 @@ bool vfs_rs_folio_test_large(const struct folio *folio)
 void vfs_rs_folio_zero_range(struct folio *folio, size_t start, size_t len)
 {
 	folio_zero_range(folio, start, len);
+}
+
+void vfs_rs_memcpy_to_folio(struct folio *folio, size_t offset, const u8 *from, size_t len)
+{
+	memcpy_to_folio(folio, offset, from, len);
+}
+
+/* NULL where the folio's memory is not mapped in one piece. */
+void *vfs_rs_folio_address(struct folio *folio)
+{
+	return folio_test_highmem(folio) ? NULL : folio_address(folio);
 }
 
 void vfs_rs_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t len, size_t offset)
@@ -152,4 +182,18 @@ bool vfs_rs_owner_or_capable(const struct path *path)
 int vfs_rs_path_stack_depth(const struct path *path)
 {
 	return path->dentry->d_sb->s_stack_depth;
+}
+
+/* The sha256 fs-verity digest of an open file; false if it has none. */
+bool vfs_rs_verity_sha256(struct inode *inode, u8 *digest)
+{
+	u8 raw[FS_VERITY_MAX_DIGEST_SIZE];
+	enum hash_algo algorithm;
+	u8 number;
+
+	if (fsverity_get_digest(inode, raw, &number, &algorithm) != 32 ||
+	    algorithm != HASH_ALGO_SHA256)
+		return false;
+	memcpy(digest, raw, 32);
+	return true;
 }

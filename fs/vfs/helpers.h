@@ -17,6 +17,7 @@
 #include <linux/shrinker.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
+#include <linux/xattr.h>
 
 /* fs_context.h */
 int vfs_rs_fc_value_type(const struct fs_parameter *param);
@@ -35,6 +36,8 @@ bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx);
 struct kmem_cache *vfs_rs_inode_cache_create(const char *name, unsigned int size,
 					     void (*ctor)(void *));
 bool vfs_rs_ratelimit(void);
+bool vfs_rs_may_see_trusted(void);
+int vfs_rs_open_nowait(struct inode *inode, struct file *file);
 
 /* pagemap.h */
 void vfs_rs_mapping_allow_large_folios(struct address_space *mapping);
@@ -44,6 +47,8 @@ loff_t vfs_rs_folio_pos(const struct folio *folio);
 size_t vfs_rs_folio_size(const struct folio *folio);
 bool vfs_rs_folio_test_large(const struct folio *folio);
 void vfs_rs_folio_zero_range(struct folio *folio, size_t start, size_t len);
+void vfs_rs_memcpy_to_folio(struct folio *folio, size_t offset, const u8 *from, size_t len);
+void *vfs_rs_folio_address(struct folio *folio);
 void vfs_rs_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t len, size_t offset);
 
 /* namei.h, cred.h */
@@ -54,5 +59,8 @@ bool vfs_rs_dentry_is_regular(const struct dentry *dentry);
 int vfs_rs_may_read(const struct path *path);
 bool vfs_rs_owner_or_capable(const struct path *path);
 int vfs_rs_path_stack_depth(const struct path *path);
+
+/* fsverity.h */
+bool vfs_rs_verity_sha256(struct inode *inode, u8 *digest);
 
 #endif

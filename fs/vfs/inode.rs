@@ -323,6 +323,7 @@ impl<T: FileSystem> NewINode<T> {
     };
 
     const FILE_FILE_OPS: bindings::file_operations = bindings::file_operations {
+        open: Some(bindings::vfs_rs_open_nowait),
         llseek: Some(bindings::generic_file_llseek),
         read_iter: Some(bindings::generic_file_read_iter),
         mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),

@@ -36,7 +36,7 @@ pub(crate) use inode::{CachedINode, INode, INodeKind, INodeParams};
 pub(crate) use log::error_ratelimited;
 pub(crate) use registration::Registration;
 pub(crate) use shrinker::{Shrink, ShrinkerRegistration};
-pub(crate) use superblock::{StatFs, SuperBlock, SuperParams};
+pub(crate) use superblock::{StatFs, SuperBlock, SuperParams, MAX_STACK_DEPTH};
 pub(crate) use xattr::XattrLister;
 
 use kernel::{
@@ -92,7 +92,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// with [`MountContext::error`].
     fn mount(
         params: &mut Self::Params,
-        context: &MountContext,
+        context: &mut MountContext,
         shared: &Arc<Self::Shared>,
     ) -> Result<KBox<Self::SuperData>>;
 

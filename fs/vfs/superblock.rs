@@ -38,6 +38,9 @@ pub(crate) struct StatFs {
     pub(crate) id: [u32; 2],
 }
 
+/// How many filesystems may be stacked on each other.
+pub(crate) const MAX_STACK_DEPTH: c_int = bindings::FILESYSTEM_MAX_STACK_DEPTH as c_int;
+
 /// Block size that [`SuperBlock`]s report, in bytes.
 const BLOCK_SIZE: u32 = 4096;
 
@@ -113,7 +116,7 @@ impl<T: FileSystem> SuperBlock<T> {
             // context's `s_fs_info`: what `get_tree` put there.
             let this = unsafe { Self::from_raw(sb) };
             let params = T::super_params(this.data());
-            if params.stack_depth > bindings::FILESYSTEM_MAX_STACK_DEPTH as c_int {
+            if params.stack_depth > MAX_STACK_DEPTH {
                 return Err(ELOOP);
             }
             // SAFETY: Until this function returns, nobody else uses the superblock. The tables are

@@ -74,7 +74,7 @@ pub(super) unsafe extern "C" fn list<T: FileSystem>(
         capacity: size,
         used: 0,
         // SAFETY: No requirements.
-        trusted: unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) },
+        trusted: unsafe { bindings::vfs_rs_may_see_trusted() },
         _buffer: PhantomData,
     };
     match T::list_xattrs(inode, &mut lister) {
@@ -83,17 +83,30 @@ pub(super) unsafe extern "C" fn list<T: FileSystem>(
     }
 }
 
-/// The table of handlers: one that takes all names.
+/// The table of handlers: one for each of the kernel's namespaces.
 pub(super) struct Handlers<T: FileSystem>(PhantomData<T>);
 
 impl<T: FileSystem> Handlers<T> {
-    const ALL: bindings::xattr_handler = bindings::xattr_handler {
-        prefix: c"".to_bytes_with_nul().as_ptr(),
-        get: Some(Self::get),
-        ..pin_init::zeroed()
-    };
+    const USER: bindings::xattr_handler = Self::handler(c"user.");
+    const TRUSTED: bindings::xattr_handler = Self::handler(c"trusted.");
+    const SECURITY: bindings::xattr_handler = Self::handler(c"security.");
+    const SYSTEM: bindings::xattr_handler = Self::handler(c"system.");
 
-    pub(super) const LIST: &'static [*const bindings::xattr_handler] = &[&Self::ALL, ptr::null()];
+    pub(super) const LIST: &'static [*const bindings::xattr_handler] = &[
+        &Self::USER,
+        &Self::TRUSTED,
+        &Self::SECURITY,
+        &Self::SYSTEM,
+        ptr::null(),
+    ];
+
+    const fn handler(prefix: &'static CStr) -> bindings::xattr_handler {
+        bindings::xattr_handler {
+            prefix: prefix.to_bytes_with_nul().as_ptr(),
+            get: Some(Self::get),
+            ..pin_init::zeroed()
+        }
+    }
 
     /// Gets the value of an attribute: `xattr_handler.get`.
     ///
@@ -101,7 +114,7 @@ impl<T: FileSystem> Handlers<T> {
     ///
     /// To be called by the VFS for an inode of the filesystem `T`.
     unsafe extern "C" fn get(
-        _handler: *const bindings::xattr_handler,
+        handler: *const bindings::xattr_handler,
         _dentry: *mut bindings::dentry,
         inode: *mut bindings::inode,
         name: *const c_char,
@@ -109,9 +122,12 @@ impl<T: FileSystem> Handlers<T> {
         size: usize,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: The VFS gives an inode of this filesystem and a NUL-terminated name, from
-            // which it has taken the handler's prefix, which is empty.
-            let (inode, name) = unsafe { (INode::<T>::from_raw(inode), CStr::from_char_ptr(name)) };
+            // SAFETY: The VFS gives an inode of this filesystem and a NUL-terminated name, before
+            // which stands the handler's prefix.
+            let (inode, name) = unsafe {
+                let name = bindings::xattr_full_name(handler, name);
+                (INode::<T>::from_raw(inode), CStr::from_char_ptr(name))
+            };
             let value = T::get_xattr(inode, name.to_bytes())?.ok_or(ENODATA)?;
             let len = c_int::try_from(value.len()).map_err(|_| E2BIG)?;
             if !buffer.is_null() {

@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Blobs: an open file of the store, and what is known of it.
+
+use crate::{
+    message::ErrorName,
+    ports::{sha256::Sha256, xxhash::xxh64, zstd_safe::DCtx},
+    vfs::{backing::BackingFile, FolioRun},
+};
+use core::mem::MaybeUninit;
+use kernel::{
+    cpu, new_condvar, new_mutex,
+    prelude::*,
+    sync::{Arc, CondVar, Mutex, SetOnce},
+};
+use puzzlefs_schema::{Digest, Frame, SeekTable, MAX_FRAME_SIZE, SEEK_TABLE_FOOTER_LEN};
+
+/// The most that is read of a blob at once, in bytes: a frame of the largest size, should it not
+/// compress, with its seek table. A blob is not larger if it can be verified as a whole.
+pub(crate) const MAX_STORED: usize = MAX_FRAME_SIZE as usize + (64 << 10);
+
+/// The largest number of workspaces.
+const MAX_WORKSPACES: usize = 8;
+
+/// An open blob.
+pub(crate) struct Blob {
+    file: BackingFile,
+    /// Its fs-verity digest, measured by the filesystem that it is on when it was opened, if that
+    /// verifies its pages.
+    verity: Option<Digest>,
+    /// The frames of a compressed blob, once they were needed.
+    frames: SetOnce<KVVec<Frame>>,
+}
+
+impl Blob {
+    pub(crate) fn new(file: BackingFile) -> Self {
+        Self {
+            verity: file.verity_digest().map(Digest::new),
+            file,
+            frames: SetOnce::new(),
+        }
+    }
+
+    /// The file that the blob is in.
+    pub(crate) fn file(&self) -> &BackingFile {
+        &self.file
+    }
+
+    /// The digest against which the filesystem below checks each page that is read.
+    pub(crate) fn verity(&self) -> Option<&Digest> {
+        self.verity.as_ref()
+    }
+
+    /// The frames of a compressed blob.
+    fn frames(&self) -> Result<&[Frame], Fault> {
+        if let Some(frames) = self.frames.as_ref() {
+            return Ok(frames);
+        }
+        let len = self.file.size();
+        let mut footer = [0; SEEK_TABLE_FOOTER_LEN];
+        read_exact(
+            &self.file,
+            &mut footer,
+            len.saturating_sub(SEEK_TABLE_FOOTER_LEN as u64),
+        )?;
+        let table = SeekTable::parse_footer(&footer, len)?;
+        let mut bytes = KVVec::new();
+        bytes.resize(table.byte_len() as usize, 0, GFP_KERNEL)?;
+        read_exact(&self.file, &mut bytes, len - table.byte_len())?;
+        let frames = read_frames(&table, &bytes)?;
+        // Another thread may have been first: its frames are the same.
+        self.frames.populate(frames);
+        self.frames
+            .as_ref()
+            .map(|f| &**f)
+            .ok_or(Fault::Error(EAGAIN))
+    }
+
+    /// Starts reading what a part of the blob's content is made of.
+    pub(crate) fn will_need(&self, compressed: bool, whole: bool, offset: u64, len: u64) {
+        if whole {
+            self.file.will_need(0, self.file.size());
+        } else if !compressed {
+            self.file.will_need(offset, len);
+        } else if let Ok(frames) = self.frames() {
+            let (first, last) = covering(frames, offset, len);
+            let start = frame_start(frames, first).0;
+            let end = frame_start(frames, last).0;
+            self.file.will_need(start, end.saturating_sub(start));
+        }
+    }
+
+    /// Fills a run with a part of a raw blob, as it is read.
+    pub(crate) fn fill_raw(
+        &self,
+        offset: u64,
+        len: u64,
+        run: &mut FolioRun<'_>,
+    ) -> Result<(), Fault> {
+        Ok(run.fill_from(&self.file, offset, len)?)
+    }
+
+    /// Fills a run with a part of a compressed blob.
+    pub(crate) fn fill_compressed(
+        &self,
+        workspaces: &Workspaces,
+        offset: u64,
+        len: u64,
+        run: &mut FolioRun<'_>,
+    ) -> Result<(), Fault> {
+        let frames = self.frames()?;
+        workspaces.with(|workspace| self.decompress(frames, workspace, offset, len, run))
+    }
+
+    fn decompress(
+        &self,
+        frames: &[Frame],
+        workspace: &mut Workspace,
+        offset: u64,
+        len: u64,
+        run: &mut FolioRun<'_>,
+    ) -> Result<(), Fault> {
+        let Workspace {
+            context,
+            stored,
+            content,
+        } = workspace;
+        let (mut first, last) = covering(frames, offset, len);
+        let end = offset.saturating_add(len);
+        while first < last {
+            // As many frames as fit are read at once.
+            let start = frame_start(frames, first).0;
+            let mut next = first + 1;
+            while next < last && frame_start(frames, next + 1).0 - start <= MAX_STORED as u64 {
+                next += 1;
+            }
+            let bytes = (frame_start(frames, next).0 - start) as usize;
+            let stored = stored.get_mut(..bytes).ok_or(Fault::Error(EFBIG))?;
+            read_exact(&self.file, stored, start)?;
+            for index in first..next {
+                let part = Part::of(frames, index, offset, end);
+                let from = (frame_start(frames, index).0 - start) as usize;
+                let to = (frame_start(frames, index + 1).0 - start) as usize;
+                let frame = stored.get(from..to).ok_or(Fault::Error(EIO))?;
+                part.decompress(frame, context, content, run)?;
+            }
+            first = next;
+        }
+        check_end(frames, end)
+    }
+
+    /// Fills a run with a part of a blob all of which is read and hashed first.
+    ///
+    /// What is used is what was hashed: a blob that changes in between gives nothing that was not
+    /// checked.
+    pub(crate) fn fill_verified(
+        &self,
+        workspaces: &Workspaces,
+        digest: &Digest,
+        compressed: bool,
+        offset: u64,
+        len: u64,
+        run: &mut FolioRun<'_>,
+    ) -> Result<(), Fault> {
+        workspaces.with(|workspace| self.verify(workspace, digest, compressed, offset, len, run))
+    }
+
+    fn verify(
+        &self,
+        workspace: &mut Workspace,
+        digest: &Digest,
+        compressed: bool,
+        offset: u64,
+        len: u64,
+        run: &mut FolioRun<'_>,
+    ) -> Result<(), Fault> {
+        let Workspace {
+            context,
+            stored,
+            content,
+        } = workspace;
+        let size = self.file.size();
+        let stored = usize::try_from(size)
+            .ok()
+            .and_then(|size| stored.get_mut(..size))
+            .ok_or(Fault::TooLarge)?;
+        read_exact(&self.file, stored, 0)?;
+        let mut hash = Sha256::new();
+        hash.update(stored);
+        if hash.finalize() != *digest.as_bytes() {
+            return Err(Fault::Digest);
+        }
+        let end = offset.saturating_add(len);
+        if !compressed {
+            let part = usize::try_from(offset)
+                .ok()
+                .zip(usize::try_from(end).ok())
+                .and_then(|(offset, end)| stored.get(offset..end))
+                .ok_or(Fault::TooShort)?;
+            run.fill_bytes(part);
+            return Ok(());
+        }
+        let footer = stored
+            .last_chunk::<SEEK_TABLE_FOOTER_LEN>()
+            .ok_or(Fault::TooShort)?;
+        let table = SeekTable::parse_footer(footer, size)?;
+        let bytes = stored
+            .get((size - table.byte_len()) as usize..)
+            .ok_or(Fault::TooShort)?;
+        let frames = &read_frames(&table, bytes)?;
+        let (first, last) = covering(frames, offset, len);
+        for index in first..last {
+            let part = Part::of(frames, index, offset, end);
+            let from = frame_start(frames, index).0 as usize;
+            let to = frame_start(frames, index + 1).0 as usize;
+            let frame = stored.get(from..to).ok_or(Fault::TooShort)?;
+            part.decompress(frame, context, content, run)?;
+        }
+        check_end(frames, end)
+    }
+}
+
+/// Reads a seek table's frames.
+fn read_frames(table: &SeekTable, bytes: &[u8]) -> Result<KVVec<Frame>, Fault> {
+    let mut frames = KVVec::new();
+    frames.resize(table.frames(), Frame::default(), GFP_KERNEL)?;
+    table.read(bytes, &mut frames)?;
+    Ok(frames)
+}
+
+/// Reads all of a buffer from a file.
+fn read_exact(file: &BackingFile, mut buffer: &mut [u8], mut offset: u64) -> Result<(), Fault> {
+    while !buffer.is_empty() {
+        let read = file.read(buffer, offset)?;
+        if read == 0 {
+            return Err(Fault::TooShort);
+        }
+        offset += read as u64;
+        buffer = buffer.get_mut(read..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Where a frame begins, in the blob and in its content: where the one before it ends.
+fn frame_start(frames: &[Frame], index: usize) -> (u64, u64) {
+    index
+        .checked_sub(1)
+        .and_then(|before| frames.get(before))
+        .map_or((0, 0), |frame| (frame.end, frame.content_end))
+}
+
+/// The frames that a part of the content is in: the first, and the one behind the last.
+fn covering(frames: &[Frame], offset: u64, len: u64) -> (usize, usize) {
+    let end = offset.saturating_add(len);
+    let first = frames.partition_point(|frame| frame.content_end <= offset);
+    let last = frames.partition_point(|frame| frame.content_end < end);
+    (first, (last + 1).min(frames.len()).max(first))
+}
+
+/// Whether the frames have the content up to some offset.
+fn check_end(frames: &[Frame], end: u64) -> Result<(), Fault> {
+    match frames.last() {
+        Some(frame) if frame.content_end >= end => Ok(()),
+        _ => Err(Fault::TooShort),
+    }
+}
+
+/// What is wanted of a frame's data.
+struct Part {
+    /// The size of the frame's data.
+    size: usize,
+    /// The part that is wanted.
+    from: usize,
+    to: usize,
+    checksum: Option<u32>,
+}
+
+impl Part {
+    /// What is wanted of a frame, if that is the content between two offsets.
+    fn of(frames: &[Frame], index: usize, offset: u64, end: u64) -> Self {
+        let start = frame_start(frames, index).1;
+        let stop = frame_start(frames, index + 1).1;
+        // A frame is not larger than `MAX_FRAME_SIZE`: the differences fit.
+        Self {
+            size: (stop - start) as usize,
+            from: (offset.clamp(start, stop) - start) as usize,
+            to: (end.clamp(start, stop) - start) as usize,
+            checksum: frames.get(index).and_then(|frame| frame.checksum),
+        }
+    }
+
+    /// Decompresses the frame and fills a run with what is wanted of it: directly, if that is all
+    /// of it and the memory is in one piece.
+    fn decompress(
+        &self,
+        frame: &[u8],
+        context: &mut DCtx,
+        content: &mut [MaybeUninit<u8>],
+        run: &mut FolioRun<'_>,
+    ) -> Result<(), Fault> {
+        if self.from >= self.to {
+            return Ok(());
+        }
+        if self.to - self.from == self.size {
+            let direct = run.fill_in_place(self.size, |memory| self.decode(frame, context, memory));
+            if let Some(result) = direct {
+                return result;
+            }
+        }
+        let content = content.get_mut(..self.size).ok_or(Fault::TooLarge)?;
+        let content = self.decode(frame, context, content)?;
+        run.fill_bytes(content.get(self.from..self.to).ok_or(Fault::FrameSize)?);
+        Ok(())
+    }
+
+    /// Decompresses the frame into memory of its size, and checks it.
+    fn decode<'b>(
+        &self,
+        frame: &[u8],
+        context: &mut DCtx,
+        memory: &'b mut [MaybeUninit<u8>],
+    ) -> Result<&'b [u8], Fault> {
+        let data = context
+            .decompress(memory, frame)
+            .map_err(|_| Fault::Frame)?;
+        if data.len() != self.size {
+            return Err(Fault::FrameSize);
+        }
+        if self
+            .checksum
+            .is_some_and(|checksum| checksum != xxh64(data, 0) as u32)
+        {
+            return Err(Fault::Checksum);
+        }
+        Ok(data)
+    }
+}
+
+/// Why a part of a blob cannot be read.
+pub(crate) enum Fault {
+    /// The filesystem below gave an error, or there is no memory.
+    Error(Error),
+    /// The seek table is malformed.
+    SeekTable(puzzlefs_schema::SeekTableError),
+    /// The blob ends too early.
+    TooShort,
+    /// The blob is too large to be verified as a whole.
+    TooLarge,
+    /// The blob's digest is not its name.
+    Digest,
+    /// The filesystem below does not verify the blob.
+    NoVerity,
+    /// The filesystem below verifies the blob against another digest than the image's.
+    Verity,
+    /// A frame cannot be decompressed.
+    Frame,
+    /// A frame has another size than the seek table says.
+    FrameSize,
+    /// A frame has another checksum than the seek table says.
+    Checksum,
+}
+
+impl Fault {
+    /// Whether the task gave up reading because it is being killed: nothing is wrong then.
+    pub(crate) fn is_interruption(&self) -> bool {
+        matches!(self, Self::Error(e) if *e == EINTR || *e == ERESTARTSYS)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(e: Error) -> Self {
+        Self::Error(e)
+    }
+}
+
+impl From<kernel::alloc::AllocError> for Fault {
+    fn from(e: kernel::alloc::AllocError) -> Self {
+        Self::Error(e.into())
+    }
+}
+
+impl From<puzzlefs_schema::SeekTableError> for Fault {
+    fn from(e: puzzlefs_schema::SeekTableError) -> Self {
+        Self::SeekTable(e)
+    }
+}
+
+impl kernel::fmt::Display for Fault {
+    fn fmt(&self, f: &mut kernel::fmt::Formatter<'_>) -> kernel::fmt::Result {
+        f.write_str(match self {
+            Self::Error(e) => return kernel::fmt::Display::fmt(&ErrorName(*e), f),
+            Self::SeekTable(e) => return core::fmt::Display::fmt(e, f),
+            Self::TooShort => "it ends too early",
+            Self::TooLarge => "it is too large to be verified",
+            Self::Digest => "its contents have another digest",
+            Self::NoVerity => "fs-verity is not enabled on it",
+            Self::Verity => "its fs-verity digest is not the image's",
+            Self::Frame => "a frame cannot be decompressed",
+            Self::FrameSize => "a frame has another size than the seek table says",
+            Self::Checksum => "a frame has another checksum than the seek table says",
+        })
+    }
+}
+
+/// What a reader needs to decompress and to verify.
+pub(crate) struct Workspace {
+    context: DCtx,
+    /// For what is read of a blob: [`MAX_STORED`] bytes.
+    stored: KVVec<u8>,
+    /// For a frame's data that cannot be decompressed into the page cache: [`MAX_FRAME_SIZE`]
+    /// bytes.
+    content: KVVec<MaybeUninit<u8>>,
+}
+
+impl Workspace {
+    fn new() -> Result<Self> {
+        let mut stored = KVVec::new();
+        stored.resize(MAX_STORED, 0, GFP_KERNEL)?;
+        let mut content = KVVec::new();
+        content.resize(MAX_FRAME_SIZE as usize, MaybeUninit::uninit(), GFP_KERNEL)?;
+        Ok(Self {
+            context: DCtx::try_create()?,
+            stored,
+            content,
+        })
+    }
+}
+
+/// A pool of workspaces, taken when the first image is mounted: readers wait for one to become
+/// free, and allocate nothing.
+#[pin_data]
+pub(crate) struct Workspaces {
+    #[pin]
+    free: Mutex<KVec<KBox<Workspace>>>,
+    #[pin]
+    returned: CondVar,
+}
+
+impl Workspaces {
+    /// Makes a pool of a workspace for each processor, up to a limit.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let count = (cpu::nr_cpu_ids() as usize).clamp(1, MAX_WORKSPACES);
+        let mut free = KVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            free.push(KBox::new(Workspace::new()?, GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        Arc::pin_init(
+            pin_init!(Self {
+                free <- new_mutex!(free, "puzzlefs_workspaces"),
+                returned <- new_condvar!("puzzlefs_workspaces"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Lends a workspace, when there is one.
+    fn with<R>(&self, work: impl FnOnce(&mut Workspace) -> R) -> R {
+        let mut workspace = {
+            let mut free = self.free.lock();
+            loop {
+                match free.pop() {
+                    Some(workspace) => break workspace,
+                    None => self.returned.wait(&mut free),
+                }
+            }
+        };
+        let result = work(&mut workspace);
+        // There is room: it was taken from there.
+        let _ = self.free.lock().push_within_capacity(workspace);
+        self.returned.notify_one();
+        result
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! zstd, by the kernel's library, with the names of the crate `zstd-safe`.
+//!
+//! Unlike there, a context is made of memory that is taken when it is created: to decompress with it
+//! takes none.
+//!
+//! C header: [`include/linux/zstd.h`](srctree/include/linux/zstd.h)
+
+use super::bindings;
+use core::{mem::MaybeUninit, ptr::NonNull};
+use kernel::prelude::*;
+
+/// A decompression context.
+///
+/// # Invariants
+///
+/// `context` was made in the memory of `_workspace`, which nothing else uses.
+pub(crate) struct DCtx {
+    context: NonNull<bindings::zstd_dctx>,
+    _workspace: KVVec<u64>,
+}
+
+// SAFETY: A context may be used from any thread, by one at a time: its methods take `&mut self`.
+unsafe impl Send for DCtx {}
+
+/// The data is not a valid frame, or does not fit.
+#[derive(Debug)]
+pub(crate) struct ErrorCode;
+
+impl DCtx {
+    /// Makes a context.
+    pub(crate) fn try_create() -> Result<Self> {
+        // SAFETY: No requirements.
+        let size = unsafe { bindings::zstd_dctx_workspace_bound() };
+        let mut workspace = KVVec::new();
+        // Words, since the context has to be aligned.
+        workspace.resize(size.div_ceil(size_of::<u64>()), 0u64, GFP_KERNEL)?;
+        // SAFETY: The memory is ours, aligned and of that size; it does not move when the vector
+        // does.
+        let context = unsafe { bindings::zstd_init_dctx(workspace.as_mut_ptr().cast(), size) };
+        Ok(Self {
+            context: NonNull::new(context).ok_or(EINVAL)?,
+            _workspace: workspace,
+        })
+    }
+
+    /// Decompresses frames, and gives what has been written: a beginning of `dst`.
+    pub(crate) fn decompress<'b>(
+        &mut self,
+        dst: &'b mut [MaybeUninit<u8>],
+        src: &[u8],
+    ) -> Result<&'b mut [u8], ErrorCode> {
+        // SAFETY: By the type invariants the context is valid, and nobody else uses it; the slices
+        // are valid for their lengths.
+        let written = unsafe {
+            bindings::zstd_decompress_dctx(
+                self.context.as_ptr(),
+                dst.as_mut_ptr().cast(),
+                dst.len(),
+                src.as_ptr().cast(),
+                src.len(),
+            )
+        };
+        // SAFETY: No requirements.
+        if unsafe { bindings::zstd_is_error(written) } != 0 {
+            return Err(ErrorCode);
+        }
+        let dst = dst.get_mut(..written).ok_or(ErrorCode)?;
+        // SAFETY: zstd has written as many bytes as it says, from the beginning of `dst`.
+        Ok(unsafe { &mut *(core::ptr::from_mut(dst) as *mut [u8]) })
+    }
+}
