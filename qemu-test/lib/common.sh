@@ -72,6 +72,9 @@ explain_failure() {
 	if [[ ${STEP_SHOWS:-} == all || ${V:-} ]]; then
 		cat "$log" >&2
 		return
+	elif [[ $(failure_cause "$log") != "$E_FAILED "* ]]; then
+		# Its one line says it all.
+		return
 	fi
 	{
 		echo "--- the last lines of $log (exit status $status):"
@@ -80,7 +83,7 @@ explain_failure() {
 	} >&2
 }
 
-# failure_code LOG: one of the codes above, and the line that goes with it.
+# failure_cause LOG: one of the codes above, and the line that goes with it.
 failure_cause() {
 	local log=$1
 	if grep -qE 'No space left on device|Disk quota exceeded|free space' "$log"; then
@@ -90,7 +93,7 @@ failure_cause() {
 	elif grep -qE 'Unable to locate package|has no installation candidate|Unable to find a source package|Version .* was not found|puzzlefs: no package' "$log"; then
 		echo "$E_PACKAGE $(grep -hE 'Unable to locate package|has no installation candidate|Version .* was not found|puzzlefs: no package' "$log" | tail -1): mend qemu-test/versions, or set DEBIAN_MIRROR to a full mirror"
 	else
-		echo "$E_FAILED the log is $log"
+		echo "$E_FAILED it cannot be made"
 	fi
 }
 
