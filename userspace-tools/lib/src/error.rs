@@ -13,14 +13,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call on a path failed.
-    #[error("{}: cannot {action}: {source}", .path.display())]
+    #[error("{}: cannot {action}: {cause}", .path.display())]
     Io {
         /// What it was about.
         path: PathBuf,
         /// What was being done, in the infinitive: "open it".
         action: &'static str,
-        /// The cause.
-        source: io::Error,
+        /// The cause. Not called `source`: the message has it already.
+        cause: io::Error,
     },
     /// The tree changed under the builder.
     #[error(
@@ -77,10 +77,10 @@ impl Error {
         path: impl AsRef<Path>,
         action: &'static str,
     ) -> impl FnOnce(E) -> Error {
-        move |source| Error::Io {
+        move |cause| Error::Io {
             path: path.as_ref().to_path_buf(),
             action,
-            source: source.into(),
+            cause: cause.into(),
         }
     }
 

@@ -82,11 +82,12 @@ fn only_stores_and_empty_directories_are_written_to() {
         1,
     );
     assert_eq!(missing.status.code(), Some(1));
-    assert!(
-        stderr(&missing).contains("none: cannot open the directory"),
-        "{}",
-        stderr(&missing)
+    let wanted = format!(
+        "puzzlefs: {}: cannot open the directory to build from: \
+         No such file or directory (os error 2)\n",
+        scratch.path().join("none").display()
     );
+    assert_eq!(stderr(&missing), wanted);
 }
 
 #[test]
