@@ -55,4 +55,4 @@ for what, make in replacements.items():
         os.rmdir(path)
     os.rename("kept", path)
     drop_caches(2)
-    image.expect_lost({}, cold=False)
+    image.expect_lost({}, names=())
