@@ -240,18 +240,15 @@ pub(super) unsafe extern "C" fn alloc<T: FileSystem>(
 /// To be called by the VFS, once, for an inode of the filesystem `T` that nobody uses any more.
 pub(super) unsafe extern "C" fn free<T: FileSystem>(inode: *mut bindings::inode) {
     // SAFETY: The VFS calls this when nobody can use the inode any more, not even an RCU path
-    // walk. `data` is `None` by now (`evict`, or it never was initialised). The registration
-    // outlives all inodes: it waits for this callback before it destroys the cache.
+    // walk. `data` is `None` by now (`evict`, or it never was initialised).
+    //
+    // The superblock may be gone: it is freed after a grace period of its own. So the cache cannot
+    // be had from it; but the slab allocator knows the cache of an object that it is to free. The
+    // cache is there: its destruction waits for this callback.
     unsafe {
         let this = INodeAlloc::<T>::of(inode);
         ptr::drop_in_place(ptr::addr_of_mut!((*this).link));
-        bindings::kmem_cache_free(
-            Registration::<T>::of((*(*inode).i_sb).s_type)
-                .inode_cache()
-                .cache
-                .as_ptr(),
-            this.cast(),
-        );
+        bindings::kfree(this.cast());
     }
 }
 
