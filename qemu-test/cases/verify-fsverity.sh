@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# verify=fsverity: a blob is read if fs-verity checks it against the image's digest, and not
+# otherwise; rootfs_verity= is the metadata blob's.
+# timeout: 180
+# klog-allow: puzzlefs: 
+
+tree=$CASE_DIR/tree
+mkdir -p "$tree" "$CASE_DIR/mnt"
+head -c 300000 /dev/urandom >"$tree/a"
+head -c 200000 /dev/urandom >"$tree/b"
+build_image "$tree" >/dev/null
+store=$CASE_DIR/store
+rootfs=$(puzzlefs resolve "$store:image")
+mount_raw() { mount -i -t puzzlefs -o "rootfs=$rootfs,$1" "$store" "$CASE_DIR/mnt"; }
+
+# Without fs-verity on them, blobs are refused, the metadata is not.
+mount_raw verify=fsverity
+_mounted=("$CASE_DIR/mnt")
+expect_errno EIO cat "$CASE_DIR/mnt/a" >/dev/null
+assert_match "$(kmsg_since_start)" 'fs-verity is not enabled' 'the kernel log'
+unmount_image "$CASE_DIR/mnt"
+
+for blob in "$store"/blobs/sha256/*; do fsverity enable "$blob"; done
+verity=$(fsverity digest --compact "$store/blobs/sha256/$rootfs")
+mount_raw "verify=fsverity,rootfs_verity=$verity"
+_mounted=("$CASE_DIR/mnt")
+assert_match "$(grep puzzlefs /proc/mounts)" "rootfs=$rootfs,rootfs_verity=$verity,verify=fsverity" '/proc/mounts'
+assert_same "$tree/a" "$CASE_DIR/mnt/a"
+assert_same "$tree/b" "$CASE_DIR/mnt/b"
+
+# A blob in whose place stands another, with an fs-verity digest of its own.
+victim=$(find "$store/blobs/sha256" -size +100k ! -name "$rootfs" | head -1)
+mv "$victim" "$victim.away"
+head -c "$(stat -c %s "$victim.away")" /dev/zero >"$victim"
+fsverity enable "$victim"
+unmount_image "$CASE_DIR/mnt"
+drop_caches
+mount_raw verify=fsverity
+_mounted=("$CASE_DIR/mnt")
+if cat "$CASE_DIR/mnt/a" "$CASE_DIR/mnt/b" >/dev/null 2>&1; then fail 'another blob was read'; fi
+assert_match "$(kmsg_since_start)" "its fs-verity digest is not the image's" 'the kernel log'
+mv "$victim.away" "$victim"
+assert_same "$tree/a" "$CASE_DIR/mnt/a"
+assert_same "$tree/b" "$CASE_DIR/mnt/b"
+
+# Options that a remount cannot change; those that are the same, it takes.
+mount -i -o "remount,ro,rootfs=$rootfs,verify=fsverity" "$CASE_DIR/mnt"
+expect_failure mount -i -o remount,ro,verify=none "$CASE_DIR/mnt" >/dev/null
+assert_match "$said" 'verify cannot be changed' 'the reason'
+unmount_image "$CASE_DIR/mnt"
+
+expect_failure mount_raw "rootfs_verity=$rootfs" >/dev/null
+assert_match "$said" 'fs-verity digest' 'the reason'
+expect_failure mount_raw verify=sometimes >/dev/null
+assert_match "$said" 'none, fsverity and digest' 'the reason'
