@@ -9,7 +9,7 @@ Q := qemu-test
 # Given to the scripts where they are set.
 export KDIR V CASES PUZZLEFS_CACHE DEBIAN_MIRROR
 
-.PHONY: help run shell test check module tools cases clean distclean provision
+.PHONY: help run shell test check bench module tools cases clean distclean provision
 
 help:
 	@echo 'PuzzleFS: a container filesystem for the Linux kernel'
@@ -20,6 +20,8 @@ help:
 	@echo '  make test         every test, on the host and in guests'
 	@echo '  make check        formatting, lints, documentation, generated code'
 	@echo '  make cases        the cases in guests; CASES="read-*" for some of them'
+	@echo
+	@echo '  make bench        sizes and read times beside EROFS and squashfs, in one guest'
 	@echo
 	@echo '  make module       build/puzzlefs.ko; KDIR=<prepared kernel tree> for another'
 	@echo '                    kernel than the one that is tested'
@@ -44,6 +46,9 @@ test:
 
 check:
 	@$(Q)/check
+
+bench:
+	@$(Q)/bench/run
 
 cases:
 	@$(Q)/run-cases $(CASES)
