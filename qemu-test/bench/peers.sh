@@ -37,14 +37,14 @@ for ((round = 1; round <= rounds; round++)); do
 	for system in puzzlefs erofs erofs-zstd squashfs; do
 		attach "$system"
 		drop_caches
-		echo "$system cold $(elapsed read_all "m.$system")" >>times
-		echo "$system warm $(elapsed read_all "m.$system")" >>times
+		echo "$system cold $(elapsed read_all "m.$system")" >>times.txt
+		echo "$system warm $(elapsed read_all "m.$system")" >>times.txt
 		umount "m.$system"
 	done
 done
 
 size_of() { stat -c %s "$1"; }
-best() { awk -v s="$1" -v k="$2" '$1 == s && $2 == k && (!m || $3 < m) { m = $3 } END { print m }' times; }
+best() { awk -v s="$1" -v k="$2" '$1 == s && $2 == k && (!m || $3 < m) { m = $3 } END { print m }' times.txt; }
 {
 	printf '%s %s %s %s\n' puzzlefs "$store_bytes" "$(best puzzlefs cold)" "$(best puzzlefs warm)"
 	printf '%s %s %s %s\n' erofs "$(size_of plain.erofs)" "$(best erofs cold)" "$(best erofs warm)"
