@@ -7,7 +7,9 @@ MAKEFLAGS += --no-print-directory
 Q := qemu-test
 
 # Given to the scripts where they are set.
-export KDIR V CASES PUZZLEFS_CACHE DEBIAN_MIRROR
+export V CASES PUZZLEFS_CACHE DEBIAN_MIRROR
+# What runs and tests does so in the kernel of the cache, whatever this is.
+unexport KDIR KMAKE
 
 .PHONY: help run shell test check bench module tools cases clean distclean provision
 
@@ -53,6 +55,8 @@ bench:
 cases:
 	@$(Q)/run-cases $(CASES)
 
+module: export KDIR := $(KDIR)
+module: export KMAKE := $(KMAKE)
 module:
 	@$(Q)/build-module
 
