@@ -155,9 +155,6 @@ fn read_metadata(
     if size > MAX_METADATA {
         return Err(("larger than 1 GiB", EFBIG));
     }
-    if size == 0 {
-        return Err(("it is empty", EUCLEAN));
-    }
     let size = usize::try_from(size).map_err(|_| ("too large", EFBIG))?;
     let no_memory = |_| ("no memory", ENOMEM);
     let mut bytes = KVVec::new();
@@ -183,6 +180,9 @@ fn read_metadata(
     }
     if hash.finalize() != *rootfs.as_bytes() {
         return Err(("its contents have another digest", EBADMSG));
+    }
+    if bytes.is_empty() {
+        return Err(("it is empty", EUCLEAN));
     }
     Ok(bytes)
 }
