@@ -67,7 +67,7 @@ qemu_command() {
 	local accel
 	accel=$(accelerator)
 	qemu=(
-		"$QT/in-root" qemu-system-x86_64 -accel "$accel" -cpu max,la57=off
+		"$QT/in-root" qemu-system-x86_64 -accel "$accel" -cpu "max,la57=off"
 		-nodefaults -no-user-config -display none -no-reboot
 		-m "${PUZZLEFS_GUEST_MEMORY:-2G}" -smp 2 -device virtio-rng-pci
 		-kernel "$KIMAGE" -initrd "$KINITRAMFS"
