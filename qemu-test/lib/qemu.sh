@@ -13,8 +13,8 @@ guest_workdir() {
 	WORK=$BUILD/guest/$$
 	mkdir -p "$WORK"
 	trap guest_cleanup EXIT
-	trap 'exit 130' INT
-	trap 'exit 143' TERM HUP
+	trap 'echo "stopped by a signal" >&2; exit 130' INT
+	trap 'echo "stopped by a signal" >&2; exit 143' TERM HUP
 }
 
 qemu_pid=''
