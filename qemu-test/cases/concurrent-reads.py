@@ -15,7 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from case import build_image, check, equal, in_threads, metric, mount_image, seeded_random, write_file  # noqa: E402
 
-SECONDS = 12
+SECONDS = 10
 THREADS = 8
 seeds = seeded_random()
 files = {}

@@ -14,7 +14,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from case import build_image, check, drop_caches, equal, metric, mount_image, seeded_random, write_file  # noqa: E402
 
-SECONDS = 12
+SECONDS = 8
 random = seeded_random()
 contents = random.randbytes(3_000_000)
 os.mkdir("src")

@@ -18,7 +18,7 @@ import mountapi  # noqa: E402
 from case import (CASE_DIR, build_image, check, drop_caches, equal, eventually, in_threads,  # noqa: E402
                   metric, seeded_random, slab_objects, write_file)
 
-SECONDS = 10
+SECONDS = 8
 THREADS = 8
 random = seeded_random()
 store = f"{CASE_DIR}/store"

@@ -14,10 +14,10 @@ from case import CASE_DIR, check, drop_caches, equal, eventually, in_threads, me
 from metadata import Chunk, Inode, Store  # noqa: E402
 
 MOST = 1024
-BLOBS = 3000
+BLOBS = 1500
 random = seeded_random()
 
-# Two files of 3,000 blobs each, all different, 100 bytes a blob.
+# Two files of 1,500 blobs each, all different, 100 bytes a blob.
 store = Store(f"{CASE_DIR}/store")
 contents = {name: [random.randbytes(100) for _ in range(BLOBS)] for name in ("a", "b")}
 inodes = [Inode(1, "dir", 0o755, entries=[(b"a", 2), (b"b", 3)])]
