@@ -11,7 +11,7 @@ export V CASES PUZZLEFS_CACHE DEBIAN_MIRROR
 # What runs and tests does so in the kernel of the cache, whatever this is.
 unexport KDIR KMAKE
 
-.PHONY: help run shell test check bench module tools cases clean distclean provision
+.PHONY: help run shell test test-debug check bench module tools cases clean distclean provision
 
 help:
 	@echo 'PuzzleFS: a container filesystem for the Linux kernel'
@@ -23,6 +23,8 @@ help:
 	@echo '  make check        formatting, lints, documentation, generated code'
 	@echo '  make cases        the cases in guests; CASES="read-*" for some of them'
 	@echo
+	@echo '  make test-debug   the cases in a kernel that checks memory and locks (KASAN,'
+	@echo '                    lockdep, kmemleak); building it takes half an hour once'
 	@echo '  make bench        sizes and read times beside EROFS and squashfs, in one guest'
 	@echo
 	@echo '  make module       build/puzzlefs.ko; KDIR=<prepared kernel tree> for another'
@@ -45,6 +47,9 @@ shell:
 
 test:
 	@$(Q)/test
+
+test-debug:
+	@$(Q)/run-cases --debug $(CASES)
 
 check:
 	@$(Q)/check

@@ -23,6 +23,18 @@ guest_cleanup() {
 	rm -rf "$WORK"
 }
 
+# The kernel under test, what it is told beside the rest, how much slower than it
+# the one that is booted is, the module, and the guest's memory.
+KARGS='' SLOWNESS=1 MODULE=puzzlefs.ko MEMORY=${PUZZLEFS_GUEST_MEMORY:-2G}
+
+# Boot the debug kernel instead. It has all drivers built in.
+take_debug_kernel() {
+	local kernel
+	kernel=$(artefact_dir debug-kernel)
+	KIMAGE=$kernel/vmlinuz KREL=$(<"$kernel/release")
+	KARGS='puzzlefs.modules=none' SLOWNESS=6 MODULE=puzzlefs-debug.ko MEMORY=${PUZZLEFS_GUEST_MEMORY:-4G}
+}
+
 # make_payload FILE DIR: an ext4 image of DIR, ready for fs-verity.
 make_payload() {
 	local file=$1 dir=$2 size
@@ -48,7 +60,7 @@ accelerator() {
 	fi
 	verdict=$CACHE/kvm-$(cksum <<<"$KIMAGE $(</proc/sys/kernel/random/boot_id)" | cut -d' ' -f1)
 	if [[ ! -f $verdict ]]; then
-		rm -f "$CACHE"/kvm-*
+		find "$CACHE" -maxdepth 1 -name 'kvm-*' -mtime +7 -delete
 		answer=$(timeout --kill-after=2 25 "$QT/in-root" qemu-system-x86_64 -accel kvm -cpu host \
 			-nodefaults -no-user-config -display none -no-reboot -m 512M -smp 2 \
 			-kernel "$KIMAGE" -initrd "$KINITRAMFS" \
@@ -69,9 +81,9 @@ qemu_command() {
 	qemu=(
 		"$QT/in-root" qemu-system-x86_64 -accel "$accel" -cpu "max,la57=off"
 		-nodefaults -no-user-config -display none -no-reboot
-		-m "${PUZZLEFS_GUEST_MEMORY:-2G}" -smp 2 -device virtio-rng-pci
+		-m "$MEMORY" -smp 2 -device virtio-rng-pci
 		-kernel "$KIMAGE" -initrd "$KINITRAMFS"
-		-append "console=ttyS0,115200 panic=-1 oops=panic mitigations=off loglevel=${2:-7} log_buf_len=8M printk.devkmsg=on rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300 puzzlefs.mode=$1${PUZZLEFS_SEED:+ puzzlefs.seed=$PUZZLEFS_SEED}"
+		-append "console=ttyS0,115200 panic=-1 oops=panic mitigations=off loglevel=${2:-7} log_buf_len=8M printk.devkmsg=on rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300 puzzlefs.mode=$1 $KARGS${PUZZLEFS_SEED:+ puzzlefs.seed=$PUZZLEFS_SEED}"
 	)
 	local disk
 	for disk in "$GUEST_IMAGE" "$WORK/payload.img" "$WORK/scratch.img" "$WORK/cases.img"; do
@@ -123,7 +135,7 @@ run_guest() {
 	# QEMU dies with us, however we end.
 	exec {fd}< <(exec {guest_lock}>&-; exec setpriv --pdeathsig KILL "${qemu[@]}" </dev/null 2>"$WORK/qemu.log")
 	qemu_pid=$!
-	deadline=$((SECONDS + 180))
+	deadline=$((SECONDS + 180 * SLOWNESS))
 	local done_count=0 why=''
 	while :; do
 		status=0
@@ -138,14 +150,14 @@ run_guest() {
 		line=${line%$'\r'}
 		kind=${line%% *} rest=${line#* }
 		case $kind in
-		@boot) deadline=$((SECONDS + 60)) ;;
+		@boot) deadline=$((SECONDS + 60 * SLOWNESS)) ;;
 		@fatal) why=$rest; break ;;
 		@begin)
 			name=${rest% *}
 			output=()
 			case_start=$SECONDS
 			# The guest has its own limit; ours is for a guest that cannot.
-			deadline=$((SECONDS + ${rest##* } + ${PUZZLEFS_GRACE:-45}))
+			deadline=$((SECONDS + ${rest##* } + ${PUZZLEFS_GRACE:-45} * SLOWNESS))
 			;;
 		@metric) metrics[${rest%% *}]=${rest#* } ;;
 		@out) output+=("    $rest") ;;
@@ -158,7 +170,7 @@ run_guest() {
 			esac
 			((${#output[@]} == 0)) || printf '%s\n' "${output[@]}"
 			done_count=$((done_count + 1)) name='' output=()
-			deadline=$((SECONDS + 60))
+			deadline=$((SECONDS + 60 * SLOWNESS))
 			;;
 		@done) break ;;
 		esac
