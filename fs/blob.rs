@@ -4,14 +4,21 @@
 
 use crate::{
     message::ErrorName,
-    ports::{sha256::Sha256, xxhash::xxh64, zstd_safe::DCtx},
+    ports::{
+        sha256::Sha256,
+        xxhash::xxh64,
+        zstd_safe::{DCtx, WriteBuf},
+    },
+    statistics::Statistics,
     vfs::{backing::BackingFile, FolioRun},
 };
-use core::mem::MaybeUninit;
 use kernel::{
     cpu, new_condvar, new_mutex,
     prelude::*,
-    sync::{Arc, CondVar, Mutex, SetOnce},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, CondVar, Mutex, SetOnce,
+    },
 };
 use puzzlefs_schema::{Digest, Frame, SeekTable, MAX_FRAME_SIZE, SEEK_TABLE_FOOTER_LEN};
 
@@ -25,6 +32,8 @@ const MAX_WORKSPACES: usize = 8;
 /// An open blob.
 pub(crate) struct Blob {
     file: BackingFile,
+    /// What tells it from all other blobs that were opened.
+    id: u64,
     /// Its fs-verity digest, measured by the filesystem that it is on when it was opened, if that
     /// verifies its pages.
     verity: Option<Digest>,
@@ -32,9 +41,33 @@ pub(crate) struct Blob {
     frames: SetOnce<KVVec<Frame>>,
 }
 
+/// The number of blobs that were opened.
+static OPENED: Atomic<u64> = Atomic::new(0);
+
+/// What it takes to read blobs, and where is counted what was read.
+#[derive(Clone, Copy)]
+pub(crate) struct Means<'a> {
+    pub(crate) workspaces: &'a Workspaces,
+    pub(crate) statistics: &'a Statistics,
+}
+
+/// A range of a blob's content.
+#[derive(Clone, Copy)]
+pub(crate) struct Range {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+impl Range {
+    fn end(self) -> u64 {
+        self.offset.saturating_add(self.len)
+    }
+}
+
 impl Blob {
     pub(crate) fn new(file: BackingFile) -> Self {
         Self {
+            id: OPENED.fetch_add(1, Relaxed),
             verity: file.verity_digest().map(Digest::new),
             file,
             frames: SetOnce::new(),
@@ -77,13 +110,13 @@ impl Blob {
     }
 
     /// Starts reading what a part of the blob's content is made of.
-    pub(crate) fn will_need(&self, compressed: bool, whole: bool, offset: u64, len: u64) {
+    pub(crate) fn will_need(&self, compressed: bool, whole: bool, range: Range) {
         if whole {
             self.file.will_need(0, self.file.size());
         } else if !compressed {
-            self.file.will_need(offset, len);
+            self.file.will_need(range.offset, range.len);
         } else if let Ok(frames) = self.frames() {
-            let (first, last) = covering(frames, offset, len);
+            let (first, last) = covering(frames, range);
             let start = frame_start(frames, first).0;
             let end = frame_start(frames, last).0;
             self.file.will_need(start, end.saturating_sub(start));
@@ -93,41 +126,47 @@ impl Blob {
     /// Fills a run with a part of a raw blob, as it is read.
     pub(crate) fn fill_raw(
         &self,
-        offset: u64,
-        len: u64,
+        means: Means<'_>,
+        range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        Ok(run.fill_from(&self.file, offset, len)?)
+        means.statistics.bytes_read.add(range.len);
+        Ok(run.fill_from(&self.file, range.offset, range.len)?)
     }
 
     /// Fills a run with a part of a compressed blob.
     pub(crate) fn fill_compressed(
         &self,
-        workspaces: &Workspaces,
-        offset: u64,
-        len: u64,
+        means: Means<'_>,
+        range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
         let frames = self.frames()?;
-        workspaces.with(|workspace| self.decompress(frames, workspace, offset, len, run))
+        means.workspaces.with(
+            |workspace| matches!(workspace.frame, Some(frame) if frame.blob == self.id),
+            |workspace| self.decompress(means, frames, workspace, range, run),
+        )
     }
 
     fn decompress(
         &self,
+        means: Means<'_>,
         frames: &[Frame],
         workspace: &mut Workspace,
-        offset: u64,
-        len: u64,
+        range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        let Workspace {
-            context,
-            stored,
-            content,
-        } = workspace;
-        let (mut first, last) = covering(frames, offset, len);
-        let end = offset.saturating_add(len);
+        let (mut first, last) = covering(frames, range);
         while first < last {
+            let name = |index| FrameName {
+                blob: self.id,
+                verified: false,
+                index,
+            };
+            if Part::of(frames, first, range).fill_from_last(name(first), workspace, run) {
+                first += 1;
+                continue;
+            }
             // As many frames as fit are read at once.
             let start = frame_start(frames, first).0;
             let mut next = first + 1;
@@ -135,88 +174,117 @@ impl Blob {
                 next += 1;
             }
             let bytes = (frame_start(frames, next).0 - start) as usize;
+            let (stored, mut decoder) = workspace.to_read();
             let stored = stored.get_mut(..bytes).ok_or(Fault::Error(EFBIG))?;
             read_exact(&self.file, stored, start)?;
+            means.statistics.bytes_read.add(bytes as u64);
             for index in first..next {
-                let part = Part::of(frames, index, offset, end);
                 let from = (frame_start(frames, index).0 - start) as usize;
                 let to = (frame_start(frames, index + 1).0 - start) as usize;
                 let frame = stored.get(from..to).ok_or(Fault::Error(EIO))?;
-                part.decompress(frame, context, content, run)?;
+                Part::of(frames, index, range).decompress(
+                    means,
+                    frame,
+                    name(index),
+                    &mut decoder,
+                    run,
+                )?;
             }
             first = next;
         }
-        check_end(frames, end)
+        check_end(frames, range)
     }
 
     /// Fills a run with a part of a blob all of which is read and hashed first.
     ///
     /// What is used is what was hashed: a blob that changes in between gives nothing that was not
-    /// checked.
+    /// checked. What a workspace still holds of an earlier read was hashed, too.
     pub(crate) fn fill_verified(
         &self,
-        workspaces: &Workspaces,
+        means: Means<'_>,
         digest: &Digest,
         compressed: bool,
-        offset: u64,
-        len: u64,
+        range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        workspaces.with(|workspace| self.verify(workspace, digest, compressed, offset, len, run))
+        means.workspaces.with(
+            |workspace| matches!(&workspace.verified, Some((held, _)) if held == digest),
+            |workspace| self.verify(means, workspace, digest, compressed, range, run),
+        )
     }
 
     fn verify(
         &self,
+        means: Means<'_>,
         workspace: &mut Workspace,
         digest: &Digest,
         compressed: bool,
-        offset: u64,
-        len: u64,
+        range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        let Workspace {
-            context,
-            stored,
-            content,
-        } = workspace;
-        let size = self.file.size();
-        let stored = usize::try_from(size)
-            .ok()
-            .and_then(|size| stored.get_mut(..size))
-            .ok_or(Fault::TooLarge)?;
-        read_exact(&self.file, stored, 0)?;
-        let mut hash = Sha256::new();
-        hash.update(stored);
-        if hash.finalize() != *digest.as_bytes() {
-            return Err(Fault::Digest);
-        }
-        let end = offset.saturating_add(len);
+        let held = match &workspace.verified {
+            Some((held, size)) if held == digest => Some(*size),
+            _ => None,
+        };
+        let size = match held {
+            Some(size) => size,
+            None => self.read_verified(means, workspace, digest)?,
+        };
         if !compressed {
-            let part = usize::try_from(offset)
+            let part = usize::try_from(range.offset)
                 .ok()
-                .zip(usize::try_from(end).ok())
-                .and_then(|(offset, end)| stored.get(offset..end))
+                .zip(usize::try_from(range.end()).ok())
+                .filter(|(_, end)| *end <= size)
+                .and_then(|(offset, end)| workspace.stored.get(offset..end))
                 .ok_or(Fault::TooShort)?;
             run.fill_bytes(part);
             return Ok(());
         }
+        let (stored, mut decoder) = workspace.held();
+        let stored = stored.get(..size).ok_or(Fault::TooShort)?;
         let footer = stored
             .last_chunk::<SEEK_TABLE_FOOTER_LEN>()
             .ok_or(Fault::TooShort)?;
-        let table = SeekTable::parse_footer(footer, size)?;
+        let table = SeekTable::parse_footer(footer, size as u64)?;
         let bytes = stored
-            .get((size - table.byte_len()) as usize..)
+            .get(size.saturating_sub(table.byte_len() as usize)..)
             .ok_or(Fault::TooShort)?;
         let frames = &read_frames(&table, bytes)?;
-        let (first, last) = covering(frames, offset, len);
+        let (first, last) = covering(frames, range);
         for index in first..last {
-            let part = Part::of(frames, index, offset, end);
             let from = frame_start(frames, index).0 as usize;
             let to = frame_start(frames, index + 1).0 as usize;
             let frame = stored.get(from..to).ok_or(Fault::TooShort)?;
-            part.decompress(frame, context, content, run)?;
+            let name = FrameName {
+                blob: self.id,
+                verified: true,
+                index,
+            };
+            Part::of(frames, index, range).decompress(means, frame, name, &mut decoder, run)?;
         }
-        check_end(frames, end)
+        check_end(frames, range)
+    }
+
+    /// Reads all of the blob and checks its digest; gives its size.
+    fn read_verified(
+        &self,
+        means: Means<'_>,
+        workspace: &mut Workspace,
+        digest: &Digest,
+    ) -> Result<usize, Fault> {
+        let (stored, _) = workspace.to_read();
+        let size = usize::try_from(self.file.size()).map_err(|_| Fault::TooLarge)?;
+        let stored = stored.get_mut(..size).ok_or(Fault::TooLarge)?;
+        read_exact(&self.file, stored, 0)?;
+        means.statistics.bytes_read.add(size as u64);
+        let mut hash = Sha256::new();
+        hash.update(stored);
+        means.statistics.bytes_hashed.add(size as u64);
+        if hash.finalize() != *digest.as_bytes() {
+            return Err(Fault::Digest);
+        }
+        workspace.verified = Some((*digest, size));
+        Ok(size)
     }
 }
 
@@ -250,17 +318,16 @@ fn frame_start(frames: &[Frame], index: usize) -> (u64, u64) {
 }
 
 /// The frames that a part of the content is in: the first, and the one behind the last.
-fn covering(frames: &[Frame], offset: u64, len: u64) -> (usize, usize) {
-    let end = offset.saturating_add(len);
-    let first = frames.partition_point(|frame| frame.content_end <= offset);
-    let last = frames.partition_point(|frame| frame.content_end < end);
+fn covering(frames: &[Frame], range: Range) -> (usize, usize) {
+    let first = frames.partition_point(|frame| frame.content_end <= range.offset);
+    let last = frames.partition_point(|frame| frame.content_end < range.end());
     (first, (last + 1).min(frames.len()).max(first))
 }
 
-/// Whether the frames have the content up to some offset.
-fn check_end(frames: &[Frame], end: u64) -> Result<(), Fault> {
+/// Whether the frames have the content up to a range's end.
+fn check_end(frames: &[Frame], range: Range) -> Result<(), Fault> {
     match frames.last() {
-        Some(frame) if frame.content_end >= end => Ok(()),
+        Some(frame) if frame.content_end >= range.end() => Ok(()),
         _ => Err(Fault::TooShort),
     }
 }
@@ -276,49 +343,75 @@ struct Part {
 }
 
 impl Part {
-    /// What is wanted of a frame, if that is the content between two offsets.
-    fn of(frames: &[Frame], index: usize, offset: u64, end: u64) -> Self {
+    /// What is wanted of a frame, if that is a range of the content.
+    fn of(frames: &[Frame], index: usize, range: Range) -> Self {
         let start = frame_start(frames, index).1;
         let stop = frame_start(frames, index + 1).1;
         // A frame is not larger than `MAX_FRAME_SIZE`: the differences fit.
         Self {
             size: (stop - start) as usize,
-            from: (offset.clamp(start, stop) - start) as usize,
-            to: (end.clamp(start, stop) - start) as usize,
+            from: (range.offset.clamp(start, stop) - start) as usize,
+            to: (range.end().clamp(start, stop) - start) as usize,
             checksum: frames.get(index).and_then(|frame| frame.checksum),
         }
+    }
+
+    /// Fills a run with what is wanted, if the frame is the one that was decompressed last; says
+    /// whether it was.
+    fn fill_from_last(
+        &self,
+        name: FrameName,
+        workspace: &Workspace,
+        run: &mut FolioRun<'_>,
+    ) -> bool {
+        if workspace.frame != Some(name) {
+            return false;
+        }
+        let Some(wanted) = workspace.content.get(self.from..self.to) else {
+            return false;
+        };
+        run.fill_bytes(wanted);
+        true
     }
 
     /// Decompresses the frame and fills a run with what is wanted of it: directly, if that is all
     /// of it and the memory is in one piece.
     fn decompress(
         &self,
+        means: Means<'_>,
         frame: &[u8],
-        context: &mut DCtx,
-        content: &mut [MaybeUninit<u8>],
+        name: FrameName,
+        decoder: &mut Decoder<'_>,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
         if self.from >= self.to {
             return Ok(());
         }
+        means.statistics.bytes_decompressed.add(self.size as u64);
         if self.to - self.from == self.size {
+            let context = &mut *decoder.context;
             let direct = run.fill_in_place(self.size, |memory| self.decode(frame, context, memory));
             if let Some(result) = direct {
                 return result;
             }
         }
-        let content = content.get_mut(..self.size).ok_or(Fault::TooLarge)?;
-        let content = self.decode(frame, context, content)?;
+        *decoder.frame = None;
+        let content = decoder
+            .content
+            .get_mut(..self.size)
+            .ok_or(Fault::TooLarge)?;
+        let content = self.decode(frame, decoder.context, content)?;
         run.fill_bytes(content.get(self.from..self.to).ok_or(Fault::FrameSize)?);
+        *decoder.frame = Some(name);
         Ok(())
     }
 
     /// Decompresses the frame into memory of its size, and checks it.
-    fn decode<'b>(
+    fn decode<'b, W: WriteBuf + ?Sized>(
         &self,
         frame: &[u8],
         context: &mut DCtx,
-        memory: &'b mut [MaybeUninit<u8>],
+        memory: &'b mut W,
     ) -> Result<&'b [u8], Fault> {
         let data = context
             .decompress(memory, frame)
@@ -402,14 +495,36 @@ impl kernel::fmt::Display for Fault {
     }
 }
 
+/// What tells a frame from all others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FrameName {
+    blob: u64,
+    /// Whether the blob's digest was checked before the frame was decompressed.
+    verified: bool,
+    index: usize,
+}
+
 /// What a reader needs to decompress and to verify.
+///
+/// It keeps what it came to last, for a reader that comes for more of it.
 pub(crate) struct Workspace {
     context: DCtx,
     /// For what is read of a blob: [`MAX_STORED`] bytes.
     stored: KVVec<u8>,
+    /// The blob that `stored` begins with, and its size, if that is all of it and was verified.
+    verified: Option<(Digest, usize)>,
     /// For a frame's data that cannot be decompressed into the page cache: [`MAX_FRAME_SIZE`]
     /// bytes.
-    content: KVVec<MaybeUninit<u8>>,
+    content: KVVec<u8>,
+    /// The frame that `content` begins with.
+    frame: Option<FrameName>,
+}
+
+/// The part of a workspace that decompresses.
+struct Decoder<'a> {
+    context: &'a mut DCtx,
+    content: &'a mut [u8],
+    frame: &'a mut Option<FrameName>,
 }
 
 impl Workspace {
@@ -417,12 +532,35 @@ impl Workspace {
         let mut stored = KVVec::new();
         stored.resize(MAX_STORED, 0, GFP_KERNEL)?;
         let mut content = KVVec::new();
-        content.resize(MAX_FRAME_SIZE as usize, MaybeUninit::uninit(), GFP_KERNEL)?;
+        content.resize(MAX_FRAME_SIZE as usize, 0, GFP_KERNEL)?;
         Ok(Self {
             context: DCtx::try_create()?,
             stored,
+            verified: None,
             content,
+            frame: None,
         })
+    }
+
+    /// What is held of a blob, and what to decompress it with.
+    fn held(&mut self) -> (&[u8], Decoder<'_>) {
+        let decoder = Decoder {
+            context: &mut self.context,
+            content: &mut self.content,
+            frame: &mut self.frame,
+        };
+        (&self.stored, decoder)
+    }
+
+    /// The memory to read a blob to, and what to decompress it with.
+    fn to_read(&mut self) -> (&mut [u8], Decoder<'_>) {
+        self.verified = None;
+        let decoder = Decoder {
+            context: &mut self.context,
+            content: &mut self.content,
+            frame: &mut self.frame,
+        };
+        (&mut self.stored, decoder)
     }
 }
 
@@ -430,6 +568,7 @@ impl Workspace {
 /// free, and allocate nothing.
 #[pin_data]
 pub(crate) struct Workspaces {
+    /// Those that nobody uses; the one that was used last is at the end.
     #[pin]
     free: Mutex<KVec<KBox<Workspace>>>,
     #[pin]
@@ -453,14 +592,20 @@ impl Workspaces {
         )
     }
 
-    /// Lends a workspace, when there is one.
-    fn with<R>(&self, work: impl FnOnce(&mut Workspace) -> R) -> R {
+    /// Lends a workspace, when there is one: if possible, one that holds what is wanted, otherwise
+    /// the one that has not been used for the longest time.
+    fn with<R>(
+        &self,
+        holds: impl Fn(&Workspace) -> bool,
+        work: impl FnOnce(&mut Workspace) -> R,
+    ) -> R {
         let mut workspace = {
             let mut free = self.free.lock();
             loop {
-                match free.pop() {
-                    Some(workspace) => break workspace,
-                    None => self.returned.wait(&mut free),
+                let wanted = free.iter().position(|workspace| holds(workspace));
+                match free.remove(wanted.unwrap_or(0)) {
+                    Ok(workspace) => break workspace,
+                    Err(_) => self.returned.wait(&mut free),
                 }
             }
         };

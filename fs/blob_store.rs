@@ -10,6 +10,7 @@
 use crate::{
     blob::{Blob, Workspaces},
     message::{ErrorName, Text},
+    statistics::Statistics,
     vfs::{backing::Directory, MountContext, Shrink, ShrinkerRegistration},
 };
 use kernel::{
@@ -195,10 +196,12 @@ impl BlobStore {
     ///
     /// [`ENOENT`] if the store has no such blob, [`EINVAL`] if there is something else than a
     /// regular file in its place, and those of opening a file.
-    pub(crate) fn open(&self, digest: &Digest) -> Result<Arc<Blob>> {
+    pub(crate) fn open(&self, digest: &Digest, statistics: &Statistics) -> Result<Arc<Blob>> {
         if let Some(blob) = self.open.get(digest) {
+            statistics.blobs_found_open.add(1);
             return Ok(blob);
         }
+        statistics.blobs_opened.add(1);
         let file = self.directory.open_file(&digest.to_hex())?;
         let blob = Arc::new(Blob::new(file), GFP_KERNEL)?;
         self.open.insert(digest, &blob);

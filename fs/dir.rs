@@ -75,6 +75,51 @@ pub(crate) fn lookup(dir: &INode<PuzzleFs>, name: &[u8]) -> Result<Option<ARef<I
     }
 }
 
+/// Gives the directory that a directory is in.
+///
+/// Directories do not say: all are looked through. That is done for a file handle of a directory
+/// which the dentry cache has lost.
+///
+/// # Errors
+///
+/// [`ESTALE`] if the directory is in none.
+pub(crate) fn parent(dir: &INode<PuzzleFs>) -> Result<ARef<INode<PuzzleFs>>> {
+    let sb = dir.superblock();
+    let image = sb.data();
+    let metadata = image.metadata();
+    let malformed = |e| image.report(Some(dir.ino()), e);
+    // A well-formed image has one a layer that names it.
+    let mut tries = metadata.layers().map_err(malformed)?;
+    let found = metadata
+        .for_each_entry_of(dir.ino(), |entry| {
+            let parent = inode::by_number(sb, entry.dir).ok();
+            // The entry may be hidden by a layer above.
+            let found = parent.filter(|parent| names(parent, entry.name, dir.ino()));
+            tries = tries.saturating_sub(1);
+            if found.is_some() || tries == 0 {
+                ControlFlow::Break(found)
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
+        .map_err(malformed)?;
+    match found {
+        ControlFlow::Break(Some(parent)) => Ok(parent),
+        _ => Err(ESTALE),
+    }
+}
+
+/// Whether a directory has an entry of that name for that inode.
+fn names(dir: &INode<PuzzleFs>, name: &[u8], ino: u64) -> bool {
+    let Body::Directory(directory) = &dir.data().body else {
+        return false;
+    };
+    let found = directory
+        .merged(&dir.superblock().data().metadata())
+        .and_then(|merged| merged.lookup(name));
+    matches!(found, Ok(Some(entry)) if entry.ino == ino)
+}
+
 /// Emits entries, from the emitter's position on.
 pub(crate) fn read(dir: &INode<PuzzleFs>, emitter: &mut DirEmitter<'_>) -> Result {
     let Body::Directory(directory) = &dir.data().body else {

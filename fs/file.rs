@@ -11,7 +11,7 @@
 //! the table and a short walk from there.
 
 use crate::{
-    blob::Fault,
+    blob::{Fault, Means, Range},
     image::Image,
     inode::{Body, Malformed},
     message::Show,
@@ -55,10 +55,8 @@ impl Content {
 /// A part of a file that lies in one chunk.
 struct Piece {
     chunk: Chunk,
-    /// Where the part begins in the blob.
-    offset: u64,
-    /// How long the part is.
-    len: u64,
+    /// Where the part is in the blob's content.
+    range: Range,
 }
 
 /// The pieces that a stretch of a file is made of, in order.
@@ -103,8 +101,10 @@ impl<'a> Pieces<'a> {
             .saturating_sub(within)
             .min(self.end - self.position);
         let piece = Piece {
-            offset: chunk.blob_offset.saturating_add(within),
-            len,
+            range: Range {
+                offset: chunk.blob_offset.saturating_add(within),
+                len,
+            },
             chunk,
         };
         self.next += 1;
@@ -142,6 +142,7 @@ fn fill(
         let from = run.position();
         if let Err(e) = fill_piece(image, &piece, run) {
             if !e.is_interruption() {
+                image.statistics().read_errors.add(1);
                 image.store().forget(&piece.chunk.blob);
                 image.log(
                     inode.ino(),
@@ -153,7 +154,7 @@ fn fill(
                     ),
                 );
             }
-            run.fail(piece.len.saturating_sub(run.position() - from));
+            run.fail(piece.range.len.saturating_sub(run.position() - from));
         }
     }
     // The last folio reaches beyond the end of the file.
@@ -175,7 +176,7 @@ fn read_ahead(image: &Image, mut pieces: Pieces<'_>) -> Result<(), puzzlefs_sche
         // An error here will show, and be logged, when the piece is read.
         if let Ok(blob) = image.open_blob(&current.chunk.blob) {
             let whole = image.verify() == Verify::Digest;
-            blob.will_need(current.chunk.compressed, whole, current.offset, current.len);
+            blob.will_need(current.chunk.compressed, whole, current.range);
         }
         piece = pieces.next()?;
     }
@@ -189,13 +190,14 @@ fn fill_piece(image: &Image, piece: &Piece, run: &mut FolioRun<'_>) -> Result<()
         ..
     } = &piece.chunk;
     let blob = image.open_blob(digest)?;
-    let workspaces = image.store().workspaces();
-    let (offset, len) = (piece.offset, piece.len);
+    let means = Means {
+        workspaces: image.store().workspaces(),
+        statistics: image.statistics(),
+    };
+    let range = piece.range;
     match (image.verify(), compressed) {
-        (Verify::Digest, _) => {
-            blob.fill_verified(workspaces, digest, *compressed, offset, len, run)
-        }
-        (_, true) => blob.fill_compressed(workspaces, offset, len, run),
-        (_, false) => blob.fill_raw(offset, len, run),
+        (Verify::Digest, _) => blob.fill_verified(means, digest, *compressed, range, run),
+        (_, true) => blob.fill_compressed(means, range, run),
+        (_, false) => blob.fill_raw(means, range, run),
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     message::{ErrorName, Show},
     options::{Options, Verify},
     ports::sha256::Sha256,
+    statistics::Statistics,
     superblock,
     vfs::{error_ratelimited, MountContext, MAX_STACK_DEPTH},
 };
@@ -29,6 +30,7 @@ pub(crate) struct Image {
     rootfs: Digest,
     rootfs_verity: Option<Digest>,
     verify: Verify,
+    statistics: Statistics,
 }
 
 impl Image {
@@ -46,7 +48,7 @@ impl Image {
             context.error(fmt!("the store must not itself be on PuzzleFS"));
             return Err(ELOOP);
         }
-        if superblock::params(&store).stack_depth > MAX_STACK_DEPTH {
+        if superblock::stack_depth(&store) > MAX_STACK_DEPTH {
             context.error(fmt!(
                 "the store is on too many filesystems stacked on each other"
             ));
@@ -77,6 +79,7 @@ impl Image {
             rootfs,
             rootfs_verity: options.rootfs_verity(),
             verify: options.verify(),
+            statistics: Statistics::default(),
         })
     }
 
@@ -97,7 +100,7 @@ impl Image {
 
     /// Opens a data blob. If fs-verity is to verify it, it does.
     pub(crate) fn open_blob(&self, digest: &Digest) -> Result<Arc<Blob>, Fault> {
-        let blob = self.store.open(digest)?;
+        let blob = self.store.open(digest, &self.statistics)?;
         if self.verify == Verify::FsVerity {
             let expected = self.metadata().verity(digest).map_err(|e| {
                 self.report(None, e);
@@ -115,6 +118,11 @@ impl Image {
     /// The store that the image's data is in.
     pub(crate) fn store(&self) -> &StoreHandle {
         &self.store
+    }
+
+    /// What the mount has done.
+    pub(crate) fn statistics(&self) -> &Statistics {
+        &self.statistics
     }
 
     /// The digest of the metadata blob.
@@ -146,7 +154,9 @@ fn read_metadata(
     rootfs: &Digest,
     verity: Option<Digest>,
 ) -> Result<KVVec<u8>, (&'static str, Error)> {
-    let blob = store.open(rootfs).map_err(|e| ("cannot be opened", e))?;
+    let blob = store
+        .open(rootfs, &Statistics::default())
+        .map_err(|e| ("cannot be opened", e))?;
     if verity.is_some() && verity.as_ref() != blob.verity() {
         return Err(("it has not the fs-verity digest of rootfs_verity", EBADMSG));
     }

@@ -135,6 +135,17 @@ pub(crate) fn get(
     })
 }
 
+/// Gives the inode of a number that is in a file handle.
+///
+/// # Errors
+///
+/// [`ESTALE`] if the image has no such inode, or one that nothing can name; [`EUCLEAN`] if it is
+/// malformed.
+pub(crate) fn by_number(sb: &SuperBlock<PuzzleFs>, ino: u64) -> Result<ARef<INode<PuzzleFs>>> {
+    let at = sb.data().metadata().find(ino).map_err(|_| ESTALE)?;
+    get(sb, ino, Some(at))
+}
+
 /// The target of a symbolic link, as the VFS wants it.
 fn c_string(target: &[u8]) -> Result<CString> {
     let mut bytes = KVec::with_capacity(target.len() + 1, GFP_KERNEL)?;

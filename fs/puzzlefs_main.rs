@@ -31,6 +31,7 @@ mod message;
 mod options;
 #[allow(unsafe_code)]
 mod ports;
+mod statistics;
 mod superblock;
 #[allow(unsafe_code)]
 mod vfs;
@@ -103,7 +104,7 @@ impl FileSystem for PuzzleFs {
     }
 
     fn super_params(image: &image::Image) -> SuperParams {
-        superblock::params(image.store())
+        superblock::params(image)
     }
 
     fn root(sb: &SuperBlock<Self>) -> Result<ARef<INode<Self>>> {
@@ -112,6 +113,14 @@ impl FileSystem for PuzzleFs {
 
     fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<ARef<INode<Self>>>> {
         dir::lookup(dir, name)
+    }
+
+    fn inode_by_number(sb: &SuperBlock<Self>, ino: u64) -> Result<ARef<INode<Self>>> {
+        inode::by_number(sb, ino)
+    }
+
+    fn parent(dir: &INode<Self>) -> Result<ARef<INode<Self>>> {
+        dir::parent(dir)
     }
 
     fn read_dir(dir: &INode<Self>, emitter: &mut DirEmitter<'_>) -> Result {
@@ -136,6 +145,11 @@ impl FileSystem for PuzzleFs {
 
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {
         superblock::show_options(sb.data(), seq);
+        Ok(())
+    }
+
+    fn show_stats(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {
+        sb.data().statistics().show(seq);
         Ok(())
     }
 }

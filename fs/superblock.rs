@@ -19,11 +19,17 @@ pub(crate) const MAGIC: u32 = 0x505a_4653;
 const READAHEAD: usize = 512 * 1024;
 
 /// The properties of a superblock.
-pub(crate) fn params(store: &BlobStore) -> SuperParams {
+pub(crate) fn params(image: &Image) -> SuperParams {
     SuperParams {
-        stack_depth: store.stack_depth() + 1,
+        stack_depth: stack_depth(image.store()),
         readahead: READAHEAD,
+        uuid: *image.rootfs().as_bytes().first_chunk().unwrap_or(&[0; 16]),
     }
+}
+
+/// How many filesystems a mount of an image in a store is stacked on.
+pub(crate) fn stack_depth(store: &BlobStore) -> i32 {
+    store.stack_depth() + 1
 }
 
 /// What `statfs(2)` reports: the files' total size, of which nothing is free, and an identity made

@@ -50,6 +50,15 @@ pub struct DirEntry<'a> {
     pub cursor: u64,
 }
 
+/// An entry for some inode, and the directory that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryOf<'a> {
+    /// The number of the directory's inode.
+    pub dir: u64,
+    /// The entry's name, checked as those of a directory are.
+    pub name: &'a [u8],
+}
+
 /// In which order the entries of one layer's part of a directory are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -456,6 +465,44 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
             None => e,
         }
     }
+}
+
+/// Gives all entries for an inode to a function: see [`Metadata::for_each_entry_of`].
+pub(crate) fn for_each_entry_of<'a, B>(
+    metadata: &Metadata<'a>,
+    ino: u64,
+    mut give: impl FnMut(EntryOf<'a>) -> ControlFlow<B>,
+) -> Result<ControlFlow<B>> {
+    metadata.read(|view| {
+        // Directories that are one list, said many times, would cost more than their length.
+        let mut left = view.words();
+        for layer in 0..view.layers()? {
+            for inode in view.inodes(layer)?.iter() {
+                step();
+                let Ok(mode::Dir(dir)) = inode.get_mode().which() else {
+                    continue;
+                };
+                let entries = view.bounded(dir?.get_entries()?)?;
+                left = left
+                    .checked_sub(entries.len() as usize)
+                    .ok_or(ErrorKind::ListTooLong)?;
+                for entry in entries.iter() {
+                    step();
+                    if entry.get_ino() != ino {
+                        continue;
+                    }
+                    let found = EntryOf {
+                        dir: inode.get_ino(),
+                        name: metadata.keep(name(entry)?)?,
+                    };
+                    if let ControlFlow::Break(with) = give(found) {
+                        return Ok(ControlFlow::Break(with));
+                    }
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 /// Whether any of some parts has a name.

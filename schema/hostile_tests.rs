@@ -132,6 +132,17 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+        for ino in [0, 2, 7] {
+            self.call(
+                self.words * (self.layers + 1) * 20 + self.layers * FOLLOW,
+                || {
+                    metadata.for_each_entry_of(ino, |entry| {
+                        check_name(entry.name);
+                        ControlFlow::<()>::Continue(())
+                    })
+                },
+            );
+        }
         for ino in (0..20).chain([u64::MAX]) {
             if let Some(at) = self.call(self.find(), || metadata.find(ino)) {
                 if let Some(inode) = self.call(FOLLOW, || metadata.inode_at(at)) {

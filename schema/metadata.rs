@@ -3,6 +3,7 @@
 //! The metadata of an image as a whole.
 
 use crate::{
+    dir::{self, EntryOf},
     framing::{Framing, Segments},
     metadata_capnp::{inode, inode_vector, rootfs, verity_data},
     search::partition_point,
@@ -15,7 +16,7 @@ use capnp::{
     struct_list,
     traits::OwnedStruct,
 };
-use core::ops::Deref;
+use core::ops::{ControlFlow, Deref};
 
 /// How a message is read.
 const OPTIONS: ReaderOptions = ReaderOptions {
@@ -193,6 +194,23 @@ impl<'a> Metadata<'a> {
     /// [`ErrorKind::NotADirectory`], [`ErrorKind::NoSuchPlace`], and those of the encoding.
     pub fn dir_at(&self, at: Locator) -> Result<DirLayer<'a>> {
         self.read(|view| DirLayer::read(*self, at, view.inode(at)?))
+    }
+
+    /// Gives to a function, until it breaks off, each entry for an inode that any layer's part of any
+    /// directory has, the topmost layer's first: those too that are hidden by upper layers.
+    ///
+    /// Cost: the number of inodes in all layers, and the length of the message.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ListTooLong`] if the directories have more entries together than the message
+    /// could hold, [`ErrorKind::Name`], and those of the encoding.
+    pub fn for_each_entry_of<B>(
+        &self,
+        ino: u64,
+        give: impl FnMut(EntryOf<'a>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>> {
+        dir::for_each_entry_of(self, ino, give)
     }
 
     /// A directory, merged from the parts that its layers have.

@@ -101,7 +101,7 @@ mod steps;
 mod xattr;
 
 pub use digest::Digest;
-pub use dir::{Dir, DirEntry, DirLayer, Order, Part, RawDirEntry};
+pub use dir::{Dir, DirEntry, DirLayer, EntryOf, Order, Part, RawDirEntry};
 pub use error::{Error, ErrorKind, Result};
 pub use extents::{Chunk, Extents, ExtentsIter};
 pub use framing::Framing;

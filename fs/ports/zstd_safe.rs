@@ -24,6 +24,31 @@ pub(crate) struct DCtx {
 // SAFETY: A context may be used from any thread, by one at a time: its methods take `&mut self`.
 unsafe impl Send for DCtx {}
 
+/// Memory that can be decompressed to, initialised or not.
+pub(crate) trait WriteBuf {
+    /// The memory, to which nothing but initialised bytes must be written.
+    fn memory(&mut self) -> &mut Memory;
+}
+
+/// The memory of a [`WriteBuf`].
+#[repr(transparent)]
+pub(crate) struct Memory([MaybeUninit<u8>]);
+
+impl WriteBuf for [MaybeUninit<u8>] {
+    fn memory(&mut self) -> &mut Memory {
+        // SAFETY: `Memory` is a transparent wrapper.
+        unsafe { &mut *(core::ptr::from_mut(self) as *mut Memory) }
+    }
+}
+
+impl WriteBuf for [u8] {
+    fn memory(&mut self) -> &mut Memory {
+        // SAFETY: Bytes may be seen as bytes that need not be initialised, as long as nothing else is
+        // written to them: zstd writes bytes, and nobody else can reach into a `Memory`.
+        unsafe { &mut *(core::ptr::from_mut(self) as *mut Memory) }
+    }
+}
+
 /// The data is not a valid frame, or does not fit.
 #[derive(Debug)]
 pub(crate) struct ErrorCode;
@@ -46,18 +71,19 @@ impl DCtx {
     }
 
     /// Decompresses frames, and gives what has been written: a beginning of `dst`.
-    pub(crate) fn decompress<'b>(
+    pub(crate) fn decompress<'b, W: WriteBuf + ?Sized>(
         &mut self,
-        dst: &'b mut [MaybeUninit<u8>],
+        dst: &'b mut W,
         src: &[u8],
     ) -> Result<&'b mut [u8], ErrorCode> {
+        let dst = dst.memory();
         // SAFETY: By the type invariants the context is valid, and nobody else uses it; the slices
         // are valid for their lengths.
         let written = unsafe {
             bindings::zstd_decompress_dctx(
                 self.context.as_ptr(),
-                dst.as_mut_ptr().cast(),
-                dst.len(),
+                dst.0.as_mut_ptr().cast(),
+                dst.0.len(),
                 src.as_ptr().cast(),
                 src.len(),
             )
@@ -66,7 +92,7 @@ impl DCtx {
         if unsafe { bindings::zstd_is_error(written) } != 0 {
             return Err(ErrorCode);
         }
-        let dst = dst.get_mut(..written).ok_or(ErrorCode)?;
+        let dst = dst.0.get_mut(..written).ok_or(ErrorCode)?;
         // SAFETY: zstd has written as many bytes as it says, from the beginning of `dst`.
         Ok(unsafe { &mut *(core::ptr::from_mut(dst) as *mut [u8]) })
     }

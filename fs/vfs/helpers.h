@@ -7,6 +7,7 @@
 #ifndef _VFS_HELPERS_H
 #define _VFS_HELPERS_H
 
+#include <linux/exportfs.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/migrate.h>

@@ -4,7 +4,9 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use super::{bindings, dir, folio, registration::Registration, xattr, FileSystem};
+use super::{
+    bindings, dir, folio, registration::Registration, superblock::SuperBlock, xattr, FileSystem,
+};
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
@@ -12,7 +14,7 @@ use core::{
     ptr::{self, NonNull},
 };
 use kernel::{
-    ffi::c_void,
+    ffi::{c_int, c_uint, c_void},
     prelude::*,
     str::{CStr, CString},
     sync::aref::{ARef, AlwaysRefCounted},
@@ -293,6 +295,7 @@ impl<T: FileSystem> NewINode<T> {
     }
 
     const DIR_INODE_OPS: bindings::inode_operations = bindings::inode_operations {
+        getattr: Some(get_attributes),
         lookup: Some(dir::lookup::<T>),
         listxattr: Some(xattr::list::<T>),
         get_inode_acl: Some(xattr::get_acl::<T>),
@@ -300,12 +303,14 @@ impl<T: FileSystem> NewINode<T> {
     };
 
     const FILE_INODE_OPS: bindings::inode_operations = bindings::inode_operations {
+        getattr: Some(get_attributes),
         listxattr: Some(xattr::list::<T>),
         get_inode_acl: Some(xattr::get_acl::<T>),
         ..pin_init::zeroed()
     };
 
     const LINK_INODE_OPS: bindings::inode_operations = bindings::inode_operations {
+        getattr: Some(get_attributes),
         get_link: Some(bindings::simple_get_link),
         listxattr: Some(xattr::list::<T>),
         ..pin_init::zeroed()
@@ -355,6 +360,7 @@ impl<T: FileSystem> NewINode<T> {
             bindings::vfs_rs_inode_set_times(inode, params.mtime.0, params.mtime.1);
             bindings::vfs_rs_inode_set_size(inode, size);
             bindings::set_nlink(inode, params.nlink);
+            (*inode).i_generation = SuperBlock::<T>::from_raw((*inode).i_sb).generation();
             if !params.may_have_acl {
                 bindings::vfs_rs_cache_no_acl(inode);
             }
@@ -414,6 +420,28 @@ impl<T: FileSystem> Drop for NewINode<T> {
         // SAFETY: By the type invariants the inode is new and locked; the reference is given away.
         unsafe { bindings::iget_failed(self.0.as_ptr()) };
     }
+}
+
+/// `inode_operations.getattr`: what the inode says, and that nothing of it can be changed.
+///
+/// # Safety
+///
+/// To be called by the VFS for a valid path and a structure to fill.
+unsafe extern "C" fn get_attributes(
+    idmap: *mut bindings::mnt_idmap,
+    path: *const bindings::path,
+    stat: *mut bindings::kstat,
+    request_mask: u32,
+    _flags: c_uint,
+) -> c_int {
+    let immutable = u64::from(bindings::STATX_ATTR_IMMUTABLE);
+    // SAFETY: The VFS gives a positive dentry and a structure that is ours during the call.
+    unsafe {
+        (*stat).attributes |= immutable;
+        (*stat).attributes_mask |= immutable;
+        bindings::generic_fillattr(idmap, request_mask, (*(*path).dentry).d_inode, stat);
+    }
+    0
 }
 
 /// The kernel's device number.

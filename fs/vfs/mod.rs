@@ -21,6 +21,7 @@ pub(crate) mod backing;
 mod bindings;
 mod context;
 mod dir;
+mod export;
 mod folio;
 mod inode;
 mod log;
@@ -109,6 +110,16 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Looks up a name in a directory; `None` if the directory has no such entry.
     fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<ARef<INode<Self>>>>;
 
+    /// The inode of a number that is in a file handle.
+    ///
+    /// # Errors
+    ///
+    /// [`ESTALE`] if there is none. That is not worth a message.
+    fn inode_by_number(sb: &SuperBlock<Self>, ino: u64) -> Result<ARef<INode<Self>>>;
+
+    /// The directory that a directory is in.
+    fn parent(dir: &INode<Self>) -> Result<ARef<INode<Self>>>;
+
     /// Emits a directory's entries, apart from `.` and `..`, beginning at the emitter's position.
     fn read_dir(dir: &INode<Self>, emitter: &mut DirEmitter<'_>) -> Result;
 
@@ -132,4 +143,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Prints the mount options, each preceded by a comma, as `/proc/mounts` shows them and
     /// `mount` takes them.
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result;
+
+    /// Prints what `/proc/self/mountstats` has of a mount, on the line that names it.
+    fn show_stats(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result;
 }

@@ -3,7 +3,7 @@
 //! Registration of a filesystem.
 
 use super::{bindings, context::ContextOps, inode::INodeCache, superblock::SuperBlock, FileSystem};
-use kernel::{error::to_result, prelude::*, sync::Arc, types::Opaque};
+use kernel::{error::to_result, ffi::c_int, prelude::*, sync::Arc, types::Opaque};
 
 /// A filesystem that can be mounted, for as long as this exists.
 ///
@@ -43,6 +43,7 @@ impl<T: FileSystem> Registration<T> {
                     slot.write(pin_init::zeroed());
                     (*slot).name = T::NAME.as_char_ptr();
                     (*slot).owner = module.as_ptr();
+                    (*slot).fs_flags = bindings::FS_ALLOW_IDMAP as c_int;
                     (*slot).init_fs_context = Some(ContextOps::<T>::init);
                     (*slot).kill_sb = Some(SuperBlock::<T>::kill);
                     to_result(bindings::register_filesystem(slot))

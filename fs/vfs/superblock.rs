@@ -6,10 +6,14 @@
 
 use super::{
     bindings,
+    export::ExportOps,
     inode::{self, CachedINode, INode, NewINode},
     xattr, FileSystem,
 };
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    ptr::{self, NonNull},
+};
 use kernel::{
     error::{from_result, to_result},
     ffi::{c_int, c_void},
@@ -26,6 +30,8 @@ pub(crate) struct SuperParams {
     pub(crate) stack_depth: c_int,
     /// How far to read ahead at the most, in bytes.
     pub(crate) readahead: usize,
+    /// What the contents are known by, wherever they are mounted.
+    pub(crate) uuid: [u8; 16],
 }
 
 /// What `statfs(2)` reports of a read-only filesystem, which has no free space.
@@ -60,6 +66,7 @@ impl<T: FileSystem> SuperBlock<T> {
         evict_inode: Some(inode::evict::<T>),
         statfs: Some(Self::statfs),
         show_options: Some(Self::show_options),
+        show_stats: Some(Self::show_stats),
         ..pin_init::zeroed()
     };
 
@@ -80,6 +87,14 @@ impl<T: FileSystem> SuperBlock<T> {
         // SAFETY: By the type invariants, `s_fs_info` came from a `KBox<T::SuperData>`, which is
         // not taken back while there are inodes or operations that could borrow `self`.
         unsafe { KBox::<T::SuperData>::borrow((*self.as_ptr()).s_fs_info.cast()) }
+    }
+
+    /// The generation of all inodes: that of other contents is mostly another.
+    pub(super) fn generation(&self) -> u32 {
+        // SAFETY: By the type invariants the superblock is valid; its UUID is set before it has
+        // inodes, and does not change.
+        let [a, b, c, d, ..] = unsafe { (*self.as_ptr()).s_uuid.b };
+        u32::from_le_bytes([a, b, c, d])
     }
 
     /// Gives the inode of that number if it is in memory, or else a new one to be initialised.
@@ -133,6 +148,9 @@ impl<T: FileSystem> SuperBlock<T> {
                 (*sb).s_blocksize_bits = BLOCK_SIZE.trailing_zeros() as u8;
                 (*sb).s_time_gran = 1;
                 (*sb).s_stack_depth = params.stack_depth;
+                (*sb).s_export_op = ptr::from_ref(&ExportOps::<T>::OPS).cast();
+                (*sb).s_uuid.b = params.uuid;
+                (*sb).s_uuid_len = params.uuid.len() as u8;
             }
             // SAFETY: The superblock is valid and has no device info of its own yet.
             to_result(unsafe { bindings::super_setup_bdi(sb) })?;
@@ -217,6 +235,23 @@ impl<T: FileSystem> SuperBlock<T> {
             // sequence file that only this task uses.
             let (sb, seq) = unsafe { (Self::from_raw((*root).d_sb), SeqFile::from_raw(seq)) };
             T::show_options(sb, seq)?;
+            Ok(0)
+        })
+    }
+
+    /// Shows statistics: `super_operations.show_stats`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the VFS for a dentry of the filesystem `T`.
+    unsafe extern "C" fn show_stats(
+        seq: *mut bindings::seq_file,
+        root: *mut bindings::dentry,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: As in `show_options`.
+            let (sb, seq) = unsafe { (Self::from_raw((*root).d_sb), SeqFile::from_raw(seq)) };
+            T::show_stats(sb, seq)?;
             Ok(0)
         })
     }

@@ -8,7 +8,7 @@ use common::*;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use puzzlefs_schema::{DirEntry, Error, ErrorKind, Metadata, Order, Part};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 /// Numbers are few, so that layers meet.
 const INODES: u64 = 8;
@@ -44,6 +44,20 @@ fn image() -> impl Strategy<Value = Image> {
         layers,
         ..Image::default()
     })
+}
+
+/// All entries for an inode, in all layers.
+fn entries_of(image: &Image, wanted: u64) -> Vec<(u64, Vec<u8>)> {
+    let layers = image.layers.iter().flatten();
+    layers
+        .filter_map(|inode| match &inode.mode {
+            Mode::Dir { entries, .. } => Some((inode.ino, entries)),
+            _ => None,
+        })
+        .flat_map(|(dir, entries)| entries.iter().map(move |(name, ino)| (dir, name, *ino)))
+        .filter(|(_, _, ino)| *ino == wanted)
+        .map(|(dir, name, _)| (dir, name.clone()))
+        .collect()
 }
 
 fn names(entries: &[DirEntry<'_>]) -> BTreeMap<Vec<u8>, u64> {
@@ -126,6 +140,14 @@ proptest! {
         open(&bytes, |metadata| {
             for ino in 1..=INODES {
                 compare(&metadata, &image, ino);
+
+                let mut found = Vec::new();
+                let ended = metadata.for_each_entry_of(ino, |entry| {
+                    found.push((entry.dir, entry.name.to_vec()));
+                    ControlFlow::<()>::Continue(())
+                });
+                assert_eq!(ended, Ok(ControlFlow::Continue(())));
+                assert_eq!(found, entries_of(&image, ino));
             }
             let root = match image.find(1) {
                 Ok((_, inode)) => match inode.mode {

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a mount has done so far, for `/proc/self/mountstats`.
+
+use kernel::{
+    seq_file::SeqFile,
+    seq_print,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// A number that only grows, from many threads.
+pub(crate) struct Counter(Atomic<u64>);
+
+impl Default for Counter {
+    fn default() -> Self {
+        Self(Atomic::new(0))
+    }
+}
+
+impl Counter {
+    /// Adds to the number.
+    pub(crate) fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// The counters of a mount. `Documentation/puzzlefs.rst` tells what each means.
+#[derive(Default)]
+pub(crate) struct Statistics {
+    /// Blobs that had to be opened.
+    pub(crate) blobs_opened: Counter,
+    /// Blobs that were open when they were needed.
+    pub(crate) blobs_found_open: Counter,
+    /// Bytes read of blobs, as they are stored.
+    pub(crate) bytes_read: Counter,
+    /// Bytes of blobs that were hashed, under `verify=digest`.
+    pub(crate) bytes_hashed: Counter,
+    /// Bytes that came of decompression.
+    pub(crate) bytes_decompressed: Counter,
+    /// Reads that failed: blobs that are missing, damaged, or not what the image says.
+    pub(crate) read_errors: Counter,
+}
+
+impl Statistics {
+    /// Prints the counters, one a line, in the manner of NFS'.
+    pub(crate) fn show(&self, seq: &SeqFile) {
+        seq_print!(seq, "statvers=1.0");
+        for (name, counter) in [
+            ("blobs_opened", &self.blobs_opened),
+            ("blobs_found_open", &self.blobs_found_open),
+            ("bytes_read", &self.bytes_read),
+            ("bytes_hashed", &self.bytes_hashed),
+            ("bytes_decompressed", &self.bytes_decompressed),
+            ("read_errors", &self.read_errors),
+        ] {
+            seq_print!(seq, "\n\t{name}: {}", counter.get());
+        }
+    }
+}

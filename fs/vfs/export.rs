@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! File handles: inodes named by numbers, for `open_by_handle_at(2)`, NFS and overlayfs' index.
+//!
+//! A handle is an inode's number and the generation that the superblock gives all its inodes, so
+//! that one of other contents is stale here; a connectable one has its directory's number, too.
+//!
+//! C header: [`include/linux/exportfs.h`](srctree/include/linux/exportfs.h)
+//!
+//! Reference: <https://docs.kernel.org/filesystems/nfs/exporting.html>
+
+use super::{bindings, inode::INode, superblock::SuperBlock, FileSystem};
+use core::{marker::PhantomData, ptr, slice};
+use kernel::{ffi::c_int, prelude::*, sync::aref::ARef};
+
+/// The length of a handle without its directory's number, and with it, in words of 32 bits.
+const LEN: usize = 3;
+const LEN_WITH_PARENT: usize = 6;
+
+/// The table of operations.
+pub(super) struct ExportOps<T: FileSystem>(PhantomData<T>);
+
+impl<T: FileSystem> ExportOps<T> {
+    pub(super) const OPS: bindings::export_operations = bindings::export_operations {
+        encode_fh: Some(Self::encode),
+        fh_to_dentry: Some(Self::to_dentry),
+        fh_to_parent: Some(Self::to_parent),
+        get_parent: Some(Self::parent),
+        ..pin_init::zeroed()
+    };
+
+    /// Makes a handle: `export_operations.encode_fh`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the VFS for an inode of the filesystem `T`, with a buffer of `*max_len`
+    /// words, and a directory or null.
+    unsafe extern "C" fn encode(
+        inode: *mut bindings::inode,
+        handle: *mut u32,
+        max_len: *mut c_int,
+        parent: *mut bindings::inode,
+    ) -> c_int {
+        // SAFETY: The inode is valid; its number and generation do not change.
+        let (ino, generation) = unsafe { ((*inode).i_ino, (*inode).i_generation) };
+        let (parent, len, kind) = if parent.is_null() {
+            (0, LEN, bindings::fid_type_FILEID_INO64_GEN)
+        } else {
+            (
+                // SAFETY: As above.
+                unsafe { (*parent).i_ino },
+                LEN_WITH_PARENT,
+                bindings::fid_type_FILEID_INO64_GEN_PARENT,
+            )
+        };
+        let [low, high] = [ino as u32, (ino >> 32) as u32];
+        let [parent_low, parent_high] = [parent as u32, (parent >> 32) as u32];
+        let words = [low, high, generation, parent_low, parent_high, generation];
+        // SAFETY: The length is the VFS's, and ours during the call.
+        let room = unsafe { ptr::replace(max_len, len as c_int) };
+        if usize::try_from(room).map_or(true, |room| room < len) {
+            return bindings::fid_type_FILEID_INVALID as c_int;
+        }
+        // SAFETY: The buffer has room for `len` words, and nothing else refers to it.
+        unsafe { slice::from_raw_parts_mut(handle, len) }
+            .iter_mut()
+            .zip(words)
+            .for_each(|(to, word)| *to = word);
+        kind as c_int
+    }
+
+    /// Gives the inode that a handle names: `export_operations.fh_to_dentry`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the VFS with a superblock of the filesystem `T` and a handle of `len` words.
+    unsafe extern "C" fn to_dentry(
+        sb: *mut bindings::super_block,
+        handle: *mut bindings::fid,
+        len: c_int,
+        kind: c_int,
+    ) -> *mut bindings::dentry {
+        // SAFETY: By the safety requirements.
+        unsafe { Self::decode(sb, handle, len, kind, false) }
+    }
+
+    /// Gives the directory that a connectable handle names: `export_operations.fh_to_parent`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::to_dentry`].
+    unsafe extern "C" fn to_parent(
+        sb: *mut bindings::super_block,
+        handle: *mut bindings::fid,
+        len: c_int,
+        kind: c_int,
+    ) -> *mut bindings::dentry {
+        // SAFETY: By the safety requirements.
+        unsafe { Self::decode(sb, handle, len, kind, true) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::to_dentry`].
+    unsafe fn decode(
+        sb: *mut bindings::super_block,
+        handle: *mut bindings::fid,
+        len: c_int,
+        kind: c_int,
+        parent: bool,
+    ) -> *mut bindings::dentry {
+        // SAFETY: The VFS gives a handle of `len` words, which do not change during the call.
+        let words = unsafe {
+            slice::from_raw_parts(handle.cast::<u32>(), usize::try_from(len).unwrap_or(0))
+        };
+        let number = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+        let (ino, generation) = match (kind as u32, words, parent) {
+            (
+                bindings::fid_type_FILEID_INO64_GEN | bindings::fid_type_FILEID_INO64_GEN_PARENT,
+                &[low, high, generation, ..],
+                false,
+            ) => (number(low, high), generation),
+            (
+                bindings::fid_type_FILEID_INO64_GEN_PARENT,
+                &[_, _, _, low, high, generation, ..],
+                true,
+            ) => (number(low, high), generation),
+            // A handle of another kind: null makes it stale.
+            _ => return ptr::null_mut(),
+        };
+        // SAFETY: The VFS gives a superblock of this filesystem.
+        let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
+        if generation != sb.generation() {
+            return ESTALE.to_ptr();
+        }
+        obtain(T::inode_by_number(sb, ino))
+    }
+
+    /// Gives the directory that a directory is in: `export_operations.get_parent`.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the VFS for a positive dentry of the filesystem `T`.
+    unsafe extern "C" fn parent(child: *mut bindings::dentry) -> *mut bindings::dentry {
+        // SAFETY: The VFS gives a positive dentry of this filesystem.
+        let dir = unsafe { INode::<T>::from_raw((*child).d_inode) };
+        obtain(T::parent(dir))
+    }
+}
+
+/// A dentry for an inode, which may be one that is not connected to the root yet.
+fn obtain<T: FileSystem>(inode: Result<ARef<INode<T>>>) -> *mut bindings::dentry {
+    match inode {
+        // SAFETY: The reference to the inode is given away, also if it fails.
+        Ok(inode) => unsafe { bindings::d_obtain_alias(ARef::into_raw(inode).as_ptr().cast()) },
+        Err(e) => e.to_ptr(),
+    }
+}

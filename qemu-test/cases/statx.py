@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# statx(2) says what there is, and does not say what there is not: no time of birth, nothing that can
+# be changed, no fs-verity digest of the filesystem's own.
+#
+# timeout: 30
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from case import build_image, check, equal, mount_image, refused, write_file  # noqa: E402
+
+AT_FDCWD, AT_SYMLINK_NOFOLLOW = -100, 0x100
+# All but the time of access, which nobody keeps.
+STATX_BASIC_STATS, STATX_BTIME, STATX_DIOALIGN = 0x7ff & ~0x20, 0x800, 0x2000
+ATTR_IMMUTABLE, ATTR_VERITY, ATTR_MOUNT_ROOT = 0x10, 0x100000, 0x2000
+FS_IOC_MEASURE_VERITY, FS_IOC_ENABLE_VERITY = 0xc0046686, 0x40806685
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def statx(path):
+    buffer = ctypes.create_string_buffer(256)
+    if libc.statx(AT_FDCWD, os.fsencode(path), AT_SYMLINK_NOFOLLOW, 0x3fff, buffer):
+        raise OSError(ctypes.get_errno(), path)
+    raw = buffer.raw
+    mask, block_size, attributes = struct.unpack_from("=IIQ", raw, 0)
+    links, uid, gid, mode = struct.unpack_from("=IIIH", raw, 16)
+    ino, size, blocks, attributes_mask = struct.unpack_from("=QQQQ", raw, 32)
+    major, minor, mnt_id = struct.unpack_from("=IIQ", raw, 136)
+    return locals()
+
+
+os.makedirs("src/dir")
+write_file("src/dir/file", b"x" * 5000)
+os.chmod("src/dir/file", 0o4750)
+os.chown("src/dir/file", 4_000_000_000, 12)
+os.chmod("src/dir/file", 0o4750)
+os.symlink("file", "src/dir/link")
+os.mkfifo("src/fifo")
+mnt = mount_image(build_image("src"))
+with open("/proc/self/mountinfo") as table:
+    mount_id = next(int(line.split()[0]) for line in table if line.split()[4] == mnt)
+devices = set()
+for name in ("", "dir", "dir/file", "dir/link", "fifo"):
+    path = f"{mnt}/{name}".rstrip("/")
+    found = statx(path)
+    check(found["mask"] & STATX_BASIC_STATS == STATX_BASIC_STATS, f"{name}: mask {found['mask']:x}")
+    check(not found["mask"] & (STATX_BTIME | STATX_DIOALIGN), f"{name}: says more than there is: {found['mask']:x}")
+    equal(found["mnt_id"], mount_id, f"{name}: mount")
+    if name != "fifo":
+        check(found["attributes"] & found["attributes_mask"] & ATTR_IMMUTABLE, f"{name}: not immutable")
+    check(not found["attributes"] & ATTR_VERITY, f"{name}: fs-verity")
+    equal(bool(found["attributes"] & ATTR_MOUNT_ROOT), name == "", f"{name}: root of a mount")
+    devices.add((found["major"], found["minor"]))
+equal(len(devices), 1, "devices")
+file = statx(f"{mnt}/dir/file")
+equal((file["size"], file["blocks"], file["uid"], file["gid"], file["mode"] & 0o7777, file["links"]),
+      (5000, 10, 4_000_000_000, 12, 0o4750, 1), "size, blocks, owner, group, mode, links")
+
+# Digests are the blobs', not the files'.
+with open(f"{mnt}/dir/file", "rb") as file:
+    with refused(errno.ENOTTY, "FS_IOC_MEASURE_VERITY"):
+        fcntl.ioctl(file, FS_IOC_MEASURE_VERITY, bytearray(struct.pack("=HH", 0, 64) + bytes(64)))
+    with refused(errno.ENOTTY, "FS_IOC_ENABLE_VERITY"):
+        fcntl.ioctl(file, FS_IOC_ENABLE_VERITY, struct.pack("=II", 1, 1) + bytes(120))
