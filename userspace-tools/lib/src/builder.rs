@@ -9,6 +9,7 @@ use crate::layout::Layout;
 use crate::metadata;
 use crate::oci::{self, Descriptor, Manifest};
 use crate::progress::Progress;
+use crate::seekable::Compression;
 use crate::source::Source;
 use crate::staging::{Content, Staging};
 use crate::store::Store;
@@ -28,6 +29,8 @@ pub struct BuildOptions {
     pub one_file_system: bool,
     /// How files are laid out in blobs.
     pub layout: Layout,
+    /// How blobs are compressed, if they are.
+    pub compression: Option<Compression>,
 }
 
 /// What a build did.
@@ -92,12 +95,13 @@ pub fn build(
         &source,
         &tree,
         &options.layout,
+        options.compression.as_ref(),
         &staging,
         progress,
         options.jobs,
     )?;
     let rootfs = store_metadata(&tree, &contents, store, &staging)?;
-    let (manifest, manifest_verity) = store_manifest(&contents, rootfs.clone(), &staging)?;
+    let (manifest, manifest_verity) = store_manifest(&contents, rootfs.clone(), options, &staging)?;
     progress.check()?;
     staging.commit()?;
     store.set_tag(
@@ -162,12 +166,17 @@ fn store_metadata(
 fn store_manifest(
     contents: &Contents,
     rootfs: Descriptor,
+    options: &BuildOptions,
     staging: &Staging<'_>,
 ) -> Result<((Digest, u64), Digest)> {
+    let media_type = match options.compression {
+        Some(_) => oci::FILEDATA_ZSTD,
+        None => oci::FILEDATA,
+    };
     let mut layers = vec![rootfs];
     // A tree without data gives an image of the metadata alone.
     let data = contents.blobs.iter();
-    layers.extend(data.map(|(digest, blob)| Descriptor::new(oci::FILEDATA, *digest, blob.size)));
+    layers.extend(data.map(|(digest, blob)| Descriptor::new(media_type, *digest, blob.size)));
     let manifest = Manifest::new(layers);
     let config = Digest::of(oci::EMPTY_CONTENT);
     // A file of the tree may hold the same two bytes: then it is on its way already.

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::packer::{Batch, Pack, Packer, SmallFile};
 use crate::progress::Progress;
+use crate::seekable::{Compression, Encoder};
 use crate::source::Source;
 use crate::staging::{Content, Placed, Staging};
 use crate::tree::{FileState, Kind, NodeId, Tree};
@@ -24,7 +25,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use std::collections::hash_map::{Entry, HashMap};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -46,10 +47,12 @@ const BUFFER: usize = 2 << 20;
 pub struct Extent {
     /// The blob.
     pub blob: Digest,
-    /// Where in the blob it starts.
+    /// Where in the blob's content it starts.
     pub offset: u64,
     /// Its length in bytes.
     pub length: u64,
+    /// Whether the blob is compressed.
+    pub compressed: bool,
 }
 
 /// A data blob of an image.
@@ -77,6 +80,7 @@ pub(crate) fn store_contents(
     source: &Source,
     tree: &Tree,
     layout: &Layout,
+    compression: Option<&Compression>,
     staging: &Staging<'_>,
     progress: &Progress,
     jobs: usize,
@@ -87,6 +91,7 @@ pub(crate) fn store_contents(
         source,
         tree,
         layout,
+        compression,
         staging,
         progress,
         zeros: zeros_digest(layout),
@@ -97,6 +102,7 @@ pub(crate) fn store_contents(
         wake: Condvar::new(),
         packer: Mutex::new(Packer::new(layout)),
         blobs: Mutex::default(),
+        written: Mutex::default(),
         stored: Mutex::default(),
     };
     progress.start_reading();
@@ -143,8 +149,10 @@ struct Builder<'a> {
     source: &'a Source,
     tree: &'a Tree,
     layout: &'a Layout,
+    compression: Option<&'a Compression>,
     staging: &'a Staging<'a>,
     progress: &'a Progress,
+    /// The digest of the content of the shared blob of zeros.
     zeros: Digest,
     jobs: usize,
     batches: Vec<Vec<NodeId>>,
@@ -152,7 +160,10 @@ struct Builder<'a> {
     schedule: Mutex<Schedule>,
     wake: Condvar,
     packer: Mutex<Packer<'a>>,
-    blobs: Mutex<HashMap<Digest, Blob>>,
+    /// The blob of each content, by the content's digest; none while a thread is at it.
+    blobs: Mutex<HashMap<Digest, Option<StoredBlob>>>,
+    /// The blobs that were written, or are being.
+    written: Mutex<HashSet<Digest>>,
     stored: Mutex<Stored>,
 }
 
@@ -190,7 +201,15 @@ enum Place {
     Chunk(NodeId, u32),
 }
 
-/// What has come out so far, in any order.
+/// The blob that a content is in.
+#[derive(Clone, Copy)]
+struct StoredBlob {
+    digest: Digest,
+    blob: Blob,
+    compressed: bool,
+}
+
+/// What has come out so far, in any order: digests are those of contents.
 #[derive(Default)]
 struct Stored {
     packs: Vec<(u32, Digest)>,
@@ -201,19 +220,19 @@ struct Stored {
 struct Chunk {
     node: NodeId,
     number: u32,
-    blob: Digest,
+    content: Digest,
     length: u64,
 }
 
 impl Builder<'_> {
     /// What each thread does until all is done or something failed.
     fn work(&self) {
-        let mut buffer = Vec::new();
+        let mut tools = Tools::default();
         while let Some(work) = self.next_work() {
             let result = self.progress.check().and_then(|()| match work {
-                Work::Blob(blob) => self.blob(&blob.bytes, blob.place),
+                Work::Blob(blob) => self.blob(&blob.bytes, blob.place, &mut tools.encoder),
                 Work::Batch(number) => self.batch(number),
-                Work::Large(node) => self.large(node, &mut buffer),
+                Work::Large(node) => self.large(node, &mut tools),
             });
             let mut schedule = lock(&self.schedule);
             schedule.busy -= 1;
@@ -300,18 +319,20 @@ impl Builder<'_> {
     }
 
     /// Reads and cuts a large file.
-    fn large(&self, node: NodeId, buffer: &mut Vec<u8>) -> Result<()> {
+    fn large(&self, node: NodeId, tools: &mut Tools) -> Result<()> {
         let Kind::File(state) = &self.tree.nodes[node as usize].kind else {
             return Ok(());
         };
         let file = self.source.open_file(self.tree, node, state)?;
-        buffer.resize(BUFFER, 0);
+        let room = self.layout.chunk_max + 2 * READ;
+        tools.buffer.resize(BUFFER.max(room), 0);
         let mut cutter = Cutter {
             builder: self,
             node,
             number: 0,
             zeros: 0,
-            buffer,
+            buffer: &mut tools.buffer,
+            encoder: &mut tools.encoder,
             data: 0..0,
         };
         let mut at = 0;
@@ -375,7 +396,13 @@ impl Builder<'_> {
     }
 
     /// Stores a chunk of a file, here or through another thread that has nothing better to do.
-    fn chunk(&self, bytes: &[u8], node: NodeId, number: u32) -> Result<()> {
+    fn chunk(
+        &self,
+        bytes: &[u8],
+        node: NodeId,
+        number: u32,
+        encoder: &mut Option<Encoder>,
+    ) -> Result<()> {
         let place = Place::Chunk(node, number);
         if self.jobs > 1 {
             let mut schedule = lock(&self.schedule);
@@ -391,25 +418,20 @@ impl Builder<'_> {
                 return Ok(());
             }
         }
-        self.blob(bytes, place)
+        self.blob(bytes, place, encoder)
     }
 
-    /// Hashes a blob, writes it if it is the first of its kind, and notes what it is.
-    fn blob(&self, bytes: &[u8], place: Place) -> Result<()> {
+    /// Hashes a blob's content, writes the blob if it is the first of its kind, and notes what it is.
+    fn blob(&self, bytes: &[u8], place: Place, encoder: &mut Option<Encoder>) -> Result<()> {
         let digest = Digest::of(bytes);
-        self.store_blob(
-            digest,
-            bytes.len() as u64,
-            || verity::digest(bytes),
-            Content::Bytes(&[bytes]),
-        )?;
+        self.store_content(digest, bytes, encoder)?;
         let mut stored = lock(&self.stored);
         match place {
             Place::Pack(number) => stored.packs.push((number, digest)),
             Place::Chunk(node, number) => stored.chunks.push(Chunk {
                 node,
                 number,
-                blob: digest,
+                content: digest,
                 length: bytes.len() as u64,
             }),
         }
@@ -417,39 +439,77 @@ impl Builder<'_> {
     }
 
     /// Notes a run of zeros.
-    fn zero_run(&self, node: NodeId, number: u32, length: u64) -> Result<()> {
-        let size = self.layout.zero_blob as u64;
-        let verity = || verity::digest(&vec![0; self.layout.zero_blob]);
-        self.store_blob(self.zeros, size, verity, Content::Zeros(size))?;
+    fn zero_run(
+        &self,
+        node: NodeId,
+        number: u32,
+        length: u64,
+        encoder: &mut Option<Encoder>,
+    ) -> Result<()> {
+        if !lock(&self.blobs).contains_key(&self.zeros) {
+            self.store_content(self.zeros, &vec![0; self.layout.zero_blob], encoder)?;
+        }
         lock(&self.stored).chunks.push(Chunk {
             node,
             number,
-            blob: self.zeros,
+            content: self.zeros,
             length,
         });
         Ok(())
     }
 
-    fn store_blob(
+    /// Stores a content of this digest, if it is the first of its kind: compressed, if it is to be
+    /// and that is worth it.
+    fn store_content(
         &self,
-        digest: Digest,
-        size: u64,
-        verity: impl FnOnce() -> Digest,
-        content: Content<'_>,
+        content: Digest,
+        bytes: &[u8],
+        encoder: &mut Option<Encoder>,
     ) -> Result<()> {
-        match lock(&self.blobs).entry(digest) {
+        match lock(&self.blobs).entry(content) {
             Entry::Occupied(_) => return Ok(()),
-            // Claims it: no other thread writes the same blob. The record is completed below.
-            Entry::Vacant(entry) => entry.insert(Blob {
-                size,
-                verity: digest,
-                new: false,
-            }),
+            // Claims it: no other thread does the same. The record is completed below.
+            Entry::Vacant(entry) => entry.insert(None),
         };
-        let new = self.staging.put(&digest, content)? == Placed::New;
-        let verity = verity();
-        lock(&self.blobs).insert(digest, Blob { size, verity, new });
+        let stored = match self.compressed(bytes, encoder)? {
+            Some(compressed) => self.store_blob(Digest::of(&compressed), &compressed, true)?,
+            None => self.store_blob(content, bytes, false)?,
+        };
+        lock(&self.blobs).insert(content, Some(stored));
         Ok(())
+    }
+
+    /// The bytes of a compressed blob, if there is to be one.
+    fn compressed(&self, bytes: &[u8], encoder: &mut Option<Encoder>) -> Result<Option<Vec<u8>>> {
+        let Some(compression) = self.compression else {
+            return Ok(None);
+        };
+        let fail = |error| Error::io(&self.staging.path, "compress a blob for it")(error);
+        let encoder = match encoder {
+            Some(encoder) => encoder,
+            None => encoder.insert(Encoder::new(compression).map_err(fail)?),
+        };
+        encoder.encode(bytes).map_err(fail)
+    }
+
+    fn store_blob(&self, digest: Digest, bytes: &[u8], compressed: bool) -> Result<StoredBlob> {
+        // One content may, as it is, be what another becomes by compression.
+        let first = lock(&self.written).insert(digest);
+        let pieces = [bytes];
+        let content = match digest == self.zeros {
+            true => Content::Zeros(bytes.len() as u64),
+            false => Content::Bytes(&pieces),
+        };
+        let new = first && self.staging.put(&digest, content)? == Placed::New;
+        Ok(StoredBlob {
+            digest,
+            blob: Blob {
+                size: bytes.len() as u64,
+                verity: verity::digest(bytes),
+                new,
+            },
+            compressed,
+        })
     }
 
     /// Puts together what the threads brought.
@@ -459,23 +519,34 @@ impl Builder<'_> {
             return Err(error);
         }
         let mut stored = into_inner(self.stored);
+        let contents: HashMap<Digest, StoredBlob> = into_inner(self.blobs)
+            .into_iter()
+            .filter_map(|(content, blob)| Some((content, blob?)))
+            .collect();
+        let extent = |content: &Digest, offset: u64, length: u64| {
+            // Every content that was noted has been stored before.
+            let stored = contents[content];
+            Extent {
+                blob: stored.digest,
+                offset,
+                length,
+                compressed: stored.compressed,
+            }
+        };
         let mut extents = vec![Vec::new(); self.tree.nodes.len()];
         stored.packs.sort_unstable_by_key(|&(number, _)| number);
         for file in into_inner(self.packer).placed() {
-            let (number, blob) = stored.packs[file.pack as usize];
+            let (number, content) = stored.packs[file.pack as usize];
             debug_assert_eq!(number, file.pack);
-            extents[file.node as usize] = vec![Extent {
-                blob,
-                offset: file.offset.into(),
-                length: file.size.into(),
-            }];
+            extents[file.node as usize] =
+                vec![extent(&content, file.offset.into(), file.size.into())];
         }
         stored
             .chunks
             .sort_unstable_by_key(|chunk| (chunk.node, chunk.number));
         for chunk in &stored.chunks {
             let extents = &mut extents[chunk.node as usize];
-            let piece = if chunk.blob == self.zeros {
+            let piece = if chunk.content == self.zeros {
                 self.layout.zero_blob as u64
             } else {
                 chunk.length
@@ -483,19 +554,25 @@ impl Builder<'_> {
             let mut left = chunk.length;
             while left > 0 {
                 let length = left.min(piece);
-                extents.push(Extent {
-                    blob: chunk.blob,
-                    offset: 0,
-                    length,
-                });
+                extents.push(extent(&chunk.content, 0, length));
                 left -= length;
             }
         }
-        Ok(Contents {
-            extents,
-            blobs: into_inner(self.blobs).into_iter().collect(),
-        })
+        let mut blobs = BTreeMap::new();
+        for StoredBlob { digest, blob, .. } in contents.values() {
+            let known: &mut Blob = blobs.entry(*digest).or_insert(*blob);
+            known.new |= blob.new;
+        }
+        Ok(Contents { extents, blobs })
     }
+}
+
+/// What a thread has for itself.
+#[derive(Default)]
+struct Tools {
+    /// For the data of a large file.
+    buffer: Vec<u8>,
+    encoder: Option<Encoder>,
 }
 
 /// Cuts one file's data as it comes.
@@ -507,6 +584,7 @@ struct Cutter<'a, 'b> {
     /// Zeros that were met and are not noted yet.
     zeros: u64,
     buffer: &'a mut [u8],
+    encoder: &'a mut Option<Encoder>,
     /// The part of `buffer` that is data and not cut yet.
     data: Range<usize>,
 }
@@ -558,7 +636,8 @@ impl Cutter<'_, '_> {
 
     fn flush_zeros(&mut self) -> Result<()> {
         if self.zeros > 0 {
-            self.builder.zero_run(self.node, self.number, self.zeros)?;
+            self.builder
+                .zero_run(self.node, self.number, self.zeros, self.encoder)?;
             self.number += 1;
             self.zeros = 0;
         }
@@ -573,8 +652,9 @@ impl Cutter<'_, '_> {
             .next_chunk(&self.buffer[self.data.clone()], last)
         {
             let chunk = self.data.start..self.data.start + length;
+            let bytes = &self.buffer[chunk.clone()];
             self.builder
-                .chunk(&self.buffer[chunk.clone()], self.node, self.number)?;
+                .chunk(bytes, self.node, self.number, self.encoder)?;
             self.number += 1;
             self.data.start = chunk.end;
         }

@@ -18,6 +18,10 @@
 use crate::digest::Digest;
 use fastcdc::v2020::FastCDC;
 
+/// The largest [`Layout::of_average`]: no chunk is then larger than 1 MiB, the most that the kernel
+/// verifies by its digest.
+pub const CHUNK_AVG_MAX: usize = 256 << 10;
+
 /// Sizes of the layout, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -51,6 +55,23 @@ impl Default for Layout {
 }
 
 impl Layout {
+    /// For blobs that are compressed, each on its own: larger ones compress better.
+    pub fn compressed() -> Self {
+        Self::of_average(128 << 10)
+    }
+
+    /// Chunks and packs of about `average` bytes, up to four times that. `average` is a power of two,
+    /// at most [`CHUNK_AVG_MAX`].
+    pub fn of_average(average: usize) -> Self {
+        Layout {
+            chunk_min: average / 4,
+            chunk_avg: average,
+            chunk_max: average * 4,
+            pack_below: average as u64,
+            ..Layout::default()
+        }
+    }
+
     /// Whether a file of this size is packed with others rather than cut on its own.
     pub fn is_packed(&self, size: u64) -> bool {
         size < self.pack_below

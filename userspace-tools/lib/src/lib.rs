@@ -22,6 +22,7 @@ mod packer;
 pub mod progress;
 pub mod reader;
 pub mod reference;
+pub mod seekable;
 mod source;
 mod staging;
 pub mod store;

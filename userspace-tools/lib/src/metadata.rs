@@ -139,6 +139,7 @@ fn encode_extents(
         let mut blob = chunk.init_blob();
         blob.set_digest(extent.blob.as_bytes());
         blob.set_offset(extent.offset);
+        blob.set_compressed(extent.compressed);
     }
     Ok(())
 }

@@ -19,6 +19,9 @@ pub const EMPTY_CONTENT: &[u8] = b"{}";
 pub const ROOTFS: &str = "application/vnd.puzzlefs.image.rootfs.v1";
 /// The media type of a raw data blob.
 pub const FILEDATA: &str = "application/vnd.puzzlefs.image.filedata.v1";
+/// The media type of the data blobs of an image that was built with compression, also of those that
+/// it could not make smaller.
+pub const FILEDATA_ZSTD: &str = "application/vnd.puzzlefs.image.filedata.v1+zstd";
 /// The annotation that carries an image's tag.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation that carries the fs-verity digest of the metadata blob.

@@ -4,12 +4,13 @@
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::seekable::Decoder;
 use crate::store::{Image, Store};
 use puzzlefs_schema::{DirEntry, FileType, Framing, Locator, Metadata, Order, Part};
-use std::collections::HashMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::fs::File;
 use std::io::Read;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
@@ -158,11 +159,12 @@ impl<'s> ImageReader<'s> {
         for extent in extents.iter_from(0, 0) {
             let (_, chunk) = self.checked(extent)?;
             let digest = Digest(*chunk.blob.as_bytes());
+            let range = chunk.blob_offset..chunk.blob_offset + chunk.len;
             if chunk.compressed {
-                let path = self.store.blob_path(&digest);
-                return Err(Error::store(path, "compressed blobs cannot be read yet"));
+                blobs.decompress(self.store, &digest, range, &mut give)?;
+            } else {
+                blobs.read(self.store, &digest, range, &mut give)?;
             }
-            blobs.read(self.store, &digest, chunk.blob_offset, chunk.len, &mut give)?;
         }
         Ok(())
     }
@@ -180,10 +182,16 @@ impl<'s> ImageReader<'s> {
     }
 }
 
+struct OpenBlob {
+    file: File,
+    /// For a compressed blob, once it was needed.
+    decoder: Option<Decoder>,
+}
+
 /// Open blobs, a bounded number of them.
 #[derive(Default)]
 pub struct Blobs {
-    open: HashMap<Digest, File>,
+    open: HashMap<Digest, OpenBlob>,
     buffer: Vec<u8>,
 }
 
@@ -193,26 +201,60 @@ impl Blobs {
         &mut self,
         store: &Store,
         digest: &Digest,
-        mut offset: u64,
-        mut length: u64,
+        mut range: Range<u64>,
         give: &mut impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         const PIECE: u64 = 256 << 10;
-        if !self.open.contains_key(digest) {
-            if self.open.len() >= OPEN_MAX {
-                self.open.clear();
-            }
-            self.open.insert(*digest, store.open_blob(digest)?);
-        }
-        let file = &self.open[digest];
-        while length > 0 {
-            self.buffer.resize(length.min(PIECE) as usize, 0);
-            file.read_exact_at(&mut self.buffer, offset)
+        let file = &open(&mut self.open, store, digest)?.file;
+        while !range.is_empty() {
+            let length = (range.end - range.start).min(PIECE);
+            self.buffer.resize(length as usize, 0);
+            file.read_exact_at(&mut self.buffer, range.start)
                 .map_err(Error::io(store.blob_path(digest), "read the blob"))?;
             give(&self.buffer)?;
-            offset += self.buffer.len() as u64;
-            length -= self.buffer.len() as u64;
+            range.start += length;
         }
         Ok(())
     }
+
+    /// Gives a range of the content of a compressed blob to a function, in pieces.
+    fn decompress(
+        &mut self,
+        store: &Store,
+        digest: &Digest,
+        mut range: Range<u64>,
+        give: &mut impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let fail = |error| Error::io(store.blob_path(digest), "decompress the blob")(error);
+        let OpenBlob { file, decoder } = open(&mut self.open, store, digest)?;
+        let decoder = match decoder {
+            Some(decoder) => decoder,
+            None => decoder.insert(Decoder::new(file).map_err(fail)?),
+        };
+        while !range.is_empty() {
+            let content = decoder.read(file, range.start).map_err(fail)?;
+            let wanted = (range.end - range.start).min(content.len() as u64);
+            give(&content[..wanted as usize])?;
+            range.start += wanted;
+        }
+        Ok(())
+    }
+}
+
+/// Opens a blob, or finds it open.
+fn open<'o>(
+    blobs: &'o mut HashMap<Digest, OpenBlob>,
+    store: &Store,
+    digest: &Digest,
+) -> Result<&'o mut OpenBlob> {
+    if blobs.len() >= OPEN_MAX && !blobs.contains_key(digest) {
+        blobs.clear();
+    }
+    Ok(match blobs.entry(*digest) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(OpenBlob {
+            file: store.open_blob(digest)?,
+            decoder: None,
+        }),
+    })
 }

@@ -32,7 +32,7 @@ const COMMIT_BLOBS: usize = 20_000;
 /// Blobs on their way into a store. Dropping it discards what was not committed.
 pub(crate) struct Staging<'a> {
     store: &'a Store,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     directory: OwnedFd,
     pending: Mutex<Pending>,
 }

@@ -27,6 +27,7 @@ fn build(tree: &Path, store: &Path, tag: &str) -> builder::Summary {
         jobs: 1,
         one_file_system: false,
         layout: Layout::default(),
+        compression: None,
     };
     builder::build(tree, &store, &options, &Progress::default()).unwrap()
 }

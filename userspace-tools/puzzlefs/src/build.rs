@@ -7,6 +7,7 @@ use crate::{format, progress};
 use anyhow::Context;
 use puzzlefs_lib::builder::{self, BuildOptions, Summary};
 use puzzlefs_lib::layout::Layout;
+use puzzlefs_lib::seekable::Compression;
 use puzzlefs_lib::{ImageRef, Progress, Selector, Store};
 use serde::Serialize;
 use std::num::NonZero;
@@ -60,7 +61,8 @@ pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
         tag: tag.clone(),
         jobs: jobs(arguments.jobs),
         one_file_system: arguments.one_file_system,
-        layout: Layout::default(),
+        layout: layout(arguments),
+        compression: compression(arguments),
     };
     let progress = Progress::new(stop);
     let summary = progress::shown(&progress, arguments.quiet, || {
@@ -75,6 +77,23 @@ pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
         tell(&summary, &image, seconds);
     }
     Ok(())
+}
+
+/// How files are laid out: larger chunks compress better.
+fn layout(arguments: &BuildArgs) -> Layout {
+    match arguments.chunk_size {
+        Some(size) => Layout::of_average(size),
+        None if arguments.compress.is_some() => Layout::compressed(),
+        None => Layout::default(),
+    }
+}
+
+fn compression(arguments: &BuildArgs) -> Option<Compression> {
+    let default = Compression::default();
+    arguments.compress.map(|level| Compression {
+        level,
+        frame_size: arguments.frame_size.unwrap_or(default.frame_size),
+    })
 }
 
 fn jobs(asked: Option<u16>) -> usize {

@@ -3,6 +3,8 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
+use puzzlefs_lib::layout::CHUNK_AVG_MAX;
+use puzzlefs_lib::seekable::FRAME_SIZE_MAX;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -48,6 +50,23 @@ pub struct BuildArgs {
     /// Threads to use; the image is the same for any number [default: one per processor]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
+    /// Compress with zstd, at level 3 if none is given (1 to 19)
+    #[arg(
+        short = 'z',
+        long,
+        value_name = "LEVEL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "3",
+        value_parser = clap::value_parser!(i32).range(1..=19)
+    )]
+    pub compress: Option<i32>,
+    /// The least content of a compressed frame, which is decompressed as one (4K to 256K) [default: 128K]
+    #[arg(long, value_name = "SIZE", requires = "compress", value_parser = frame_size)]
+    pub frame_size: Option<usize>,
+    /// The average size of a chunk, the unit of sharing (4K to 256K) [default: 64K, 128K if compressed]
+    #[arg(long, value_name = "SIZE", value_parser = chunk_size)]
+    pub chunk_size: Option<usize>,
     /// Leave mount points beneath the directory empty
     #[arg(short = 'x', long)]
     pub one_file_system: bool,
@@ -57,6 +76,34 @@ pub struct BuildArgs {
     /// Show no progress and no summary
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+fn frame_size(text: &str) -> Result<usize, String> {
+    size(text, 4 << 10, FRAME_SIZE_MAX)
+}
+
+fn chunk_size(text: &str) -> Result<usize, String> {
+    size(text, 4 << 10, CHUNK_AVG_MAX)
+}
+
+/// A size in bytes, in powers of two: `4096`, `64K`, `1M`.
+fn size(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    let (digits, shift) = match text.strip_suffix(['K', 'k']) {
+        Some(digits) => (digits, 10),
+        None => match text.strip_suffix(['M', 'm']) {
+            Some(digits) => (digits, 20),
+            None => (text, 0),
+        },
+    };
+    digits
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|size| size.is_power_of_two() && (least..=most).contains(size))
+        .ok_or_else(|| {
+            let (least, most) = (least >> 10, most >> 10);
+            format!("a power of two from {least}K to {most}K is expected")
+        })
 }
 
 /// `puzzlefs extract`.

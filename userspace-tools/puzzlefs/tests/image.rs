@@ -72,6 +72,61 @@ fn the_fs_verity_chain_is_complete() {
 }
 
 #[test]
+fn a_compressed_tree_is_read_back_the_same() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let tree = path("tree");
+    make_tree(&tree, false);
+    let text: String = (0..200_000).map(|number| format!("{number} ")).collect();
+    fs::write(tree.join("text"), &text).unwrap();
+    // What compression leaves as it is, and what it makes of something else.
+    let raw = build(&tree, &path("raw"), "t", 2);
+    let source = directory_inventory(&tree);
+    let mut manifests = Vec::new();
+    for (store, options) in [
+        ("default", &["--compress", "--jobs", "1"][..]),
+        ("again", &["-z", "--jobs", "7"]),
+        (
+            "small",
+            &["--compress=1", "--frame-size=4K", "--chunk-size=16K"],
+        ),
+    ] {
+        let output = build_with(options, &tree, &path(store), "t");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let saved = raw["new_bytes"].as_u64().unwrap() - report["new_bytes"].as_u64().unwrap();
+        assert!(saved > text.len() as u64 / 2, "{store}: {saved} saved");
+        assert_same(&source, &image_inventory(&path(store), "t"));
+        check_store(&path(store));
+        manifests.push(report["manifest_digest"].clone());
+
+        let (store, image) = open(&path(store), "t");
+        let reader = ImageReader::new(&store, &image).unwrap();
+        for layer in &image.manifest.layers[1..] {
+            assert_eq!(layer.media_type, oci::FILEDATA_ZSTD);
+            let digest = Digest::from_oci(&layer.digest).unwrap();
+            let recorded = reader
+                .metadata()
+                .verity(&puzzlefs_schema::Digest::new(digest.0))
+                .unwrap();
+            let blob = fs::read(store.blob_path(&digest)).unwrap();
+            assert_eq!(recorded.unwrap().as_bytes(), &verity::digest(&blob).0);
+        }
+    }
+    assert_eq!(manifests[0], manifests[1]);
+
+    for wrong in [
+        &["--compress=20"][..],
+        &["--compress", "--frame-size=5K"],
+        &["--frame-size=64K"],
+        &["--chunk-size=512K"],
+    ] {
+        let output = build_with(wrong, &tree, &path("default"), "t");
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
 fn duplicates_cost_one_copy() {
     let scratch = tempfile::tempdir().unwrap();
     let tree = scratch.path().join("tree");

@@ -44,8 +44,14 @@ pub fn build(tree: &Path, store: &Path, tag: &str, jobs: usize) -> serde_json::V
 }
 
 pub fn try_build(tree: &Path, store: &Path, tag: &str, jobs: usize) -> Output {
+    build_with(&["--jobs", &jobs.to_string()], tree, store, tag)
+}
+
+/// Runs `puzzlefs build` with these options.
+pub fn build_with(options: &[&str], tree: &Path, store: &Path, tag: &str) -> Output {
     puzzlefs()
-        .args(["build", "--json", "--jobs", &jobs.to_string()])
+        .args(["build", "--json"])
+        .args(options)
         .arg(tree)
         .arg(reference(store, tag))
         .output()
