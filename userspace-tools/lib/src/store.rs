@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::index::WriteLock;
 use crate::oci::{self, Descriptor, Index, Manifest};
 use crate::reference::{ImageRef, Selector};
+use crate::verity;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -36,6 +37,8 @@ pub struct Store {
 pub struct Image {
     /// The digest of the manifest.
     pub manifest_digest: Digest,
+    /// The manifest's fs-verity digest, of the bytes that all this was read from.
+    pub manifest_verity: Digest,
     /// The manifest.
     pub manifest: Manifest,
     /// The digest of the metadata blob: what the kernel takes as `rootfs=`.
@@ -221,6 +224,7 @@ impl Store {
         };
         Ok(Image {
             manifest_digest: digest,
+            manifest_verity: verity::digest(&bytes),
             rootfs: self.digest(rootfs, &path)?,
             rootfs_size: rootfs.size,
             rootfs_verity: rootfs

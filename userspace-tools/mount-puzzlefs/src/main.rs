@@ -12,7 +12,7 @@ mod options;
 
 use args::{Args, Request};
 use options::Options;
-use puzzlefs_lib::{Digest, ImageRef};
+use puzzlefs_lib::{Digest, Image, ImageRef};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,10 @@ source:
   <oci-dir>@sha256:<digest>    the image whose manifest has this digest
   <oci-dir>                    with -o rootfs=<hex>: the image of that metadata blob
 
-  -o <options>    those of mount(8), and the file system's own
+  -o <options>    those of mount(8), and the file system's own:
+     verify=none|fsverity|digest   how data is checked; see Documentation/puzzlefs.rst
+     digest=<hex>                  the fs-verity digest that the manifest must have: all
+                                   the rest is then checked against it, by the kernel
   -f              fake: resolve the image and check the options, mount nothing
   -s              sloppy: leave out options that the file system does not know
   -n              accepted; no mtab is written anyway
@@ -108,6 +111,10 @@ fn run(args: &Args) -> Result<(), Refusal> {
     }
     let directory = Path::new(&args.directory);
     if options.remount {
+        // What was checked at the mount is not checked again, and cannot become another.
+        options
+            .take_digest()
+            .map_err(|message| Refusal::new(status::USAGE, message))?;
         if !args.fake {
             mount::remount(directory, &options)?;
         }
@@ -154,7 +161,15 @@ fn run(args: &Args) -> Result<(), Refusal> {
 
 /// What the kernel gets as the source: the store's absolute path. Adds the option `rootfs=`.
 fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString, Refusal> {
+    let digest = options
+        .take_digest()
+        .map_err(|message| Refusal::new(status::USAGE, message))?;
     if options.name_image() {
+        if digest.is_some() {
+            let message = "digest= checks an image's manifest: give the image as \
+                           <oci-dir>:<tag> or <oci-dir>@sha256:<digest>, without rootfs=";
+            return Err(Refusal::new(status::USAGE, message));
+        }
         // With oci_root_dir= the source is only a name, as for the older prototype.
         let path = Path::new(source);
         return Ok(match path.canonicalize() {
@@ -166,13 +181,38 @@ fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString, Refusal> {
             _ => source.to_owned(),
         });
     }
-    let (store, rootfs) = find(source)?;
-    let hex = OsString::from(rootfs.to_hex());
+    let (store, image) = find(source)?;
+    let hex = OsString::from(image.rootfs.to_hex());
     options.parameters.insert(0, ("rootfs".into(), Some(hex)));
+    if let Some(wanted) = digest {
+        enforce(&image, wanted, options)
+            .map_err(|message| Refusal::new(status::FAILED, message))?;
+    }
     Ok(store.into_os_string())
 }
 
-fn find(source: &OsStr) -> Result<(PathBuf, Digest), Refusal> {
+/// Checks that the manifest is the one of a digest, and has the kernel check the rest against what it
+/// says.
+fn enforce(image: &Image, wanted: Digest, options: &mut Options) -> Result<(), String> {
+    if image.manifest_verity != wanted {
+        return Err(format!(
+            "the manifest has the fs-verity digest {}, not {wanted}: \
+             this is not the image that was asked for",
+            image.manifest_verity
+        ));
+    }
+    let Some(rootfs) = image.rootfs_verity else {
+        return Err(format!(
+            "the manifest has no fs-verity digest of the metadata blob \
+             (annotation {}): the image cannot be verified",
+            puzzlefs_lib::oci::VERITY_ROOT_HASH
+        ));
+    };
+    options.verify_from(rootfs.to_hex());
+    Ok(())
+}
+
+fn find(source: &OsStr) -> Result<(PathBuf, Image), Refusal> {
     let image = ImageRef::parse(source).map_err(|error| Refusal::new(status::USAGE, error))?;
     let fail = |error: puzzlefs_lib::Error| Refusal::new(status::FAILED, error);
     let (store, found) = puzzlefs_lib::store::find_image(&image).map_err(fail)?;
@@ -183,7 +223,7 @@ fn find(source: &OsStr) -> Result<(PathBuf, Digest), Refusal> {
         )
     })?;
     match store.blob_size(&found.rootfs).map_err(fail)? {
-        Some(size) if size == found.rootfs_size => Ok((path, found.rootfs)),
+        Some(size) if size == found.rootfs_size => Ok((path, found)),
         Some(size) => Err(Refusal::new(
             status::FAILED,
             format!(

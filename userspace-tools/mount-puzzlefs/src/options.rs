@@ -2,6 +2,7 @@
 
 //! Mount options: which are the mount's, which the file system's, and which mount(8)'s own.
 
+use puzzlefs_lib::Digest;
 use rustix::mount::{MountAttrFlags, MountFlags};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -131,6 +132,43 @@ impl Options {
         self.parameters
             .iter()
             .any(|(name, _)| IMAGE.iter().any(|image| name == image))
+    }
+
+    /// Takes out `digest=`, the fs-verity digest that the manifest has to have: it is not for the
+    /// kernel.
+    pub fn take_digest(&mut self) -> Result<Option<Digest>, String> {
+        let mut digest = None;
+        for (name, value) in &self.parameters {
+            if name != "digest" {
+                continue;
+            }
+            let hex = value.as_deref().unwrap_or_default().as_bytes();
+            digest = Some(Digest::from_hex(hex).ok_or(
+                "digest: not an fs-verity digest: 64 digits 0-9 and a-f are expected, as \
+                 `puzzlefs build` and `fsverity digest` print them",
+            )?);
+        }
+        self.parameters.retain(|(name, _)| name != "digest");
+        let unverified = |(name, value): &(OsString, Option<OsString>)| {
+            name == "verify" && value.as_deref() == Some(OsStr::new("none"))
+        };
+        if digest.is_some() && self.parameters.iter().any(unverified) {
+            return Err(
+                "digest= has everything verified, verify=none nothing: drop one".to_owned(),
+            );
+        }
+        Ok(digest)
+    }
+
+    /// Has the kernel verify the metadata blob by its fs-verity digest, and the data blobs in the way
+    /// that was asked for, or by theirs.
+    pub fn verify_from(&mut self, rootfs_verity: String) {
+        let parameter = ("rootfs_verity".into(), Some(rootfs_verity.into()));
+        self.parameters.push(parameter);
+        if !self.parameters.iter().any(|(name, _)| name == "verify") {
+            let parameter = ("verify".into(), Some("fsverity".into()));
+            self.parameters.push(parameter);
+        }
     }
 
     /// The attributes as mount(2) takes them.

@@ -66,10 +66,38 @@ fn sources() {
     let output = helper(&["-fv", "none", directory, "-o", &option]);
     assert!(stderr(&output).starts_with(&format!("mount.puzzlefs: source none, options {option}")));
 
+    // The manifest's digest, from which all the rest is verified.
+    let verity = image.manifest_verity.to_hex();
+    let first = format!("{store}:first");
+    for (more, wanted) in [("", "verify=fsverity"), (",verify=digest", "verify=digest")] {
+        let option = format!("digest={verity}{more}");
+        let said = stderr(&helper(&["-fv", &first, directory, "-o", &option]));
+        assert!(
+            said.contains(&format!(" options rootfs={rootfs},")),
+            "{said}"
+        );
+        assert!(said.contains(",rootfs_verity="), "{said}");
+        assert!(said.contains(wanted) && !said.contains("digest="), "{said}");
+    }
+    for (option, code, message) in [
+        (
+            format!("digest={rootfs}"),
+            32,
+            "not the image that was asked for",
+        ),
+        (format!("digest={verity},verify=none"), 1, "drop one"),
+        ("digest=1234".to_owned(), 1, "64 digits"),
+        ("digest".to_owned(), 1, "64 digits"),
+    ] {
+        let output = helper(&["-f", &first, directory, "-o", &option]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{option}: {said}");
+        assert!(said.contains(message), "{option}: {said}");
+    }
+
     let missing = format!("{store}:third");
     let unknown = format!("{store}@sha256:{rootfs}");
     let both = format!("rootfs={rootfs}");
-    let first = format!("{store}:first");
     let table: [(&[&str], i32, &str); 9] = [
         (
             &[&missing, directory],

@@ -77,7 +77,8 @@ fn a_compressed_tree_is_read_back_the_same() {
     let path = |name: &str| scratch.path().join(name);
     let tree = path("tree");
     make_tree(&tree, false);
-    let text: String = (0..200_000).map(|number| format!("{number} ")).collect();
+    let text: Vec<_> = (0..200_000).map(|number| number.to_string()).collect();
+    let text = text.join(" ");
     fs::write(tree.join("text"), &text).unwrap();
     // What compression leaves as it is, and what it makes of something else.
     let raw = build(&tree, &path("raw"), "t", 2);
