@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 Q := qemu-test
 
 # Given to the scripts where they are set.
-export V CASES PUZZLEFS_CACHE DEBIAN_MIRROR
+export V CASES ROUNDS PUZZLEFS_CACHE DEBIAN_MIRROR
 # What runs and tests does so in the kernel of the cache, whatever this is.
 unexport KDIR KMAKE
 

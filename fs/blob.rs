@@ -5,7 +5,7 @@
 use crate::{
     message::ErrorName,
     ports::{
-        sha256::Sha256,
+        sha256::{Digest as _, Sha256},
         xxhash::xxh64,
         zstd_safe::{DCtx, WriteBuf},
     },
@@ -280,7 +280,7 @@ impl Blob {
         let mut hash = Sha256::new();
         hash.update(stored);
         means.statistics.bytes_hashed.add(size as u64);
-        if hash.finalize() != *digest.as_bytes() {
+        if hash.finalize()[..] != digest.as_bytes()[..] {
             return Err(Fault::Digest);
         }
         workspace.verified = Some((*digest, size));

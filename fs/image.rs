@@ -7,7 +7,7 @@ use crate::{
     blob_store::{StoreHandle, Stores},
     message::{ErrorName, Show},
     options::{Options, Verify},
-    ports::sha256::Sha256,
+    ports::sha256::{Digest as _, Sha256},
     statistics::Statistics,
     superblock,
     vfs::{error_ratelimited, MountContext, MAX_STACK_DEPTH},
@@ -188,7 +188,7 @@ fn read_metadata(
         hash.update(part.get(..read).unwrap_or(part));
         offset += read;
     }
-    if hash.finalize() != *rootfs.as_bytes() {
+    if hash.finalize()[..] != rootfs.as_bytes()[..] {
         return Err(("its contents have another digest", EBADMSG));
     }
     if bytes.is_empty() {

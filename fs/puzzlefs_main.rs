@@ -56,6 +56,7 @@ struct PuzzleFsModule {
 impl kernel::InPlaceModule for PuzzleFsModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            _: { ports::sha256::choose()? },
             registration <- Registration::new(
                 module,
                 Arc::pin_init(blob_store::Stores::new(), GFP_KERNEL)?,

@@ -1,58 +1,76 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Sizes of one Debian root filesystem in PuzzleFS and its peers, and the time to read all of it in
-# one guest, on one disk: cold (caches dropped) and warm, all systems in turn, $rounds times.
+# One Debian root filesystem in PuzzleFS and its peers: sizes, and the time of some workloads, all
+# systems in turn, on one disk, in one guest.
 # needs: sample
-# timeout: 3600
+# timeout: 7200
 #
 # Not a test: nothing is compared with a limit. `make bench` prints the table.
 
-rounds=2
+rounds=$(sed -nE 's/.*puzzlefs\.rounds=([0-9]+).*/\1/p' /proc/cmdline)
+rounds=${rounds:-5}
+reader=/payload/bin/reader
 mount_image /payload/store:debian "$CASE_DIR/source"
 source=$mnt
 
+# All on the same ext4.
+cp -a "$source" tree
 cp -a /payload/store store
-store_bytes=$(find store -type f -printf '%s\n' | awk '{ n += $1 } END { print n }')
-mkfs.erofs --quiet plain.erofs "$source" >/dev/null
-mkfs.erofs --quiet -zzstd,3 -C65536 zstd.erofs "$source" >/dev/null
-mksquashfs "$source" zstd.squashfs -comp zstd -Xcompression-level 3 -quiet -no-progress >/dev/null
-mkdir -p m.puzzlefs m.erofs m.erofs-zstd m.squashfs
+puzzlefs build -q -z tree zstd:debian
+for blob in store/blobs/sha256/*; do fsverity enable "$blob"; done
+mkfs.erofs --quiet plain.erofs tree >/dev/null
+mkfs.erofs --quiet -zzstd,3 -C65536 zstd.erofs tree >/dev/null
+mksquashfs tree zstd.squashfs -comp zstd -Xcompression-level 3 -quiet -no-progress >/dev/null
 sync
 
+systems=(ext4 puzzlefs puzzlefs-fsverity puzzlefs-zstd puzzlefs-zstd-digest erofs erofs-zstd squashfs)
+for system in "${systems[@]}"; do mkdir -p "m.$system"; done
 attach() {
 	case $1 in
-	puzzlefs) mount -t puzzlefs "$CASE_DIR"/store:debian m.puzzlefs ;;
-	erofs) mount -t erofs -o ro "$CASE_DIR"/plain.erofs m.erofs ;;
-	erofs-zstd) mount -t erofs -o ro "$CASE_DIR"/zstd.erofs m.erofs-zstd ;;
-	squashfs) mount -t squashfs -o loop,ro "$CASE_DIR"/zstd.squashfs m.squashfs ;;
+	ext4) mount --bind tree m.ext4 ;;
+	puzzlefs) mount -t puzzlefs "$CASE_DIR/store:debian" m.puzzlefs ;;
+	puzzlefs-fsverity) mount -t puzzlefs -o verify=fsverity "$CASE_DIR/store:debian" m.puzzlefs-fsverity ;;
+	puzzlefs-zstd) mount -t puzzlefs "$CASE_DIR/zstd:debian" m.puzzlefs-zstd ;;
+	puzzlefs-zstd-digest) mount -t puzzlefs -o verify=digest "$CASE_DIR/zstd:debian" m.puzzlefs-zstd-digest ;;
+	erofs) mount -t erofs -o ro "$CASE_DIR/plain.erofs" m.erofs ;;
+	erofs-zstd) mount -t erofs -o ro "$CASE_DIR/zstd.erofs" m.erofs-zstd ;;
+	squashfs) mount -t squashfs -o loop,ro "$CASE_DIR/zstd.squashfs" m.squashfs ;;
 	esac
 }
-read_all() { find "$1" -type f -print0 | xargs -0 cat >/dev/null; }
-elapsed() { # in milliseconds
-	local start=${EPOCHREALTIME/./}
-	"$@"
-	echo $(((${EPOCHREALTIME/./} - start) / 1000))
+bytes_of() { find "$@" -type f -printf '%s\n' | awk '{ n += $1 } END { print n }'; }
+metric puzzlefs.bytes "$(bytes_of store)"
+metric puzzlefs-zstd.bytes "$(bytes_of zstd)"
+metric erofs.bytes "$(bytes_of plain.erofs)"
+metric erofs-zstd.bytes "$(bytes_of zstd.erofs)"
+metric squashfs.bytes "$(bytes_of zstd.squashfs)"
+large=$(cd tree && find . -type f -size +4M -printf '%s %p\n' | sort -rn | head -1 | cut -d' ' -f2-)
+
+declare -A wanted=()
+took() { # SYSTEM WORKLOAD ARGUMENT...: in microseconds
+	local system=$1 workload=$2 time count
+	shift 2
+	read -r time count < <("$reader" "$@")
+	# Everybody has read the same.
+	: "${wanted[${workload#*-}]:=$count}"
+	[[ ${wanted[${workload#*-}]} == "$count" ]] || fail "$system $workload: $count, not ${wanted[${workload#*-}]}"
+	metric "$system.$workload.$round" "$((time / 1000))"
 }
+cached() { awk '/^(Cached|Buffers|SReclaimable):/ { n += $2 } END { print n }' /proc/meminfo; }
 
 for ((round = 1; round <= rounds; round++)); do
-	for system in puzzlefs erofs erofs-zstd squashfs; do
-		attach "$system"
+	for system in "${systems[@]}"; do
 		drop_caches
-		echo "$system cold $(elapsed read_all "m.$system")" >>times.txt
-		echo "$system warm $(elapsed read_all "m.$system")" >>times.txt
+		before=${EPOCHREALTIME/./}
+		attach "$system"
+		metric "$system.mount.$round" "$((${EPOCHREALTIME/./} - before))"
+		took "$system" cold-walk walk "m.$system"
+		took "$system" warm-walk walk "m.$system"
+		drop_caches
+		took "$system" cold-random random "m.$system/$large" 500
+		drop_caches
+		before=$(cached)
+		took "$system" cold-read read "m.$system"
+		metric "$system.memory.$round" "$((($(cached) - before) * 1024))"
+		took "$system" warm-read read "m.$system"
 		umount "m.$system"
 	done
 done
-
-size_of() { stat -c %s "$1"; }
-best() { awk -v s="$1" -v k="$2" '$1 == s && $2 == k && (!m || $3 < m) { m = $3 } END { print m }' times.txt; }
-{
-	printf '%s %s %s %s\n' puzzlefs "$store_bytes" "$(best puzzlefs cold)" "$(best puzzlefs warm)"
-	printf '%s %s %s %s\n' erofs "$(size_of plain.erofs)" "$(best erofs cold)" "$(best erofs warm)"
-	printf '%s %s %s %s\n' erofs-zstd "$(size_of zstd.erofs)" "$(best erofs-zstd cold)" "$(best erofs-zstd warm)"
-	printf '%s %s %s %s\n' squashfs "$(size_of zstd.squashfs)" "$(best squashfs cold)" "$(best squashfs warm)"
-} >results
-while read -r system bytes cold warm; do
-	metric "$system.bytes" "$bytes"
-	metric "$system.cold_ms" "$cold"
-	metric "$system.warm_ms" "$warm"
-done <results

@@ -10,7 +10,6 @@ mkdir -p src/directory mnt disk
 echo "the contents" >src/file
 head -c 300000 /dev/urandom >src/large
 mnt=$CASE_DIR/mnt
-modprobe loop
 truncate -s 64M disk.img
 mkfs.ext4 -q disk.img
 mount -o loop disk.img disk

@@ -23,7 +23,6 @@ contents = {f"directory/{n}": random.randbytes(n * 20_000) for n in range(10)}
 for name, data in contents.items():
     write_file(f"src/{name}", data)
 os.mkdir("disk")
-run("modprobe", "loop")
 run("truncate", "-s", "64M", "disk.img")
 run("mkfs.ext4", "-q", "disk.img")
 run("mount", "-o", "loop", "disk.img", "disk")

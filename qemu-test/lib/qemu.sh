@@ -25,14 +25,14 @@ guest_cleanup() {
 
 # The kernel under test, what it is told beside the rest, how much slower than it
 # the one that is booted is, the module, and the guest's memory.
-KARGS='' SLOWNESS=1 MODULE=puzzlefs.ko MEMORY=${PUZZLEFS_GUEST_MEMORY:-2G}
+KARGS=${PUZZLEFS_KARGS:-} SLOWNESS=1 MODULE=puzzlefs.ko MEMORY=${PUZZLEFS_GUEST_MEMORY:-2G}
 
 # Boot the debug kernel instead. It has all drivers built in.
 take_debug_kernel() {
 	local kernel
 	kernel=$(artefact_dir debug-kernel)
 	KIMAGE=$kernel/vmlinuz KREL=$(<"$kernel/release")
-	KARGS='puzzlefs.modules=none' SLOWNESS=6 MODULE=puzzlefs-debug.ko MEMORY=${PUZZLEFS_GUEST_MEMORY:-4G}
+	KARGS+=' puzzlefs.modules=none' SLOWNESS=6 MODULE=puzzlefs-debug.ko MEMORY=${PUZZLEFS_GUEST_MEMORY:-4G}
 }
 
 # make_payload FILE DIR: an ext4 image of DIR, ready for fs-verity.
