@@ -150,6 +150,7 @@ class Inode:
     gid: int = 0
     chunks: list = field(default_factory=list)
     entries: list = field(default_factory=list)
+    look_below: bool = False
     target: bytes = None
     xattrs: list = field(default_factory=list)
     device: tuple = (0, 0)
@@ -192,20 +193,25 @@ class _Arena:
         self.buffer[at * 8:at * 8 + len(value)] = value
 
 
-def encode(inodes, version=3, data_size=None):
-    """A metadata blob of one layer. Plain version 3 unless an extension is used: its structs
-    then have the size that the published schema gives them."""
+def encode(inodes, **options):
+    """A metadata blob of one layer."""
+    return encode_layers([inodes], **options)
+
+
+def encode_layers(layers, version=3, data_size=None):
+    """A metadata blob of several layers, the topmost first. Plain version 3 unless an extension
+    is used: its structs then have the size that the published schema gives them."""
     arena = _Arena()
-    extended = any(i.mtime or i.size is not None or i.nlink is not None for i in inodes)
+    extended = any(i.mtime or i.size is not None or i.nlink is not None for layer in layers for i in layer)
     root = arena.struct_at(0, 2 if data_size is not None else 1, 2)
     arena.put("Q", root, 0, version)
     if data_size is not None:
         arena.put("Q", root, 8, data_size)
     pointers = root + (2 if data_size is not None else 1)
-    (layer,) = arena.list_at(pointers, 1, 0, 1)
     data = 6 if extended else 3
-    for at, inode in zip(arena.list_at(layer, len(inodes), data, 2), inodes):
-        _encode_inode(arena, at, data, inode)
+    for layer, inodes in zip(arena.list_at(pointers, len(layers), 0, 1), layers):
+        for at, inode in zip(arena.list_at(layer, len(inodes), data, 2), inodes):
+            _encode_inode(arena, at, data, inode)
     body = bytes(arena.buffer)
     return struct.pack("<II", 0, len(body) // 8) + body
 
@@ -234,6 +240,7 @@ def _encode_inode(arena, at, data, inode):
             arena.bytes_at(blob + 2, chunk.blob)
     elif inode.kind == "dir":
         directory = arena.struct_at(body, 1, 1)
+        arena.put("B", directory, 0, inode.look_below)
         for to, (name, ino) in zip(arena.list_at(directory + 1, len(inode.entries), 1, 1), inode.entries):
             arena.put("Q", to, 0, ino)
             arena.bytes_at(to + 1, name)
@@ -267,4 +274,8 @@ class Store:
 
     def add_image(self, inodes, **options):
         """An image of these inodes, numbers ascending; returns its rootfs= in hex."""
-        return self.add(encode(inodes, **options)).hex()
+        return self.add_layers([inodes], **options)
+
+    def add_layers(self, layers, **options):
+        """An image of these layers, the topmost first; returns its rootfs= in hex."""
+        return self.add(encode_layers(layers, **options)).hex()
