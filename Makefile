@@ -11,7 +11,7 @@ export V CASES ROUNDS PUZZLEFS_CACHE DEBIAN_MIRROR
 # What runs and tests does so in the kernel of the cache, whatever this is.
 unexport KDIR KMAKE
 
-.PHONY: help run shell test test-debug check bench module tools cases clean distclean provision
+.PHONY: help run shell test test-debug check bench bench-build module tools cases clean distclean provision
 
 help:
 	@echo 'PuzzleFS: a container filesystem for the Linux kernel'
@@ -26,6 +26,7 @@ help:
 	@echo '  make test-debug   the cases in a kernel that checks memory and locks (KASAN,'
 	@echo '                    lockdep, kmemleak); building it takes half an hour once'
 	@echo '  make bench        sizes and read times beside EROFS and squashfs, in one guest'
+	@echo '  make bench-build  sizes and times of building images, beside our peers'
 	@echo
 	@echo '  make module       build/puzzlefs.ko; KDIR=<prepared kernel tree> for another'
 	@echo '                    kernel than the one that is tested'
@@ -56,6 +57,9 @@ check:
 
 bench:
 	@$(Q)/bench/run
+
+bench-build:
+	@$(Q)/bench/build
 
 cases:
 	@$(Q)/run-cases $(CASES)

@@ -299,6 +299,7 @@ impl<T: FileSystem> NewINode<T> {
         lookup: Some(dir::lookup::<T>),
         listxattr: Some(xattr::list::<T>),
         get_inode_acl: Some(xattr::get_acl::<T>),
+        set_acl: Some(xattr::set_acl),
         ..pin_init::zeroed()
     };
 
@@ -306,6 +307,7 @@ impl<T: FileSystem> NewINode<T> {
         getattr: Some(get_attributes),
         listxattr: Some(xattr::list::<T>),
         get_inode_acl: Some(xattr::get_acl::<T>),
+        set_acl: Some(xattr::set_acl),
         ..pin_init::zeroed()
     };
 

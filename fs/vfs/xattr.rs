@@ -145,6 +145,23 @@ impl<T: FileSystem> Handlers<T> {
     }
 }
 
+/// `inode_operations.set_acl`: refused like all changes.
+///
+/// It is there nevertheless, as overlayfs takes its absence for a filesystem without ACLs, and then
+/// has none itself.
+///
+/// # Safety
+///
+/// None of the arguments is looked at.
+pub(super) unsafe extern "C" fn set_acl(
+    _idmap: *mut bindings::mnt_idmap,
+    _dentry: *mut bindings::dentry,
+    _acl: *mut kernel::bindings::posix_acl,
+    _kind: c_int,
+) -> c_int {
+    EROFS.to_errno()
+}
+
 /// `inode_operations.get_inode_acl`.
 ///
 /// The ACLs are extended attributes of the image like others, in the form that

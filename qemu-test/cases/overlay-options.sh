@@ -38,6 +38,7 @@ change() {
 	mv moved elsewhere || true
 	mv dir/large renamed
 	ln renamed second
+	setfacl -m u:77:r dir/sub
 	setfattr -n user.three -v 3 dir/sub
 	setfattr -x user.one file
 	truncate -s 10 moved/deep/large elsewhere/deep/large || true

@@ -153,6 +153,39 @@ artefact_complete() {
 	[[ -f $dir/.complete && $(<"$dir/.complete") == "$dir" ]]
 }
 
+# What cargo builds goes to build/tools. A new clone begins with what an earlier
+# one made of the same crates by the same compiler, ours left out: the cache
+# keeps a copy.
+CARGO_TARGET=$BUILD/tools
+cargo_seed() {
+	local key
+	key=$(cat "$TOP"/{schema,userspace-tools}/Cargo.lock - <<<"$(artefact_key build-root)" | sha256sum | cut -c1-12)
+	echo "$CACHE/crates-$key"
+}
+
+take_cargo_seed() {
+	local seed
+	seed=$(cargo_seed)
+	[[ ! -d $CARGO_TARGET && -f $seed/.complete ]] || return 0
+	touch "$seed/.complete"
+	mkdir -p "$BUILD"
+	cp -a --reflink=auto "$seed/target" "$CARGO_TARGET.$$" && mv -T "$CARGO_TARGET.$$" "$CARGO_TARGET"
+}
+
+leave_cargo_seed() {
+	local seed tmp
+	seed=$(cargo_seed)
+	[[ -d $CARGO_TARGET && ! -f $seed/.complete ]] || return 0
+	tmp=$seed.tmp.$$
+	mkdir -p "$tmp"
+	cp -a --reflink=auto "$CARGO_TARGET" "$tmp/target"
+	find "$tmp/target" \( -name incremental -o -name doc \) -prune -exec rm -rf {} +
+	find "$tmp/target" -depth -name '*puzzlefs*' -exec rm -rf {} +
+	echo "$seed" >"$tmp/.complete"
+	# Another run may have been first.
+	mv -T "$tmp" "$seed" 2>/dev/null || rm -rf "$tmp"
+}
+
 # The mirror of the main archive: $DEBIAN_MIRROR or the one of the host's apt.
 debian_mirror() {
 	if [[ -n ${DEBIAN_MIRROR:-} ]]; then
