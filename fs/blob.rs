@@ -174,7 +174,7 @@ impl Blob {
                 next += 1;
             }
             let bytes = (frame_start(frames, next).0 - start) as usize;
-            let (stored, mut decoder) = workspace.to_read();
+            let (stored, mut decoder) = workspace.room();
             let stored = stored.get_mut(..bytes).ok_or(Fault::Error(EFBIG))?;
             read_exact(&self.file, stored, start)?;
             means.statistics.bytes_read.add(bytes as u64);
@@ -272,7 +272,7 @@ impl Blob {
         workspace: &mut Workspace,
         digest: &Digest,
     ) -> Result<usize, Fault> {
-        let (stored, _) = workspace.to_read();
+        let (stored, _) = workspace.room();
         let size = usize::try_from(self.file.size()).map_err(|_| Fault::TooLarge)?;
         let stored = stored.get_mut(..size).ok_or(Fault::TooLarge)?;
         read_exact(&self.file, stored, 0)?;
@@ -553,7 +553,7 @@ impl Workspace {
     }
 
     /// The memory to read a blob to, and what to decompress it with.
-    fn to_read(&mut self) -> (&mut [u8], Decoder<'_>) {
+    fn room(&mut self) -> (&mut [u8], Decoder<'_>) {
         self.verified = None;
         let decoder = Decoder {
             context: &mut self.context,
