@@ -83,6 +83,8 @@ impl Source {
     fn open_error(&self, tree: &Tree, node: NodeId, errno: Errno) -> Error {
         match errno {
             Errno::NOENT => self.changed(tree, node, "it vanished"),
+            // It was found in the tree and was elsewhere a moment later.
+            Errno::XDEV => self.changed(tree, node, "it was moved out of the tree"),
             Errno::NOTDIR | Errno::LOOP => self.changed(tree, node, "its type is another"),
             errno => Error::io(self.display_path(tree, node), "open it")(errno),
         }
