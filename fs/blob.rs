@@ -130,8 +130,9 @@ impl Blob {
         range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
+        run.fill_from(&self.file, range.offset, range.len)?;
         means.statistics.bytes_read.add(range.len);
-        Ok(run.fill_from(&self.file, range.offset, range.len)?)
+        Ok(())
     }
 
     /// Fills a run with a part of a compressed blob.
@@ -163,7 +164,9 @@ impl Blob {
                 verified: false,
                 index,
             };
-            if Part::of(frames, first, range).fill_from_last(name(first), workspace, run) {
+            let part = Part::of(frames, first, range);
+            if part.fill_from_last(name(first), &workspace.parts().1, run) {
+                // It need not even be read.
                 first += 1;
                 continue;
             }
@@ -174,7 +177,8 @@ impl Blob {
                 next += 1;
             }
             let bytes = (frame_start(frames, next).0 - start) as usize;
-            let (stored, mut decoder) = workspace.room();
+            workspace.verified = None;
+            let (stored, mut decoder) = workspace.parts();
             let stored = stored.get_mut(..bytes).ok_or(Fault::Error(EFBIG))?;
             read_exact(&self.file, stored, start)?;
             means.statistics.bytes_read.add(bytes as u64);
@@ -222,13 +226,9 @@ impl Blob {
         range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        let held = match &workspace.verified {
-            Some((held, size)) if held == digest => Some(*size),
-            _ => None,
-        };
-        let size = match held {
-            Some(size) => size,
-            None => self.read_verified(means, workspace, digest)?,
+        let size = match workspace.verified {
+            Some((held, size)) if held == *digest => size,
+            _ => self.read_verified(means, workspace, digest)?,
         };
         if !compressed {
             let part = usize::try_from(range.offset)
@@ -240,7 +240,7 @@ impl Blob {
             run.fill_bytes(part);
             return Ok(());
         }
-        let (stored, mut decoder) = workspace.held();
+        let (stored, mut decoder) = workspace.parts();
         let stored = stored.get(..size).ok_or(Fault::TooShort)?;
         let footer = stored
             .last_chunk::<SEEK_TABLE_FOOTER_LEN>()
@@ -272,9 +272,9 @@ impl Blob {
         workspace: &mut Workspace,
         digest: &Digest,
     ) -> Result<usize, Fault> {
-        let (stored, _) = workspace.room();
+        workspace.verified = None;
         let size = usize::try_from(self.file.size()).map_err(|_| Fault::TooLarge)?;
-        let stored = stored.get_mut(..size).ok_or(Fault::TooLarge)?;
+        let stored = workspace.stored.get_mut(..size).ok_or(Fault::TooLarge)?;
         read_exact(&self.file, stored, 0)?;
         means.statistics.bytes_read.add(size as u64);
         let mut hash = Sha256::new();
@@ -361,13 +361,13 @@ impl Part {
     fn fill_from_last(
         &self,
         name: FrameName,
-        workspace: &Workspace,
+        decoder: &Decoder<'_>,
         run: &mut FolioRun<'_>,
     ) -> bool {
-        if workspace.frame != Some(name) {
+        if *decoder.frame != Some(name) {
             return false;
         }
-        let Some(wanted) = workspace.content.get(self.from..self.to) else {
+        let Some(wanted) = decoder.content.get(self.from..self.to) else {
             return false;
         };
         run.fill_bytes(wanted);
@@ -384,7 +384,7 @@ impl Part {
         decoder: &mut Decoder<'_>,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        if self.from >= self.to {
+        if self.from >= self.to || self.fill_from_last(name, decoder, run) {
             return Ok(());
         }
         means.statistics.bytes_decompressed.add(self.size as u64);
@@ -542,19 +542,8 @@ impl Workspace {
         })
     }
 
-    /// What is held of a blob, and what to decompress it with.
-    fn held(&mut self) -> (&[u8], Decoder<'_>) {
-        let decoder = Decoder {
-            context: &mut self.context,
-            content: &mut self.content,
-            frame: &mut self.frame,
-        };
-        (&self.stored, decoder)
-    }
-
-    /// The memory to read a blob to, and what to decompress it with.
-    fn room(&mut self) -> (&mut [u8], Decoder<'_>) {
-        self.verified = None;
+    /// The memory that a blob is read to, and what decompresses from there.
+    fn parts(&mut self) -> (&mut [u8], Decoder<'_>) {
         let decoder = Decoder {
             context: &mut self.context,
             content: &mut self.content,

@@ -94,7 +94,9 @@ pub(crate) fn parent(dir: &INode<PuzzleFs>) -> Result<ARef<INode<PuzzleFs>>> {
         .for_each_entry_of(dir.ino(), |entry| {
             let parent = inode::by_number(sb, entry.dir).ok();
             // The entry may be hidden by a layer above.
-            let found = parent.filter(|parent| names(parent, entry.name, dir.ino()));
+            let found = parent.filter(|parent| {
+                matches!(lookup(parent, entry.name), Ok(Some(child)) if child.ino() == dir.ino())
+            });
             tries = tries.saturating_sub(1);
             if found.is_some() || tries == 0 {
                 ControlFlow::Break(found)
@@ -107,17 +109,6 @@ pub(crate) fn parent(dir: &INode<PuzzleFs>) -> Result<ARef<INode<PuzzleFs>>> {
         ControlFlow::Break(Some(parent)) => Ok(parent),
         _ => Err(ESTALE),
     }
-}
-
-/// Whether a directory has an entry of that name for that inode.
-fn names(dir: &INode<PuzzleFs>, name: &[u8], ino: u64) -> bool {
-    let Body::Directory(directory) = &dir.data().body else {
-        return false;
-    };
-    let found = directory
-        .merged(&dir.superblock().data().metadata())
-        .and_then(|merged| merged.lookup(name));
-    matches!(found, Ok(Some(entry)) if entry.ino == ino)
 }
 
 /// Emits entries, from the emitter's position on.

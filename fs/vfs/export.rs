@@ -23,8 +23,8 @@ pub(super) struct ExportOps<T: FileSystem>(PhantomData<T>);
 impl<T: FileSystem> ExportOps<T> {
     pub(super) const OPS: bindings::export_operations = bindings::export_operations {
         encode_fh: Some(Self::encode),
-        fh_to_dentry: Some(Self::to_dentry),
-        fh_to_parent: Some(Self::to_parent),
+        fh_to_dentry: Some(Self::decode::<false>),
+        fh_to_parent: Some(Self::decode::<true>),
         get_parent: Some(Self::parent),
         ..pin_init::zeroed()
     };
@@ -69,52 +69,24 @@ impl<T: FileSystem> ExportOps<T> {
         kind as c_int
     }
 
-    /// Gives the inode that a handle names: `export_operations.fh_to_dentry`.
+    /// Gives the inode that a handle names, or the directory that a connectable one names beside it:
+    /// `export_operations.fh_to_dentry` and `fh_to_parent`.
     ///
     /// # Safety
     ///
     /// To be called by the VFS with a superblock of the filesystem `T` and a handle of `len` words.
-    unsafe extern "C" fn to_dentry(
+    unsafe extern "C" fn decode<const PARENT: bool>(
         sb: *mut bindings::super_block,
         handle: *mut bindings::fid,
         len: c_int,
         kind: c_int,
-    ) -> *mut bindings::dentry {
-        // SAFETY: By the safety requirements.
-        unsafe { Self::decode(sb, handle, len, kind, false) }
-    }
-
-    /// Gives the directory that a connectable handle names: `export_operations.fh_to_parent`.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::to_dentry`].
-    unsafe extern "C" fn to_parent(
-        sb: *mut bindings::super_block,
-        handle: *mut bindings::fid,
-        len: c_int,
-        kind: c_int,
-    ) -> *mut bindings::dentry {
-        // SAFETY: By the safety requirements.
-        unsafe { Self::decode(sb, handle, len, kind, true) }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Self::to_dentry`].
-    unsafe fn decode(
-        sb: *mut bindings::super_block,
-        handle: *mut bindings::fid,
-        len: c_int,
-        kind: c_int,
-        parent: bool,
     ) -> *mut bindings::dentry {
         // SAFETY: The VFS gives a handle of `len` words, which do not change during the call.
         let words = unsafe {
             slice::from_raw_parts(handle.cast::<u32>(), usize::try_from(len).unwrap_or(0))
         };
         let number = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
-        let (ino, generation) = match (kind as u32, words, parent) {
+        let (ino, generation) = match (kind as u32, words, PARENT) {
             (
                 bindings::fid_type_FILEID_INO64_GEN | bindings::fid_type_FILEID_INO64_GEN_PARENT,
                 &[low, high, generation, ..],

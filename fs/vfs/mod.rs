@@ -144,6 +144,6 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// `mount` takes them.
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result;
 
-    /// Prints what `/proc/self/mountstats` has of a mount, on the line that names it.
+    /// Prints what `/proc/self/mountstats` has of a mount, behind the line that names it.
     fn show_stats(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result;
 }

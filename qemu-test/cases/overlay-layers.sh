@@ -45,12 +45,12 @@ umount merged
 
 # A root to live in: a mount namespace of its own, pivot_root, a user namespace inside.
 rm -rf upper work && mkdir -p upper/{bin,lib,lib64,old,proc} work
-cp /bin/busybox upper/bin/ 2>/dev/null || cp -L "$(command -v bash)" upper/bin/busybox
-for library in $(ldd upper/bin/busybox | grep -o '/[^ ]*'); do cp -L --parents "$library" upper/; done
+cp -L "$(command -v bash)" upper/bin/bash
+for library in $(ldd upper/bin/bash | grep -o '/[^ ]*'); do cp -L --parents "$library" upper/; done
 mount -t overlay -o "lowerdir=$CASE_DIR/image.delta:$CASE_DIR/image.base,upperdir=upper,workdir=work" overlay merged
 # shellcheck disable=SC2016 # for the shell inside
 said=$(unshare --mount --propagation private bash -c '
-	cd merged && mount --bind . . && cd . && cd "$PWD" && pivot_root . old && exec /bin/busybox -c "echo \$(< /opaque/seen)"
+	cd merged && mount --bind . . && cd "$PWD" && pivot_root . old && exec /bin/bash -c "echo \$(< /opaque/seen)"
 ' 2>&1) || fail "pivot_root: $said"
 assert_eq "$said" seen "what is read in the new root"
 assert_eq "$(unshare --user --map-root-user --mount bash -c 'mount --bind merged/dir merged/opaque && cat merged/opaque/beside')" beside

@@ -169,7 +169,9 @@ take_cargo_seed() {
 	[[ ! -d $CARGO_TARGET && -f $seed/.complete ]] || return 0
 	touch "$seed/.complete"
 	mkdir -p "$BUILD"
-	cp -a --reflink=auto "$seed/target" "$CARGO_TARGET.$$" && mv -T "$CARGO_TARGET.$$" "$CARGO_TARGET"
+	cp -a --reflink=auto "$seed/target" "$CARGO_TARGET.$$"
+	# Another run may have been first.
+	mv -T "$CARGO_TARGET.$$" "$CARGO_TARGET" 2>/dev/null || rm -rf "$CARGO_TARGET.$$"
 }
 
 leave_cargo_seed() {

@@ -496,9 +496,10 @@ impl Builder<'_> {
         // One content may, as it is, be what another becomes by compression.
         let first = lock(&self.written).insert(digest);
         let pieces = [bytes];
-        let content = match digest == self.zeros {
-            true => Content::Zeros(bytes.len() as u64),
-            false => Content::Bytes(&pieces),
+        let content = if digest == self.zeros {
+            Content::Zeros(bytes.len() as u64)
+        } else {
+            Content::Bytes(&pieces)
         };
         let new = first && self.staging.put(&digest, content)? == Placed::New;
         Ok(StoredBlob {

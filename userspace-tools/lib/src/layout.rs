@@ -43,14 +43,7 @@ pub struct Layout {
 impl Default for Layout {
     /// The reference builder's FastCDC parameters.
     fn default() -> Self {
-        Layout {
-            chunk_min: 16 << 10,
-            chunk_avg: 64 << 10,
-            chunk_max: 256 << 10,
-            pack_below: 64 << 10,
-            zero_grid: 64 << 10,
-            zero_blob: 1 << 20,
-        }
+        Self::of_average(64 << 10)
     }
 }
 
@@ -68,7 +61,8 @@ impl Layout {
             chunk_avg: average,
             chunk_max: average * 4,
             pack_below: average as u64,
-            ..Layout::default()
+            zero_grid: 64 << 10,
+            zero_blob: 1 << 20,
         }
     }
 

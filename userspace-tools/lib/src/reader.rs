@@ -9,7 +9,7 @@ use crate::store::{Image, Store};
 use puzzlefs_schema::{DirEntry, FileType, Framing, Locator, Metadata, Order, Part};
 use std::collections::hash_map::{Entry, HashMap};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -160,11 +160,7 @@ impl<'s> ImageReader<'s> {
             let (_, chunk) = self.checked(extent)?;
             let digest = Digest(*chunk.blob.as_bytes());
             let range = chunk.blob_offset..chunk.blob_offset + chunk.len;
-            if chunk.compressed {
-                blobs.decompress(self.store, &digest, range, &mut give)?;
-            } else {
-                blobs.read(self.store, &digest, range, &mut give)?;
-            }
+            blobs.read(self.store, &digest, chunk.compressed, range, &mut give)?;
         }
         Ok(())
     }
@@ -196,48 +192,47 @@ pub struct Blobs {
 }
 
 impl Blobs {
-    /// Gives a range of a raw blob to a function, in pieces.
+    /// Gives a range of a blob's content to a function, in pieces.
     fn read(
         &mut self,
         store: &Store,
         digest: &Digest,
+        compressed: bool,
         mut range: Range<u64>,
         give: &mut impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         const PIECE: u64 = 256 << 10;
-        let file = &open(&mut self.open, store, digest)?.file;
+        let fail = |what| move |error| Error::io(store.blob_path(digest), what)(error);
+        let blob = open(&mut self.open, store, digest)?;
         while !range.is_empty() {
-            let length = (range.end - range.start).min(PIECE);
-            self.buffer.resize(length as usize, 0);
-            file.read_exact_at(&mut self.buffer, range.start)
-                .map_err(Error::io(store.blob_path(digest), "read the blob"))?;
-            give(&self.buffer)?;
-            range.start += length;
+            let wanted = range.end - range.start;
+            let piece = if compressed {
+                let content = blob
+                    .content_from(range.start)
+                    .map_err(fail("decompress the blob"))?;
+                &content[..wanted.min(content.len() as u64) as usize]
+            } else {
+                self.buffer.resize(wanted.min(PIECE) as usize, 0);
+                blob.file
+                    .read_exact_at(&mut self.buffer, range.start)
+                    .map_err(fail("read the blob"))?;
+                &self.buffer
+            };
+            give(piece)?;
+            range.start += piece.len() as u64;
         }
         Ok(())
     }
+}
 
-    /// Gives a range of the content of a compressed blob to a function, in pieces.
-    fn decompress(
-        &mut self,
-        store: &Store,
-        digest: &Digest,
-        mut range: Range<u64>,
-        give: &mut impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let fail = |error| Error::io(store.blob_path(digest), "decompress the blob")(error);
-        let OpenBlob { file, decoder } = open(&mut self.open, store, digest)?;
-        let decoder = match decoder {
+impl OpenBlob {
+    /// Some of a compressed blob's content, from an offset on.
+    fn content_from(&mut self, offset: u64) -> io::Result<&[u8]> {
+        let decoder = match &mut self.decoder {
             Some(decoder) => decoder,
-            None => decoder.insert(Decoder::new(file).map_err(fail)?),
+            none => none.insert(Decoder::new(&self.file)?),
         };
-        while !range.is_empty() {
-            let content = decoder.read(file, range.start).map_err(fail)?;
-            let wanted = (range.end - range.start).min(content.len() as u64);
-            give(&content[..wanted as usize])?;
-            range.start += wanted;
-        }
-        Ok(())
+        decoder.read(&self.file, offset)
     }
 }
 
