@@ -8,6 +8,8 @@ tree=$CASE_DIR/tree
 mkdir -p "$tree" "$CASE_DIR/mnt"
 head -c 300000 /dev/urandom >"$tree/a"
 head -c 200000 /dev/urandom >"$tree/b"
+# One blob: the kernel logs ten lines at once, and then none for a while.
+head -c 5000 /dev/urandom >"$tree/small"
 build_image "$tree" >/dev/null
 store=$CASE_DIR/store
 rootfs=$(puzzlefs resolve "$store:image")
@@ -16,7 +18,7 @@ mount_raw() { mount -i -t puzzlefs -o "rootfs=$rootfs,$1" "$store" "$CASE_DIR/mn
 # Without fs-verity on them, blobs are refused, the metadata is not.
 mount_raw verify=fsverity
 _mounted=("$CASE_DIR/mnt")
-expect_errno EIO cat "$CASE_DIR/mnt/a" >/dev/null
+expect_errno EIO cat "$CASE_DIR/mnt/small" >/dev/null
 assert_match "$(kmsg_since_start)" 'fs-verity is not enabled' 'the kernel log'
 unmount_image "$CASE_DIR/mnt"
 
