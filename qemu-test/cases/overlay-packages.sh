@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck disable=SC2154 # mount_image sets mnt
 #
-# dpkg installs, upgrades and removes packages in an overlay over an image, and the lower layer stays
-# as it was.
+# apt and dpkg install, upgrade and remove packages in an overlay over an image, and the lower layer
+# stays as it was.
 #
 # needs: sample
 # timeout: 240
@@ -26,14 +26,15 @@ package() { # VERSION
 }
 package 1
 package 2
-in_root dpkg -i /tmp/hello_1.deb >log 2>&1 || fail "dpkg -i: $(tail -3 log)"
+in_root apt-get -y install /tmp/hello_1.deb >log 2>&1 || fail "apt-get install: $(tail -3 log)"
 assert_eq "$(cat root/usr/share/hello/greeting root/usr/share/hello/state)" "version 1"$'\n'configured
 in_root dpkg -i /tmp/hello_2.deb >log 2>&1 || fail "dpkg -i: $(tail -3 log)"
 assert_eq "$(cat root/usr/share/hello/greeting)" "version 2"
 # A package of the image itself goes, with what it brought.
 in_root dpkg -r --force-depends iputils-ping >log 2>&1 || fail "dpkg -r: $(tail -3 log)"
 [[ ! -e root/usr/bin/ping && -e $mnt/usr/bin/ping ]] || fail "ping is in the wrong places"
-in_root dpkg -P hello-puzzle >log 2>&1 || fail "dpkg -P: $(tail -3 log)"
+in_root apt-get -y purge hello-puzzle >log 2>&1 || fail "apt-get purge: $(tail -3 log)"
 [[ ! -e root/usr/share/hello && ! -e root/etc/hello.conf ]] || fail "the package left something"
 assert_eq "$(in_root dpkg --verify 2>&1)" "" "dpkg --verify"
+in_root apt-get check >log 2>&1 || fail "apt-get check: $(tail -3 log)"
 umount root
