@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# shellcheck shell=bash disable=SC2154 # mount_image sets mnt
+#
+# An image is exported by the kernel's NFS server, read by its client as it is read directly, also
+# after the image was unmounted and mounted again under the client.
+#
+# timeout: 180
+# klog-allow: NFSD:|nfs
+
+if ! modprobe nfsd || ! modprobe nfs; then skip "this kernel has no NFS"; fi
+python3 - <<-END
+	import fcntl, socket, struct
+	IFF_UP, SIOCSIFFLAGS = 1, 0x8914
+	fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+END
+
+mkdir -p src/dir/deeper
+head -c 3000001 /dev/urandom >src/large
+for number in {1..40}; do echo "$number" >"src/dir/$number"; done
+ln src/large src/dir/deeper/linked
+ln -s ../large src/dir/symlink
+source=$(build_image src)
+mount_image "$source"
+
+nfs_stop() {
+	umount -l "$CASE_DIR/client" 2>/dev/null || true
+	rpc.nfsd 0 || true
+	exportfs -ua || true
+	[[ ! ${mountd:-} ]] || kill "$mountd"
+	umount /proc/fs/nfsd || true
+}
+trap 'nfs_stop; _at_exit' EXIT
+mkdir -p /var/lib/nfs/{v4recovery,sm,sm.bak} client
+touch /var/lib/nfs/{etab,rmtab,state}
+mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd
+rpc.mountd --foreground --no-udp --no-nfs-version 3 >mountd.log 2>&1 &
+mountd=$!
+export_image() { exportfs -o ro,no_root_squash,no_subtree_check,insecure,fsid=0 "127.0.0.1:$mnt"; }
+export_image
+rpc.nfsd --no-nfs-version 3 --grace-time 10 --lease-time 10 --no-udp 2
+mount -t nfs -o vers=4.2,noac,lookupcache=none,sec=sys 127.0.0.1:/ client || fail "the client does not mount: $(cat mountd.log)"
+
+show() { (cd "$1" && find . -printf '%p %y %m %U:%G %s %T@ %n %l\n' | sort && find . -type f -print0 | sort -z | xargs -0 sha256sum); }
+diff <(show "$mnt") <(show client) || fail "what NFS shows differs, as shown"
+
+# An open file is known to the server by its handle alone.
+exec 7<client/large
+head -c 100000 <&7 >part
+exportfs -ua
+# The server holds what it looked up for a while.
+for _ in {1..60}; do
+	echo 1 >/proc/fs/nfsd/unlock_filesystem 2>/dev/null || true
+	echo "$mnt" >/proc/fs/nfsd/unlock_filesystem 2>/dev/null || true
+	exportfs -f
+	if unmount_image 2>/dev/null; then break; fi
+	sleep 0.5
+done
+! mountpoint -q "$mnt" || fail "the image stays busy when it is exported no more"
+mount_image "$source"
+export_image
+drop_caches
+cat <&7 >>part
+exec 7<&-
+assert_same part src/large
+diff <(show "$mnt") <(show client) || fail "what NFS shows differs after a remount, as shown"
+umount client
