@@ -9,6 +9,7 @@ use crate::layout::Layout;
 use crate::metadata;
 use crate::oci::{self, Descriptor, Manifest};
 use crate::progress::Progress;
+use crate::rules::Rules;
 use crate::seekable::Compression;
 use crate::source::Source;
 use crate::staging::{Content, Staging};
@@ -27,10 +28,26 @@ pub struct BuildOptions {
     pub jobs: usize,
     /// Leave mount points beneath the source directory empty.
     pub one_file_system: bool,
+    /// What is left out or changed.
+    pub rules: Rules,
     /// How files are laid out in blobs.
     pub layout: Layout,
     /// How blobs are compressed, if they are.
     pub compression: Option<Compression>,
+}
+
+impl BuildOptions {
+    /// Builds as it is done where nothing is said, with one thread.
+    pub fn new(tag: &str) -> Self {
+        BuildOptions {
+            tag: tag.to_owned(),
+            jobs: 1,
+            one_file_system: false,
+            rules: Rules::default(),
+            layout: Layout::default(),
+            compression: None,
+        }
+    }
 }
 
 /// What a build did.
@@ -87,10 +104,12 @@ pub fn build(
     let source = Source::open(source)?;
     let staging = Staging::new(store)?;
     let walk_options = WalkOptions {
+        rules: &options.rules,
         one_file_system: options.one_file_system,
         store: Some(store.identity()?),
     };
-    let (tree, left_out) = walk::walk(&source, &walk_options, progress)?;
+    let (mut tree, left_out) = walk::walk(&source, &walk_options, progress)?;
+    options.rules.apply(&mut tree, &source.path)?;
     let contents = contents::store_contents(
         &source,
         &tree,

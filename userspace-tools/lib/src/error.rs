@@ -66,6 +66,14 @@ pub enum Error {
         /// What the reader said.
         what: String,
     },
+    /// A rule of the build cannot be kept.
+    #[error("{}: {what}", .path.display())]
+    Rule {
+        /// What it is about.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        what: String,
+    },
     /// The work was interrupted on request.
     #[error("interrupted; nothing was tagged")]
     Interrupted,

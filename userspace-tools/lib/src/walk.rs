@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::rules::Rules;
 use crate::source::{self, Source};
 use crate::tree::{Entry, Kind, Node, NodeId, Tree};
 use crate::xattrs;
@@ -11,12 +12,14 @@ use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// How to walk.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct WalkOptions {
+pub(crate) struct WalkOptions<'a> {
+    /// What is left out, and which extended attributes are read.
+    pub rules: &'a Rules,
     /// Leave directories that are mount points empty.
     pub one_file_system: bool,
     /// The device and inode of a directory to leave empty: the store, should it be in the tree.
@@ -39,7 +42,7 @@ pub(crate) struct LeftOut {
 /// one directory are neighbours in the image.
 pub(crate) fn walk(
     source: &Source,
-    options: &WalkOptions,
+    options: &WalkOptions<'_>,
     progress: &Progress,
 ) -> Result<(Tree, LeftOut)> {
     let mut walker = Walker {
@@ -57,7 +60,7 @@ pub(crate) fn walk(
 
 struct Walker<'a> {
     source: &'a Source,
-    options: &'a WalkOptions,
+    options: &'a WalkOptions<'a>,
     progress: &'a Progress,
     tree: Tree,
     /// Inodes with several names, by device and number on the source.
@@ -95,7 +98,10 @@ impl Walker<'_> {
         for entry in entries {
             let entry = entry.map_err(Error::io(path(), "list it"))?;
             let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
+            if name == b"." || name == b".." {
+                continue;
+            }
+            if !self.excludes(directory, &fd, name, entry.file_type())? {
                 names.push(name.into());
             }
         }
@@ -149,6 +155,30 @@ impl Walker<'_> {
         }
         self.tree.nodes[directory as usize].nlink = children.saturating_add(2);
         Ok(subdirectories)
+    }
+
+    /// Whether an entry is left out by the rules.
+    fn excludes(
+        &self,
+        directory: NodeId,
+        fd: &OwnedFd,
+        name: &[u8],
+        listed: FileType,
+    ) -> Result<bool> {
+        let rules = self.options.rules;
+        if rules.exclude.is_empty() {
+            return Ok(false);
+        }
+        let mut kind = listed;
+        // Not every filesystem says in a listing what an entry is.
+        if kind == FileType::Unknown {
+            let stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| self.entry_error(directory, name, errno))?;
+            kind = FileType::from_raw_mode(stat.st_mode);
+        }
+        let path = self.tree.path(directory).join(OsStr::from_bytes(name));
+        let path = path.as_os_str().as_bytes();
+        Ok(rules.excludes(path, kind == FileType::Directory))
     }
 
     /// Whether the walk goes into a subdirectory; notes it where it does not.
@@ -227,7 +257,7 @@ impl Walker<'_> {
             } else {
                 1
             },
-            xattrs: xattrs::read(&path).map_err(fail)?,
+            xattrs: xattrs::read(&path, &self.options.rules.xattrs).map_err(fail)?,
             first_name,
         })
     }
@@ -238,7 +268,7 @@ impl Walker<'_> {
             path = self.source.display_path(&self.tree, directory);
         }
         if name != b"." {
-            path.push(std::ffi::OsStr::from_bytes(name));
+            path.push(OsStr::from_bytes(name));
         }
         match errno {
             Errno::NOENT => Error::Changed {

@@ -2,6 +2,7 @@
 
 //! Extended attributes of the source.
 
+use crate::rules::XattrSelection;
 use crate::tree::Xattr;
 use rustix::fs;
 use rustix::io::Errno;
@@ -12,7 +13,8 @@ use std::ffi::CString;
 ///
 /// Taken are the name spaces that belong to the tree: `user.`, `trusted.`, `security.` and the
 /// two POSIX ACLs. Others are views of a filesystem's own (`btrfs.compression`, `system.nfs4_acl`).
-pub(crate) fn read(path: &[u8]) -> Result<Vec<Xattr>, Errno> {
+/// What the selection does not take is not read: it may not be allowed.
+pub(crate) fn read(path: &[u8], selection: &XattrSelection) -> Result<Vec<Xattr>, Errno> {
     let names = grown(|buffer| fs::llistxattr(path, buffer));
     let names = match names {
         Ok(names) => names,
@@ -20,7 +22,8 @@ pub(crate) fn read(path: &[u8]) -> Result<Vec<Xattr>, Errno> {
         Err(errno) => return Err(errno),
     };
     let mut xattrs = Vec::new();
-    for name in names.split(|&byte| byte == 0).filter(|name| belongs(name)) {
+    let names = names.split(|&byte| byte == 0);
+    for name in names.filter(|name| belongs(name) && selection.takes(name)) {
         let Ok(c_name) = CString::new(name) else {
             continue;
         };

@@ -5,7 +5,6 @@
 #![allow(missing_docs)]
 
 use puzzlefs_lib::builder::{self, BuildOptions};
-use puzzlefs_lib::layout::Layout;
 use puzzlefs_lib::{Progress, Store};
 use std::fs;
 use std::path::Path;
@@ -22,13 +21,7 @@ fn stderr(output: &Output) -> String {
 
 fn build(tree: &Path, store: &Path, tag: &str) -> builder::Summary {
     let store = Store::create(store).unwrap();
-    let options = BuildOptions {
-        tag: tag.to_owned(),
-        jobs: 1,
-        one_file_system: false,
-        layout: Layout::default(),
-        compression: None,
-    };
+    let options = BuildOptions::new(tag);
     builder::build(tree, &store, &options, &Progress::default()).unwrap()
 }
 

@@ -61,6 +61,7 @@ pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
         tag: tag.clone(),
         jobs: jobs(arguments.jobs),
         one_file_system: arguments.one_file_system,
+        rules: arguments.rules.rules(),
         layout: layout(arguments),
         compression: compression(arguments),
     };

@@ -4,6 +4,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use puzzlefs_lib::layout::CHUNK_AVG_MAX;
+use puzzlefs_lib::owners::{IdMap, IdRange, Owners};
+use puzzlefs_lib::rules::{PathPattern, Rules, XattrPattern, XattrSelection};
 use puzzlefs_lib::seekable::FRAME_SIZE_MAX;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -70,12 +72,74 @@ pub struct BuildArgs {
     /// Leave mount points beneath the directory empty
     #[arg(short = 'x', long)]
     pub one_file_system: bool,
+    /// What is left out or changed
+    #[command(flatten)]
+    pub rules: RuleArgs,
     /// Print one JSON object on standard output
     #[arg(long)]
     pub json: bool,
     /// Show no progress and no summary
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// What of a source goes into an image.
+#[derive(Debug, Args)]
+pub struct RuleArgs {
+    /// Leave out what matches, with everything beneath it: '*.o' anywhere, '/var/cache/*' from the
+    /// root, 'tmp/' directories only (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<PathPattern>,
+    /// Give everything to one user and group
+    #[arg(long, value_name = "UID:GID", value_parser = owner, conflicts_with_all = ["uid_map", "gid_map"])]
+    pub owner: Option<(u32, u32)>,
+    /// Make COUNT user ids from FROM on those from TO on; there must be one for each (repeatable)
+    #[arg(long, value_name = "FROM:TO:COUNT")]
+    pub uid_map: Vec<IdRange>,
+    /// The same for groups
+    #[arg(long, value_name = "FROM:TO:COUNT")]
+    pub gid_map: Vec<IdRange>,
+    /// Make no modification time later than this, in seconds since 1970
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "SOURCE_DATE_EPOCH",
+        allow_hyphen_values = true
+    )]
+    pub source_date_epoch: Option<i64>,
+    /// Take only the extended attributes that match, or after '!' all but those (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    pub xattrs: Vec<XattrPattern>,
+    /// Take no extended attributes
+    #[arg(long, conflicts_with = "xattrs")]
+    pub no_xattrs: bool,
+}
+
+impl RuleArgs {
+    /// The rules that these options make.
+    pub fn rules(&self) -> Rules {
+        let owners = match self.owner {
+            Some((uid, gid)) => Owners::All(uid, gid),
+            None => Owners::Mapped(IdMap(self.uid_map.clone()), IdMap(self.gid_map.clone())),
+        };
+        let xattrs = match self.no_xattrs {
+            true => XattrSelection::none(),
+            false => XattrSelection::new(self.xattrs.clone()),
+        };
+        Rules {
+            exclude: self.exclude.clone(),
+            xattrs,
+            owners,
+            latest_mtime: self.source_date_epoch,
+        }
+    }
+}
+
+fn owner(text: &str) -> Result<(u32, u32), String> {
+    text.split_once(':')
+        .and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)))
+        .filter(|&(uid, gid)| uid != u32::MAX && gid != u32::MAX)
+        .ok_or_else(|| "UID:GID is expected, two numbers".to_owned())
 }
 
 fn frame_size(text: &str) -> Result<usize, String> {
