@@ -3,7 +3,7 @@
 //! Changing `index.json`: one writer at a time, and never half a file.
 
 use crate::error::{Error, Result};
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, Index};
 use crate::store::Store;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -22,13 +22,25 @@ impl Store {
     /// The manifest and everything it names must be durable already. Other tags stay, those that
     /// another builder sets at the same time included.
     pub(crate) fn set_tag(&self, tag: &str, manifest: Descriptor) -> Result<()> {
+        self.change_index(|index| {
+            index.set_tag(tag, manifest);
+            Ok(())
+        })
+    }
+
+    /// Replaces the index by what a function makes of it, while nobody else does.
+    pub(crate) fn change_index<T>(
+        &self,
+        change: impl FnOnce(&mut Index) -> Result<T>,
+    ) -> Result<T> {
         let lock = WriteLock::take(&self.path, &self.root)?;
         let mut index = self.index()?;
-        index.set_tag(tag, manifest);
+        let result = change(&mut index)?;
         let path = self.path.join("index.json");
         let text = serde_json::to_vec(&index)
             .map_err(|error| Error::store(&path, format!("cannot be written as JSON: {error}")))?;
-        lock.replace_file("index.json", &text)
+        lock.replace_file("index.json", &text)?;
+        Ok(result)
     }
 }
 

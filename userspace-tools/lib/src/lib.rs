@@ -20,6 +20,7 @@ mod metadata;
 pub mod oci;
 pub mod owners;
 mod packer;
+pub mod path;
 pub mod progress;
 pub mod reader;
 pub mod reference;
@@ -28,8 +29,10 @@ pub mod seekable;
 mod source;
 mod staging;
 pub mod store;
+mod tags;
 pub mod tree;
 pub mod verity;
+pub mod visit;
 mod walk;
 mod xattrs;
 

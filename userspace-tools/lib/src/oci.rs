@@ -26,6 +26,8 @@ pub const FILEDATA_ZSTD: &str = "application/vnd.puzzlefs.image.filedata.v1+zstd
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation that carries the fs-verity digest of the metadata blob.
 pub const VERITY_ROOT_HASH: &str = "io.puzzlefsoci.puzzlefs.puzzlefs_verity_root_hash";
+/// The annotation that says when an image was made.
+pub const CREATED: &str = "org.opencontainers.image.created";
 /// The contents of the file `oci-layout`.
 pub const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 
@@ -193,6 +195,14 @@ impl Index {
             }
             None => self.manifests.push(manifest),
         }
+    }
+
+    /// Takes a tag away, and says which manifests it named: none if there is no such tag.
+    pub fn remove_tag(&mut self, tag: &str) -> Vec<Descriptor> {
+        let is_tagged = |manifest: &&Descriptor| manifest.tag() == Some(tag);
+        let removed = self.manifests.iter().filter(is_tagged).cloned().collect();
+        self.manifests.retain(|manifest| !is_tagged(&manifest));
+        removed
     }
 }
 

@@ -89,23 +89,9 @@ impl<'s> ImageReader<'s> {
     /// The entries of the directory at a place, in byte order of their names.
     pub fn entries(&self, at: Locator) -> Result<Vec<DirEntry<'_>>> {
         let read = || {
-            let metadata = self.metadata();
-            let mut parts = Vec::new();
-            let mut layer = Some(metadata.dir_at(at)?);
-            while let Some(part) = layer {
-                let index = match part.order()? {
-                    Order::Sorted => None,
-                    Order::Unsorted => {
-                        let mut index = vec![0; part.len()];
-                        part.sort_index(&mut index)?;
-                        Some(index)
-                    }
-                };
-                parts.push(Part::new(&part, index));
-                layer = part.below()?;
-            }
+            let parts = self.parts(at)?;
             let mut entries = Vec::new();
-            let _: ControlFlow<()> = metadata.dir(&parts)?.for_each(0, |entry| {
+            let _: ControlFlow<()> = self.metadata().dir(&parts)?.for_each(0, |entry| {
                 entries.push(entry);
                 ControlFlow::Continue(())
             })?;
@@ -113,6 +99,31 @@ impl<'s> ImageReader<'s> {
             Ok(entries)
         };
         self.checked(read())
+    }
+
+    /// The entry of a name in the directory at a place; `None` if there is none.
+    pub fn lookup(&self, at: Locator, name: &[u8]) -> Result<Option<DirEntry<'_>>> {
+        let find = || self.metadata().dir(&self.parts(at)?)?.lookup(name);
+        self.checked(find())
+    }
+
+    /// The parts that the layers have of the directory at a place.
+    fn parts(&self, at: Locator) -> puzzlefs_schema::Result<Vec<Part<Vec<u32>>>> {
+        let mut parts = Vec::new();
+        let mut layer = Some(self.metadata().dir_at(at)?);
+        while let Some(part) = layer {
+            let index = match part.order()? {
+                Order::Sorted => None,
+                Order::Unsorted => {
+                    let mut index = vec![0; part.len()];
+                    part.sort_index(&mut index)?;
+                    Some(index)
+                }
+            };
+            parts.push(Part::new(&part, index));
+            layer = part.below()?;
+        }
+        Ok(parts)
     }
 
     /// Counts what the image holds.
@@ -163,6 +174,20 @@ impl<'s> ImageReader<'s> {
             blobs.read(self.store, &digest, chunk.compressed, range, &mut give)?;
         }
         Ok(())
+    }
+
+    /// How many entries all directories together can have at the most: more would not fit into
+    /// the metadata, unless directories share what they hold.
+    pub(crate) fn entries_max(&self) -> usize {
+        self.words.len()
+    }
+
+    /// An error about the metadata as a whole.
+    pub(crate) fn malformed_by(&self, what: impl Into<String>) -> Error {
+        Error::Metadata {
+            path: self.path.clone(),
+            what: what.into(),
+        }
     }
 
     /// Turns the schema's error into this crate's.

@@ -9,6 +9,9 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+const TAG_FORM: &str = "a tag is 1 to 128 letters, digits or '.', '_', '-', '+', \
+                        starting with a letter, a digit or '_'";
+
 /// An image in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageRef {
@@ -58,11 +61,25 @@ impl ImageRef {
         if tag.contains(&b'/') {
             return Err(fail(FORM));
         }
-        let tag = Self::tag(tag).ok_or_else(|| {
-            fail("a tag is 1 to 128 letters, digits or '.', '_', '-', '+', starting with a letter, a digit or '_'")
-        })?;
+        let tag = Self::tag(tag).ok_or_else(|| fail(TAG_FORM))?;
         Self::new(store, Selector::Tag(tag))
             .ok_or_else(|| fail("the store's directory is missing before ':'"))
+    }
+
+    /// The image of another tag in the same store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reference`] for what cannot be a tag.
+    pub fn with_tag(&self, tag: &OsStr) -> Result<Self> {
+        let tag = Self::tag(tag.as_bytes()).ok_or_else(|| Error::Reference {
+            reference: tag.to_string_lossy().into_owned(),
+            what: TAG_FORM.to_owned(),
+        })?;
+        Ok(ImageRef {
+            store: self.store.clone(),
+            selector: Selector::Tag(tag),
+        })
     }
 
     fn new(store: &[u8], selector: Selector) -> Option<Self> {

@@ -212,9 +212,7 @@ impl Store {
             }
         };
         let path = self.blob_path(&digest);
-        let bytes = self.read_blob(&digest, MANIFEST_MAX)?;
-        let manifest: Manifest = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::store(&path, format!("not an OCI image manifest: {error}")))?;
+        let (manifest, manifest_verity) = self.manifest(&digest)?;
         let Some(rootfs) = manifest.rootfs() else {
             let what = format!(
                 "not a PuzzleFS image: it has no layer of type {}",
@@ -224,7 +222,7 @@ impl Store {
         };
         Ok(Image {
             manifest_digest: digest,
-            manifest_verity: verity::digest(&bytes),
+            manifest_verity,
             rootfs: self.digest(rootfs, &path)?,
             rootfs_size: rootfs.size,
             rootfs_verity: rootfs
@@ -233,6 +231,16 @@ impl Store {
                 .and_then(|hex| Digest::from_hex(hex.as_bytes())),
             manifest,
         })
+    }
+
+    /// Reads an image manifest, of a PuzzleFS image or not, and its fs-verity digest.
+    pub fn manifest(&self, digest: &Digest) -> Result<(Manifest, Digest)> {
+        let bytes = self.read_blob(digest, MANIFEST_MAX)?;
+        let manifest = serde_json::from_slice(&bytes).map_err(|error| {
+            let what = format!("not an OCI image manifest: {error}");
+            Error::store(self.blob_path(digest), what)
+        })?;
+        Ok((manifest, verity::digest(&bytes)))
     }
 
     fn digest(&self, descriptor: &Descriptor, found_in: &Path) -> Result<Digest> {

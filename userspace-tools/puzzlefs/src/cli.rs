@@ -2,6 +2,10 @@
 
 //! The command line.
 
+use crate::cat::CatArgs;
+use crate::list::ListArgs;
+use crate::ls::LsArgs;
+use crate::tag::{TagArgs, UntagArgs};
 use clap::{Args, Parser, Subcommand};
 use puzzlefs_lib::layout::CHUNK_AVG_MAX;
 use puzzlefs_lib::owners::{IdMap, IdRange, Owners};
@@ -20,7 +24,7 @@ Images are named <oci-dir>:<tag> or <oci-dir>@sha256:<manifest digest>.
 Mount one with: mount -t puzzlefs <oci-dir>:<tag> <directory>
 
 Exit status: 0 done; 1 failed; 2 wrong usage; 3 the tree changed while it was read, try again;
-130 interrupted. Unless it is 0, no tag was set."
+130 interrupted; 141 nobody reads the output. Unless it is 0, no tag was set."
 )]
 pub struct Cli {
     /// What to do.
@@ -35,8 +39,19 @@ pub enum Command {
     Build(BuildArgs),
     /// Extract an image into a directory
     Extract(ExtractArgs),
-    /// Show what an image is
+    /// Show what an image is, or a file in it
     Inspect(InspectArgs),
+    /// List files in an image
+    Ls(LsArgs),
+    /// Write files of an image to standard output
+    Cat(CatArgs),
+    /// List the images of a store
+    #[command(visible_alias = "images")]
+    List(ListArgs),
+    /// Give an image one more tag
+    Tag(TagArgs),
+    /// Take a tag away
+    Untag(UntagArgs),
     /// Print the digest of an image's metadata blob, the kernel's 'rootfs=' option
     Resolve(ResolveArgs),
 }
@@ -186,6 +201,8 @@ pub struct InspectArgs {
     /// The image
     #[arg(value_name = "IMAGE")]
     pub image: OsString,
+    /// A file in it: its inode, extended attributes and extents
+    pub path: Option<OsString>,
     /// Print one JSON object on standard output
     #[arg(long)]
     pub json: bool,

@@ -3,11 +3,17 @@
 //! The `puzzlefs` command.
 
 mod build;
+mod cat;
 mod cli;
 mod extract;
 mod format;
 mod inspect;
+mod inspect_path;
+mod list;
+mod ls;
+mod output;
 mod progress;
+mod tag;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -20,6 +26,8 @@ mod status {
     pub const USAGE: u8 = 2;
     pub const CHANGED: u8 = 3;
     pub const INTERRUPTED: u8 = 130;
+    /// As if SIGPIPE had ended the program, which Rust's runtime ignores.
+    pub const BROKEN_PIPE: u8 = 141;
 }
 
 fn main() -> ExitCode {
@@ -27,11 +35,20 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Build(arguments) => build::run(arguments),
         Command::Extract(arguments) => extract::run(arguments),
-        Command::Inspect(arguments) => inspect::inspect(arguments),
+        Command::Inspect(arguments) => match &arguments.path {
+            Some(path) => inspect_path::run(arguments, path),
+            None => inspect::inspect(arguments),
+        },
+        Command::Ls(arguments) => ls::run(arguments),
+        Command::Cat(arguments) => cat::run(arguments),
+        Command::List(arguments) => list::run(arguments),
+        Command::Tag(arguments) => tag::tag(arguments),
+        Command::Untag(arguments) => tag::untag(arguments),
         Command::Resolve(arguments) => inspect::resolve(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::from(status::BROKEN_PIPE),
         Err(error) => {
             eprintln!("puzzlefs: {error:#}");
             ExitCode::from(match error.downcast_ref::<Error>() {

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Giving images another name, and taking names away.
+
+use crate::error::{Error, Result};
+use crate::oci::{self, Descriptor};
+use crate::reference::Selector;
+use crate::store::{Image, Store};
+
+impl Store {
+    /// Puts an image that is in the store under one more tag, in the place of what that named.
+    pub fn tag(&self, image: &Selector, tag: &str) -> Result<Image> {
+        let image = self.image(image)?;
+        let digest = image.manifest_digest;
+        let size = self.blob_size(&digest)?.unwrap_or_default();
+        self.change_index(|index| {
+            // What the index says of it beside the tag is as true under the new one.
+            let name = digest.to_oci();
+            let known = index.manifests.iter().find(|known| known.digest == name);
+            let new = || Descriptor::new(oci::MANIFEST, digest, size);
+            let manifest = known.cloned().unwrap_or_else(new);
+            index.set_tag(tag, manifest);
+            Ok(())
+        })?;
+        Ok(image)
+    }
+
+    /// Takes a tag away. The blobs stay.
+    pub fn untag(&self, tag: &str) -> Result<()> {
+        self.change_index(|index| {
+            if index.remove_tag(tag).is_empty() {
+                return Err(Error::NoSuchTag {
+                    store: self.path.clone(),
+                    tag: tag.to_owned(),
+                    tags: index.tags(),
+                });
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs cat`.
+
+use crate::output::{escaped, Output};
+use anyhow::bail;
+use clap::Args;
+use puzzlefs_lib::path::LastLink;
+use puzzlefs_lib::reader::{Blobs, ImageReader};
+use puzzlefs_lib::{store, Error, ImageRef};
+use puzzlefs_schema::FileType;
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+
+/// `puzzlefs cat`.
+#[derive(Debug, Args)]
+pub struct CatArgs {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    pub image: OsString,
+    /// The files, from the image's root; symbolic links are followed within the image
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<OsString>,
+}
+
+/// Writes files of an image to standard output, one after the other.
+pub fn run(arguments: &CatArgs) -> anyhow::Result<()> {
+    let (store, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
+    let reader = ImageReader::new(&store, &image)?;
+    let mut blobs = Blobs::default();
+    let mut out = Output::new();
+    for path in &arguments.paths {
+        let path = path.as_bytes();
+        let at = reader.resolve(path, LastLink::Follow)?;
+        let inode = reader.checked(reader.metadata().inode_at(at))?;
+        if inode.file_type() != FileType::File {
+            bail!("{}: not a regular file in the image", escaped(path));
+        }
+        reader.read_file(at, &mut blobs, |piece| {
+            out.write_all(piece).map_err(|cause| Error::Io {
+                path: "standard output".into(),
+                action: "write to it",
+                cause,
+            })
+        })?;
+    }
+    Ok(out.flush()?)
+}

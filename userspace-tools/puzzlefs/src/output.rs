@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Results on standard output.
+
+use puzzlefs_lib::Error;
+use serde::Serialize;
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
+
+/// Standard output, whose errors are told: unlike `println!`, which panics.
+pub struct Output {
+    stream: BufWriter<StdoutLock<'static>>,
+    terminal: bool,
+}
+
+impl Output {
+    /// Standard output, for this program's only thread that writes to it.
+    pub fn new() -> Self {
+        let stdout = io::stdout();
+        Output {
+            terminal: stdout.is_terminal(),
+            stream: BufWriter::with_capacity(64 << 10, stdout.lock()),
+        }
+    }
+
+    /// Prints a JSON value and the end of the line.
+    pub fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        serde_json::to_writer(&mut self.stream, value)?;
+        Ok(self.stream.write_all(b"\n")?)
+    }
+
+    /// A file's name as it is to be printed: as it is, unless it could tell a terminal something.
+    pub fn name<'a>(&self, name: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.terminal {
+            Cow::Owned(escaped(name).into_bytes())
+        } else {
+            Cow::Borrowed(name)
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// A name with its control characters and what is not UTF-8 escaped, for terminals and messages.
+pub fn escaped(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() {
+                text.extend(character.escape_default());
+            } else {
+                text.push(character);
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// A file's name in JSON, which knows nothing but text.
+#[derive(Serialize)]
+pub struct JsonPath {
+    path: String,
+    /// The name's bytes in hexadecimal, where they are no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+}
+
+impl JsonPath {
+    /// The name of these bytes.
+    pub fn new(path: &[u8]) -> Self {
+        JsonPath {
+            path: String::from_utf8_lossy(path).into_owned(),
+            path_hex: std::str::from_utf8(path).is_err().then(|| hex(path)),
+        }
+    }
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Whether whoever read our output has stopped to: no error of ours.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let kind = match cause.downcast_ref::<Error>() {
+            Some(Error::Io { cause, .. }) => Some(cause.kind()),
+            _ => cause
+                .downcast_ref::<io::Error>()
+                .map(io::Error::kind)
+                .or_else(|| cause.downcast_ref::<serde_json::Error>()?.io_error_kind()),
+        };
+        kind == Some(ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_move_a_cursor_is_escaped() {
+        assert_eq!(escaped("größe 1".as_bytes()), "größe 1");
+        assert_eq!(escaped(b"a\x1b[2J\n\xff"), "a\\u{1b}[2J\\n\\xff");
+        assert_eq!(escaped("\u{9b}".as_bytes()), "\\u{9b}");
+    }
+}
