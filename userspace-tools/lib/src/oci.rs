@@ -138,7 +138,6 @@ pub struct Index {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The images.
-    #[serde(default)]
     pub manifests: Vec<Descriptor>,
     /// Everything else.
     #[serde(flatten)]

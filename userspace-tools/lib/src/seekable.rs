@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use xxhash_rust::xxh64::xxh64;
 use zstd::bulk::{Compressor, Decompressor};
 
 /// The magic number of the skippable frame that the seek table is in.
@@ -126,6 +127,28 @@ impl Decoder {
             .checked_sub(1)
             .and_then(|before| self.frames.get(before))
             .map_or((0, 0), |frame| (frame.end, frame.content_end))
+    }
+
+    /// The size of the content.
+    pub fn content_len(&self) -> u64 {
+        self.frames.last().map_or(0, |frame| frame.content_end)
+    }
+
+    /// Decompresses everything, and checks it against the checksums where there are any.
+    pub fn check(&mut self, blob: &File) -> io::Result<()> {
+        let mut offset = 0;
+        while offset < self.content_len() {
+            offset += self.read(blob, offset)?.len() as u64;
+            let frame = self.held.and_then(|index| self.frames.get(index));
+            let wanted = frame.and_then(|frame| frame.checksum);
+            // The lower half, by the format.
+            let found = xxh64(&self.content, 0) as u32;
+            if wanted.is_some_and(|wanted| wanted != found) {
+                let what = "the checksum of a frame is not that of its content";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+        }
+        Ok(())
     }
 
     /// The content from an offset on: all that the frame there has of it, which is something.

@@ -15,14 +15,16 @@ use crate::verity;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The largest `index.json` read, in bytes.
 const INDEX_MAX: u64 = 64 << 20;
 /// The largest manifest read, in bytes: about two million blobs.
-const MANIFEST_MAX: u64 = 512 << 20;
+pub(crate) const MANIFEST_MAX: u64 = 512 << 20;
 
 /// A directory that holds an OCI image layout.
 #[derive(Debug)]
@@ -151,6 +153,25 @@ impl Store {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::io(self.blob_path(digest), "examine it")(errno)),
         }
+    }
+
+    /// What lies among the blobs: the digests, and the names that are none.
+    pub(crate) fn list_blobs(&self) -> Result<(Vec<Digest>, Vec<OsString>)> {
+        let path = self.path.join("blobs/sha256");
+        let (mut blobs, mut others) = (Vec::new(), Vec::new());
+        let fail = || Error::io(&path, "list it");
+        for entry in rustix::fs::Dir::read_from(&self.blobs).map_err(fail())? {
+            let entry = entry.map_err(fail())?;
+            let name = entry.file_name().to_bytes();
+            match Digest::from_hex(name) {
+                Some(digest) => blobs.push(digest),
+                None if name == b"." || name == b".." => {}
+                None => others.push(OsStr::from_bytes(name).to_owned()),
+            }
+        }
+        blobs.sort_unstable();
+        others.sort_unstable();
+        Ok((blobs, others))
     }
 
     /// Opens a blob to read it: a regular file, never through a symbolic link.

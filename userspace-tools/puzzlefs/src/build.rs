@@ -3,18 +3,13 @@
 //! `puzzlefs build`.
 
 use crate::cli::BuildArgs;
-use crate::{format, progress};
-use anyhow::Context;
+use crate::{format, progress, work};
 use puzzlefs_lib::builder::{self, BuildOptions, Summary};
 use puzzlefs_lib::layout::Layout;
 use puzzlefs_lib::seekable::Compression;
-use puzzlefs_lib::{ImageRef, Progress, Selector, Store};
+use puzzlefs_lib::{ImageRef, Selector, Store};
 use serde::Serialize;
-use std::num::NonZero;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// What `--json` prints. Fields are added, never renamed.
@@ -49,23 +44,16 @@ pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
         }
         .into());
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second one ends the program at once, should the first not be heeded.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .context("cannot handle signals")?;
-    }
+    let progress = work::stoppable()?;
     let store = Store::create(&image.store)?;
     let options = BuildOptions {
         tag: tag.clone(),
-        jobs: jobs(arguments.jobs),
+        jobs: work::jobs(arguments.jobs),
         one_file_system: arguments.one_file_system,
         rules: arguments.rules.rules(),
         layout: layout(arguments),
         compression: compression(arguments),
     };
-    let progress = Progress::new(stop);
     let summary = progress::shown(&progress, arguments.quiet, || {
         builder::build(&arguments.directory, &store, &options, &progress)
     })?;
@@ -95,13 +83,6 @@ fn compression(arguments: &BuildArgs) -> Option<Compression> {
         level,
         frame_size: arguments.frame_size.unwrap_or(default.frame_size),
     })
-}
-
-fn jobs(asked: Option<u16>) -> usize {
-    match asked {
-        Some(jobs) => jobs.into(),
-        None => thread::available_parallelism().map_or(1, NonZero::get),
-    }
 }
 
 /// Says what was left out of the image.

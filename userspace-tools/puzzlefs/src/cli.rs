@@ -6,6 +6,7 @@ use crate::cat::CatArgs;
 use crate::list::ListArgs;
 use crate::ls::LsArgs;
 use crate::tag::{TagArgs, UntagArgs};
+use crate::verify::VerifyArgs;
 use clap::{Args, Parser, Subcommand};
 use puzzlefs_lib::layout::CHUNK_AVG_MAX;
 use puzzlefs_lib::owners::{IdMap, IdRange, Owners};
@@ -52,6 +53,8 @@ pub enum Command {
     Tag(TagArgs),
     /// Take a tag away
     Untag(UntagArgs),
+    /// Check an image or a whole store, and tell every fault
+    Verify(VerifyArgs),
     /// Print the digest of an image's metadata blob, the kernel's 'rootfs=' option
     Resolve(ResolveArgs),
 }

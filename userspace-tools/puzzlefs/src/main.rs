@@ -14,6 +14,8 @@ mod ls;
 mod output;
 mod progress;
 mod tag;
+mod verify;
+mod work;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::List(arguments) => list::run(arguments),
         Command::Tag(arguments) => tag::tag(arguments),
         Command::Untag(arguments) => tag::untag(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
         Command::Resolve(arguments) => inspect::resolve(arguments),
     };
     match result {

@@ -10,8 +10,34 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Runs `work` while another thread shows its progress on standard error.
+/// What is said of the two phases of some work.
+#[derive(Clone, Copy)]
+pub struct Words {
+    /// The first: things are counted.
+    pub counting: &'static str,
+    /// One of the things, and several.
+    pub things: (&'static str, &'static str),
+    /// The second: bytes are gone through.
+    pub doing: &'static str,
+    /// What has happened to those that are done.
+    pub done: &'static str,
+}
+
+/// What is said of a build.
+const BUILD: Words = Words {
+    counting: "walking",
+    things: ("entry", "entries"),
+    doing: "storing",
+    done: "stored",
+};
+
+/// Runs `work`, a build, while another thread shows its progress on standard error.
 pub fn shown<T>(progress: &Progress, quiet: bool, work: impl FnOnce() -> T) -> T {
+    shown_as(BUILD, progress, quiet, work)
+}
+
+/// Runs `work` while another thread shows its progress on standard error, in these words.
+pub fn shown_as<T>(words: Words, progress: &Progress, quiet: bool, work: impl FnOnce() -> T) -> T {
     if quiet {
         return work();
     }
@@ -20,9 +46,9 @@ pub fn shown<T>(progress: &Progress, quiet: bool, work: impl FnOnce() -> T) -> T
         let (done, finished) = mpsc::channel::<()>();
         scope.spawn(move || {
             if terminal {
-                bar(progress, &finished);
+                bar(words, progress, &finished);
             } else {
-                lines(progress, &finished);
+                lines(words, progress, &finished);
             }
         });
         let result = work();
@@ -36,43 +62,49 @@ fn goes_on(finished: &mpsc::Receiver<()>, wait: Duration) -> bool {
     finished.recv_timeout(wait) == Err(RecvTimeoutError::Timeout)
 }
 
-fn bar(progress: &Progress, finished: &mpsc::Receiver<()>) {
+fn bar(words: Words, progress: &Progress, finished: &mpsc::Receiver<()>) {
     let style = |template: &str| {
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
     };
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-    bar.set_style(style("{spinner} walking: {msg}"));
+    bar.set_style(style(&format!("{{spinner}} {}: {{msg}}", words.counting)));
     let mut reading = false;
     while goes_on(finished, Duration::from_millis(100)) {
         if progress.is_reading() && !reading {
             reading = true;
             bar.set_length(progress.bytes_found());
-            bar.set_style(style(
-                "{spinner} storing [{wide_bar}] {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
-            ));
+            let rest = "[{wide_bar}] {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
+            bar.set_style(style(&format!("{{spinner}} {} {rest}", words.doing)));
         }
         if reading {
             bar.set_position(progress.bytes_done());
         } else {
-            bar.set_message(format::count(progress.entries(), "entry", "entries"));
+            bar.set_message(format::count(
+                progress.entries(),
+                words.things.0,
+                words.things.1,
+            ));
         }
         bar.tick();
     }
     bar.finish_and_clear();
 }
 
-fn lines(progress: &Progress, finished: &mpsc::Receiver<()>) {
+fn lines(words: Words, progress: &Progress, finished: &mpsc::Receiver<()>) {
     const EVERY: Duration = Duration::from_secs(10);
     let start = Instant::now();
     while goes_on(finished, EVERY) {
-        let entries = format::count(progress.entries(), "entry", "entries");
+        let things = format::count(progress.entries(), words.things.0, words.things.1);
         let seconds = start.elapsed().as_secs();
         if progress.is_reading() {
             let done = format::bytes(progress.bytes_done());
             let total = format::bytes(progress.bytes_found());
-            eprintln!("puzzlefs: {seconds} s: stored {done} of {total} in {entries}");
+            eprintln!(
+                "puzzlefs: {seconds} s: {} {done} of {total} in {things}",
+                words.done
+            );
         } else {
-            eprintln!("puzzlefs: {seconds} s: found {entries}");
+            eprintln!("puzzlefs: {seconds} s: found {things}");
         }
     }
 }

@@ -10,29 +10,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
-
-fn run(arguments: &[&str]) -> Output {
-    puzzlefs().args(arguments).output().unwrap()
-}
-
-/// Runs a command that must succeed, and gives its standard output.
-fn says(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {}",
-        stderr(&output)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Runs a command that must fail, and gives its message.
-fn fails(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-    stderr(&output)
-}
+use std::process::Stdio;
 
 fn hex(bytes: &[u8]) -> String {
     let digits = bytes.iter().map(|byte| format!("{byte:02x}"));

@@ -5,8 +5,10 @@
 
 #![allow(dead_code, missing_docs)] // Each test program uses its part.
 
+use puzzlefs_lib::oci::{self, Descriptor, Manifest};
 use puzzlefs_lib::reader::{Blobs, ImageReader};
 use puzzlefs_lib::{store, Digest, ImageRef, Store};
+use puzzlefs_schema::metadata_capnp::rootfs;
 use puzzlefs_schema::{Kind, Locator, Order, ROOT_INO};
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags, CWD};
 use std::collections::{BTreeMap, HashMap};
@@ -483,4 +485,68 @@ pub fn leftovers(store: &Path) -> Vec<String> {
     let names = fs::read_dir(store.join(".puzzlefs")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name != "index.lock").collect()
+}
+
+/// Runs the command with these arguments.
+pub fn run(arguments: &[&str]) -> Output {
+    puzzlefs().args(arguments).output().unwrap()
+}
+
+/// Runs a command that must succeed, and gives its standard output.
+pub fn says(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        stderr(&output)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a command that must fail, and gives its message.
+pub fn fails(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    stderr(&output)
+}
+
+/// Puts a blob into a store, under its right name.
+pub fn put_blob(store: &Path, bytes: &[u8]) -> Digest {
+    let digest = Digest::of(bytes);
+    fs::write(store.join("blobs/sha256").join(digest.to_hex()), bytes).unwrap();
+    digest
+}
+
+/// Puts a descriptor into the index of a store, as other tools do.
+pub fn put_in_index(store: &Path, descriptor: Descriptor) {
+    let mut index = Store::open(store).unwrap().index().unwrap();
+    index.manifests.push(descriptor);
+    let index = serde_json::to_vec(&index).unwrap();
+    fs::write(store.join("index.json"), index).unwrap();
+}
+
+/// Puts an image into a store, made of whatever metadata: what no builder would write too.
+pub fn put_image(store: &Path, tag: &str, blobs: &[Digest], make: impl FnOnce(rootfs::Builder)) {
+    let mut message = capnp::message::Builder::new_default();
+    let mut rootfs: rootfs::Builder = message.init_root();
+    rootfs.set_manifest_version(3);
+    make(rootfs);
+    let bytes = capnp::serialize::write_message_to_words(&message);
+    put_metadata(store, tag, blobs, &bytes);
+}
+
+/// Puts an image into a store, made of these bytes as its metadata.
+pub fn put_metadata(store: &Path, tag: &str, blobs: &[Digest], bytes: &[u8]) {
+    let descriptor = |media_type: &str, digest: Digest| {
+        let path = store.join("blobs/sha256").join(digest.to_hex());
+        Descriptor::new(media_type, digest, fs::metadata(path).unwrap().len())
+    };
+    let verity = puzzlefs_lib::verity::digest(bytes).to_hex();
+    let metadata = descriptor(oci::ROOTFS, put_blob(store, bytes));
+    let mut layers = vec![metadata.annotated(oci::VERITY_ROOT_HASH, verity)];
+    layers.extend(blobs.iter().map(|blob| descriptor(oci::FILEDATA, *blob)));
+    put_blob(store, oci::EMPTY_CONTENT);
+    let manifest = put_blob(store, &Manifest::new(layers).to_json());
+    let manifest = descriptor(oci::MANIFEST, manifest).annotated(oci::REF_NAME, tag);
+    put_in_index(store, manifest);
 }

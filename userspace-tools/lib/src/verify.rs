@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Whether a store, or an image of it, is whole: every fault, not the first.
+//!
+//! First the structure: what the index leads to, each manifest, each inode. Then every blob is read
+//! once and hashed, by SHA-256 for its name and by fs-verity for what the images say of it; those
+//! that images read as compressed ones are decompressed.
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::graph;
+use crate::progress::Progress;
+use crate::reference::Selector;
+use crate::seekable::Decoder;
+use crate::store::Store;
+use crate::structure::{Blobs, Checker, Wanted};
+use crate::verity;
+use sha2::{Digest as _, Sha256};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// The size of one read of a blob.
+const READ: usize = 1 << 20;
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The image that it is wrong with, where it is not the store.
+    pub image: Option<String>,
+    /// What is wrong, and where.
+    pub what: String,
+}
+
+/// What was looked at, and what was found.
+#[derive(Clone, Debug, Default)]
+pub struct Verified {
+    /// PuzzleFS images.
+    pub images: u64,
+    /// Inodes of all their layers.
+    pub inodes: u64,
+    /// Extents of all files.
+    pub extents: u64,
+    /// Blobs that were read.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// All that is wrong. None: it is whole.
+    pub faults: Vec<Fault>,
+}
+
+/// Verifies one image: its manifest, its metadata and its blobs.
+pub fn verify_image(
+    store: &Store,
+    selector: &Selector,
+    jobs: usize,
+    progress: &Progress,
+) -> Result<Verified> {
+    let mut verified = Verified::default();
+    let mut blobs = Blobs::new();
+    let name = match selector {
+        Selector::Tag(tag) => tag.clone(),
+        Selector::Manifest(digest) => digest.to_oci(),
+    };
+    Checker::new(store, &mut verified, &mut blobs).image(&name, selector);
+    check_blobs(store, &blobs, jobs, progress, &mut verified)?;
+    Ok(verified)
+}
+
+/// Verifies a store: its images, of whatever kind, and every blob, also those that none needs.
+pub fn verify_store(store: &Store, jobs: usize, progress: &Progress) -> Result<Verified> {
+    let mut verified = Verified::default();
+    let mut blobs = Blobs::new();
+    let (roots, errors) = graph::roots(store)?;
+    let mut fault = |image: Option<String>, what: String| {
+        verified.faults.push(Fault { image, what });
+    };
+    errors
+        .into_iter()
+        .for_each(|error| fault(None, error.to_string()));
+    let (present, others) = store.list_blobs()?;
+    for name in others {
+        let path = store.path().join("blobs/sha256").join(name);
+        fault(None, format!("{}: not a blob's name", path.display()));
+    }
+    for root in &roots {
+        for error in &root.errors {
+            fault(Some(root.name()), error.to_string());
+        }
+        for (digest, size) in &root.blobs {
+            let wanted = blobs.entry(*digest).or_default();
+            if wanted.sizes.iter().all(|(known, _)| known != size) {
+                wanted.sizes.push((*size, root.name()));
+            }
+        }
+    }
+    for digest in present {
+        blobs.entry(digest).or_default();
+    }
+    let mut checker = Checker::new(store, &mut verified, &mut blobs);
+    for root in &roots {
+        for image in &root.images {
+            checker.image(&root.name(), &Selector::Manifest(*image));
+        }
+    }
+    check_blobs(store, &blobs, jobs, progress, &mut verified)?;
+    Ok(verified)
+}
+
+/// Checks blobs, several at once.
+fn check_blobs(
+    store: &Store,
+    blobs: &Blobs,
+    jobs: usize,
+    progress: &Progress,
+    verified: &mut Verified,
+) -> Result<()> {
+    for digest in blobs.keys() {
+        progress.found_bytes(store.blob_size(digest)?.unwrap_or_default());
+        progress.found_entry();
+    }
+    progress.start_reading();
+    let blobs: Vec<_> = blobs.iter().collect();
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new((Vec::new(), 0, Ok(())));
+    let lock = || found.lock().unwrap_or_else(PoisonError::into_inner);
+    let work = || {
+        let mut buffer = vec![0; READ];
+        while let Some((digest, wanted)) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut faults = Vec::new();
+            let mut blob = BlobCheck {
+                store,
+                digest,
+                wanted,
+                progress,
+                faults: &mut faults,
+            };
+            let result = blob.run(&mut buffer);
+            let mut found = lock();
+            found
+                .0
+                .extend(faults.into_iter().map(|fault| (**digest, fault)));
+            match result {
+                Ok(bytes) => found.1 += bytes,
+                Err(error) => {
+                    found.2 = Err(error);
+                    next.store(blobs.len(), Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..jobs.min(blobs.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let (mut faults, bytes, result) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    result?;
+    // Whoever was faster does not decide what comes first.
+    faults.sort_by_key(|(digest, _)| *digest);
+    verified
+        .faults
+        .extend(faults.into_iter().map(|(_, fault)| fault));
+    // What kept an image from being read was told of it already.
+    let mut told = HashSet::new();
+    let faults = &mut verified.faults;
+    faults.retain(|fault| told.insert(fault.what.clone()));
+    verified.blobs += blobs.len() as u64;
+    verified.bytes += bytes;
+    Ok(())
+}
+
+/// The check of one blob.
+struct BlobCheck<'a> {
+    store: &'a Store,
+    digest: &'a Digest,
+    wanted: &'a Wanted,
+    progress: &'a Progress,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl BlobCheck<'_> {
+    fn fault(&mut self, image: Option<&String>, what: impl std::fmt::Display) {
+        let path = self.store.blob_path(self.digest);
+        self.faults.push(Fault {
+            image: image.cloned(),
+            what: format!("{}: {what}", path.display()),
+        });
+    }
+
+    /// Looks at everything, and returns the bytes read. The error is an interruption.
+    fn run(&mut self, buffer: &mut [u8]) -> Result<u64> {
+        let mut file = match self.store.open_blob(self.digest) {
+            Ok(file) => file,
+            Err(error) => {
+                // Whoever needs it is told which blob it is.
+                let missing = matches!(&error, Error::Io { cause, .. }
+                    if cause.kind() == std::io::ErrorKind::NotFound);
+                let image = self.wanted.sizes.first().map(|(_, name)| name);
+                if missing {
+                    self.fault(image, "the blob is missing");
+                } else {
+                    let image = image.cloned();
+                    self.faults.push(Fault {
+                        image,
+                        what: error.to_string(),
+                    });
+                }
+                return Ok(0);
+            }
+        };
+        let size = self.hash(&mut file, buffer)?;
+        for (wanted, name) in &self.wanted.sizes {
+            if *wanted != size {
+                self.fault(
+                    Some(name),
+                    format_args!("the blob is damaged: it has {size} bytes instead of {wanted}"),
+                );
+            }
+        }
+        if self.wanted.compressed {
+            let checked = Decoder::new(&file).and_then(|mut decoder| decoder.check(&file));
+            if let Err(error) = checked {
+                self.fault(None, format_args!("cannot be decompressed: {error}"));
+            }
+        }
+        Ok(size)
+    }
+
+    /// Reads the blob and compares its digests; returns its size.
+    fn hash(&mut self, file: &mut File, buffer: &mut [u8]) -> Result<u64> {
+        let mut sha256 = Sha256::new();
+        let mut verity = (!self.wanted.verities.is_empty()).then(verity::Hasher::new);
+        let mut size = 0;
+        loop {
+            self.progress.check()?;
+            let read = match file.read(buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    self.fault(None, format_args!("cannot read it: {error}"));
+                    return Ok(size);
+                }
+            };
+            let piece = buffer.get(..read).unwrap_or_default();
+            sha256.update(piece);
+            if let Some(verity) = &mut verity {
+                verity.update(piece);
+            }
+            size += read as u64;
+            self.progress.done_bytes(read as u64);
+        }
+        let found = Digest(sha256.finalize().into());
+        if found != *self.digest {
+            self.fault(
+                None,
+                format_args!("the blob is damaged: its contents have sha256 {found}"),
+            );
+        }
+        if let Some(found) = verity.map(verity::Hasher::finish) {
+            for (wanted, name) in &self.wanted.verities {
+                if *wanted != found {
+                    let what = format!(
+                        "its fs-verity digest is {found}, and not {wanted} as the image says"
+                    );
+                    self.fault(Some(name), what);
+                }
+            }
+        }
+        Ok(size)
+    }
+}

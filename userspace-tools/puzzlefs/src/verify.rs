@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs verify`.
+
+use crate::output::Output;
+use crate::progress::Words;
+use crate::{format, progress, work};
+use anyhow::bail;
+use clap::Args;
+use puzzlefs_lib::verify::{self, Verified};
+use puzzlefs_lib::Store;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+/// `puzzlefs verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The image, or the directory of a store
+    #[arg(value_name = "IMAGE|STORE")]
+    pub what: OsString,
+    /// Blobs to read at once [default: one per processor]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress and no summary
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+const WORDS: Words = Words {
+    counting: "checking the structure",
+    things: ("blob", "blobs"),
+    doing: "verifying",
+    done: "verified",
+};
+
+/// What `--json` prints. Fields are added, never renamed.
+#[derive(Serialize)]
+struct Report<'a> {
+    images: u64,
+    inodes: u64,
+    extents: u64,
+    blobs: u64,
+    bytes: u64,
+    faults: Vec<FaultReport<'a>>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct FaultReport<'a> {
+    image: Option<&'a str>,
+    fault: &'a str,
+}
+
+/// Verifies an image or a store, and fails if anything is wrong.
+pub fn run(arguments: &VerifyArgs) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let image = work::image_or_store(&arguments.what)?;
+    let path = image.as_ref().map(|image| image.store.as_path());
+    let store = Store::open(path.unwrap_or(Path::new(&arguments.what)))?;
+    let progress = work::stoppable()?;
+    let jobs = work::jobs(arguments.jobs);
+    let verified = progress::shown_as(WORDS, &progress, arguments.quiet, || match &image {
+        Some(image) => verify::verify_image(&store, &image.selector, jobs, &progress),
+        None => verify::verify_store(&store, jobs, &progress),
+    })?;
+    let mut out = Output::new();
+    if arguments.json {
+        out.json(&report(&verified, start))?;
+    } else {
+        tell(&verified, start, arguments.quiet, &mut out)?;
+    }
+    out.flush()?;
+    if !verified.faults.is_empty() {
+        let faults = format::count(verified.faults.len() as u64, "fault", "faults");
+        bail!("{}: {faults}", Path::new(&arguments.what).display());
+    }
+    Ok(())
+}
+
+fn report(verified: &Verified, start: Instant) -> Report<'_> {
+    let faults = verified.faults.iter().map(|fault| FaultReport {
+        image: fault.image.as_deref(),
+        fault: &fault.what,
+    });
+    Report {
+        images: verified.images,
+        inodes: verified.inodes,
+        extents: verified.extents,
+        blobs: verified.blobs,
+        bytes: verified.bytes,
+        faults: faults.collect(),
+        seconds: start.elapsed().as_millis() as f64 / 1000.0,
+    }
+}
+
+fn tell(verified: &Verified, start: Instant, quiet: bool, out: &mut Output) -> anyhow::Result<()> {
+    for fault in &verified.faults {
+        match &fault.image {
+            Some(image) => writeln!(out, "{image}: {}", fault.what)?,
+            None => writeln!(out, "{}", fault.what)?,
+        }
+    }
+    if !quiet {
+        writeln!(
+            out,
+            "{} in {}, {}, {}, {} ({:.2} s)",
+            format::bytes(verified.bytes),
+            format::count(verified.blobs, "blob", "blobs"),
+            format::count(verified.images, "image", "images"),
+            format::count(verified.inodes, "inode", "inodes"),
+            format::count(verified.extents, "extent", "extents"),
+            start.elapsed().as_secs_f64()
+        )?;
+    }
+    Ok(())
+}

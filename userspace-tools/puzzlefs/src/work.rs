@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What commands that take a while have in common.
+
+use anyhow::Context;
+use puzzlefs_lib::{ImageRef, Progress};
+use std::ffi::OsStr;
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::thread;
+
+/// Progress of work that SIGINT and SIGTERM end soon. A second one ends the program at once,
+/// should the first not be heeded.
+pub fn stoppable() -> anyhow::Result<Progress> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .context("cannot handle signals")?;
+    }
+    Ok(Progress::new(stop))
+}
+
+/// How many threads to use: as many as asked for, otherwise one a processor.
+pub fn jobs(asked: Option<u16>) -> usize {
+    match asked {
+        Some(jobs) => jobs.into(),
+        None => thread::available_parallelism().map_or(1, NonZero::get),
+    }
+}
+
+/// What is either an image or a whole store: a directory is a store.
+pub fn image_or_store(name: &OsStr) -> anyhow::Result<Option<ImageRef>> {
+    if Path::new(name).is_dir() {
+        return Ok(None);
+    }
+    Ok(Some(ImageRef::parse(name)?))
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs verify` finds every fault.
+
+mod common;
+
+use common::*;
+use puzzlefs_lib::oci::{self, Descriptor};
+use puzzlefs_lib::path::LastLink;
+use puzzlefs_lib::reader::ImageReader;
+use puzzlefs_lib::verify::verify_image;
+use puzzlefs_lib::{verity, Digest, Progress, Selector};
+use puzzlefs_schema::metadata_capnp::{dir_entry, inode, rootfs};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What `verify --json` finds: all of it, and the faults, which decide the exit status.
+fn verify(what: &str) -> (Value, Vec<String>) {
+    let output = run(&["verify", "--quiet", "--json", what]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let faults = report["faults"].as_array().unwrap().iter();
+    let faults: Vec<_> = faults
+        .map(|f| f["fault"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(output.status.code(), Some(i32::from(!faults.is_empty())));
+    (report, faults)
+}
+
+fn store_of_two(scratch: &Path) -> PathBuf {
+    let (tree, store) = (scratch.join("tree"), scratch.join("store"));
+    make_tree(&tree, false);
+    fs::write(
+        tree.join("text"),
+        "some words and some more. ".repeat(20_000),
+    )
+    .unwrap();
+    build(&tree, &store, "raw", 2);
+    assert!(build_with(&["-z"], &tree, &store, "zstd").status.success());
+    store
+}
+
+#[test]
+fn a_sound_store_has_no_faults() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = store_of_two(scratch.path());
+    let path = store.to_str().unwrap();
+    let (report, faults) = verify(path);
+    assert_eq!(faults, [""; 0]);
+    let blobs = fs::read_dir(store.join("blobs/sha256")).unwrap();
+    let sizes: Vec<_> = blobs
+        .map(|blob| blob.unwrap().metadata().unwrap().len())
+        .collect();
+    assert_eq!(report["blobs"], sizes.len());
+    assert_eq!(report["bytes"], sizes.iter().sum::<u64>());
+    assert_eq!(report["images"], 2);
+    for tag in ["raw", "zstd"] {
+        let (report, faults) = verify(&reference(&store, tag));
+        assert_eq!(faults, [""; 0]);
+        assert_eq!(report["images"], 1);
+        let (_, image) = open(&store, tag);
+        assert_eq!(report["blobs"], image.manifest.layers.len() + 2);
+    }
+    let said = says(&["verify", path]);
+    assert!(said.contains(" 2 images, "), "{said}");
+    assert_eq!(says(&["verify", "-q", path]), "");
+}
+
+#[test]
+fn every_damaged_blob_is_told() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = store_of_two(scratch.path());
+    let blobs = |tag: &str| -> Vec<PathBuf> {
+        let (store, image) = open(&store, tag);
+        let digests = image
+            .data_blobs()
+            .map(|blob| Digest::from_oci(&blob.digest).unwrap());
+        digests.map(|digest| store.blob_path(&digest)).collect()
+    };
+    let raw = blobs("raw");
+    let compressed: Vec<_> = blobs("zstd")
+        .into_iter()
+        .filter(|blob| !raw.contains(blob))
+        .collect();
+    let change = |path: &Path, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = fs::read(path).unwrap();
+        change(&mut bytes);
+        fs::write(path, bytes).unwrap();
+    };
+    change(&raw[0], &|bytes| bytes[100] ^= 1);
+    change(&raw[1], &|bytes| bytes.truncate(10));
+    fs::remove_file(&raw[2]).unwrap();
+    let packed = compressed.iter().find(|blob| {
+        fs::read(blob)
+            .unwrap()
+            .ends_with(&0x8f92_eab1u32.to_le_bytes())
+    });
+    let packed = packed.unwrap();
+    change(packed, &|bytes| *bytes.last_mut().unwrap() ^= 1);
+    fs::write(store.join("blobs/sha256/notes"), "x").unwrap();
+    // Nobody needs it, and still it is not what it is called.
+    let stray = store
+        .join("blobs/sha256")
+        .join(Digest::of(b"stray").to_hex());
+    fs::write(&stray, "other").unwrap();
+
+    let (_, faults) = verify(store.to_str().unwrap());
+    let told = |path: &Path, what: &str| {
+        let path = path.display().to_string();
+        let found = faults
+            .iter()
+            .any(|fault| fault.contains(&path) && fault.contains(what));
+        assert!(found, "{path}: {what}: {faults:#?}");
+    };
+    told(&raw[0], "the blob is damaged: its contents have sha256");
+    told(&raw[0], "its fs-verity digest is");
+    told(&raw[1], "the blob is damaged: it has 10 bytes instead of");
+    told(&raw[2], "the blob is missing");
+    told(packed, "cannot be decompressed");
+    told(&store.join("blobs/sha256/notes"), "not a blob's name");
+    told(&stray, "the blob is damaged: its contents have sha256");
+    // An image of other blobs is not concerned.
+    let (_, image) = verify(&reference(&store, "zstd"));
+    assert!(image
+        .iter()
+        .all(|fault| !fault.contains(stray.to_str().unwrap())));
+    assert!(image
+        .iter()
+        .any(|fault| fault.contains("cannot be decompressed")));
+}
+
+fn entry(mut entry: dir_entry::Builder, name: &str, ino: u64) {
+    entry.set_name(name.as_bytes());
+    entry.set_ino(ino);
+}
+
+fn chunk(inode: inode::Builder, blob: Digest, offset: u64, len: u64) {
+    let mut chunk = inode.init_mode().init_file(1).get(0);
+    chunk.set_len(len);
+    let mut blob_ref = chunk.init_blob();
+    blob_ref.set_digest(&blob.0);
+    blob_ref.set_offset(offset);
+}
+
+/// Metadata with a fault in nearly every inode.
+fn faulty(mut rootfs: rootfs::Builder, blob: Digest, unlisted: Digest) {
+    let mut verities = rootfs.reborrow().init_fs_verity_data(1);
+    verities.reborrow().get(0).set_digest(&blob.0);
+    verities.get(0).set_verity(&[7; 32]);
+    let mut inodes = rootfs.init_metadatas(1).get(0).init_inodes(8);
+    for ino in 0..8 {
+        inodes.reborrow().get(ino).set_ino(u64::from(ino) + 1);
+    }
+    let mut root = inodes.reborrow().get(0);
+    root.set_nlink(9);
+    let mut entries = root.init_mode().init_dir().init_entries(8);
+    for (at, (name, ino)) in [
+        ("beyond", 2),
+        ("dangling", 100),
+        ("link", 3),
+        ("..", 4),
+        ("order", 5),
+        ("time", 6),
+        ("unlisted", 7),
+        ("unlisted", 7),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        entry(entries.reborrow().get(at as u32), name, ino);
+    }
+    chunk(inodes.reborrow().get(1), blob, 90, 20);
+    inodes.reborrow().get(2).init_mode().set_lnk(());
+    inodes.reborrow().get(3).init_mode().set_fifo(());
+    let mut order = inodes.reborrow().get(4);
+    order.set_ino(2);
+    order.init_mode().set_sock(());
+    let mut time = inodes.reborrow().get(5);
+    time.set_nlink(1);
+    time.set_mtime_nanoseconds(2_000_000_000);
+    time.init_mode().set_fifo(());
+    chunk(inodes.reborrow().get(6), unlisted, 0, 1);
+    inodes.reborrow().get(7).init_mode().set_unknown(());
+}
+
+#[test]
+fn every_fault_of_the_structure_is_told() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = scratch.path().join("store");
+    let tree = scratch.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    build(&tree, &store, "sound", 1);
+    let blob = put_blob(&store, &noise(100, 1));
+    let unlisted = put_blob(&store, b"u");
+    put_image(&store, "bad", &[blob], |rootfs| {
+        faulty(rootfs, blob, unlisted)
+    });
+    let mut missing = Descriptor::new("application/x-unheard-of", blob, 100);
+    put_in_index(&store, missing.clone().annotated(oci::REF_NAME, "odd"));
+    missing.digest = "md5:0".to_owned();
+    put_in_index(&store, missing);
+
+    let (report, faults) = verify(store.to_str().unwrap());
+    let right = verity::digest(&noise(100, 1));
+    for wanted in [
+        "inode 2: an extent ends at 110 of blob",
+        "entry 'dangling' is for inode 100, which no layer has",
+        "inode 3: the symbolic link's target is malformed",
+        "inode 1: a name in the directory is malformed",
+        "inode 2: stands after an inode of no smaller number",
+        "inode 6: the nanoseconds",
+        "the manifest does not list it",
+        "the metadata has no fs-verity digest for it",
+        "inode 8: it is of no known type",
+        &format!("its fs-verity digest is {right}, and not 07070707"),
+        "its type, 'application/x-unheard-of', is not known here",
+        "'md5:0' is not a sha256 digest",
+    ] {
+        let found = faults.iter().any(|fault| fault.contains(wanted));
+        assert!(found, "{wanted}: {faults:#?}");
+    }
+    assert_eq!(report["images"], 2);
+    assert_eq!(verify(&reference(&store, "sound")).1, [""; 0]);
+}
+
+#[test]
+fn a_tree_that_is_none_is_told() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = scratch.path().join("store");
+    let tree = scratch.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    build(&tree, &store, "sound", 1);
+    // A directory in itself, and one whose count of links is wrong.
+    put_image(&store, "round", &[], |rootfs| {
+        let mut inodes = rootfs.init_metadatas(1).get(0).init_inodes(2);
+        for (ino, target) in [(1, 2), (2, 1)] {
+            let mut inode = inodes.reborrow().get(ino - 1);
+            inode.set_ino(ino.into());
+            let mut entries = inode.init_mode().init_dir().init_entries(1);
+            entry(entries.reborrow().get(0), "down", target);
+        }
+    });
+    put_image(&store, "links", &[], |rootfs| {
+        let mut inodes = rootfs.init_metadatas(1).get(0).init_inodes(2);
+        let mut root = inodes.reborrow().get(0);
+        root.set_ino(1);
+        root.set_nlink(3);
+        let mut entries = root.init_mode().init_dir().init_entries(1);
+        entry(entries.reborrow().get(0), "file", 2);
+        let mut file = inodes.get(1);
+        file.set_ino(2);
+        file.set_nlink(1);
+        file.init_mode().init_file(0);
+    });
+    let (_, faults) = verify(&reference(&store, "round"));
+    assert!(
+        faults[0].contains("directory 1 is in two places"),
+        "{faults:?}"
+    );
+    let (_, faults) = verify(&reference(&store, "links"));
+    assert_eq!(
+        faults,
+        ["inode 1: it says that it has 3 links, and has 2 (/)"]
+    );
+    // What goes through the tree ends too.
+    let said = fails(&["ls", "-R", &reference(&store, "round")]);
+    assert!(said.contains("directory 1 is in two places"), "{said}");
+}
+
+/// Whatever the bytes are, they are looked at to the end, and nothing panics or takes forever.
+#[test]
+fn any_metadata_is_looked_at() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, path) = (scratch.path().join("tree"), scratch.path().join("store"));
+    fs::create_dir_all(tree.join("directory/below")).unwrap();
+    fs::write(tree.join("directory/file"), noise(200_000, 1)).unwrap();
+    fs::write(tree.join("directory/below/small"), "small").unwrap();
+    std::os::unix::fs::symlink("directory", tree.join("link")).unwrap();
+    build(&tree, &path, "good", 1);
+    let (store, image) = open(&path, "good");
+    let good = fs::read(store.blob_path(&image.rootfs)).unwrap();
+    let blobs: Vec<_> = image
+        .data_blobs()
+        .map(|blob| Digest::from_oci(&blob.digest).unwrap())
+        .collect();
+    let empty = fs::read(path.join("index.json")).unwrap();
+    let mut sound = 0;
+    for seed in 1..600u64 {
+        let mut bad = good.clone();
+        let random = noise(64, seed);
+        for change in random.chunks_exact(8).take(1 + seed as usize % 8) {
+            let at = u32::from_le_bytes(change[..4].try_into().unwrap()) as usize % bad.len();
+            bad[at] = if change[4] < 100 {
+                change[5]
+            } else {
+                bad[at] ^ (1 << (change[5] % 8))
+            };
+        }
+        fs::write(path.join("index.json"), &empty).unwrap();
+        put_metadata(&path, "bad", &blobs, &bad);
+        let selector = Selector::Tag("bad".to_owned());
+        let verified = verify_image(&store, &selector, 1, &Progress::default()).unwrap();
+        sound += usize::from(verified.faults.is_empty());
+        let image = store.image(&selector).unwrap();
+        let Ok(reader) = ImageReader::new(&store, &image) else {
+            continue;
+        };
+        let _ = reader.resolve(b"link/below/small", LastLink::Follow);
+        let root = reader.metadata().find(1).unwrap();
+        let _ = reader.visit(root, |_, _| Ok(()));
+    }
+    // Owners and times may be anything; most else is a fault.
+    assert!(sound < 300, "{sound}");
+}
