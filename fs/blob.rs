@@ -10,7 +10,10 @@ use crate::{
         zstd_safe::{DCtx, WriteBuf},
     },
     statistics::Statistics,
-    vfs::{backing::BackingFile, FolioRun},
+    vfs::{
+        backing::{BackingFile, ReadBuffer, Version},
+        FolioRun,
+    },
 };
 use kernel::{
     cpu, new_condvar, new_mutex,
@@ -25,6 +28,10 @@ use puzzlefs_schema::{Digest, Frame, SeekTable, MAX_FRAME_SIZE, SEEK_TABLE_FOOTE
 /// The most that is read of a blob at once, in bytes: a frame of the largest size, should it not
 /// compress, with its seek table. A blob is not larger if it can be verified as a whole.
 pub(crate) const MAX_STORED: usize = MAX_FRAME_SIZE as usize + (64 << 10);
+
+/// A blob of this size or less is read as a whole where others of its content are likely to be
+/// wanted next, and nobody else keeps what is read.
+const MAX_WHOLE: u64 = 256 << 10;
 
 /// The largest number of workspaces.
 const MAX_WORKSPACES: usize = 8;
@@ -62,6 +69,12 @@ impl Range {
     fn end(self) -> u64 {
         self.offset.saturating_add(self.len)
     }
+
+    /// Where another range is in this one, if it is.
+    fn place_of(self, other: Self) -> Option<usize> {
+        let place = other.offset.checked_sub(self.offset)?;
+        (other.end() <= self.end()).then(|| usize::try_from(place).ok())?
+    }
 }
 
 impl Blob {
@@ -72,6 +85,11 @@ impl Blob {
             file,
             frames: SetOnce::new(),
         }
+    }
+
+    /// The blob's size as it is stored, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.file.size()
     }
 
     /// The file that the blob is in.
@@ -85,22 +103,22 @@ impl Blob {
     }
 
     /// The frames of a compressed blob.
-    fn frames(&self) -> Result<&[Frame], Fault> {
+    fn frames(&self, means: Means<'_>, stored: &mut Stored) -> Result<&[Frame], Fault> {
         if let Some(frames) = self.frames.as_ref() {
             return Ok(frames);
         }
-        let len = self.file.size();
-        let mut footer = [0; SEEK_TABLE_FOOTER_LEN];
-        read_exact(
-            &self.file,
-            &mut footer,
-            len.saturating_sub(SEEK_TABLE_FOOTER_LEN as u64),
-        )?;
-        let table = SeekTable::parse_footer(&footer, len)?;
-        let mut bytes = KVVec::new();
-        bytes.resize(table.byte_len() as usize, 0, GFP_KERNEL)?;
-        read_exact(&self.file, &mut bytes, len - table.byte_len())?;
-        let frames = read_frames(&table, &bytes)?;
+        let size = self.file.size();
+        let at_end = |len: u64| Range {
+            offset: size.saturating_sub(len),
+            len: len.min(size),
+        };
+        let footer = stored.read(self, means, at_end(SEEK_TABLE_FOOTER_LEN as u64), true)?;
+        let footer = footer
+            .first_chunk::<SEEK_TABLE_FOOTER_LEN>()
+            .ok_or(Fault::TooShort)?;
+        let table = SeekTable::parse_footer(footer, size)?;
+        let bytes = stored.read(self, means, at_end(table.byte_len()), true)?;
+        let frames = read_frames(&table, bytes)?;
         // Another thread may have been first: its frames are the same.
         self.frames.populate(frames);
         self.frames
@@ -109,27 +127,57 @@ impl Blob {
             .ok_or(Fault::Error(EAGAIN))
     }
 
-    /// Starts reading what a part of the blob's content is made of.
+    /// Starts reading what a part of the blob's content is made of, where the filesystem below keeps
+    /// it until it is asked for.
     pub(crate) fn will_need(&self, compressed: bool, whole: bool, range: Range) {
+        if self.file.is_read_directly() {
+            return;
+        }
         if whole {
             self.file.will_need(0, self.file.size());
         } else if !compressed {
             self.file.will_need(range.offset, range.len);
-        } else if let Ok(frames) = self.frames() {
+        } else if let Some(frames) = self.frames.as_ref() {
             let (first, last) = covering(frames, range);
             let start = frame_start(frames, first).0;
             let end = frame_start(frames, last).0;
             self.file.will_need(start, end.saturating_sub(start));
+        } else if self.file.size() <= MAX_WHOLE {
+            self.file.will_need(0, self.file.size());
         }
     }
 
-    /// Fills a run with a part of a raw blob, as it is read.
+    /// Fills a run with a part of a raw blob, as it is read: past the page cache of the filesystem
+    /// below if possible.
+    ///
+    /// `shared` says that the blob holds other files, too, that may be wanted next.
     pub(crate) fn fill_raw(
         &self,
         means: Means<'_>,
+        shared: bool,
         range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
+        let holds = |workspace: &Workspace| workspace.stored.holds(self);
+        if self.file.is_read_directly() {
+            let filled = means.workspaces.try_with(holds, |workspace| {
+                let mut left = range;
+                while left.len > 0 {
+                    let part = Range {
+                        len: left.len.min(MAX_STORED as u64),
+                        ..left
+                    };
+                    run.fill_bytes(workspace.stored.read(self, means, part, shared)?);
+                    left.offset += part.len;
+                    left.len -= part.len;
+                }
+                Ok(())
+            });
+            // With everybody at work, the filesystem below has the memory.
+            if let Some(result) = filled {
+                return result;
+            }
+        }
         run.fill_from(&self.file, range.offset, range.len)?;
         means.statistics.bytes_read.add(range.len);
         Ok(())
@@ -142,10 +190,15 @@ impl Blob {
         range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        let frames = self.frames()?;
         means.workspaces.with(
-            |workspace| matches!(workspace.frame, Some(frame) if frame.blob == self.id),
-            |workspace| self.decompress(means, frames, workspace, range, run),
+            |workspace| {
+                matches!(workspace.frame, Some(frame) if frame.blob == self.id)
+                    || workspace.stored.holds(self)
+            },
+            |workspace| {
+                let frames = self.frames(means, &mut workspace.stored)?;
+                self.decompress(means, frames, workspace, range, run)
+            },
         )
     }
 
@@ -176,12 +229,12 @@ impl Blob {
             while next < last && frame_start(frames, next + 1).0 - start <= MAX_STORED as u64 {
                 next += 1;
             }
-            let bytes = (frame_start(frames, next).0 - start) as usize;
-            workspace.verified = None;
+            let group = Range {
+                offset: start,
+                len: frame_start(frames, next).0 - start,
+            };
             let (stored, mut decoder) = workspace.parts();
-            let stored = stored.get_mut(..bytes).ok_or(Fault::Error(EFBIG))?;
-            read_exact(&self.file, stored, start)?;
-            means.statistics.bytes_read.add(bytes as u64);
+            let stored = stored.read(self, means, group, true)?;
             for index in first..next {
                 let from = (frame_start(frames, index).0 - start) as usize;
                 let to = (frame_start(frames, index + 1).0 - start) as usize;
@@ -212,7 +265,7 @@ impl Blob {
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
         means.workspaces.with(
-            |workspace| matches!(&workspace.verified, Some((held, _)) if held == digest),
+            |workspace| workspace.stored.verified(digest).is_some(),
             |workspace| self.verify(means, workspace, digest, compressed, range, run),
         )
     }
@@ -226,22 +279,21 @@ impl Blob {
         range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        let size = match workspace.verified {
-            Some((held, size)) if held == *digest => size,
-            _ => self.read_verified(means, workspace, digest)?,
-        };
+        let (stored, mut decoder) = workspace.parts();
+        if stored.verified(digest).is_none() {
+            stored.read_verified(self, means, digest)?;
+        }
+        let stored = stored.verified(digest).ok_or(Fault::TooShort)?;
+        let size = stored.len();
         if !compressed {
             let part = usize::try_from(range.offset)
                 .ok()
                 .zip(usize::try_from(range.end()).ok())
-                .filter(|(_, end)| *end <= size)
-                .and_then(|(offset, end)| workspace.stored.get(offset..end))
+                .and_then(|(offset, end)| stored.get(offset..end))
                 .ok_or(Fault::TooShort)?;
             run.fill_bytes(part);
             return Ok(());
         }
-        let (stored, mut decoder) = workspace.parts();
-        let stored = stored.get(..size).ok_or(Fault::TooShort)?;
         let footer = stored
             .last_chunk::<SEEK_TABLE_FOOTER_LEN>()
             .ok_or(Fault::TooShort)?;
@@ -264,28 +316,6 @@ impl Blob {
         }
         check_end(frames, range)
     }
-
-    /// Reads all of the blob and checks its digest; gives its size.
-    fn read_verified(
-        &self,
-        means: Means<'_>,
-        workspace: &mut Workspace,
-        digest: &Digest,
-    ) -> Result<usize, Fault> {
-        workspace.verified = None;
-        let size = usize::try_from(self.file.size()).map_err(|_| Fault::TooLarge)?;
-        let stored = workspace.stored.get_mut(..size).ok_or(Fault::TooLarge)?;
-        read_exact(&self.file, stored, 0)?;
-        means.statistics.bytes_read.add(size as u64);
-        let mut hash = Sha256::new();
-        hash.update(stored);
-        means.statistics.bytes_hashed.add(size as u64);
-        if hash.finalize()[..] != digest.as_bytes()[..] {
-            return Err(Fault::Digest);
-        }
-        workspace.verified = Some((*digest, size));
-        Ok(size)
-    }
 }
 
 /// Reads a seek table's frames.
@@ -294,19 +324,6 @@ fn read_frames(table: &SeekTable, bytes: &[u8]) -> Result<KVVec<Frame>, Fault> {
     frames.resize(table.frames(), Frame::default(), GFP_KERNEL)?;
     table.read(bytes, &mut frames)?;
     Ok(frames)
-}
-
-/// Reads all of a buffer from a file.
-fn read_exact(file: &BackingFile, mut buffer: &mut [u8], mut offset: u64) -> Result<(), Fault> {
-    while !buffer.is_empty() {
-        let read = file.read(buffer, offset)?;
-        if read == 0 {
-            return Err(Fault::TooShort);
-        }
-        offset += read as u64;
-        buffer = buffer.get_mut(read..).unwrap_or_default();
-    }
-    Ok(())
 }
 
 /// Where a frame begins, in the blob and in its content: where the one before it ends.
@@ -504,15 +521,141 @@ struct FrameName {
     index: usize,
 }
 
+/// What was read of a blob last, as it is stored.
+struct Stored {
+    /// Room for [`MAX_STORED`] bytes.
+    buffer: ReadBuffer,
+    holds: Holds,
+}
+
+/// What is in the buffer.
+enum Holds {
+    Nothing,
+    /// A part of a blob, from a place in the buffer on. It was not verified, and is good for as long
+    /// as the file is not changed.
+    Part {
+        blob: u64,
+        version: Version,
+        range: Range,
+        at: usize,
+    },
+    /// All of the blob of this digest, in this part of the buffer, and it was verified.
+    Verified(Digest, core::ops::Range<usize>),
+}
+
+impl Stored {
+    /// Whether some of the blob is there.
+    fn holds(&self, wanted: &Blob) -> bool {
+        matches!(self.holds, Holds::Part { blob, .. } if blob == wanted.id)
+    }
+
+    /// All of the blob of a digest, if it is there and was verified.
+    fn verified(&self, wanted: &Digest) -> Option<&[u8]> {
+        match &self.holds {
+            Holds::Verified(digest, place) if digest == wanted => self.buffer.get(place.clone()),
+            _ => None,
+        }
+    }
+
+    /// A part of a blob: what is there, or else read.
+    ///
+    /// With `more`, all of a small blob is read at once, unless the filesystem below keeps it.
+    fn read(
+        &mut self,
+        blob: &Blob,
+        means: Means<'_>,
+        wanted: Range,
+        more: bool,
+    ) -> Result<&[u8], Fault> {
+        let version = blob.file.version();
+        let held = match &self.holds {
+            Holds::Part {
+                blob: id,
+                version: held,
+                range,
+                at,
+            } if *id == blob.id && *held == version => {
+                range.place_of(wanted).map(|place| at + place)
+            }
+            _ => None,
+        };
+        let at = match held {
+            Some(at) => at,
+            None => {
+                let size = version.size();
+                let range = if more && size <= MAX_WHOLE && blob.file.is_read_directly() {
+                    Range {
+                        offset: 0,
+                        len: size,
+                    }
+                } else {
+                    wanted
+                };
+                let place = range.place_of(wanted).ok_or(Fault::TooShort)?;
+                let at = self.read_range(blob, means, range)?.start;
+                self.holds = Holds::Part {
+                    blob: blob.id,
+                    version,
+                    range,
+                    at,
+                };
+                at + place
+            }
+        };
+        self.buffer
+            .get(at..at.saturating_add(wanted.len as usize))
+            .ok_or(Fault::TooShort)
+    }
+
+    /// Reads all of a blob and checks its digest.
+    fn read_verified(
+        &mut self,
+        blob: &Blob,
+        means: Means<'_>,
+        digest: &Digest,
+    ) -> Result<(), Fault> {
+        let all = Range {
+            offset: 0,
+            len: blob.file.size(),
+        };
+        let place = self.read_range(blob, means, all)?;
+        let mut hash = Sha256::new();
+        hash.update(self.buffer.get(place.clone()).ok_or(Fault::TooShort)?);
+        means.statistics.bytes_hashed.add(all.len);
+        if hash.finalize()[..] != digest.as_bytes()[..] {
+            return Err(Fault::Digest);
+        }
+        self.holds = Holds::Verified(*digest, place);
+        Ok(())
+    }
+
+    /// Reads a part of a blob to some place in the buffer.
+    fn read_range(
+        &mut self,
+        blob: &Blob,
+        means: Means<'_>,
+        range: Range,
+    ) -> Result<core::ops::Range<usize>, Fault> {
+        self.holds = Holds::Nothing;
+        let len = usize::try_from(range.len)
+            .ok()
+            .filter(|len| *len <= MAX_STORED)
+            .ok_or(Fault::TooLarge)?;
+        let place = blob.file.read_to(&mut self.buffer, range.offset, len)?;
+        if place.len() < len {
+            return Err(Fault::TooShort);
+        }
+        means.statistics.bytes_read.add(range.len);
+        Ok(place)
+    }
+}
+
 /// What a reader needs to decompress and to verify.
 ///
 /// It keeps what it came to last, for a reader that comes for more of it.
 pub(crate) struct Workspace {
     context: DCtx,
-    /// For what is read of a blob: [`MAX_STORED`] bytes.
-    stored: KVVec<u8>,
-    /// The blob that `stored` begins with, and its size, if that is all of it and was verified.
-    verified: Option<(Digest, usize)>,
+    stored: Stored,
     /// For a frame's data that cannot be decompressed into the page cache: [`MAX_FRAME_SIZE`]
     /// bytes.
     content: KVVec<u8>,
@@ -529,21 +672,21 @@ struct Decoder<'a> {
 
 impl Workspace {
     fn new() -> Result<Self> {
-        let mut stored = KVVec::new();
-        stored.resize(MAX_STORED, 0, GFP_KERNEL)?;
         let mut content = KVVec::new();
         content.resize(MAX_FRAME_SIZE as usize, 0, GFP_KERNEL)?;
         Ok(Self {
             context: DCtx::try_create()?,
-            stored,
-            verified: None,
+            stored: Stored {
+                buffer: ReadBuffer::new(MAX_STORED)?,
+                holds: Holds::Nothing,
+            },
             content,
             frame: None,
         })
     }
 
-    /// The memory that a blob is read to, and what decompresses from there.
-    fn parts(&mut self) -> (&mut [u8], Decoder<'_>) {
+    /// What a blob is read to, and what decompresses from there.
+    fn parts(&mut self) -> (&mut Stored, Decoder<'_>) {
         let decoder = Decoder {
             context: &mut self.context,
             content: &mut self.content,
@@ -588,16 +731,36 @@ impl Workspaces {
         holds: impl Fn(&Workspace) -> bool,
         work: impl FnOnce(&mut Workspace) -> R,
     ) -> R {
-        let mut workspace = {
-            let mut free = self.free.lock();
-            loop {
-                let wanted = free.iter().position(|workspace| holds(workspace));
-                match free.remove(wanted.unwrap_or(0)) {
-                    Ok(workspace) => break workspace,
-                    Err(_) => self.returned.wait(&mut free),
-                }
+        let mut free = self.free.lock();
+        let workspace = loop {
+            match Self::take(&mut free, &holds) {
+                Some(workspace) => break workspace,
+                None => self.returned.wait(&mut free),
             }
         };
+        drop(free);
+        self.lend(workspace, work)
+    }
+
+    /// Lends a workspace, as [`Self::with`] does, if there is one now.
+    fn try_with<R>(
+        &self,
+        holds: impl Fn(&Workspace) -> bool,
+        work: impl FnOnce(&mut Workspace) -> R,
+    ) -> Option<R> {
+        let workspace = Self::take(&mut self.free.lock(), &holds)?;
+        Some(self.lend(workspace, work))
+    }
+
+    fn take(
+        free: &mut KVec<KBox<Workspace>>,
+        holds: &impl Fn(&Workspace) -> bool,
+    ) -> Option<KBox<Workspace>> {
+        let wanted = free.iter().position(|workspace| holds(workspace));
+        free.remove(wanted.unwrap_or(0)).ok()
+    }
+
+    fn lend<R>(&self, mut workspace: KBox<Workspace>, work: impl FnOnce(&mut Workspace) -> R) -> R {
         let result = work(&mut workspace);
         // There is room: it was taken from there.
         let _ = self.free.lock().push_within_capacity(workspace);

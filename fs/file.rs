@@ -198,6 +198,7 @@ fn fill_piece(image: &Image, piece: &Piece, run: &mut FolioRun<'_>) -> Result<()
     match (image.verify(), compressed) {
         (Verify::Digest, _) => blob.fill_verified(means, digest, *compressed, range, run),
         (_, true) => blob.fill_compressed(means, range, run),
-        (_, false) => blob.fill_raw(means, range, run),
+        // What a small file's chunk leaves of a blob are other small files.
+        (_, false) => blob.fill_raw(means, piece.chunk.len < blob.size(), range, run),
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     ports::sha256::{Digest as _, Sha256},
     statistics::Statistics,
     superblock,
-    vfs::{error_ratelimited, MountContext, MAX_STACK_DEPTH},
+    vfs::{backing::ReadBuffer, error_ratelimited, MountContext, MAX_STACK_DEPTH},
 };
 use kernel::{fmt, prelude::*, sync::Arc};
 use puzzlefs_schema::{Digest, Framing, Metadata};
@@ -172,21 +172,24 @@ fn read_metadata(
         .resize(size, 0, GFP_KERNEL | __GFP_NOWARN)
         .map_err(no_memory)?;
 
+    let mut buffer = ReadBuffer::new(READ_SIZE).map_err(|e| ("no memory", e))?;
     let mut hash = Sha256::new();
     let mut offset = 0;
     while offset < size {
-        let end = offset.saturating_add(READ_SIZE).min(size);
-        let Some(part) = bytes.get_mut(offset..end) else {
+        let len = READ_SIZE.min(size - offset);
+        let place = file
+            .read_to(&mut buffer, offset as u64, len)
+            .map_err(|e| ("cannot be read", e))?;
+        let end = offset + place.len();
+        let (Some(part), Some(read)) = (bytes.get_mut(offset..end), buffer.get(place)) else {
             break;
         };
-        let read = file
-            .read(part, offset as u64)
-            .map_err(|e| ("cannot be read", e))?;
-        if read == 0 {
+        if read.is_empty() {
             return Err(("shrank while it was read", EIO));
         }
-        hash.update(part.get(..read).unwrap_or(part));
-        offset += read;
+        part.copy_from_slice(read);
+        hash.update(read);
+        offset = end;
     }
     if hash.finalize()[..] != rootfs.as_bytes()[..] {
         return Err(("its contents have another digest", EBADMSG));

@@ -11,6 +11,7 @@
 use super::bindings;
 use core::{
     mem::MaybeUninit,
+    ops::Range,
     ptr::{self, NonNull},
 };
 use kernel::{
@@ -168,10 +169,14 @@ impl Directory {
             ))
         }?;
         let file = NonNull::new(file).ok_or(EIO)?;
+        // SAFETY: The file is valid.
+        let alignment = unsafe { bindings::vfs_rs_direct_alignment(file.as_ptr()) } as usize;
         Ok(BackingFile {
             // SAFETY: The reference is ours; the file is in no file descriptor table, so nobody
             // uses its position.
             file: unsafe { ARef::from_raw(file.cast::<File>()) },
+            alignment: Some(alignment)
+                .filter(|alignment| alignment.is_power_of_two() && *alignment <= MAX_ALIGNMENT),
         })
     }
 
@@ -213,6 +218,47 @@ impl Drop for Directory {
 #[derive(Clone)]
 pub(crate) struct BackingFile {
     file: ARef<File>,
+    /// What offsets, lengths and memory of direct reads must be aligned to; `None` if the filesystem
+    /// below has no direct reads of this file.
+    alignment: Option<usize>,
+}
+
+/// Direct reads that need a coarser alignment are not used: the size of a page everywhere.
+const MAX_ALIGNMENT: usize = 4096;
+
+/// Memory that files are read to, of the kernel's allocators: direct reads can have their pages.
+pub(crate) struct ReadBuffer {
+    memory: KVVec<u8>,
+    len: usize,
+}
+
+impl ReadBuffer {
+    /// A buffer for reads of up to `len` bytes.
+    pub(crate) fn new(len: usize) -> Result<Self> {
+        let mut memory = KVVec::new();
+        // What surrounds the bytes that are wanted is read with them.
+        memory.resize(len + 2 * MAX_ALIGNMENT, 0, GFP_KERNEL)?;
+        Ok(Self { memory, len })
+    }
+
+    /// A part of what was read.
+    pub(crate) fn get(&self, place: Range<usize>) -> Option<&[u8]> {
+        self.memory.get(place)
+    }
+}
+
+/// What tells a file from what it was before somebody wrote to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version {
+    size: u64,
+    change_time: (i64, u32),
+}
+
+impl Version {
+    /// The file's size, in bytes.
+    pub(crate) fn size(self) -> u64 {
+        self.size
+    }
 }
 
 impl BackingFile {
@@ -233,9 +279,97 @@ impl BackingFile {
         found.then_some(digest)
     }
 
+    /// Whether a read would go past the page cache of the filesystem below: it can, and has nothing
+    /// of the file cached, so that there is neither a page to gain nor one to leave behind.
+    pub(crate) fn is_read_directly(&self) -> bool {
+        // SAFETY: The file is valid and open.
+        self.alignment.is_some() && unsafe { bindings::vfs_rs_has_no_pages(self.file.as_ptr()) }
+    }
+
+    /// The file's present version.
+    pub(crate) fn version(&self) -> Version {
+        // SAFETY: The file is valid, and its inode with it.
+        let inode = unsafe { (*self.file.as_ptr()).f_inode };
+        let mut nanoseconds = 0;
+        // SAFETY: As above.
+        let seconds = unsafe { bindings::vfs_rs_inode_ctime(inode, &mut nanoseconds) };
+        Version {
+            size: self.size(),
+            change_time: (seconds, nanoseconds),
+        }
+    }
+
+    /// Reads `len` bytes from the file's byte `offset` on to some place in a buffer, past the page
+    /// cache of the filesystem below if possible; gives the place, which is shorter at the file's
+    /// end.
+    pub(crate) fn read_to(
+        &self,
+        buffer: &mut ReadBuffer,
+        offset: u64,
+        len: usize,
+    ) -> Result<Range<usize>> {
+        if len > buffer.len {
+            return Err(EINVAL);
+        }
+        if let Some(alignment) = self.alignment.filter(|_| self.is_read_directly()) {
+            match self.read_directly(buffer, offset, len, alignment) {
+                // It may say so only now.
+                Err(e) if e == EINVAL || e == EOPNOTSUPP => {}
+                result => return result,
+            }
+        }
+        let mut done = 0;
+        while let Some(rest) = buffer.memory.get_mut(done..len).filter(|r| !r.is_empty()) {
+            match self.read(rest, offset.saturating_add(done as u64))? {
+                0 => break,
+                read => done += read,
+            }
+        }
+        Ok(0..done)
+    }
+
+    /// Reads what covers a range directly; gives where in the buffer the range is.
+    fn read_directly(
+        &self,
+        buffer: &mut ReadBuffer,
+        offset: u64,
+        len: usize,
+        alignment: usize,
+    ) -> Result<Range<usize>> {
+        let head = (offset % alignment as u64) as usize;
+        let start = i64::try_from(offset - head as u64).map_err(|_| EFBIG)?;
+        let wanted = head.checked_add(len).ok_or(EINVAL)?;
+        let memory = buffer
+            .memory
+            .get_mut(..wanted.next_multiple_of(alignment))
+            .filter(|memory| memory.as_ptr().addr() % alignment == 0)
+            .ok_or(EINVAL)?;
+        let _guard = CredentialGuard::new(self.file.cred());
+        let mut done = 0;
+        while let Some(rest) = memory.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            // SAFETY: The file is valid; the memory may be written, and is of the kernel's
+            // allocators, as a `ReadBuffer`'s is.
+            let read = unsafe {
+                bindings::vfs_rs_read_direct(
+                    self.file.as_ptr(),
+                    rest.as_mut_ptr().cast(),
+                    rest.len(),
+                    start + done as i64,
+                )
+            };
+            to_result(read.min(0) as c_int)?;
+            done += read as usize;
+            // The end of the file.
+            if read == 0 || done % alignment != 0 {
+                break;
+            }
+        }
+        Ok(head.min(done)..wanted.min(done))
+    }
+
     /// Reads into a buffer, beginning at the file's byte `offset`; returns how much was read, which
     /// is less than was asked for at the file's end or after an error.
-    pub(crate) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
         let mut position = i64::try_from(offset).map_err(|_| EFBIG)?;
         let _guard = CredentialGuard::new(self.file.cred());
         // SAFETY: The file is valid and the buffer writable for its length.

@@ -184,6 +184,48 @@ int vfs_rs_path_stack_depth(const struct path *path)
 	return path->dentry->d_sb->s_stack_depth;
 }
 
+s64 vfs_rs_inode_ctime(const struct inode *inode, u32 *nsec)
+{
+	*nsec = inode_get_ctime_nsec(inode);
+	return inode_get_ctime_sec(inode);
+}
+
+/* What offsets, lengths and memory must be aligned to for direct reads; 0: there are none. */
+unsigned int vfs_rs_direct_alignment(const struct file *file)
+{
+	struct kstat stat;
+
+	if (!(file->f_mode & FMODE_CAN_ODIRECT) ||
+	    vfs_getattr(&file->f_path, &stat, STATX_DIOALIGN, AT_STATX_DONT_SYNC) ||
+	    !(stat.result_mask & STATX_DIOALIGN))
+		return 0;
+	return max(stat.dio_mem_align, stat.dio_offset_align);
+}
+
+bool vfs_rs_has_no_pages(const struct file *file)
+{
+	return READ_ONCE(file->f_mapping->nrpages) == 0;
+}
+
+/* Reads into memory of kmalloc or vmalloc, past the page cache. */
+ssize_t vfs_rs_read_direct(struct file *file, void *buffer, size_t len, loff_t pos)
+{
+	struct kvec vec = { .iov_base = buffer, .iov_len = len };
+	struct iov_iter iter;
+	struct kiocb iocb;
+	ssize_t read;
+
+	iov_iter_kvec(&iter, ITER_DEST, &vec, 1, len);
+	init_sync_kiocb(&iocb, file);
+	iocb.ki_pos = pos;
+	iocb.ki_flags |= IOCB_DIRECT;
+	read = vfs_iocb_iter_read(file, &iocb, &iter);
+	/* The device wrote to the pages, perhaps behind the back of these addresses' cache. */
+	if (is_vmalloc_addr(buffer))
+		invalidate_kernel_vmap_range(buffer, len);
+	return read;
+}
+
 /* The sha256 fs-verity digest of an open file; false if it has none. */
 bool vfs_rs_verity_sha256(struct inode *inode, u8 *digest)
 {

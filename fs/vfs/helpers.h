@@ -10,6 +10,7 @@
 #include <linux/exportfs.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
+#include <linux/highmem.h>
 #include <linux/migrate.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
@@ -18,6 +19,7 @@
 #include <linux/shrinker.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
+#include <linux/uio.h>
 #include <linux/xattr.h>
 
 /* fs_context.h */
@@ -31,6 +33,7 @@ void vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
 void vfs_rs_cache_no_acl(struct inode *inode);
 void vfs_rs_inode_set_size(struct inode *inode, loff_t size);
 loff_t vfs_rs_inode_size(const struct inode *inode);
+s64 vfs_rs_inode_ctime(const struct inode *inode, u32 *nsec);
 bool vfs_rs_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
 		     unsigned int type);
 bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx);
@@ -60,6 +63,11 @@ bool vfs_rs_dentry_is_regular(const struct dentry *dentry);
 int vfs_rs_may_read(const struct path *path);
 bool vfs_rs_owner_or_capable(const struct path *path);
 int vfs_rs_path_stack_depth(const struct path *path);
+
+/* uio.h */
+unsigned int vfs_rs_direct_alignment(const struct file *file);
+bool vfs_rs_has_no_pages(const struct file *file);
+ssize_t vfs_rs_read_direct(struct file *file, void *buffer, size_t len, loff_t pos);
 
 /* fsverity.h */
 bool vfs_rs_verity_sha256(struct inode *inode, u8 *digest);
