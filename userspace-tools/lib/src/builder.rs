@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! From a directory to an image in a store.
+//! From a directory or an archive to an image in a store.
 
+use crate::archive;
 use crate::contents::{self, Contents};
 use crate::digest::Digest;
 use crate::error::Result;
@@ -16,7 +17,7 @@ use crate::staging::{Content, Staging};
 use crate::store::Store;
 use crate::tree::{Kind, Tree};
 use crate::verity;
-use crate::walk::{self, WalkOptions};
+use crate::walk::{self, LeftOut, WalkOptions};
 use std::path::{Path, PathBuf};
 
 /// What to build, and how.
@@ -91,7 +92,8 @@ pub struct Count {
     pub bytes: u64,
 }
 
-/// Builds an image of the directory `source` into `store`.
+/// Builds an image into `store` of the directory `source`, or the tar archive; `-` is one on the
+/// standard input.
 ///
 /// The same tree gives the same image: names, metadata and contents decide, nothing else. Until
 /// all of it is durable the tag stays what it was.
@@ -101,14 +103,20 @@ pub fn build(
     options: &BuildOptions,
     progress: &Progress,
 ) -> Result<Summary> {
-    let source = Source::open(source)?;
     let staging = Staging::new(store)?;
-    let walk_options = WalkOptions {
-        rules: &options.rules,
-        one_file_system: options.one_file_system,
-        store: Some(store.identity()?),
+    let (source, mut tree, left_out) = if source.is_dir() {
+        let source = Source::open(source)?;
+        let walk_options = WalkOptions {
+            rules: &options.rules,
+            one_file_system: options.one_file_system,
+            store: Some(store.identity()?),
+        };
+        let (tree, left_out) = walk::walk(&source, &walk_options, progress)?;
+        (source, tree, left_out)
+    } else {
+        let (source, tree) = archive::read(source, &staging, &options.rules, progress)?;
+        (source, tree, LeftOut::default())
     };
-    let (mut tree, left_out) = walk::walk(&source, &walk_options, progress)?;
     options.rules.apply(&mut tree, &source.path)?;
     let contents = contents::store_contents(
         &source,

@@ -17,13 +17,10 @@ use crate::layout::Layout;
 use crate::packer::{Batch, Pack, Packer, SmallFile};
 use crate::progress::Progress;
 use crate::seekable::{Compression, Encoder};
-use crate::source::Source;
+use crate::source::{OpenFile, Source};
 use crate::staging::{Content, Placed, Staging};
 use crate::tree::{FileState, Kind, NodeId, Tree};
 use crate::verity;
-use rustix::fd::OwnedFd;
-use rustix::fs::SeekFrom;
-use rustix::io::Errno;
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -292,8 +289,8 @@ impl Builder<'_> {
             let file = self.source.open_file(self.tree, node, state)?;
             let start = batch.bytes.len();
             batch.bytes.resize(start + size, 0);
-            self.read(node, &file, 0, &mut batch.bytes[start..])?;
-            self.source.check_unchanged(self.tree, node, state, &file)?;
+            self.read(&file, 0, &mut batch.bytes[start..])?;
+            file.check_unchanged()?;
             batch.files.push(SmallFile {
                 node,
                 size,
@@ -337,7 +334,7 @@ impl Builder<'_> {
         };
         let mut at = 0;
         while at < state.size {
-            let data = self.next_data(node, &file, at, state.size)?;
+            let data = self.next_data(&file, at, state.size)?;
             cutter.zeros(data.start - at)?;
             at = data.start;
             while at < data.end {
@@ -345,52 +342,28 @@ impl Builder<'_> {
                 let room = cutter.room();
                 let want = (data.end - at).min(room.len() as u64) as usize;
                 let room = &mut room[..want];
-                self.read(node, &file, at, room)?;
+                self.read(&file, at, room)?;
                 cutter.take(want)?;
                 at += want as u64;
             }
         }
         cutter.finish()?;
-        self.source.check_unchanged(self.tree, node, state, &file)
+        file.check_unchanged()
     }
 
-    /// The next range of a file, from `at` on, that is not known to be a hole. Its ends are
-    /// aligned to the grid of zeros, or the end of the file. Empty where only a hole is left.
-    fn next_data(&self, node: NodeId, file: &OwnedFd, at: u64, size: u64) -> Result<Range<u64>> {
+    /// The next range of a file, from `at` on, that is not known to be zeros. Its ends are aligned
+    /// to the grid of zeros, or the end of the file. Empty where only zeros are left.
+    fn next_data(&self, file: &OpenFile<'_>, at: u64, size: u64) -> Result<Range<u64>> {
         let grid = self.layout.zero_grid as u64;
-        let fail =
-            |errno| Error::io(self.source.display_path(self.tree, node), "seek in it")(errno);
-        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
-            Ok(data) => data,
-            // A hole up to the end.
-            Err(Errno::NXIO) => return Ok(size..size),
-            // Its filesystem does not know holes.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(at..size),
-            Err(errno) => return Err(fail(errno)),
-        };
-        let hole = rustix::fs::seek(file, SeekFrom::Hole(data)).map_err(fail)?;
-        let start = (data - data % grid).clamp(at, size);
-        let end = hole.next_multiple_of(grid).clamp(start, size);
+        let data = file.next_data(at)?;
+        let start = (data.start - data.start % grid).clamp(at, size);
+        let end = data.end.next_multiple_of(grid).clamp(start, size);
         Ok(start..end)
     }
 
     /// Fills `buffer` from a file.
-    fn read(&self, node: NodeId, file: &OwnedFd, at: u64, buffer: &mut [u8]) -> Result<()> {
-        let mut done = 0;
-        while done < buffer.len() {
-            match rustix::io::pread(file, &mut buffer[done..], at + done as u64) {
-                Ok(0) => {
-                    let what = format!("it ended after {} bytes", at + done as u64);
-                    return Err(self.source.changed(self.tree, node, what));
-                }
-                Ok(count) => done += count,
-                Err(Errno::INTR) => {}
-                Err(errno) => {
-                    let path = self.source.display_path(self.tree, node);
-                    return Err(Error::io(path, "read it")(errno));
-                }
-            }
-        }
+    fn read(&self, file: &OpenFile<'_>, at: u64, buffer: &mut [u8]) -> Result<()> {
+        file.read(at, buffer)?;
         self.progress.done_bytes(buffer.len() as u64);
         Ok(())
     }

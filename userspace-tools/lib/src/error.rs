@@ -66,6 +66,14 @@ pub enum Error {
         /// What the reader said.
         what: String,
     },
+    /// An archive or a container image cannot be read.
+    #[error("{}: cannot be read: {what}", .path.display())]
+    Archive {
+        /// What was to be read.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        what: String,
+    },
     /// A rule of the build cannot be kept.
     #[error("{}: {what}", .path.display())]
     Rule {

@@ -8,6 +8,9 @@
 
 #![warn(missing_docs)]
 
+mod acl;
+mod archive;
+mod assembly;
 mod beneath;
 pub mod builder;
 pub mod contents;
@@ -32,6 +35,7 @@ mod staging;
 pub mod store;
 mod structure;
 mod tags;
+mod tar;
 pub mod tree;
 pub mod verify;
 pub mod verity;

@@ -13,7 +13,7 @@ use std::path::Path;
 const MANIFEST_VERSION: u64 = 3;
 /// The most elements of a list, and the most words of a segment, are 2^29 - 1 on the wire. No
 /// struct of a list has more than 16 words.
-const LIST_MAX: usize = (1 << 29) / 16;
+pub(crate) const LIST_MAX: usize = (1 << 29) / 16;
 /// The largest first segment, in words.
 const SEGMENT_MAX: usize = 1 << 29;
 

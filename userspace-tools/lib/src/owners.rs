@@ -2,6 +2,7 @@
 
 //! Who owns what in an image.
 
+use crate::acl;
 use crate::tree::Node;
 use std::str::FromStr;
 
@@ -100,8 +101,8 @@ fn map_acl(
     user: impl Fn(u32) -> Result<u32, String>,
     group: impl Fn(u32) -> Result<u32, String>,
 ) -> Result<(), String> {
-    const NAMED_USER: [u8; 2] = 2u16.to_le_bytes();
-    const NAMED_GROUP: [u8; 2] = 8u16.to_le_bytes();
+    const NAMED_USER: [u8; 2] = acl::USER.to_le_bytes();
+    const NAMED_GROUP: [u8; 2] = acl::GROUP.to_le_bytes();
     let Some((version, entries)) = value.split_first_chunk_mut() else {
         return Ok(());
     };

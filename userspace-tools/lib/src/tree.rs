@@ -2,6 +2,7 @@
 
 //! A directory tree in memory: everything of it but the contents of files.
 
+use crate::tar::Piece;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -77,21 +78,37 @@ pub struct Entry {
     pub node: NodeId,
 }
 
-/// What a regular file looked like when the tree was walked. The contents that are read later
-/// belong to this file only if it still looks the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A regular file.
+#[derive(Clone, Debug)]
 pub struct FileState {
     /// The size in bytes.
     pub size: u64,
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-    pub(crate) mtime: Time,
-    pub(crate) ctime: Time,
+    pub(crate) origin: Origin,
 }
 
-impl FileState {
+/// Where a regular file's contents come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// A file of the directory that is built from.
+    Directory(Seen),
+    /// Ranges of one file that holds the contents of an archive, ascending; between them are zeros.
+    Archive(Box<[Piece]>),
+}
+
+/// What a file looked like when it was found. The contents that are read later belong to it only
+/// if it still looks the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub size: u64,
+    pub device: u64,
+    pub inode: u64,
+    pub mtime: Time,
+    pub ctime: Time,
+}
+
+impl Seen {
     /// What tells `now` from this state, for a message.
-    pub(crate) fn difference(&self, now: &FileState) -> Option<String> {
+    pub fn difference(&self, now: &Seen) -> Option<String> {
         if (self.device, self.inode) != (now.device, now.inode) {
             Some("another file took its name".to_owned())
         } else if self.size != now.size {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::rules::Rules;
 use crate::source::{self, Source};
-use crate::tree::{Entry, Kind, Node, NodeId, Tree};
+use crate::tree::{Entry, FileState, Kind, Node, NodeId, Origin, Seen, Tree};
 use crate::xattrs;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Stat};
@@ -216,7 +216,10 @@ impl Walker<'_> {
             )
         };
         let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Kind::File(source::file_state(stat)),
+            FileType::RegularFile => Kind::File(FileState {
+                size: stat.st_size as u64,
+                origin: Origin::Directory(Seen::of(stat)),
+            }),
             FileType::Directory => Kind::Directory(Vec::new()),
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(fd, name, Vec::new()).map_err(fail)?;

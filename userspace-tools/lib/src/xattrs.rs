@@ -38,7 +38,8 @@ pub(crate) fn read(path: &[u8], selection: &XattrSelection) -> Result<Vec<Xattr>
     Ok(xattrs)
 }
 
-fn belongs(name: &[u8]) -> bool {
+/// Whether an attribute belongs to the tree, by its full name.
+pub(crate) fn belongs(name: &[u8]) -> bool {
     [&b"user."[..], b"trusted.", b"security."]
         .iter()
         .any(|space| name.starts_with(space) && name.len() > space.len())

@@ -55,7 +55,7 @@ pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
         compression: compression(arguments),
     };
     let summary = progress::shown(&progress, arguments.quiet, || {
-        builder::build(&arguments.directory, &store, &options, &progress)
+        builder::build(&arguments.source, &store, &options, &progress)
     })?;
     warn(&summary);
     let seconds = start.elapsed();

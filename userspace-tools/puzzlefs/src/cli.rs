@@ -36,7 +36,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build an image of a directory tree
+    /// Build an image of a directory tree or a tar archive
     Build(BuildArgs),
     /// Extract an image into a directory
     Extract(ExtractArgs),
@@ -62,8 +62,10 @@ pub enum Command {
 /// `puzzlefs build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// The directory whose tree goes into the image
-    pub directory: PathBuf,
+    /// The directory whose tree goes into the image, or a tar archive, plain or compressed with gzip
+    /// or zstd; '-' is one on the standard input
+    #[arg(value_name = "DIRECTORY|TAR|-")]
+    pub source: PathBuf,
     /// The store, made if there is none, and the tag to set
     #[arg(value_name = "OCI-DIR:TAG")]
     pub image: OsString,

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! POSIX access control lists: from the text that archives have to the kernel's attribute.
+
+/// The version of the attribute's form.
+const VERSION: u32 = 2;
+const USER_OBJ: u16 = 0x01;
+pub(crate) const USER: u16 = 0x02;
+const GROUP_OBJ: u16 = 0x04;
+pub(crate) const GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+/// The id of an entry that is for no user or group of its own.
+const NO_ID: u32 = u32::MAX;
+
+/// The attribute of a list such as `user::rw-,user:joe:r--:1000,group::r--,mask::r--,other::---`:
+/// the number of a user or group comes last, or in the place of the name.
+pub(crate) fn from_text(text: &[u8]) -> Result<Vec<u8>, String> {
+    let text = std::str::from_utf8(text).map_err(|_| "an access control list is damaged")?;
+    let mut entries = Vec::new();
+    for line in text.split([',', '\n']) {
+        // What is effective after the mask is said behind the entry.
+        let entry = line.split('#').next().unwrap_or_default().trim();
+        if !entry.is_empty() {
+            entries.push(entry_of(entry)?);
+        }
+    }
+    // As the kernel has them: by tag, then by id.
+    entries.sort_unstable();
+    let mut value = VERSION.to_le_bytes().to_vec();
+    for (tag, id, permissions) in entries {
+        value.extend_from_slice(&tag.to_le_bytes());
+        value.extend_from_slice(&permissions.to_le_bytes());
+        value.extend_from_slice(&id.to_le_bytes());
+    }
+    Ok(value)
+}
+
+/// The tag, the id and the permissions of one entry.
+fn entry_of(entry: &str) -> Result<(u16, u32, u16), String> {
+    let malformed = || format!("an access control list has the malformed entry '{entry}'");
+    let mut fields = entry.split(':');
+    let mut field = || fields.next().map(str::trim);
+    let (tag, name, permissions) = (field(), field(), field());
+    let (Some(tag), Some(name), Some(permissions)) = (tag, name, permissions) else {
+        return Err(malformed());
+    };
+    let number = field().unwrap_or(name);
+    let tag = match (tag, name) {
+        ("user" | "u", "") => USER_OBJ,
+        ("user" | "u", _) => USER,
+        ("group" | "g", "") => GROUP_OBJ,
+        ("group" | "g", _) => GROUP,
+        ("mask" | "m", "") => MASK,
+        ("other" | "o", "") => OTHER,
+        _ => return Err(malformed()),
+    };
+    let id = match tag {
+        USER | GROUP => number.parse().map_err(|_| {
+            format!(
+                "an access control list names '{name}' without its number; \
+                 make the archive with numbers, as tar --numeric-owner does"
+            )
+        })?,
+        _ => NO_ID,
+    };
+    let mut bits = 0;
+    for letter in permissions.chars() {
+        bits |= match letter {
+            'r' => 4,
+            'w' => 2,
+            'x' => 1,
+            '-' => 0,
+            _ => return Err(malformed()),
+        };
+    }
+    Ok((tag, id, bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists() {
+        let value =
+            from_text(b"user::rw-,group::r--,user:joe:r-x:77,mask::r--,other::---").unwrap();
+        let wanted = [
+            &[2, 0, 0, 0][..],
+            &[1, 0, 6, 0, 255, 255, 255, 255],
+            &[2, 0, 5, 0, 77, 0, 0, 0],
+            &[4, 0, 4, 0, 255, 255, 255, 255],
+            &[16, 0, 4, 0, 255, 255, 255, 255],
+            &[32, 0, 0, 0, 255, 255, 255, 255],
+        ];
+        assert_eq!(value, wanted.concat());
+        let lines = b"user::rw-\ngroup::r--\nuser:77:r-x\t#effective:r--\nmask::r--\nother::---\n";
+        assert_eq!(from_text(lines).unwrap(), value);
+        for wrong in [
+            "user:joe:r--",
+            "user",
+            "user:1:q",
+            "x::r",
+            "mask:1:r",
+            "\u{0}",
+        ] {
+            assert!(from_text(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+}
