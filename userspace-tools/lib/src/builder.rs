@@ -92,6 +92,14 @@ pub struct Count {
     pub bytes: u64,
 }
 
+impl Count {
+    /// Counts one more, of so many bytes.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.blobs += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
 /// Builds an image into `store` of the directory `source`, or the tar archive; `-` is one on the
 /// standard input.
 ///

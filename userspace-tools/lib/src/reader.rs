@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::seekable::Decoder;
 use crate::store::{Image, Store};
-use puzzlefs_schema::{DirEntry, FileType, Framing, Locator, Metadata, Order, Part};
+use puzzlefs_schema::{DirEntry, FileType, Framing, Inode, Locator, Metadata, Order, Part};
 use std::collections::hash_map::{Entry, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
@@ -174,6 +174,15 @@ impl<'s> ImageReader<'s> {
             blobs.read(self.store, &digest, chunk.compressed, range, &mut give)?;
         }
         Ok(())
+    }
+
+    /// The size of a regular file: as it is declared, or its chunks added up.
+    pub fn file_size(&self, inode: &Inode<'_>) -> Result<u64> {
+        let size = || match inode.declared_size()? {
+            Some(size) => Ok(size),
+            None => inode.extents()?.index(&mut []),
+        };
+        self.checked(size())
     }
 
     /// How many entries all directories together can have at the most: more would not fit into

@@ -3,6 +3,8 @@
 //! The command line.
 
 use crate::cat::CatArgs;
+use crate::diff::DiffArgs;
+use crate::du::DuArgs;
 use crate::list::ListArgs;
 use crate::ls::LsArgs;
 use crate::tag::{TagArgs, UntagArgs};
@@ -53,6 +55,10 @@ pub enum Command {
     Tag(TagArgs),
     /// Take a tag away
     Untag(UntagArgs),
+    /// Show what the images of a store cost, and what they share
+    Du(DuArgs),
+    /// Show in what two images differ
+    Diff(DiffArgs),
     /// Check an image or a whole store, and tell every fault
     Verify(VerifyArgs),
     /// Print the digest of an image's metadata blob, the kernel's 'rootfs=' option

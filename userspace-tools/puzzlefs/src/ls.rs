@@ -197,14 +197,10 @@ fn device(kind: Kind) -> Option<(u32, u32)> {
     }
 }
 
-/// The size of a regular file: as it is declared, which others check, or added up.
-fn size(reader: &ImageReader<'_>, inode: &Inode<'_>) -> anyhow::Result<Option<u64>> {
-    if inode.kind() != Kind::File {
-        return Ok(None);
+/// The size of a regular file.
+fn size(reader: &ImageReader<'_>, inode: &Inode<'_>) -> puzzlefs_lib::Result<Option<u64>> {
+    match inode.kind() {
+        Kind::File => reader.file_size(inode).map(Some),
+        _ => Ok(None),
     }
-    let size = || match inode.declared_size()? {
-        Some(size) => Ok(size),
-        None => inode.extents()?.index(&mut []),
-    };
-    Ok(Some(reader.checked(size())?))
 }

@@ -5,6 +5,8 @@
 mod build;
 mod cat;
 mod cli;
+mod diff;
+mod du;
 mod extract;
 mod format;
 mod inspect;
@@ -46,6 +48,8 @@ fn main() -> ExitCode {
         Command::List(arguments) => list::run(arguments),
         Command::Tag(arguments) => tag::tag(arguments),
         Command::Untag(arguments) => tag::untag(arguments),
+        Command::Du(arguments) => du::run(arguments),
+        Command::Diff(arguments) => diff::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Resolve(arguments) => inspect::resolve(arguments),
     };

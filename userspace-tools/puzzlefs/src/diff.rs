@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs diff`.
+
+use crate::format;
+use crate::output::{JsonPath, Output};
+use clap::Args;
+use puzzlefs_lib::diff::{self, Change, Difference, Shared, Totals};
+use puzzlefs_lib::reader::ImageReader;
+use puzzlefs_lib::{store, Error, ImageRef};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+/// `puzzlefs diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The old image
+    #[arg(value_name = "IMAGE")]
+    pub old: OsString,
+    /// The new image, of the same store or another
+    #[arg(value_name = "IMAGE")]
+    pub new: OsString,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `--json` prints. Fields are added, never renamed.
+#[derive(Serialize)]
+struct Report {
+    changes: Vec<ChangeReport>,
+    added: u64,
+    removed: u64,
+    changed: u64,
+    /// Of the new image.
+    #[serde(flatten)]
+    chunks: SharedReport,
+}
+
+#[derive(Serialize)]
+struct ChangeReport {
+    #[serde(flatten)]
+    path: JsonPath,
+    change: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    what: Vec<&'static str>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    chunks: Option<SharedReport>,
+}
+
+#[derive(Serialize)]
+struct SharedReport {
+    chunks: u64,
+    bytes: u64,
+    shared_chunks: u64,
+    shared_bytes: u64,
+}
+
+impl From<Shared> for SharedReport {
+    fn from(shared: Shared) -> Self {
+        SharedReport {
+            chunks: shared.all.blobs,
+            bytes: shared.all.bytes,
+            shared_chunks: shared.shared.blobs,
+            shared_bytes: shared.shared.bytes,
+        }
+    }
+}
+
+/// Prints the paths in which two images differ, and what they share.
+pub fn run(arguments: &DiffArgs) -> anyhow::Result<()> {
+    let (old_store, old) = store::find_image(&ImageRef::parse(&arguments.old)?)?;
+    let (new_store, new) = store::find_image(&ImageRef::parse(&arguments.new)?)?;
+    let old = ImageReader::new(&old_store, &old)?;
+    let new = ImageReader::new(&new_store, &new)?;
+    let mut out = Output::new();
+    if arguments.json {
+        let mut changes = Vec::new();
+        let totals = diff::diff(&old, &new, |difference| {
+            changes.push(change(difference));
+            Ok(())
+        })?;
+        out.json(&report(changes, &totals))?;
+    } else {
+        let totals = diff::diff(&old, &new, |difference| {
+            line(difference, &mut out).map_err(|cause| Error::Io {
+                path: "standard output".into(),
+                action: "write to it",
+                cause,
+            })
+        })?;
+        summary(&totals, &mut out)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn change(difference: &Difference<'_>) -> ChangeReport {
+    ChangeReport {
+        path: JsonPath::new(difference.path),
+        change: match difference.change {
+            Change::Added => "added",
+            Change::Removed => "removed",
+            Change::Changed => "changed",
+        },
+        what: difference.what.clone(),
+        chunks: difference.chunks.map(SharedReport::from),
+    }
+}
+
+fn report(changes: Vec<ChangeReport>, totals: &Totals) -> Report {
+    Report {
+        changes,
+        added: totals.added,
+        removed: totals.removed,
+        changed: totals.changed,
+        chunks: totals.chunks.into(),
+    }
+}
+
+/// Prints one path: `M etc/passwd (contents, mtime), 4.0 KiB of 1.5 MiB new`.
+fn line(difference: &Difference<'_>, out: &mut Output) -> io::Result<()> {
+    out.write_all(match difference.change {
+        Change::Added => b"+ ",
+        Change::Removed => b"- ",
+        Change::Changed => b"M ",
+    })?;
+    let path = out.name(difference.path);
+    out.write_all(&path)?;
+    if !difference.what.is_empty() {
+        write!(out, " ({})", difference.what.join(", "))?;
+    }
+    if let Some(Shared { all, shared }) = difference.chunks {
+        let (bytes, new) = (
+            format::bytes(all.bytes),
+            all.bytes.saturating_sub(shared.bytes),
+        );
+        write!(out, ", {} of {bytes} new", format::bytes(new))?;
+    }
+    writeln!(out)
+}
+
+fn summary(totals: &Totals, out: &mut Output) -> io::Result<()> {
+    let Shared { all, shared } = totals.chunks;
+    writeln!(
+        out,
+        "{} added, {} removed, {} changed; {} of {} shared, {} of {}",
+        totals.added,
+        totals.removed,
+        totals.changed,
+        shared.blobs,
+        format::count(all.blobs, "chunk", "chunks"),
+        format::bytes(shared.bytes),
+        format::bytes(all.bytes)
+    )
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs du`.
+
+use crate::format;
+use crate::output::{escaped, Output};
+use anyhow::bail;
+use clap::Args;
+use puzzlefs_lib::builder::Count;
+use puzzlefs_lib::usage::{self, Usage};
+use puzzlefs_lib::Store;
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// `puzzlefs du`.
+#[derive(Debug, Args)]
+pub struct DuArgs {
+    /// The store
+    pub store: PathBuf,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `--json` prints. Fields are added, never renamed.
+#[derive(Serialize)]
+struct Report<'a> {
+    images: Vec<ImageReport<'a>>,
+    blobs: u64,
+    bytes: u64,
+    unreferenced_blobs: u64,
+    unreferenced_bytes: u64,
+    errors: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ImageReport<'a> {
+    tags: &'a [String],
+    manifest_digest: String,
+    puzzlefs: bool,
+    blobs: u64,
+    bytes: u64,
+    unique_blobs: u64,
+    unique_bytes: u64,
+    shared_blobs: u64,
+    shared_bytes: u64,
+}
+
+/// Prints what the images of a store cost.
+pub fn run(arguments: &DuArgs) -> anyhow::Result<()> {
+    let usage = usage::usage(&Store::open(&arguments.store)?)?;
+    let mut out = Output::new();
+    if arguments.json {
+        out.json(&report(&usage))?;
+    } else {
+        table(&usage, &mut out)?;
+    }
+    out.flush()?;
+    for error in &usage.errors {
+        eprintln!("puzzlefs: {error}");
+    }
+    if !usage.errors.is_empty() {
+        bail!("what these have is counted as unreferenced");
+    }
+    Ok(())
+}
+
+fn report(usage: &Usage) -> Report<'_> {
+    let images = usage.images.iter().map(|image| ImageReport {
+        tags: &image.tags,
+        manifest_digest: image.manifest.to_oci(),
+        puzzlefs: image.is_puzzlefs,
+        blobs: image.alone.blobs,
+        bytes: image.alone.bytes,
+        unique_blobs: image.unique.blobs,
+        unique_bytes: image.unique.bytes,
+        shared_blobs: image.shared.blobs,
+        shared_bytes: image.shared.bytes,
+    });
+    Report {
+        images: images.collect(),
+        blobs: usage.total.blobs,
+        bytes: usage.total.bytes,
+        unreferenced_blobs: usage.unreferenced.blobs,
+        unreferenced_bytes: usage.unreferenced.bytes,
+        errors: usage.errors.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn table(usage: &Usage, out: &mut Output) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "{:>10}  {:>10}  {:>10}  image",
+        "alone", "unique", "shared"
+    )?;
+    for image in &usage.images {
+        let name = match &image.tags[..] {
+            [] => image.manifest.to_oci(),
+            tags => escaped(tags.join(", ").as_bytes()),
+        };
+        let [alone, unique, shared] =
+            [image.alone, image.unique, image.shared].map(|count| format::bytes(count.bytes));
+        let note = if image.is_puzzlefs {
+            ""
+        } else {
+            "  (not a PuzzleFS image)"
+        };
+        writeln!(out, "{alone:>10}  {unique:>10}  {shared:>10}  {name}{note}")?;
+    }
+    let blobs = |count: Count| {
+        let blobs = format::count(count.blobs, "blob", "blobs");
+        format!("{:>10} in {blobs}", format::bytes(count.bytes))
+    };
+    writeln!(out, "{}", blobs(usage.total))?;
+    Ok(writeln!(
+        out,
+        "{}, unreferenced",
+        blobs(usage.unreferenced)
+    )?)
+}
