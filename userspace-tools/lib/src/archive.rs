@@ -36,18 +36,14 @@ pub(crate) fn read(
     let data = match archive.input {
         ArchiveInput::Plain(file) => {
             let stat = rustix::fs::fstat(&file).map_err(Error::io(&path, "examine it"))?;
-            let input = PlainFile {
-                size: stat.st_size as u64,
-                file: BufReader::with_capacity(BUFFER, file),
-            };
-            let mut reader = Reader::new(input);
+            let mut reader = Reader::new(PlainFile::new(file, &path)?);
             while let Some(mut member) = next(&mut reader, &path, progress)? {
                 if let MemberKind::File(file) = &mut member.kind {
                     file.move_to(reader.data_position());
                 }
                 insert(&mut assembly, member, &path)?;
             }
-            let file = reader.into_input().file.into_inner();
+            let file = reader.into_input().into_file();
             SourceData::Archive(file, Some(Seen::of(&stat)))
         }
         ArchiveInput::Stream(stream) => {
@@ -66,14 +62,13 @@ pub(crate) fn read(
     Ok((Source { path, data }, tree))
 }
 
-/// The next member of an archive.
+/// The next member of an archive; it is counted as found.
 pub(crate) fn next<I: Input>(
     reader: &mut Reader<I>,
     path: &Path,
     progress: &Progress,
 ) -> Result<Option<Member>> {
-    progress.check()?;
-    let member = reader.next().map_err(|fault| fault_error(fault, path))?;
+    let member = next_uncounted(reader, path, progress)?;
     if let Some(member) = &member {
         progress.found_entry();
         if let MemberKind::File(file) = &member.kind {
@@ -81,6 +76,16 @@ pub(crate) fn next<I: Input>(
         }
     }
     Ok(member)
+}
+
+/// The next member of an archive that is not itself of the tree.
+pub(crate) fn next_uncounted<I: Input>(
+    reader: &mut Reader<I>,
+    path: &Path,
+    progress: &Progress,
+) -> Result<Option<Member>> {
+    progress.check()?;
+    reader.next().map_err(|fault| fault_error(fault, path))
 }
 
 /// Puts a member into the tree.
@@ -208,9 +213,25 @@ impl Archive {
 }
 
 /// An uncompressed archive in a regular file: data is not read to be passed over.
-struct PlainFile {
+pub(crate) struct PlainFile {
     file: BufReader<File>,
     size: u64,
+}
+
+impl PlainFile {
+    /// Reads a file from its beginning. `path` is for messages only.
+    pub fn new(file: File, path: &Path) -> Result<Self> {
+        let metadata = file.metadata().map_err(Error::io(path, "examine it"))?;
+        Ok(PlainFile {
+            size: metadata.len(),
+            file: BufReader::with_capacity(BUFFER, file),
+        })
+    }
+
+    /// The file, to be read otherwise.
+    pub fn into_file(self) -> File {
+        self.file.into_inner()
+    }
 }
 
 impl Read for PlainFile {

@@ -16,9 +16,11 @@ use std::collections::BTreeMap;
 use std::mem;
 
 /// The most bytes that the members without their contents take up.
-const METADATA_MAX: u64 = 4 << 30;
+pub(crate) const METADATA_MAX: u64 = 4 << 30;
+/// What is said of more.
+pub(crate) const TOO_MUCH: &str = "more than 4 GiB of names and attributes";
 /// What a member takes up beside its name and attributes.
-const MEMBER_COST: u64 = 256;
+pub(crate) const MEMBER_COST: u64 = 256;
 /// The most bytes of holes in all files: a reference is written for each MiB.
 const HOLES_MAX: u64 = 8 << 40;
 /// The most symbolic links followed in one path, as in the kernel.
@@ -137,6 +139,26 @@ impl Assembly {
         let place = &mut self.slots[known as usize];
         mem::swap(&mut slot.content, &mut place.content);
         *place = slot;
+        Ok(())
+    }
+
+    /// Removes a path with everything beneath it; it need not be there.
+    pub fn remove(&mut self, path: &[u8]) -> Result<()> {
+        let names = names(path)?;
+        let Some((name, parents)) = names.split_last() else {
+            return Err("the root cannot be removed".to_owned());
+        };
+        if let Some(parent) = self.resolve(parents, false)? {
+            self.children(parent)?.remove(*name);
+        }
+        Ok(())
+    }
+
+    /// Removes everything beneath a directory; it need not be there.
+    pub fn clear(&mut self, path: &[u8]) -> Result<()> {
+        if let Some(directory) = self.resolve(&names(path)?, false)? {
+            self.children(directory)?.clear();
+        }
         Ok(())
     }
 
@@ -345,7 +367,7 @@ impl Assembly {
     fn spend(&mut self, bytes: u64) -> Result<()> {
         self.metadata = self.metadata.saturating_add(bytes);
         match self.metadata > METADATA_MAX {
-            true => Err("more than 4 GiB of names and attributes".to_owned()),
+            true => Err(TOO_MUCH.to_owned()),
             false => Ok(()),
         }
     }

@@ -112,7 +112,7 @@ pub fn build(
     progress: &Progress,
 ) -> Result<Summary> {
     let staging = Staging::new(store)?;
-    let (source, mut tree, left_out) = if source.is_dir() {
+    let (source, tree, left_out) = if source.is_dir() {
         let source = Source::open(source)?;
         let walk_options = WalkOptions {
             rules: &options.rules,
@@ -125,18 +125,57 @@ pub fn build(
         let (source, tree) = archive::read(source, &staging, &options.rules, progress)?;
         (source, tree, LeftOut::default())
     };
+    let input = Input {
+        source,
+        tree,
+        left_out,
+        config: None,
+    };
+    self::store(input, store, &staging, options, progress)
+}
+
+/// A tree to make an image of.
+pub(crate) struct Input {
+    pub source: Source,
+    pub tree: Tree,
+    pub left_out: LeftOut,
+    /// The configuration of the container image that it came from.
+    pub config: Option<Config>,
+}
+
+/// The configuration of a container image.
+pub(crate) struct Config {
+    pub media_type: String,
+    pub bytes: Vec<u8>,
+}
+
+/// Makes an image of a tree, and sets the tag.
+pub(crate) fn store(
+    input: Input,
+    store: &Store,
+    staging: &Staging<'_>,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<Summary> {
+    let Input {
+        source,
+        mut tree,
+        left_out,
+        config,
+    } = input;
     options.rules.apply(&mut tree, &source.path)?;
     let contents = contents::store_contents(
         &source,
         &tree,
         &options.layout,
         options.compression.as_ref(),
-        &staging,
+        staging,
         progress,
         options.jobs,
     )?;
-    let rootfs = store_metadata(&tree, &contents, store, &staging)?;
-    let (manifest, manifest_verity) = store_manifest(&contents, rootfs.clone(), options, &staging)?;
+    let rootfs = store_metadata(&tree, &contents, store, staging)?;
+    let (manifest, manifest_verity) =
+        store_manifest(&contents, rootfs.clone(), config, options, staging)?;
     progress.check()?;
     staging.commit()?;
     store.set_tag(
@@ -201,6 +240,7 @@ fn store_metadata(
 fn store_manifest(
     contents: &Contents,
     rootfs: Descriptor,
+    config: Option<Config>,
     options: &BuildOptions,
     staging: &Staging<'_>,
 ) -> Result<((Digest, u64), Digest)> {
@@ -212,11 +252,17 @@ fn store_manifest(
     // A tree without data gives an image of the metadata alone.
     let data = contents.blobs.iter();
     layers.extend(data.map(|(digest, blob)| Descriptor::new(media_type, *digest, blob.size)));
-    let manifest = Manifest::new(layers);
-    let config = Digest::of(oci::EMPTY_CONTENT);
-    // A file of the tree may hold the same two bytes: then it is on its way already.
+    let mut manifest = Manifest::new(layers);
+    let mut bytes = oci::EMPTY_CONTENT;
+    if let Some(config) = &config {
+        bytes = &config.bytes;
+        let size = bytes.len() as u64;
+        manifest.config = Descriptor::new(&config.media_type, Digest::of(bytes), size);
+    }
+    let config = Digest::of(bytes);
+    // A file of the tree may hold the same bytes: then it is on its way already.
     if !contents.blobs.contains_key(&config) {
-        staging.put(&config, Content::Bytes(&[oci::EMPTY_CONTENT]))?;
+        staging.put(&config, Content::Bytes(&[bytes]))?;
     }
     let text = manifest.to_json();
     let digest = Digest::of(&text);

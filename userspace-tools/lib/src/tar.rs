@@ -7,6 +7,7 @@
 //! and so loses binary extended attributes, and it does not know PAX's sparse files.
 
 use crate::acl;
+use crate::assembly::MEMBER_COST;
 use crate::tree::{Time, Xattr};
 use crate::xattrs;
 use puzzlefs_schema::{MAX_FILE_SIZE, MAX_XATTR_NAME_LEN, MAX_XATTR_VALUE_LEN};
@@ -72,6 +73,20 @@ pub(crate) struct Member {
     pub mtime: Time,
     /// Those that belong to a tree, in byte order of their names.
     pub xattrs: Vec<Xattr>,
+}
+
+impl Member {
+    /// About the memory that it takes, in bytes.
+    pub fn memory(&self) -> u64 {
+        let xattrs = self.xattrs.iter();
+        let xattrs = xattrs.map(|(name, value)| name.len() + value.len());
+        let kind = match &self.kind {
+            MemberKind::File(data) => size_of_val(&data.pieces[..]),
+            MemberKind::HardLink(target) | MemberKind::Symlink(target) => target.len(),
+            _ => 0,
+        };
+        MEMBER_COST + (self.path.len() + xattrs.sum::<usize>() + kind) as u64
+    }
 }
 
 #[derive(Debug)]

@@ -2,13 +2,14 @@
 
 //! `puzzlefs build`.
 
-use crate::cli::BuildArgs;
+use crate::cli::{BuildArgs, OutputArgs, RuleArgs};
 use crate::{format, progress, work};
 use puzzlefs_lib::builder::{self, BuildOptions, Summary};
 use puzzlefs_lib::layout::Layout;
 use puzzlefs_lib::seekable::Compression;
-use puzzlefs_lib::{ImageRef, Selector, Store};
+use puzzlefs_lib::{ImageRef, Progress, Selector, Store};
 use serde::Serialize;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -35,8 +36,26 @@ struct Report<'a> {
 
 /// Builds an image.
 pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
+    make(
+        &arguments.image,
+        &arguments.rules,
+        &arguments.output,
+        |store, mut options, progress| {
+            options.one_file_system = arguments.one_file_system;
+            builder::build(&arguments.source, store, &options, progress)
+        },
+    )
+}
+
+/// Makes an image by `work`, and tells of it.
+pub fn make(
+    image: &OsStr,
+    rules: &RuleArgs,
+    output: &OutputArgs,
+    work: impl FnOnce(&Store, BuildOptions, &Progress) -> puzzlefs_lib::Result<Summary>,
+) -> anyhow::Result<()> {
     let start = Instant::now();
-    let image = ImageRef::parse(&arguments.image)?;
+    let image = ImageRef::parse(image)?;
     let Selector::Tag(tag) = &image.selector else {
         return Err(puzzlefs_lib::Error::Reference {
             reference: image.to_string(),
@@ -47,41 +66,38 @@ pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
     let progress = work::stoppable()?;
     let store = Store::create(&image.store)?;
     let options = BuildOptions {
-        tag: tag.clone(),
-        jobs: work::jobs(arguments.jobs),
-        one_file_system: arguments.one_file_system,
-        rules: arguments.rules.rules(),
-        layout: layout(arguments),
-        compression: compression(arguments),
+        jobs: work::jobs(output.jobs),
+        rules: rules.rules(),
+        layout: layout(output),
+        compression: compression(output),
+        ..BuildOptions::new(tag)
     };
-    let summary = progress::shown(&progress, arguments.quiet, || {
-        builder::build(&arguments.source, &store, &options, &progress)
-    })?;
+    let summary = progress::shown(&progress, output.quiet, || work(&store, options, &progress))?;
     warn(&summary);
     let seconds = start.elapsed();
-    if arguments.json {
+    if output.json {
         let report = report(&summary, store.path(), tag, seconds);
         println!("{}", serde_json::to_string(&report)?);
-    } else if !arguments.quiet {
+    } else if !output.quiet {
         tell(&summary, &image, seconds);
     }
     Ok(())
 }
 
 /// How files are laid out: larger chunks compress better.
-fn layout(arguments: &BuildArgs) -> Layout {
-    match arguments.chunk_size {
+fn layout(output: &OutputArgs) -> Layout {
+    match output.chunk_size {
         Some(size) => Layout::of_average(size),
-        None if arguments.compress.is_some() => Layout::compressed(),
+        None if output.compress.is_some() => Layout::compressed(),
         None => Layout::default(),
     }
 }
 
-fn compression(arguments: &BuildArgs) -> Option<Compression> {
+fn compression(output: &OutputArgs) -> Option<Compression> {
     let default = Compression::default();
-    arguments.compress.map(|level| Compression {
+    output.compress.map(|level| Compression {
         level,
-        frame_size: arguments.frame_size.unwrap_or(default.frame_size),
+        frame_size: output.frame_size.unwrap_or(default.frame_size),
     })
 }
 

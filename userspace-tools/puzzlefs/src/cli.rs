@@ -12,6 +12,7 @@ use crate::verify::VerifyArgs;
 use clap::{Args, Parser, Subcommand};
 use puzzlefs_lib::layout::CHUNK_AVG_MAX;
 use puzzlefs_lib::owners::{IdMap, IdRange, Owners};
+use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::rules::{PathPattern, Rules, XattrPattern, XattrSelection};
 use puzzlefs_lib::seekable::FRAME_SIZE_MAX;
 use std::ffi::OsString;
@@ -40,6 +41,8 @@ pub struct Cli {
 pub enum Command {
     /// Build an image of a directory tree or a tar archive
     Build(BuildArgs),
+    /// Import a container image, of OCI or Docker
+    Import(ImportArgs),
     /// Extract an image into a directory
     Extract(ExtractArgs),
     /// Show what an image is, or a file in it
@@ -75,6 +78,41 @@ pub struct BuildArgs {
     /// The store, made if there is none, and the tag to set
     #[arg(value_name = "OCI-DIR:TAG")]
     pub image: OsString,
+    /// Leave mount points beneath the directory empty
+    #[arg(short = 'x', long)]
+    pub one_file_system: bool,
+    /// What is left out or changed
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// How the image is made
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `puzzlefs import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// An OCI image layout, a directory or an archive, or an archive of 'docker save', and which
+    /// image of it; '-' is an archive on the standard input
+    #[arg(value_name = "IMAGE[:NAME]")]
+    pub source: OsString,
+    /// The store, made if there is none, and the tag to set
+    #[arg(value_name = "OCI-DIR:TAG")]
+    pub image: OsString,
+    /// The platform to take, such as 'linux/arm64' [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<Platform>,
+    /// What is left out or changed
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// How the image is made
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// How an image is made, and what is said of it.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
     /// Threads to use; the image is the same for any number [default: one per processor]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
@@ -95,12 +133,6 @@ pub struct BuildArgs {
     /// The average size of a chunk, the unit of sharing (4K to 256K) [default: 64K, 128K if compressed]
     #[arg(long, value_name = "SIZE", value_parser = chunk_size)]
     pub chunk_size: Option<usize>,
-    /// Leave mount points beneath the directory empty
-    #[arg(short = 'x', long)]
-    pub one_file_system: bool,
-    /// What is left out or changed
-    #[command(flatten)]
-    pub rules: RuleArgs,
     /// Print one JSON object on standard output
     #[arg(long)]
     pub json: bool,

@@ -9,6 +9,7 @@ mod diff;
 mod du;
 mod extract;
 mod format;
+mod import;
 mod inspect;
 mod inspect_path;
 mod list;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Build(arguments) => build::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
         Command::Extract(arguments) => extract::run(arguments),
         Command::Inspect(arguments) => match &arguments.path {
             Some(path) => inspect_path::run(arguments, path),

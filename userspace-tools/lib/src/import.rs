@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! From a container image to a PuzzleFS image of its root filesystem.
+//!
+//! Read are OCI image layouts, as directories and as archives, and what `docker save` writes. The
+//! layers become one tree; every blob is checked against its digest. The configuration is kept.
+
+use crate::archive::{self, archive_error, Spool, Stream};
+use crate::assembly::{self, Assembly};
+use crate::builder::{self, BuildOptions, Config, Summary};
+use crate::container::{Container, Witness};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::oci::{self, Descriptor, Index, Manifest};
+use crate::platform::Platform;
+use crate::progress::Progress;
+use crate::source::{Source, SourceData};
+use crate::staging::Staging;
+use crate::store::Store;
+use crate::tar::{Member, MemberKind, Reader};
+use crate::walk::LeftOut;
+use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// The largest index, manifest or configuration.
+const JSON_MAX: u64 = 16 << 20;
+/// How deep an index may be in another.
+const INDEX_DEPTH: usize = 4;
+
+/// Which container image to import.
+#[derive(Clone, Debug)]
+pub struct ImportSource {
+    /// A directory or an archive; `-` is one on the standard input.
+    pub path: PathBuf,
+    /// Its tag or name there, needed where there are several.
+    pub tag: Option<String>,
+    /// For which platform, if not for this one.
+    pub platform: Option<Platform>,
+}
+
+impl ImportSource {
+    /// Reads `<path>` or `<path>:<name>`: what comes before a colon is the path where it is there.
+    pub fn parse(text: &OsStr, platform: Option<Platform>) -> Self {
+        let bytes = text.as_bytes();
+        let mut source = ImportSource {
+            path: PathBuf::from(text),
+            tag: None,
+            platform,
+        };
+        let colons = (0..bytes.len()).rev().filter(|&at| bytes[at] == b':');
+        for colon in colons.take_while(|_| !source.path.exists()) {
+            let path = PathBuf::from(OsStr::from_bytes(&bytes[..colon]));
+            if path.exists() || path.as_os_str() == "-" {
+                let tag = String::from_utf8_lossy(&bytes[colon + 1..]);
+                source.tag = Some(tag.into_owned());
+                source.path = path;
+                break;
+            }
+        }
+        source
+    }
+}
+
+/// A chosen container image.
+struct Chosen {
+    config: Config,
+    layers: Vec<Layer>,
+}
+
+/// A layer's file, and what it has to be.
+struct Layer {
+    file: String,
+    /// The digest and size of the file, where they are known.
+    blob: Option<(Digest, u64)>,
+    /// The digest of what is in it, uncompressed.
+    content: Digest,
+}
+
+/// The configuration of a container image, as far as it matters here.
+#[derive(Deserialize)]
+struct ImageConfig {
+    #[serde(flatten)]
+    platform: Platform,
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<String>,
+}
+
+/// An image in the `manifest.json` of `docker save`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct SavedImage {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// Imports a container image into `store`.
+pub fn import(
+    source: &ImportSource,
+    store: &Store,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<Summary> {
+    let staging = Staging::new(store)?;
+    let container = Container::open(&source.path, &staging, progress)?;
+    let importer = Importer {
+        container: &container,
+        source,
+    };
+    let chosen = importer.choose()?;
+    let mut spool = Spool::new(&staging)?;
+    let mut assembly = Assembly::new();
+    for layer in &chosen.layers {
+        importer.layer(layer, &mut spool, &mut assembly, progress)?;
+    }
+    let tree = assembly.finish(&options.rules);
+    let built = builder::Input {
+        source: Source {
+            path: container.path.clone(),
+            data: SourceData::Archive(spool.finish(), None),
+        },
+        tree,
+        left_out: LeftOut::default(),
+        config: Some(chosen.config),
+    };
+    builder::store(built, store, &staging, options, progress)
+}
+
+struct Importer<'a> {
+    container: &'a Container,
+    source: &'a ImportSource,
+}
+
+impl Importer<'_> {
+    fn error(&self, what: impl Into<String>) -> Error {
+        archive_error(&self.container.path, what)
+    }
+
+    fn choose(&self) -> Result<Chosen> {
+        if let Some(bytes) = self.container.read("index.json", JSON_MAX)? {
+            return self.oci_image(&self.parse("index.json", &bytes)?);
+        }
+        if let Some(bytes) = self.container.read("manifest.json", JSON_MAX)? {
+            let images: Vec<SavedImage> = self.parse("manifest.json", &bytes)?;
+            return self.saved_image(&images);
+        }
+        Err(self.error(
+            "not a container image: it has neither index.json nor manifest.json; \
+             a tar archive of a tree is for 'puzzlefs build'",
+        ))
+    }
+
+    fn parse<T: DeserializeOwned>(&self, name: &str, bytes: &[u8]) -> Result<T> {
+        serde_json::from_slice(bytes).map_err(|error| self.error(format!("{name}: {error}")))
+    }
+
+    /// An image of an OCI image layout.
+    fn oci_image(&self, index: &Index) -> Result<Chosen> {
+        let mut candidates: Vec<&Descriptor> = index.manifests.iter().collect();
+        if let Some(tag) = &self.source.tag {
+            candidates.retain(|descriptor| names(descriptor).any(|name| name == tag));
+        }
+        let mut tags: Vec<&str> = index.manifests.iter().flat_map(names).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        let tagged = candidates.iter().filter_map(|one| names(one).next());
+        let tagged: BTreeSet<&str> = tagged.collect();
+        if candidates.is_empty() || (self.source.tag.is_none() && tagged.len() > 1) {
+            return Err(self.choice(&tags));
+        }
+        let mut descriptor = self.for_platform(&candidates)?.clone();
+        for _ in 0..INDEX_DEPTH {
+            let bytes = self.blob(&descriptor)?;
+            if !is_index(&descriptor) {
+                return self.manifest(&self.parse(&descriptor.digest, &bytes)?);
+            }
+            let index: Index = self.parse(&descriptor.digest, &bytes)?;
+            let candidates: Vec<&Descriptor> = index.manifests.iter().collect();
+            descriptor = self.for_platform(&candidates)?.clone();
+        }
+        Err(self.error("an index in an index in an index, too deep to be followed"))
+    }
+
+    /// The image for the platform asked for; for this one, or the only one, if none was.
+    fn for_platform<'d>(&self, candidates: &[&'d Descriptor]) -> Result<&'d Descriptor> {
+        if let ([only], None) = (candidates, &self.source.platform) {
+            return Ok(only);
+        }
+        let wanted = self.source.platform.clone().unwrap_or_else(Platform::host);
+        let platforms = || {
+            let platforms = candidates.iter();
+            platforms.map(|one| (*one, Platform::of(one)))
+        };
+        let found = platforms().find(|(_, platform)| match platform {
+            Some(platform) => wanted.takes(platform),
+            // An index, perhaps, or for whatever its configuration says.
+            None => candidates.len() == 1,
+        });
+        match found {
+            Some((descriptor, _)) => Ok(descriptor),
+            None => {
+                let there = platforms().filter_map(|(_, platform)| platform);
+                let there: Vec<String> = there
+                    .filter(Platform::is_known)
+                    .map(|platform| platform.to_string())
+                    .collect();
+                Err(self.error(format!(
+                    "there is no image for {wanted}; there is: {}; choose with --platform",
+                    listed(&there)
+                )))
+            }
+        }
+    }
+
+    fn manifest(&self, manifest: &Manifest) -> Result<Chosen> {
+        if manifest.rootfs().is_some() {
+            return Err(self.error("it is a PuzzleFS image already"));
+        }
+        let config = self.blob(&manifest.config)?;
+        let config = Config {
+            media_type: manifest.config.media_type.clone(),
+            bytes: config,
+        };
+        let contents = self.contents(&config.bytes, manifest.layers.len())?;
+        let layers = manifest.layers.iter().zip(contents);
+        let layers = layers.map(|(descriptor, content)| {
+            if !descriptor.media_type.contains(".tar") {
+                let what = format!("a layer is of the type '{}'", descriptor.media_type);
+                return Err(self.error(format!("{what}, not an archive")));
+            }
+            let digest = self.digest(&descriptor.digest)?;
+            Ok(Layer {
+                file: blob_name(&digest),
+                blob: Some((digest, descriptor.size)),
+                content,
+            })
+        });
+        Ok(Chosen {
+            layers: layers.collect::<Result<_>>()?,
+            config,
+        })
+    }
+
+    /// An image of an archive that `docker save` wrote.
+    fn saved_image(&self, images: &[SavedImage]) -> Result<Chosen> {
+        let names = |image: &SavedImage| image.repo_tags.clone().unwrap_or_default();
+        let wanted = |image: &&SavedImage| match &self.source.tag {
+            None => true,
+            Some(tag) => {
+                let is_tag = |name: &String| name == tag || name.ends_with(&format!(":{tag}"));
+                names(image).iter().any(is_tag)
+            }
+        };
+        let found: Vec<&SavedImage> = images.iter().filter(wanted).collect();
+        let &[image] = &found[..] else {
+            let names: Vec<String> = images.iter().flat_map(names).collect();
+            return Err(self.choice(&names));
+        };
+        let bytes = self.container.read(&image.config, JSON_MAX)?;
+        let bytes = bytes.ok_or_else(|| self.missing(&image.config))?;
+        // The name is the digest, with a suffix or in a directory.
+        let stem = image.config.rsplit('/').next().unwrap_or_default();
+        let stem = stem.strip_suffix(".json").unwrap_or(stem);
+        if Digest::from_hex(stem.as_bytes()) != Some(Digest::of(&bytes)) {
+            return Err(self.damaged(&image.config));
+        }
+        let contents = self.contents(&bytes, image.layers.len())?;
+        let layers = image.layers.iter().zip(contents);
+        let layers = layers.map(|(file, content)| Layer {
+            file: file.clone(),
+            blob: None,
+            content,
+        });
+        Ok(Chosen {
+            layers: layers.collect(),
+            config: Config {
+                media_type: oci::DOCKER_CONFIG.to_owned(),
+                bytes,
+            },
+        })
+    }
+
+    /// The digests of the layers' contents, which the configuration has.
+    fn contents(&self, config: &[u8], layers: usize) -> Result<Vec<Digest>> {
+        let config: ImageConfig = self.parse("the configuration", config)?;
+        if let Some(wanted) = &self.source.platform {
+            if !wanted.takes(&config.platform) {
+                let what = format!("the image is for {}, not for {wanted}", config.platform);
+                return Err(self.error(what));
+            }
+        }
+        let ids = config.rootfs.diff_ids;
+        if ids.len() != layers {
+            let what = format!(
+                "the configuration is of {} layers, the manifest of {layers}",
+                ids.len()
+            );
+            return Err(self.error(what));
+        }
+        ids.iter().map(|id| self.digest(id)).collect()
+    }
+
+    /// Reads a small blob and checks it.
+    fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        let digest = self.digest(&descriptor.digest)?;
+        let name = blob_name(&digest);
+        let bytes = self.container.read(&name, JSON_MAX)?;
+        let bytes = bytes.ok_or_else(|| self.missing(&name))?;
+        match Digest::of(&bytes) == digest && bytes.len() as u64 == descriptor.size {
+            true => Ok(bytes),
+            false => Err(self.damaged(&name)),
+        }
+    }
+
+    /// Puts a layer over those before it.
+    fn layer(
+        &self,
+        layer: &Layer,
+        spool: &mut Spool,
+        assembly: &mut Assembly,
+        progress: &Progress,
+    ) -> Result<()> {
+        let path = &self.container.path.join(&layer.file);
+        let file = self.container.file(&layer.file)?;
+        let (file, size) = file.ok_or_else(|| self.missing(&layer.file))?;
+        if layer.blob.is_some_and(|(_, wanted)| wanted != size) {
+            return Err(self.damaged(&layer.file));
+        }
+        let (stored, content) = (Witness::default(), Witness::default());
+        let stream = Stream::new(stored.watch(file.take(size)), path)?;
+        let mut reader = Reader::new(content.watch(stream));
+        let mut members = Vec::new();
+        let mut memory = 0;
+        while let Some(mut member) = archive::next(&mut reader, path, progress)? {
+            if let MemberKind::File(data) = &mut member.kind {
+                spool.take(&mut reader, data, path, progress)?;
+            }
+            memory += member.memory();
+            if memory > assembly::METADATA_MAX {
+                return Err(archive_error(path, assembly::TOO_MUCH));
+            }
+            members.push(member);
+        }
+        if content.seen().0 != layer.content {
+            return Err(self.damaged(&layer.file));
+        }
+        if layer.blob.is_some_and(|blob| stored.seen() != blob) {
+            return Err(self.damaged(&layer.file));
+        }
+        // What a layer takes away is of the layers below, wherever it is said.
+        for member in &members {
+            whiteout(assembly, member).map_err(|what| {
+                let name = String::from_utf8_lossy(&member.path);
+                archive_error(path, format!("{name}: {what}"))
+            })?;
+        }
+        let stay = members.into_iter().filter(|member| {
+            let (_, name) = parent_and_name(&member.path);
+            !name.starts_with(WHITEOUT)
+        });
+        for member in stay {
+            archive::insert(assembly, member, path)?;
+        }
+        Ok(())
+    }
+
+    fn digest(&self, text: &str) -> Result<Digest> {
+        let wrong = || self.error(format!("'{text}' is not a sha256 digest"));
+        Digest::from_oci(text).ok_or_else(wrong)
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        self.error(format!("{name} is missing"))
+    }
+
+    fn damaged(&self, name: &str) -> Error {
+        self.error(format!("{name} is damaged: its size or digest is another"))
+    }
+
+    /// An image has to be chosen.
+    fn choice(&self, names: &[impl AsRef<str>]) -> Error {
+        let asked = match &self.source.tag {
+            Some(tag) => format!("there is no image '{tag}'"),
+            None => "there is not one image".to_owned(),
+        };
+        self.error(format!(
+            "{asked}; there is: {}; give one as {}:NAME",
+            listed(names),
+            self.source.path.display()
+        ))
+    }
+}
+
+fn listed(names: &[impl AsRef<str>]) -> String {
+    const SHOWN: usize = 20;
+    let shown = names.iter().take(SHOWN).map(AsRef::as_ref);
+    let mut text = shown.collect::<Vec<_>>().join(", ");
+    if names.is_empty() {
+        text.push_str("none with a name");
+    } else if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
+
+/// The names of an image in an index: its tag, and what containerd calls it.
+fn names(descriptor: &Descriptor) -> impl Iterator<Item = &str> {
+    let keys = [oci::REF_NAME, "io.containerd.image.name"];
+    let names = keys.into_iter();
+    names.filter_map(|key| descriptor.annotations.get(key).map(String::as_str))
+}
+
+fn is_index(descriptor: &Descriptor) -> bool {
+    [oci::INDEX, oci::DOCKER_LIST].contains(&&*descriptor.media_type)
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{digest}")
+}
+
+/// What the names of members begin with that take something away.
+const WHITEOUT: &[u8] = b".wh.";
+
+/// Takes away what a member says: `.wh.NAME` the name, `.wh..wh..opq` all that is in the directory.
+fn whiteout(assembly: &mut Assembly, member: &Member) -> std::result::Result<(), String> {
+    let (parent, name) = parent_and_name(&member.path);
+    let Some(name) = name.strip_prefix(WHITEOUT) else {
+        return Ok(());
+    };
+    match name {
+        b".wh..opq" => assembly.clear(parent),
+        // What the filesystem of old Docker kept for itself.
+        name if name.starts_with(WHITEOUT) => Ok(()),
+        b"" | b"." | b".." => Err("a whiteout of nothing".to_owned()),
+        name => assembly.remove(&[parent, name].join(&b'/')),
+    }
+}
+
+fn parent_and_name(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Which machines a container image is for.
+
+use crate::oci::Descriptor;
+use serde::Deserialize;
+use std::env::consts;
+use std::fmt;
+use std::str::FromStr;
+
+/// A platform, as OCI names them: `linux/amd64`, `linux/arm/v7`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Platform {
+    os: String,
+    architecture: String,
+    #[serde(default)]
+    variant: Option<String>,
+}
+
+impl Platform {
+    /// The one this runs on.
+    pub fn host() -> Self {
+        let architecture = match consts::ARCH {
+            "x86_64" => "amd64",
+            "x86" => "386",
+            "aarch64" => "arm64",
+            "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+            "powerpc64" => "ppc64",
+            "loongarch64" => "loong64",
+            other => other,
+        };
+        Platform {
+            os: consts::OS.to_owned(),
+            architecture: architecture.to_owned(),
+            variant: None,
+        }
+    }
+
+    /// What an index says of an image.
+    pub(crate) fn of(descriptor: &Descriptor) -> Option<Self> {
+        let platform = descriptor.other.get("platform")?;
+        Platform::deserialize(platform).ok()
+    }
+
+    /// Whether an image for `other` will do; any variant, if none is asked for.
+    pub(crate) fn takes(&self, other: &Platform) -> bool {
+        (&self.os, &self.architecture) == (&other.os, &other.architecture)
+            && (self.variant.is_none() || self.variant == other.variant)
+    }
+
+    /// Whether it is one at all: attestations stand among images, for `unknown/unknown`.
+    pub(crate) fn is_known(&self) -> bool {
+        self.os != "unknown"
+    }
+}
+
+impl FromStr for Platform {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let (os, architecture, variant) = match parts[..] {
+            [os, architecture] => (os, architecture, None),
+            [os, architecture, variant] => (os, architecture, Some(variant.to_owned())),
+            _ => return Err("OS/ARCHITECTURE[/VARIANT] is expected".to_owned()),
+        };
+        Ok(Platform {
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant,
+        })
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}

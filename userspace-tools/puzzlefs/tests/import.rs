@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Container images, of OCI and of `docker save`.
+
+mod common;
+
+use common::*;
+use puzzlefs_lib::Digest;
+use serde_json::{json, Value};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Runs a shell script in a directory.
+fn shell(directory: &Path, script: &str) {
+    let output = Command::new("sh")
+        .args(["-euc", script])
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// An OCI image layout in the making.
+struct Layout(PathBuf);
+
+impl Layout {
+    fn new(path: PathBuf) -> Self {
+        fs::create_dir_all(path.join("blobs/sha256")).unwrap();
+        fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        Layout(path)
+    }
+
+    fn blob_path(&self, descriptor: &Value) -> PathBuf {
+        let digest = descriptor["digest"].as_str().unwrap();
+        self.0.join("blobs").join(digest.replace(':', "/"))
+    }
+
+    /// Adds a blob and gives its descriptor.
+    fn blob(&self, media_type: &str, bytes: &[u8]) -> Value {
+        let digest = Digest::of(bytes).to_oci();
+        let descriptor = json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
+        fs::write(self.blob_path(&descriptor), bytes).unwrap();
+        descriptor
+    }
+
+    /// Adds an image of these layers: the archive and how it is compressed.
+    fn image(&self, architecture: &str, layers: &[(Vec<u8>, &str)]) -> Value {
+        let diff_ids = layers.iter().map(|(tar, _)| Digest::of(tar).to_oci());
+        let config = json!({
+            "os": "linux", "architecture": architecture,
+            "config": {"Entrypoint": ["/bin/sh"], "Env": ["A=B"]},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids.collect::<Vec<_>>()},
+        });
+        let config = config.to_string();
+        let config = self.blob(
+            "application/vnd.oci.image.config.v1+json",
+            config.as_bytes(),
+        );
+        let layers = layers.iter().map(|(tar, compression)| {
+            let (suffix, bytes) = match *compression {
+                "" => ("".to_owned(), tar.clone()),
+                name => (format!("+{name}"), compressed(name, tar)),
+            };
+            let media_type = format!("application/vnd.oci.image.layer.v1.tar{suffix}");
+            self.blob(&media_type, &bytes)
+        });
+        let manifest = json!({
+            "schemaVersion": 2, "config": config, "layers": layers.collect::<Vec<_>>(),
+        });
+        let bytes = manifest.to_string();
+        let mut descriptor = self.blob(
+            "application/vnd.oci.image.manifest.v1+json",
+            bytes.as_bytes(),
+        );
+        descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
+        descriptor
+    }
+
+    fn index(&self, manifests: &[Value]) {
+        let index = json!({"schemaVersion": 2, "manifests": manifests});
+        fs::write(self.0.join("index.json"), index.to_string()).unwrap();
+    }
+}
+
+fn tagged(mut descriptor: Value, tag: &str) -> Value {
+    descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
+    descriptor
+}
+
+fn compressed(program: &str, bytes: &[u8]) -> Vec<u8> {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("layer");
+    fs::write(&path, bytes).unwrap();
+    let output = Command::new(program).arg("-c").arg(path).output().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+/// An archive of what a script makes in an empty directory.
+fn layer(script: &str) -> Vec<u8> {
+    let scratch = tempfile::tempdir().unwrap();
+    shell(scratch.path(), &format!("chmod 755 .; {script}"));
+    let output = Command::new("tar")
+        .args(["-c", "--format=posix", "-C"])
+        .arg(scratch.path())
+        .arg(".")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    output.stdout
+}
+
+/// Three layers, and the script that makes the tree that they are.
+fn layers() -> (Vec<(Vec<u8>, &'static str)>, &'static str) {
+    let first = layer(
+        "umask 022; mkdir -p etc/sub usr/lib opaque/deep was-dir/x old
+         echo one >etc/keep; echo gone >etc/gone; echo big >etc/sub/file
+         echo lib >usr/lib/lib.so; ln -s usr/lib lib; echo hidden >opaque/deep/hidden
+         echo x >was-dir/x/y; echo f >was-file; echo linked >original; echo old >old/file",
+    );
+    let second = layer(
+        "umask 022; mkdir -p etc opaque/deep was-file
+         touch etc/.wh.gone etc/.wh.sub opaque/.wh..wh..opq .wh.never-there .wh.old
+         echo shown >opaque/deep/shown; echo file >was-dir; echo in >was-file/in
+         mkdir old; echo new >old/other; touch .wh..wh.aufs; chmod 700 etc",
+    );
+    let third = layer(
+        "umask 022; mkdir etc; chmod 700 etc; echo two >etc/keep; echo linked >original
+         ln original another",
+    );
+    let expected = "umask 022; mkdir -p etc usr/lib opaque/deep was-file old; chmod 700 etc
+         echo two >etc/keep; echo lib >usr/lib/lib.so; ln -s usr/lib lib
+         echo shown >opaque/deep/shown; echo file >was-dir; echo in >was-file/in
+         echo new >old/other; echo linked >original; ln original another";
+    (
+        vec![(first, ""), (second, "gzip"), (third, "zstd")],
+        expected,
+    )
+}
+
+/// Times are not what is compared here.
+const OPTIONS: [&str; 2] = ["--source-date-epoch", "100"];
+
+fn try_import(options: &[&str], source: &str, store: &Path) -> Output {
+    puzzlefs()
+        .args(["import", "--json"])
+        .args(OPTIONS)
+        .args(options)
+        .arg(source)
+        .arg(reference(store, "t"))
+        .output()
+        .unwrap()
+}
+
+fn import(source: &Path, store: &Path) -> Value {
+    let output = try_import(&[], source.to_str().unwrap(), store);
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What is said of a source that cannot be imported.
+fn refusal(options: &[&str], source: &str, store: &Path) -> String {
+    let output = try_import(options, source, store);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    stderr(&output)
+}
+
+#[test]
+fn layers_become_one_tree() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let (layers, expected) = layers();
+    fs::create_dir(path("tree")).unwrap();
+    shell(&path("tree"), &format!("chmod 755 .; {expected}"));
+    let output = build_with(&OPTIONS, &path("tree"), &path("built"), "t");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let wanted = image_inventory(&path("built"), "t");
+
+    let layout = Layout::new(path("layout"));
+    let image = layout.image("amd64", &layers);
+    layout.index(&[tagged(image.clone(), "x")]);
+    let report = import(&layout.0, &path("store"));
+    assert_same(&image_inventory(&path("store"), "t"), &wanted);
+    check_store(&path("store"));
+
+    // The configuration is the same blob.
+    let bytes = fs::read(layout.blob_path(&image)).unwrap();
+    let original: Value = serde_json::from_slice(&bytes).unwrap();
+    let (_, made) = open(&path("store"), "t");
+    assert_eq!(made.manifest.config.digest, original["config"]["digest"]);
+    assert_eq!(
+        made.manifest.config.media_type,
+        original["config"]["mediaType"]
+    );
+    let config = Layout(path("store")).blob_path(&original["config"]);
+    assert_eq!(
+        fs::read(config).unwrap(),
+        fs::read(layout.blob_path(&original["config"])).unwrap()
+    );
+
+    // As an archive, by its name, and on the standard input.
+    shell(scratch.path(), "tar -cf a.tar -C layout .; gzip -k a.tar");
+    for source in ["a.tar", "a.tar.gz", "a.tar:x"] {
+        let again = import(&path(source), &path("store"));
+        assert_eq!(again["manifest_digest"], report["manifest_digest"]);
+    }
+    let output = puzzlefs()
+        .args(["import", "--json", OPTIONS[0], OPTIONS[1], "-"])
+        .arg(reference(&path("store"), "stdin"))
+        .stdin(Stdio::from(fs::File::open(path("a.tar")).unwrap()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let again: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(again["manifest_digest"], report["manifest_digest"]);
+
+    let output = try_import(
+        &["--exclude", "opaque", "--compress", "--owner", "1:2"],
+        layout.0.to_str().unwrap(),
+        &path("store"),
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    let inventory = image_inventory(&path("store"), "t");
+    assert!(!inventory.contains_key(Path::new("opaque")));
+    assert!(inventory.values().all(|seen| seen.owner == (1, 2)));
+}
+
+#[test]
+fn what_docker_saves() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let (layers, _) = layers();
+    let layout = Layout::new(path("layout"));
+    layout.index(&[layout.image("amd64", &layers)]);
+    let wanted = import(&layout.0, &path("store"));
+    let inventory = image_inventory(&path("store"), "t");
+
+    fs::create_dir(path("saved")).unwrap();
+    let mut names = Vec::new();
+    for (number, (tar, _)) in layers.iter().enumerate() {
+        let directory = path("saved").join(number.to_string());
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("layer.tar"), tar).unwrap();
+        names.push(format!("{number}/layer.tar"));
+    }
+    // A layer that is that of another image too.
+    shell(
+        &path("saved"),
+        "mkdir real; mv 2/layer.tar real; ln -s ../real/layer.tar 2/layer.tar",
+    );
+    let image: Value =
+        serde_json::from_slice(&fs::read(layout.0.join("index.json")).unwrap()).unwrap();
+    let manifest = fs::read(layout.blob_path(&image["manifests"][0])).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let config = fs::read(layout.blob_path(&manifest["config"])).unwrap();
+    let name = format!("{}.json", Digest::of(&config));
+    fs::write(path("saved").join(&name), config).unwrap();
+    let save = |config: &str, layers: &[String]| {
+        let one = json!({"Config": config, "RepoTags": ["debian:12"], "Layers": layers});
+        let other = json!({"Config": "x", "RepoTags": ["other:1"], "Layers": []});
+        let manifest = json!([one, other]).to_string();
+        fs::write(path("saved/manifest.json"), manifest).unwrap();
+        shell(scratch.path(), "tar -cf saved.tar -C saved .");
+    };
+    save(&name, &names);
+    for tag in ["12", "debian:12"] {
+        let report = import(&path(&format!("saved.tar:{tag}")), &path("store"));
+        assert_same(&image_inventory(&path("store"), "t"), &inventory);
+        assert_eq!(report["rootfs_digest"], wanted["rootfs_digest"]);
+    }
+    let source = path("saved.tar");
+    let source = source.to_str().unwrap();
+    let message = refusal(&[], source, &path("store"));
+    assert!(
+        message.contains("there is: debian:12, other:1"),
+        "{message}"
+    );
+
+    let wrong = |source: &str, wanted: &str| {
+        let message = refusal(&[], source, &path("store"));
+        assert!(message.contains(wanted), "{wanted}: {message}");
+    };
+    names.swap(0, 1);
+    save(&name, &names);
+    wrong(&format!("{source}:12"), "1/layer.tar is damaged");
+    names[0] = "../../../../etc/passwd".to_owned();
+    save(&name, &names);
+    wrong(&format!("{source}:12"), "etc/passwd is missing");
+    let directory = path("saved").to_str().unwrap().to_owned();
+    wrong(&format!("{directory}:12"), "cannot read it");
+    save(&name, &names[1..]);
+    wrong(&format!("{source}:12"), "of 3 layers, the manifest of 2");
+    save("manifest.json", &names);
+    wrong(&format!("{source}:12"), "manifest.json is damaged");
+}
+
+#[test]
+fn platforms_and_names() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let layout = Layout::new(path("layout"));
+    let source = layout.0.to_str().unwrap();
+    let image = |architecture: &str| {
+        let script = format!("echo {architecture} >arch");
+        layout.image(architecture, &[(layer(&script), "gzip")])
+    };
+    let several = [image("amd64"), image("arm64"), image("riscv64")];
+    let index = json!({"schemaVersion": 2, "manifests": several}).to_string();
+    let index = layout.blob("application/vnd.oci.image.index.v1+json", index.as_bytes());
+    let other = tagged(image("s390x"), "other");
+    let mut unsaid = tagged(image("ppc64le"), "unsaid");
+    unsaid.as_object_mut().unwrap().remove("platform");
+    layout.index(&[tagged(index, "many"), other, unsaid]);
+    let arch = |options: &[&str], source: &str| {
+        let output = try_import(options, source, &path("store"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        image_inventory(&path("store"), "t")[Path::new("arch")]
+            .contents
+            .clone()
+    };
+    let many = format!("{source}:many");
+    for architecture in ["amd64", "arm64"] {
+        let found = arch(&["--platform", &format!("linux/{architecture}")], &many);
+        assert_eq!(
+            found,
+            Digest::of(format!("{architecture}\n").as_bytes()).to_hex()
+        );
+    }
+    // This machine is one of the three.
+    arch(&[], &many);
+    // The only one there is, whatever the machine.
+    arch(&[], &format!("{source}:other"));
+    for (options, source, wanted) in [
+        (
+            &["--platform", "linux/mips"][..],
+            &*many,
+            "no image for linux/mips; there is: linux/amd64, linux/arm64, linux/riscv64",
+        ),
+        (
+            &["--platform", "linux/mips"],
+            &format!("{source}:other"),
+            "no image for linux/mips; there is: linux/s390x",
+        ),
+        (
+            &["--platform", "linux/mips"],
+            &format!("{source}:unsaid"),
+            "the image is for linux/ppc64le, not for linux/mips",
+        ),
+        (&[], source, "there is: many, other, unsaid"),
+        (
+            &[],
+            &format!("{source}:none"),
+            "no image 'none'; there is: many, other, unsaid",
+        ),
+    ] {
+        let message = refusal(options, source, &path("store"));
+        assert!(message.contains(wanted), "{wanted}: {message}");
+    }
+}
+
+#[test]
+fn what_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let layout = Layout::new(path("layout"));
+    let source = layout.0.to_str().unwrap();
+    let refused = |wanted: &str| {
+        let message = refusal(&[], source, &path("store"));
+        assert!(message.contains(wanted), "{wanted}: {message}");
+    };
+    for (script, wanted) in [
+        ("touch .wh..", "a whiteout of nothing"),
+        ("touch .wh.", "a whiteout of nothing"),
+    ] {
+        layout.index(&[layout.image("amd64", &[(layer(script), "")])]);
+        refused(wanted);
+    }
+    // Everything that is named by its digest, with one byte changed, cut short, and gone.
+    let image = layout.image("amd64", &[(layer("echo x >file"), "gzip")]);
+    layout.index(&[image.clone()]);
+    let manifest = fs::read(layout.blob_path(&image)).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    for descriptor in [&image, &manifest["config"], &manifest["layers"][0]] {
+        let blob = layout.blob_path(descriptor);
+        let bytes = fs::read(&blob).unwrap();
+        for at in [0, bytes.len() / 2, bytes.len() - 1] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            fs::write(&blob, damaged).unwrap();
+            refusal(&[], source, &path("store"));
+        }
+        fs::write(&blob, &bytes[..bytes.len() - 1]).unwrap();
+        refused("is damaged");
+        fs::remove_file(&blob).unwrap();
+        refused("is missing");
+        std::os::unix::fs::symlink("/etc/passwd", &blob).unwrap();
+        refused("cannot read it");
+        fs::remove_file(&blob).unwrap();
+        fs::write(&blob, &bytes).unwrap();
+    }
+    import(&layout.0, &path("store"));
+
+    // What the configuration says of the contents, and the compressed blob does not hold.
+    let other = layout.image("amd64", &[(layer("echo y >file"), "gzip")]);
+    let other = fs::read(layout.blob_path(&other)).unwrap();
+    let mut mixed: Value = serde_json::from_slice(&other).unwrap();
+    mixed["layers"] = manifest["layers"].clone();
+    let mixed = layout.blob(
+        "application/vnd.oci.image.manifest.v1+json",
+        mixed.to_string().as_bytes(),
+    );
+    layout.index(&[mixed]);
+    refused("is damaged");
+
+    let mut index = image.clone();
+    for _ in 0..6 {
+        let text = json!({"schemaVersion": 2, "manifests": [index]}).to_string();
+        index = layout.blob("application/vnd.oci.image.index.v1+json", text.as_bytes());
+    }
+    layout.index(&[index]);
+    refused("too deep");
+    for text in [
+        "",
+        "{",
+        "[]",
+        "{\"schemaVersion\":2,\"manifests\":7}",
+        &"[".repeat(100_000),
+    ] {
+        fs::write(layout.0.join("index.json"), text).unwrap();
+        refused("index.json");
+    }
+    fs::remove_file(layout.0.join("index.json")).unwrap();
+    refused("not a container image");
+    fs::write(path("file"), noise(5_000, 1)).unwrap();
+    let file = path("file");
+    let message = refusal(&[], file.to_str().unwrap(), &path("store"));
+    assert!(message.contains("nor a tar archive"), "{message}");
+}
