@@ -47,12 +47,12 @@ pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
     )
 }
 
-/// Makes an image by `work`, and tells of it.
+/// Makes an image by `build`, and tells of it.
 pub fn make(
     image: &OsStr,
     rules: &RuleArgs,
     output: &OutputArgs,
-    work: impl FnOnce(&Store, BuildOptions, &Progress) -> puzzlefs_lib::Result<Summary>,
+    build: impl FnOnce(&Store, BuildOptions, &Progress) -> puzzlefs_lib::Result<Summary>,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
     let image = ImageRef::parse(image)?;
@@ -72,7 +72,9 @@ pub fn make(
         compression: compression(output),
         ..BuildOptions::new(tag)
     };
-    let summary = progress::shown(&progress, output.quiet, || work(&store, options, &progress))?;
+    let summary = progress::shown(&progress, output.quiet, || {
+        build(&store, options, &progress)
+    })?;
     warn(&summary);
     let seconds = start.elapsed();
     if output.json {
