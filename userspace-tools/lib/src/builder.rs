@@ -4,20 +4,22 @@
 
 use crate::archive;
 use crate::contents::{self, Contents};
+use crate::delta::{Base, OnBase};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::layout::Layout;
-use crate::metadata;
+use crate::metadata::{self, TopLayer};
 use crate::oci::{self, Descriptor, Manifest};
 use crate::progress::Progress;
 use crate::rules::Rules;
 use crate::seekable::Compression;
 use crate::source::Source;
 use crate::staging::{Content, Staging};
-use crate::store::Store;
+use crate::store::{Image, Store};
 use crate::tree::{Kind, Tree};
 use crate::verity;
 use crate::walk::{self, LeftOut, WalkOptions};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What to build, and how.
@@ -31,6 +33,8 @@ pub struct BuildOptions {
     pub one_file_system: bool,
     /// What is left out or changed.
     pub rules: Rules,
+    /// The tag of an image of the store to build on: what is the same is taken from there.
+    pub base: Option<String>,
     /// How files are laid out in blobs.
     pub layout: Layout,
     /// How blobs are compressed, if they are.
@@ -45,6 +49,7 @@ impl BuildOptions {
             jobs: 1,
             one_file_system: false,
             rules: Rules::default(),
+            base: None,
             layout: Layout::default(),
             compression: None,
         }
@@ -164,18 +169,23 @@ pub(crate) fn store(
         config,
     } = input;
     options.rules.apply(&mut tree, &source.path)?;
-    let contents = contents::store_contents(
-        &source,
-        &tree,
-        &options.layout,
-        options.compression.as_ref(),
-        staging,
-        progress,
-        options.jobs,
-    )?;
-    let rootfs = store_metadata(&tree, &contents, store, staging)?;
+    let on_base = match &options.base {
+        Some(tag) => {
+            let base = Base::open(store, tag)?;
+            Some(OnBase::new(base, &source, &tree, progress, options.jobs)?)
+        }
+        None => None,
+    };
+    let same = on_base.as_ref().map_or(&[][..], |on_base| &on_base.same);
+    let mut contents = contents::store_contents(&source, &tree, same, options, staging, progress)?;
+    let top = match &on_base {
+        Some(on_base) => Some(on_base.top(&tree, &mut contents)?),
+        None => None,
+    };
+    let rootfs = store_metadata(&tree, &contents, top.as_ref(), store, staging)?;
+    let below = on_base.as_ref().map(|on_base| &on_base.base.image);
     let (manifest, manifest_verity) =
-        store_manifest(&contents, rootfs.clone(), config, options, staging)?;
+        store_manifest(&contents, rootfs.clone(), config, below, options, staging)?;
     progress.check()?;
     staging.commit()?;
     store.set_tag(
@@ -221,10 +231,11 @@ pub(crate) fn store(
 fn store_metadata(
     tree: &Tree,
     contents: &Contents,
+    top: Option<&TopLayer<'_>>,
     store: &Store,
     staging: &Staging<'_>,
 ) -> Result<Descriptor> {
-    let encoded = metadata::encode(tree, contents, store.path())?;
+    let encoded = metadata::encode(tree, contents, top, store.path())?;
     let pieces = encoded.pieces();
     let mut verity = verity::Hasher::new();
     pieces.iter().for_each(|piece| verity.update(piece));
@@ -241,6 +252,7 @@ fn store_manifest(
     contents: &Contents,
     rootfs: Descriptor,
     config: Option<Config>,
+    below: Option<&Image>,
     options: &BuildOptions,
     staging: &Staging<'_>,
 ) -> Result<((Digest, u64), Digest)> {
@@ -248,21 +260,33 @@ fn store_manifest(
         Some(_) => oci::FILEDATA_ZSTD,
         None => oci::FILEDATA,
     };
-    let mut layers = vec![rootfs];
+    let mut data: BTreeMap<String, Descriptor> = BTreeMap::new();
+    if let Some(below) = below {
+        let blobs = below.data_blobs();
+        data.extend(blobs.map(|blob| (blob.digest.clone(), blob.clone())));
+    }
+    let blobs = contents.blobs.iter();
+    let blobs = blobs.map(|(digest, blob)| Descriptor::new(media_type, *digest, blob.size));
+    data.extend(blobs.map(|blob| (blob.digest.clone(), blob)));
     // A tree without data gives an image of the metadata alone.
-    let data = contents.blobs.iter();
-    layers.extend(data.map(|(digest, blob)| Descriptor::new(media_type, *digest, blob.size)));
+    let mut layers = vec![rootfs];
+    layers.extend(data.into_values());
     let mut manifest = Manifest::new(layers);
     let mut bytes = oci::EMPTY_CONTENT;
-    if let Some(config) = &config {
-        bytes = &config.bytes;
-        let size = bytes.len() as u64;
-        manifest.config = Descriptor::new(&config.media_type, Digest::of(bytes), size);
+    match (&config, below) {
+        (Some(config), _) => {
+            bytes = &config.bytes;
+            let size = bytes.len() as u64;
+            manifest.config = Descriptor::new(&config.media_type, Digest::of(bytes), size);
+        }
+        (None, Some(below)) => manifest.config = below.manifest.config.clone(),
+        (None, None) => {}
     }
-    let config = Digest::of(bytes);
-    // A file of the tree may hold the same bytes: then it is on its way already.
-    if !contents.blobs.contains_key(&config) {
-        staging.put(&config, Content::Bytes(&[bytes]))?;
+    // That of the base is there. And a file of the tree may hold the same bytes: then it is on its
+    // way already.
+    let digest = Digest::of(bytes);
+    if manifest.config.digest == digest.to_oci() && !contents.blobs.contains_key(&digest) {
+        staging.put(&digest, Content::Bytes(&[bytes]))?;
     }
     let text = manifest.to_json();
     let digest = Digest::of(&text);

@@ -11,6 +11,7 @@
 //!
 //! What comes out does not depend on the number of threads or on who was faster.
 
+use crate::builder::BuildOptions;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -72,23 +73,24 @@ pub struct Contents {
     pub blobs: BTreeMap<Digest, Blob>,
 }
 
-/// Stores the contents of all regular files of a tree.
+/// Stores the contents of the regular files of a tree, but for those that `skip` has, by their
+/// nodes.
 pub(crate) fn store_contents(
     source: &Source,
     tree: &Tree,
-    layout: &Layout,
-    compression: Option<&Compression>,
+    skip: &[bool],
+    options: &BuildOptions,
     staging: &Staging<'_>,
     progress: &Progress,
-    jobs: usize,
 ) -> Result<Contents> {
-    let jobs = jobs.max(1);
-    let (batches, large) = plan(tree, layout);
+    let layout = &options.layout;
+    let jobs = options.jobs.max(1);
+    let (batches, large) = plan(tree, skip, layout);
     let builder = Builder {
         source,
         tree,
         layout,
-        compression,
+        compression: options.compression.as_ref(),
         staging,
         progress,
         zeros: zeros_digest(layout),
@@ -113,12 +115,13 @@ pub(crate) fn store_contents(
 }
 
 /// Which small files are read together, and which files are cut on their own, in walk order.
-fn plan(tree: &Tree, layout: &Layout) -> (Vec<Vec<NodeId>>, Vec<NodeId>) {
+fn plan(tree: &Tree, skip: &[bool], layout: &Layout) -> (Vec<Vec<NodeId>>, Vec<NodeId>) {
     let (mut batches, mut large) = (Vec::new(), Vec::new());
     let (mut batch, mut bytes) = (Vec::new(), 0);
     for (id, node) in (0..).zip(&tree.nodes) {
         match &node.kind {
             Kind::File(FileState { size: 0, .. }) => {}
+            _ if skip.get(id as usize) == Some(&true) => {}
             Kind::File(state) if layout.is_packed(state.size) => {
                 batch.push(id);
                 bytes += state.size;

@@ -2,6 +2,7 @@
 
 //! Reading images through the reader that the kernel module has: `puzzlefs-schema`.
 
+use crate::contents::Extent;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::seekable::Decoder;
@@ -174,6 +175,25 @@ impl<'s> ImageReader<'s> {
             blobs.read(self.store, &digest, chunk.compressed, range, &mut give)?;
         }
         Ok(())
+    }
+
+    /// Gives the contents of an extent, in pieces, to a function.
+    pub(crate) fn read_extent(
+        &self,
+        extent: &Extent,
+        blobs: &mut Blobs,
+        mut give: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let range = extent.offset..extent.offset + extent.length;
+        let Extent {
+            blob, compressed, ..
+        } = extent;
+        blobs.read(self.store, blob, *compressed, range, &mut give)
+    }
+
+    /// The metadata blob.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        capnp::Word::words_to_bytes(&self.words)
     }
 
     /// The size of a regular file: as it is declared, or its chunks added up.

@@ -68,6 +68,7 @@ pub fn make(
     let options = BuildOptions {
         jobs: work::jobs(output.jobs),
         rules: rules.rules(),
+        base: output.base.clone(),
         layout: layout(output),
         compression: compression(output),
         ..BuildOptions::new(tag)

@@ -113,6 +113,9 @@ pub struct ImportArgs {
 /// How an image is made, and what is said of it.
 #[derive(Debug, Args)]
 pub struct OutputArgs {
+    /// Build on the image of this tag in the same store: a layer of what differs is put on top
+    #[arg(long, value_name = "TAG")]
+    pub base: Option<String>,
     /// Threads to use; the image is the same for any number [default: one per processor]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
