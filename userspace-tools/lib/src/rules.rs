@@ -10,6 +10,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
 
 /// The rules of a build. By default a tree is taken as it is.
 #[derive(Clone, Debug, Default)]
@@ -27,10 +29,25 @@ pub struct Rules {
 impl Rules {
     /// Whether a path, relative to the root, is left out.
     pub(crate) fn excludes(&self, path: &[u8], is_directory: bool) -> bool {
+        // All are tried, so that none is said to match nothing because another came first.
+        let mut excluded = false;
+        for pattern in &self.exclude {
+            if (is_directory || !pattern.directories_only)
+                && pattern.matcher.is_match(OsStr::from_bytes(path))
+            {
+                pattern.matched.store(true, Relaxed);
+                excluded = true;
+            }
+        }
+        excluded
+    }
+
+    /// The patterns for what is left out that no path has matched.
+    pub fn unmatched(&self) -> impl Iterator<Item = &str> {
         let patterns = self.exclude.iter();
         patterns
-            .filter(|pattern| is_directory || !pattern.directories_only)
-            .any(|pattern| pattern.matcher.is_match(OsStr::from_bytes(path)))
+            .filter(|pattern| !pattern.matched.load(Relaxed))
+            .map(|pattern| &*pattern.text)
     }
 
     /// Changes a tree's nodes as the rules say. `source` is for messages only.
@@ -63,7 +80,10 @@ impl Rules {
 /// With a slash at its end it matches directories only.
 #[derive(Clone, Debug)]
 pub struct PathPattern {
+    text: String,
     matcher: GlobMatcher,
+    /// Whether a path has matched; copies share it.
+    matched: Arc<AtomicBool>,
     directories_only: bool,
 }
 
@@ -82,6 +102,8 @@ impl FromStr for PathPattern {
             return Err("the pattern is empty".to_owned());
         }
         Ok(PathPattern {
+            text: text.to_owned(),
+            matched: Arc::default(),
             matcher: glob(&pattern, true)?,
             directories_only,
         })

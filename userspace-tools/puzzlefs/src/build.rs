@@ -63,11 +63,12 @@ pub fn make(
         }
         .into());
     };
+    let rules = rules.rules();
     let progress = work::stoppable()?;
     let store = Store::create(&image.store)?;
     let options = BuildOptions {
         jobs: work::jobs(output.jobs),
-        rules: rules.rules(),
+        rules: rules.clone(),
         base: output.base.clone(),
         layout: layout(output),
         compression: compression(output),
@@ -77,6 +78,9 @@ pub fn make(
         build(&store, options, &progress)
     })?;
     warn(&summary);
+    for pattern in rules.unmatched() {
+        eprintln!("puzzlefs: --exclude '{pattern}': there is nothing that matches");
+    }
     let seconds = start.elapsed();
     if output.json {
         let report = report(&summary, store.path(), tag, seconds);

@@ -165,6 +165,7 @@ pub struct RuleArgs {
         long,
         value_name = "SECONDS",
         env = "SOURCE_DATE_EPOCH",
+        hide_env_values = true,
         allow_hyphen_values = true
     )]
     pub source_date_epoch: Option<i64>,

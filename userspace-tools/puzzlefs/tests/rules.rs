@@ -63,6 +63,22 @@ fn excluded_names_are_as_if_they_were_not_there() {
     assert_eq!(inventory[&PathBuf::from("keep/b.c")].nlink, 1);
 
     let output = build_with(
+        &["--exclude", "*.c", "--exclude", "a.*", "--exclude", "a.d"],
+        &tree,
+        &scratch.path().join("store"),
+        "t",
+    );
+    let message = stderr(&output);
+    assert!(
+        message.contains("--exclude 'a.d': there is nothing"),
+        "{message}"
+    );
+    assert_eq!(
+        message.matches("nothing that matches").count(),
+        1,
+        "{message}"
+    );
+    let output = build_with(
         &["--exclude", "a["],
         &tree,
         &scratch.path().join("store"),
