@@ -54,13 +54,9 @@ pub(crate) struct WriteLock<'a> {
 impl<'a> WriteLock<'a> {
     /// Waits for the lock of the store at `path`.
     pub fn take(path: &'a Path, root: &'a OwnedFd) -> Result<Self> {
-        make_private(path, root)?;
-        let lock_path = path.join(LOCK);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let lock = rustix::fs::openat(root, LOCK, flags, Mode::from_raw_mode(0o644))
-            .map_err(Error::io(&lock_path, "open the lock"))?;
+        let lock = open_lock(path, root, LOCK)?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
-            .map_err(Error::io(&lock_path, "take the lock"))?;
+            .map_err(Error::io(path.join(LOCK), "take the lock"))?;
         Ok(WriteLock {
             path,
             root,
@@ -85,6 +81,14 @@ impl<'a> WriteLock<'a> {
         write().map_err(Error::io(self.path.join(name), "write it"))?;
         rustix::fs::fsync(self.root).map_err(Error::io(self.path, "sync it"))
     }
+}
+
+/// Opens a file of the store that is there to be locked.
+pub(crate) fn open_lock(path: &Path, root: &OwnedFd, name: &str) -> Result<OwnedFd> {
+    make_private(path, root)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(root, name, flags, Mode::from_raw_mode(0o644))
+        .map_err(Error::io(path.join(name), "open the lock"))
 }
 
 /// Makes the store's private directory where it is not there yet.

@@ -20,6 +20,7 @@ pub mod diff;
 pub mod digest;
 pub mod error;
 pub mod extract;
+pub mod gc;
 mod graph;
 pub mod import;
 mod index;

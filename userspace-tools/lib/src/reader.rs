@@ -54,13 +54,18 @@ pub struct Counts {
 impl<'s> ImageReader<'s> {
     /// Reads the metadata of an image of a store.
     pub fn new(store: &'s Store, image: &Image) -> Result<Self> {
-        let path = store.blob_path(&image.rootfs);
+        Self::of_rootfs(store, &image.rootfs, image.rootfs_size)
+    }
+
+    /// Reads a metadata blob of a size.
+    pub(crate) fn of_rootfs(store: &'s Store, rootfs: &Digest, rootfs_size: u64) -> Result<Self> {
+        let path = store.blob_path(rootfs);
         let damaged = |what: String| Error::store(&path, format!("the blob is damaged: {what}"));
-        let mut file = store.open_blob(&image.rootfs)?;
+        let mut file = store.open_blob(rootfs)?;
         let metadata = file.metadata().map_err(Error::io(&path, "examine it"))?;
         let size = metadata.len();
-        if size != image.rootfs_size || size > METADATA_MAX || size % 8 != 0 {
-            let what = format!("it has {size} bytes instead of {}", image.rootfs_size);
+        if size != rootfs_size || size > METADATA_MAX || size % 8 != 0 {
+            let what = format!("it has {size} bytes instead of {rootfs_size}");
             return Err(damaged(what));
         }
         let mut words = capnp::Word::allocate_zeroed_vec(size as usize / 8);
@@ -68,7 +73,7 @@ impl<'s> ImageReader<'s> {
         file.read_exact(bytes)
             .map_err(Error::io(&path, "read it"))?;
         let found = Digest::of(bytes);
-        if found != image.rootfs {
+        if found != *rootfs {
             return Err(damaged(format!("its contents have sha256 {found}")));
         }
         let framing = Framing::parse(bytes).map_err(|error| Self::malformed(&path, error))?;

@@ -9,10 +9,13 @@
 //!
 //! The directory is locked while its builder lives. The next builder removes those that nobody
 //! holds: what `kill -9` left.
+//!
+//! As long as there is a [`Staging`], no blob is removed from the store: see `gc`.
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::index::{self, PRIVATE};
+use crate::gc::UseLock;
+use crate::index::PRIVATE;
 use crate::store::Store;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
@@ -35,6 +38,8 @@ pub(crate) struct Staging<'a> {
     pub(crate) path: PathBuf,
     directory: OwnedFd,
     pending: Mutex<Pending>,
+    /// No blob that is found in the store, or put there, is swept until the tag is set.
+    _in_use: UseLock,
 }
 
 /// Blobs that are written, but neither durable nor visible.
@@ -74,7 +79,7 @@ impl Content<'_> {
 impl<'a> Staging<'a> {
     /// Removes what dead builders left, and makes a directory for this one.
     pub fn new(store: &'a Store) -> Result<Self> {
-        index::make_private(&store.path, &store.root)?;
+        let in_use = UseLock::shared(store)?;
         let private = store.path.join(PRIVATE);
         remove_stale(&private);
         loop {
@@ -99,6 +104,7 @@ impl<'a> Staging<'a> {
                     path,
                     directory,
                     pending: Mutex::default(),
+                    _in_use: in_use,
                 });
             }
         }
@@ -187,12 +193,13 @@ impl Drop for Staging<'_> {
     }
 }
 
-/// Removes the directories of builders that no longer live. Best effort: what cannot be removed
-/// is in nobody's way.
-fn remove_stale(private: &std::path::Path) {
+/// Removes the directories of builders that no longer live, and says how many. Best effort: what
+/// cannot be removed is in nobody's way.
+pub(crate) fn remove_stale(private: &std::path::Path) -> u64 {
     let Ok(entries) = fs::read_dir(private) else {
-        return;
+        return 0;
     };
+    let mut removed = 0;
     for entry in entries.flatten() {
         if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
@@ -202,7 +209,8 @@ fn remove_stale(private: &std::path::Path) {
             continue;
         };
         if rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = fs::remove_dir_all(entry.path());
+            removed += u64::from(fs::remove_dir_all(entry.path()).is_ok());
         }
     }
+    removed
 }

@@ -264,7 +264,7 @@ impl Store {
         Ok((manifest, verity::digest(&bytes)))
     }
 
-    fn digest(&self, descriptor: &Descriptor, found_in: &Path) -> Result<Digest> {
+    pub(crate) fn digest(&self, descriptor: &Descriptor, found_in: &Path) -> Result<Digest> {
         Digest::from_oci(&descriptor.digest).ok_or_else(|| {
             let what = format!("'{}' is not a sha256 digest", descriptor.digest);
             Error::store(found_in, what)
@@ -272,7 +272,7 @@ impl Store {
     }
 
     /// Fails where a blob is absent or not of the size that its descriptor gives.
-    fn check_size(&self, digest: &Digest, descriptor: &Descriptor) -> Result<()> {
+    pub(crate) fn check_size(&self, digest: &Digest, descriptor: &Descriptor) -> Result<()> {
         match self.blob_size(digest)? {
             Some(size) if size == descriptor.size => Ok(()),
             Some(size) => {

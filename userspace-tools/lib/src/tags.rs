@@ -3,6 +3,7 @@
 //! Giving images another name, and taking names away.
 
 use crate::error::{Error, Result};
+use crate::gc::UseLock;
 use crate::oci::{self, Descriptor};
 use crate::reference::Selector;
 use crate::store::{Image, Store};
@@ -10,7 +11,14 @@ use crate::store::{Image, Store};
 impl Store {
     /// Puts an image that is in the store under one more tag, in the place of what that named.
     pub fn tag(&self, image: &Selector, tag: &str) -> Result<Image> {
+        // The tag may be the first that the image has: no sweep must come before it is set.
+        let _in_use = UseLock::shared(self)?;
         let image = self.image(image)?;
+        // And none must have taken a part of it, as one that was interrupted can have.
+        for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
+            let digest = self.digest(blob, &self.blob_path(&image.manifest_digest))?;
+            self.check_size(&digest, blob)?;
+        }
         let digest = image.manifest_digest;
         let size = self.blob_size(&digest)?.unwrap_or_default();
         self.change_index(|index| {

@@ -5,6 +5,7 @@
 use crate::cat::CatArgs;
 use crate::diff::DiffArgs;
 use crate::du::DuArgs;
+use crate::gc::GcArgs;
 use crate::list::ListArgs;
 use crate::ls::LsArgs;
 use crate::tag::{TagArgs, UntagArgs};
@@ -62,6 +63,8 @@ pub enum Command {
     Du(DuArgs),
     /// Show in what two images differ
     Diff(DiffArgs),
+    /// Remove the blobs of a store that no image needs
+    Gc(GcArgs),
     /// Check an image or a whole store, and tell every fault
     Verify(VerifyArgs),
     /// Print the digest of an image's metadata blob, the kernel's 'rootfs=' option

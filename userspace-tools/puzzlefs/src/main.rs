@@ -9,6 +9,7 @@ mod diff;
 mod du;
 mod extract;
 mod format;
+mod gc;
 mod import;
 mod inspect;
 mod inspect_path;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Untag(arguments) => tag::untag(arguments),
         Command::Du(arguments) => du::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
+        Command::Gc(arguments) => gc::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Resolve(arguments) => inspect::resolve(arguments),
     };

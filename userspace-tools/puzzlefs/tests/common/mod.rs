@@ -484,7 +484,7 @@ pub fn check_store(path: &Path) -> usize {
 pub fn leftovers(store: &Path) -> Vec<String> {
     let names = fs::read_dir(store.join(".puzzlefs")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name != "index.lock").collect()
+    names.filter(|name| !name.ends_with(".lock")).collect()
 }
 
 /// Runs the command with these arguments.

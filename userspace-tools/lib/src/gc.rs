@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Removing the blobs that no image needs: mark and sweep.
+//!
+//! Whoever relies on a blob that no image names yet holds the store's `UseLock`: a builder from
+//! before it looks for the first blob until its tag is set, so that what it found in the store
+//! stays there, and what it brought is named when the lock is let go. A sweep, from reading the
+//! index to removing the last blob, has the lock alone.
+//!
+//! What is kept is everything that `index.json` leads to, whatever it is an image of, and what the
+//! images are made of that are mounted here: a tag may have moved on meanwhile. If anything of this
+//! cannot be read, nothing is removed.
+
+use crate::builder::Count;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::graph;
+use crate::index::{open_lock, PRIVATE};
+use crate::reader::ImageReader;
+use crate::reference::Selector;
+use crate::staging;
+use crate::store::Store;
+use puzzlefs_schema::{FileType, Locator};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::fs;
+
+const LOCK: &str = ".puzzlefs/gc.lock";
+
+/// The lock between those who rely on blobs and whoever removes them. Dropping it lets it go.
+pub(crate) struct UseLock {
+    _lock: OwnedFd,
+}
+
+impl UseLock {
+    /// Waits until no sweep goes on, and keeps further ones off. Any number of processes can.
+    pub fn shared(store: &Store) -> Result<Self> {
+        Self::take(store, FlockOperation::LockShared).map(|(lock, _)| lock)
+    }
+
+    /// Takes the lock alone. If others have it, `wait` is called, and decides by its result
+    /// whether to wait for them: `None` where it does not.
+    fn alone(store: &Store, wait: impl FnOnce() -> bool) -> Result<Option<Self>> {
+        let (lock, taken) = Self::take(store, FlockOperation::NonBlockingLockExclusive)?;
+        if taken {
+            return Ok(Some(lock));
+        }
+        if !wait() {
+            return Ok(None);
+        }
+        Self::take(store, FlockOperation::LockExclusive).map(|(lock, _)| Some(lock))
+    }
+
+    fn take(store: &Store, how: FlockOperation) -> Result<(Self, bool)> {
+        let lock = open_lock(&store.path, &store.root, LOCK)?;
+        let taken = match rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, how)) {
+            Ok(()) => true,
+            Err(Errno::WOULDBLOCK) => false,
+            Err(errno) => return Err(Error::io(store.path.join(LOCK), "take the lock")(errno)),
+        };
+        Ok((UseLock { _lock: lock }, taken))
+    }
+}
+
+/// What a collection found, and removed.
+#[derive(Clone, Debug, Default)]
+pub struct Collected {
+    /// The blobs that are needed.
+    pub kept: Count,
+    /// Those that are not: removed, unless it was a dry run.
+    pub swept: Count,
+    /// The same, one by one, with their sizes.
+    pub blobs: Vec<(Digest, u64)>,
+    /// The directories of dead builders that were removed, with what they had staged.
+    pub stale: u64,
+}
+
+/// Finds the blobs that no image needs, and changes nothing. What a builder at work has brought so
+/// far is among them.
+pub fn dry_run(store: &Store) -> Result<Collected> {
+    find(store)
+}
+
+/// Removes the blobs that no image needs. If builders are at work, `wait` is called, and decides
+/// by its result whether to wait until they are done; `None` where it does not.
+///
+/// Only builders of this library are known here: no other tool must write into the store.
+pub fn collect(store: &Store, wait: impl FnOnce() -> bool) -> Result<Option<Collected>> {
+    let Some(_lock) = UseLock::alone(store, wait)? else {
+        return Ok(None);
+    };
+    let mut collected = find(store)?;
+    sync_index(store)?;
+    for (digest, _) in &collected.blobs {
+        match rustix::fs::unlinkat(&store.blobs, digest.to_hex(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Error::io(store.blob_path(digest), "remove it")(errno)),
+        }
+    }
+    collected.stale = staging::remove_stale(&store.path.join(PRIVATE));
+    Ok(Some(collected))
+}
+
+/// Finds what is needed and what is not.
+fn find(store: &Store) -> Result<Collected> {
+    let needed = mark(store)?;
+    let mut collected = Collected::default();
+    for digest in store.list_blobs()?.0 {
+        let size = store.blob_size(&digest)?.unwrap_or_default();
+        if needed.contains(&digest) {
+            collected.kept.add(size);
+        } else {
+            collected.swept.add(size);
+            collected.blobs.push((digest, size));
+        }
+    }
+    Ok(collected)
+}
+
+/// Everything that is needed. It fails where that cannot be said for certain.
+fn mark(store: &Store) -> Result<HashSet<Digest>> {
+    // Without it, a store looks as if it had no images.
+    let index = store.path.join("index.json");
+    if !index.exists() && !store.list_blobs()?.0.is_empty() {
+        let what = "missing: nothing says which blobs are needed, so none was removed";
+        return Err(Error::store(index, what));
+    }
+    let (roots, mut errors) = graph::roots(store)?;
+    let mut needed = HashSet::new();
+    for root in roots {
+        needed.extend(root.blobs.into_keys());
+        errors.extend(root.errors);
+        for manifest in root.images {
+            let marked = store
+                .image(&Selector::Manifest(manifest))
+                .and_then(|image| ImageReader::new(store, &image))
+                .and_then(|reader| mark_chunks(&reader, &mut needed));
+            errors.extend(marked.err());
+        }
+    }
+    for rootfs in mounted() {
+        if let Some(size) = store.blob_size(&rootfs)? {
+            needed.insert(rootfs);
+            let marked = ImageReader::of_rootfs(store, &rootfs, size)
+                .and_then(|reader| mark_chunks(&reader, &mut needed));
+            errors.extend(marked.err());
+        }
+    }
+    if errors.is_empty() {
+        return Ok(needed);
+    }
+    let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    let what = format!(
+        "nothing was removed, for what these need is not known: {}. \
+         Repair them, or untag them",
+        errors.join("; ")
+    );
+    Err(Error::store(&store.path, what))
+}
+
+/// Marks the blobs that an image's files are in. Its manifest lists the same, or should.
+fn mark_chunks(reader: &ImageReader<'_>, needed: &mut HashSet<Digest>) -> Result<()> {
+    let mut mark = || {
+        let metadata = reader.metadata();
+        for layer in 0..metadata.layers()? {
+            for index in 0..metadata.layer_len(layer)? {
+                let inode = metadata.inode_at(Locator { layer, index })?;
+                if inode.file_type() == FileType::File {
+                    for extent in inode.extents()?.iter_from(0, 0) {
+                        needed.insert(Digest(*extent?.1.blob.as_bytes()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    };
+    reader.checked(mark())
+}
+
+/// The metadata blobs of the images that are mounted in this mount namespace, from any store.
+fn mounted() -> Vec<Digest> {
+    // Without /proc nobody can say. It is what protects those who mount, and no condition.
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().filter_map(rootfs_of).collect()
+}
+
+/// The metadata blob that a line of `/proc/self/mountinfo` names.
+fn rootfs_of(line: &str) -> Option<Digest> {
+    let (_, filesystem) = line.split_once(" - ")?;
+    let mut fields = filesystem.split(' ');
+    if fields.next() != Some("puzzlefs") {
+        return None;
+    }
+    let mut options = fields.nth(1)?.split(',');
+    let rootfs = options.find_map(|option| option.strip_prefix("rootfs="))?;
+    Digest::from_hex(rootfs.as_bytes())
+}
+
+/// Makes the index durable that the blobs were found by. Another tool may have written it just now:
+/// after a power failure, the one before it must not be back without its blobs.
+fn sync_index(store: &Store) -> Result<()> {
+    let path = store.path.join("index.json");
+    match rustix::fs::openat(
+        &store.root,
+        "index.json",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
+        Ok(index) => rustix::fs::fsync(index).map_err(Error::io(path, "sync it"))?,
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(Error::io(path, "open it")(errno)),
+    }
+    rustix::fs::fsync(&store.root).map_err(Error::io(&store.path, "sync it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_found() {
+        let digest = Digest::of(b"rootfs");
+        let line = format!(
+            "36 35 0:30 / /mnt/a\\040b ro,nodev shared:1 - puzzlefs /srv/images:debian \
+             ro,rootfs={digest},verify=none"
+        );
+        assert_eq!(rootfs_of(&line), Some(digest));
+        assert_eq!(rootfs_of(&line.replace("puzzlefs", "ext4")), None);
+        assert_eq!(rootfs_of(&line.replace("rootfs=", "roots=")), None);
+        assert_eq!(rootfs_of(""), None);
+    }
+}
