@@ -15,6 +15,7 @@ mod beneath;
 pub mod builder;
 mod container;
 pub mod contents;
+pub mod copy;
 mod delta;
 pub mod diff;
 pub mod digest;

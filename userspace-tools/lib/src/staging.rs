@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::Write;
 use std::mem;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 const PREFIX: &str = "staging-";
@@ -113,11 +113,27 @@ impl<'a> Staging<'a> {
     /// Writes a blob unless the store has it. The caller names it by the sha256 of its contents,
     /// and puts each blob once.
     pub fn put(&self, digest: &Digest, content: Content<'_>) -> Result<Placed> {
-        let size = content.size();
+        self.put_with(digest, content.size(), |file, path| {
+            match content {
+                Content::Bytes(pieces) => pieces.iter().try_for_each(|piece| file.write_all(piece)),
+                Content::Zeros(size) => file.set_len(size),
+            }
+            .map_err(Error::io(path, "write it"))
+        })
+    }
+
+    /// The same for contents of a size that a function writes to a file, which it is given with its
+    /// path.
+    pub fn put_with(
+        &self,
+        digest: &Digest,
+        size: u64,
+        write: impl FnOnce(&mut File, &Path) -> Result<()>,
+    ) -> Result<Placed> {
         if self.store.blob_size(digest)? == Some(size) {
             return Ok(Placed::Shared);
         }
-        let path = || self.path.join(digest.to_hex());
+        let path = self.path.join(digest.to_hex());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let file = rustix::fs::openat(
             &self.directory,
@@ -125,14 +141,8 @@ impl<'a> Staging<'a> {
             flags | OFlags::NOFOLLOW,
             Mode::from_raw_mode(0o644),
         )
-        .map_err(|errno| Error::io(path(), "make it")(errno))?;
-        let mut file = File::from(file);
-        match content {
-            Content::Bytes(pieces) => pieces.iter().try_for_each(|piece| file.write_all(piece)),
-            Content::Zeros(size) => file.set_len(size),
-        }
-        .map_err(|error| Error::io(path(), "write it")(error))?;
-        drop(file);
+        .map_err(Error::io(&path, "make it"))?;
+        write(&mut File::from(file), &path)?;
         let full = {
             let mut pending = self.pending();
             pending.blobs.push((*digest, size));
@@ -195,7 +205,7 @@ impl Drop for Staging<'_> {
 
 /// Removes the directories of builders that no longer live, and says how many. Best effort: what
 /// cannot be removed is in nobody's way.
-pub(crate) fn remove_stale(private: &std::path::Path) -> u64 {
+pub(crate) fn remove_stale(private: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(private) else {
         return 0;
     };

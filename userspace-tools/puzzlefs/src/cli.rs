@@ -3,6 +3,7 @@
 //! The command line.
 
 use crate::cat::CatArgs;
+use crate::copy::CopyArgs;
 use crate::diff::DiffArgs;
 use crate::du::DuArgs;
 use crate::gc::GcArgs;
@@ -59,6 +60,8 @@ pub enum Command {
     Tag(TagArgs),
     /// Take a tag away
     Untag(UntagArgs),
+    /// Copy an image to another store: only what is missing there
+    Copy(CopyArgs),
     /// Show what the images of a store cost, and what they share
     Du(DuArgs),
     /// Show in what two images differ

@@ -5,6 +5,7 @@
 mod build;
 mod cat;
 mod cli;
+mod copy;
 mod diff;
 mod du;
 mod extract;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::List(arguments) => list::run(arguments),
         Command::Tag(arguments) => tag::tag(arguments),
         Command::Untag(arguments) => tag::untag(arguments),
+        Command::Copy(arguments) => copy::run(arguments),
         Command::Du(arguments) => du::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
         Command::Gc(arguments) => gc::run(arguments),

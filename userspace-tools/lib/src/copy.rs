@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! From one store to another: only what is missing there.
+//!
+//! What is copied is verified on the way, and goes the way of a build: staged, made durable, named,
+//! and the tag set at the end.
+
+use crate::builder::Count;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::oci::{self, Descriptor};
+use crate::progress::Progress;
+use crate::staging::{Content, Placed, Staging};
+use crate::store::{Image, Store, MANIFEST_MAX};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// The size of one read of a blob.
+const READ: usize = 256 << 10;
+
+/// What a copy did. The manifest counts too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Blobs that the store did not have.
+    pub new: Count,
+    /// Blobs that it had.
+    pub shared: Count,
+}
+
+/// Copies an image of the store `from` into the store `to`, and sets the tag.
+pub fn copy(
+    from: &Store,
+    image: &Image,
+    to: &Store,
+    tag: &str,
+    jobs: usize,
+    progress: &Progress,
+) -> Result<Copied> {
+    let staging = Staging::new(to)?;
+    let mut blobs = BTreeMap::new();
+    let manifest_path = from.blob_path(&image.manifest_digest);
+    for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
+        blobs.insert(from.digest(blob, &manifest_path)?, blob.size);
+    }
+    for size in blobs.values() {
+        progress.found_entry();
+        progress.found_bytes(*size);
+    }
+    progress.start_reading();
+    let copied = Mutex::new((Copied::default(), Ok(())));
+    let left = Mutex::new(blobs.iter());
+    let next = || lock(&left).next();
+    let work = || {
+        let mut buffer = vec![0; READ];
+        while let Some((digest, size)) = next() {
+            let placed = progress
+                .check()
+                .and_then(|()| copy_blob(from, digest, *size, &staging, &mut buffer));
+            progress.done_bytes(*size);
+            let mut copied = lock(&copied);
+            match placed {
+                Ok(placed) => copied.0.add(placed, *size),
+                Err(error) => {
+                    copied.1 = Err(error);
+                    // The others stop too.
+                    lock(&left).by_ref().for_each(drop);
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..jobs.min(blobs.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let (mut copied, result) = copied.into_inner().unwrap_or_else(PoisonError::into_inner);
+    result?;
+    let manifest = from.read_blob(&image.manifest_digest, MANIFEST_MAX)?;
+    let size = manifest.len() as u64;
+    let placed = staging.put(&image.manifest_digest, Content::Bytes(&[&manifest]))?;
+    copied.add(placed, size);
+    progress.check()?;
+    staging.commit()?;
+    let manifest = Descriptor::new(oci::MANIFEST, image.manifest_digest, size);
+    to.set_tag(tag, manifest)?;
+    Ok(copied)
+}
+
+impl Copied {
+    fn add(&mut self, placed: Placed, bytes: u64) {
+        match placed {
+            Placed::New => self.new.add(bytes),
+            Placed::Shared => self.shared.add(bytes),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Copies a blob, if it is not there, and makes sure that it is what its name says.
+fn copy_blob(
+    from: &Store,
+    digest: &Digest,
+    size: u64,
+    staging: &Staging<'_>,
+    buffer: &mut [u8],
+) -> Result<Placed> {
+    staging.put_with(digest, size, |target, target_path| {
+        let path = from.blob_path(digest);
+        let mut source = from.open_blob(digest)?;
+        let damaged = |what: String| Error::store(&path, format!("the blob is damaged: {what}"));
+        let found = source
+            .metadata()
+            .map_err(Error::io(&path, "examine it"))?
+            .len();
+        if found != size {
+            return Err(damaged(format!("it has {found} bytes instead of {size}")));
+        }
+        let found = copy_bytes(&mut source, &path, target, target_path, size, buffer)?;
+        if found != *digest {
+            return Err(damaged(format!("its contents have sha256 {found}")));
+        }
+        Ok(())
+    })
+}
+
+/// Copies so many bytes, zeros as holes, and returns their digest.
+fn copy_bytes(
+    source: &mut File,
+    path: &Path,
+    target: &File,
+    target_path: &Path,
+    size: u64,
+    buffer: &mut [u8],
+) -> Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut at = 0;
+    while at < size {
+        let wanted = buffer.len().min((size - at) as usize);
+        let piece = &mut buffer[..wanted];
+        source
+            .read_exact(piece)
+            .map_err(Error::io(path, "read the blob"))?;
+        hasher.update(&piece);
+        if piece.iter().any(|&byte| byte != 0) {
+            target
+                .write_all_at(piece, at)
+                .map_err(Error::io(target_path, "write it"))?;
+        }
+        at += wanted as u64;
+    }
+    target
+        .set_len(size)
+        .map_err(Error::io(target_path, "set its size"))?;
+    Ok(Digest(hasher.finalize().into()))
+}
