@@ -9,6 +9,7 @@ use crate::du::DuArgs;
 use crate::gc::GcArgs;
 use crate::list::ListArgs;
 use crate::ls::LsArgs;
+use crate::manual::{CompletionsArgs, ManArgs};
 use crate::tag::{TagArgs, UntagArgs};
 use crate::verify::VerifyArgs;
 use clap::{Args, Parser, Subcommand};
@@ -72,6 +73,11 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Print the digest of an image's metadata blob, the kernel's 'rootfs=' option
     Resolve(ResolveArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Write manual pages into a directory
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// `puzzlefs build`.

@@ -16,6 +16,7 @@ mod inspect;
 mod inspect_path;
 mod list;
 mod ls;
+mod manual;
 mod output;
 mod progress;
 mod tag;
@@ -56,6 +57,8 @@ fn main() -> ExitCode {
         Command::Du(arguments) => du::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
         Command::Gc(arguments) => gc::run(arguments),
+        Command::Completions(arguments) => manual::completions(arguments),
+        Command::Man(arguments) => manual::man(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Resolve(arguments) => inspect::resolve(arguments),
     };
