@@ -6,11 +6,14 @@
 //! and nothing here writes. Why not the `tar` crate: it ends a PAX record at the first newline,
 //! and so loses binary extended attributes, and it does not know PAX's sparse files.
 
-use crate::acl;
+mod header;
+mod pax;
+
 use crate::assembly::MEMBER_COST;
 use crate::tree::{Time, Xattr};
-use crate::xattrs;
-use puzzlefs_schema::{MAX_FILE_SIZE, MAX_XATTR_NAME_LEN, MAX_XATTR_VALUE_LEN};
+use header::{until_nul, Header};
+use pax::{decimal, Pax};
+use puzzlefs_schema::MAX_FILE_SIZE;
 use std::io::{self, Read};
 
 const BLOCK: usize = 512;
@@ -140,30 +143,6 @@ pub(crate) struct Reader<I> {
     members: u64,
 }
 
-/// What PAX records and GNU's long names say about the next member.
-#[derive(Clone, Default)]
-struct Pax {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    mtime: Option<Time>,
-    xattrs: Vec<Xattr>,
-    sparse: Sparse,
-}
-
-/// PAX's sparse files, in the three versions that GNU tar knows.
-#[derive(Clone, Default)]
-struct Sparse {
-    major: Option<u64>,
-    minor: Option<u64>,
-    name: Option<Vec<u8>>,
-    size: Option<u64>,
-    /// Of versions 0.0 and 0.1: offset, length, offset, length and so on.
-    map: Option<Vec<u64>>,
-}
-
 impl<I: Input> Reader<I> {
     pub fn new(input: I) -> Self {
         Reader {
@@ -216,12 +195,12 @@ impl<I: Input> Reader<I> {
             match header.kind() {
                 b'x' | b'X' => {
                     let records = self.small_data(size, PAX_MAX, "a PAX header")?;
-                    parse_pax(&records, &mut pax)?;
+                    pax::parse(&records, &mut pax)?;
                 }
                 b'g' => {
                     let records = self.small_data(size, GLOBAL_MAX, "a global PAX header")?;
                     let mut global = self.global.clone();
-                    parse_pax(&records, &mut global)?;
+                    pax::parse(&records, &mut global)?;
                     self.global = global;
                     pax = self.global.clone();
                 }
@@ -477,316 +456,11 @@ fn sparse_file(size: u64, numbers: &[u64], stored: u64) -> Result<FileData> {
     Ok(FileData { size, pieces })
 }
 
-/// Takes the records of a PAX header: `LENGTH KEY=VALUE\n`, the length being the record's.
-fn parse_pax(mut records: &[u8], pax: &mut Pax) -> Result<()> {
-    while !records.is_empty() {
-        let record = records.iter().position(|&byte| byte == b' ');
-        let record = record.and_then(|space| {
-            let length = decimal(&records[..space]).ok()?;
-            let record = records.get(..usize::try_from(length).ok()?)?;
-            let line = record.get(space + 1..)?.strip_suffix(b"\n")?;
-            let equals = line.iter().position(|&byte| byte == b'=')?;
-            Some((record.len(), &line[..equals], &line[equals + 1..]))
-        });
-        let Some((length, key, value)) = record else {
-            return malformed("a PAX header is damaged");
-        };
-        records = &records[length..];
-        pax.take(key, value)?;
-    }
-    Ok(())
-}
-
-impl Pax {
-    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        // No value takes back what a header for all members said.
-        let number = || match value {
-            [] => Ok(None),
-            value => decimal(value).map(Some),
-        };
-        let name = || match value {
-            value if value.len() as u64 > PATH_MAX => malformed("a name is too long"),
-            [] => Ok(None),
-            value => Ok(Some(value.to_vec())),
-        };
-        match key {
-            b"path" => self.path = name()?,
-            b"linkpath" => self.link = name()?,
-            b"size" => self.size = number()?,
-            b"uid" => self.uid = number()?,
-            b"gid" => self.gid = number()?,
-            b"mtime" if value.is_empty() => self.mtime = None,
-            b"mtime" => self.mtime = Some(time(value)?),
-            b"GNU.sparse.major" => self.sparse.major = number()?,
-            b"GNU.sparse.minor" => self.sparse.minor = number()?,
-            b"GNU.sparse.name" => self.sparse.name = name()?,
-            b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.size = number()?,
-            b"GNU.sparse.map" => {
-                let numbers = value.split(|&byte| byte == b',').map(decimal);
-                self.sparse.map = Some(numbers.collect::<Result<_>>()?);
-            }
-            b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
-                let number = decimal(value)?;
-                self.sparse.map.get_or_insert_default().push(number);
-            }
-            // A file without any data has none of the two above.
-            b"GNU.sparse.numblocks" => {
-                self.sparse.map.get_or_insert_default();
-            }
-            b"SCHILY.acl.access" => self.take_acl(b"system.posix_acl_access", value)?,
-            b"SCHILY.acl.default" => self.take_acl(b"system.posix_acl_default", value)?,
-            key => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.take_xattr(name, value)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes an access control list in the form of text, unless it came as an attribute too.
-    fn take_acl(&mut self, name: &[u8], text: &[u8]) -> Result<()> {
-        if self.xattrs.iter().any(|(known, _)| known == name) {
-            return Ok(());
-        }
-        match acl::from_text(text) {
-            Ok(value) => self.take_xattr(name, &value),
-            Err(what) => malformed(what),
-        }
-    }
-
-    fn take_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
-        if !xattrs::belongs(name) {
-            return Ok(());
-        }
-        if name.len() > MAX_XATTR_NAME_LEN || name.contains(&0) || value.len() > MAX_XATTR_VALUE_LEN
-        {
-            return malformed("an extended attribute is larger than it can be");
-        }
-        self.xattrs.retain(|(known, _)| known != name);
-        self.xattrs.push((name.to_vec(), value.to_vec()));
-        Ok(())
-    }
-}
-
-/// A header block.
-struct Header<'a>(&'a Block);
-
-impl Header<'_> {
-    /// The sum of the bytes, those of the sum itself taken as spaces; some tars took them as
-    /// signed.
-    fn checksum_matches(&self) -> bool {
-        let Ok(wanted) = self.number(148..156) else {
-            return false;
-        };
-        let bytes = || {
-            let bytes = self.0.iter().enumerate();
-            bytes.map(|(at, &byte)| if (148..156).contains(&at) { b' ' } else { byte })
-        };
-        let unsigned: u64 = bytes().map(u64::from).sum();
-        let signed: i64 = bytes().map(|byte| i64::from(byte as i8)).sum();
-        wanted == unsigned || i64::try_from(wanted) == Ok(signed)
-    }
-
-    fn kind(&self) -> u8 {
-        self.0[156]
-    }
-
-    /// The data that follows; members that cannot have any may still give a size.
-    fn size(&self) -> Result<u64> {
-        match self.kind() {
-            b'1'..=b'6' => Ok(0),
-            _ => self.number(124..136),
-        }
-    }
-
-    fn path(&self) -> Vec<u8> {
-        let name = until_nul(&self.0[..100]);
-        // GNU's headers have other things there.
-        let prefix = match &self.0[257..263] {
-            b"ustar\0" if &self.0[508..] == b"tar\0" => until_nul(&self.0[345..476]),
-            b"ustar\0" => until_nul(&self.0[345..500]),
-            _ => b"",
-        };
-        match prefix {
-            b"" => name.to_vec(),
-            prefix => [prefix, name].join(&b'/'),
-        }
-    }
-
-    fn link(&self) -> Vec<u8> {
-        until_nul(&self.0[157..257]).to_vec()
-    }
-
-    fn device(&self) -> Result<(u32, u32)> {
-        let (major, minor) = (self.number(329..337)?, self.number(337..345)?);
-        // What a device number of Linux holds.
-        if major >= 1 << 12 || minor >= 1 << 20 {
-            return malformed(format!("{major}:{minor} is no device's number"));
-        }
-        Ok((major as u32, minor as u32))
-    }
-
-    fn sparse_numbers(&self, range: std::ops::Range<usize>, numbers: &mut Vec<u64>) -> Result<()> {
-        for at in range.step_by(24) {
-            // The first one that is not filled ends the map.
-            if self.0[at..at + 24].iter().all(|&byte| byte == 0) {
-                break;
-            }
-            numbers.push(self.number(at..at + 12)?);
-            numbers.push(self.number(at + 12..at + 24)?);
-        }
-        Ok(())
-    }
-
-    fn number(&self, range: std::ops::Range<usize>) -> Result<u64> {
-        match u64::try_from(self.signed(range)?) {
-            Ok(number) => Ok(number),
-            Err(_) => malformed("a header has a negative number"),
-        }
-    }
-
-    /// A number in octal digits or, where the first bit is set, GNU's binary form.
-    fn signed(&self, range: std::ops::Range<usize>) -> Result<i64> {
-        let field = &self.0[range];
-        let number = match field {
-            [first, rest @ ..] if first & 0x80 != 0 => {
-                // The bit beside the first one is the sign.
-                let first = i64::from(((first << 1) as i8) >> 1);
-                let bytes = rest.iter();
-                bytes.copied().try_fold(first, |number, byte| {
-                    number.checked_mul(256)?.checked_add(i64::from(byte))
-                })
-            }
-            field => {
-                let text = until_nul(field).trim_ascii();
-                text.iter().try_fold(0i64, |number, &digit| match digit {
-                    b'0'..=b'7' => number.checked_mul(8)?.checked_add((digit - b'0').into()),
-                    _ => None,
-                })
-            }
-        };
-        match number {
-            Some(number) => Ok(number),
-            None => malformed("a header has a malformed number"),
-        }
-    }
-}
-
-fn until_nul(bytes: &[u8]) -> &[u8] {
-    let end = bytes.iter().position(|&byte| byte == 0);
-    &bytes[..end.unwrap_or(bytes.len())]
-}
-
-fn decimal(text: &[u8]) -> Result<u64> {
-    let number = match text {
-        [] => None,
-        text => text.iter().try_fold(0u64, |number, &digit| match digit {
-            b'0'..=b'9' => number.checked_mul(10)?.checked_add((digit - b'0').into()),
-            _ => None,
-        }),
-    };
-    match number {
-        Some(number) => Ok(number),
-        None => malformed("a PAX header has a malformed number"),
-    }
-}
-
-/// Seconds since the epoch with decimals: `-1.25`. What is finer than nanoseconds is cut off.
-fn time(text: &[u8]) -> Result<Time> {
-    let (negative, text) = match text.strip_prefix(b"-") {
-        Some(text) => (true, text),
-        None => (false, text),
-    };
-    let point = text.iter().position(|&byte| byte == b'.');
-    let (whole, fraction) = match point {
-        Some(point) => (&text[..point], &text[point + 1..]),
-        None => (text, &b""[..]),
-    };
-    let Ok(mut seconds) = i64::try_from(decimal(whole)?) else {
-        return malformed("a time is too far away");
-    };
-    let mut nanoseconds = 0;
-    for at in 0..9 {
-        let digit = match fraction.get(at) {
-            None => 0,
-            Some(digit @ b'0'..=b'9') => digit - b'0',
-            Some(_) => return malformed("a PAX header has a malformed time"),
-        };
-        nanoseconds = nanoseconds * 10 + u32::from(digit);
-    }
-    if negative {
-        seconds = -seconds;
-        if nanoseconds > 0 {
-            seconds -= 1;
-            nanoseconds = 1_000_000_000 - nanoseconds;
-        }
-    }
-    Ok(Time {
-        seconds,
-        nanoseconds,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     impl Input for &[u8] {}
-
-    #[test]
-    fn times() {
-        let time = |text: &str| time(text.as_bytes()).map(|time| (time.seconds, time.nanoseconds));
-        assert_eq!(time("12").unwrap(), (12, 0));
-        assert_eq!(time("12.5").unwrap(), (12, 500_000_000));
-        assert_eq!(time("-1.25").unwrap(), (-2, 750_000_000));
-        assert_eq!(time("1.0000000019").unwrap(), (1, 1));
-        for wrong in ["", ".", "1.x", "x", "99999999999999999999", "--1"] {
-            assert!(time(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn numbers() {
-        let number = |field: &[u8]| {
-            let mut block = [0; BLOCK];
-            block[..field.len()].copy_from_slice(field);
-            Header(&block).signed(0..field.len())
-        };
-        assert_eq!(number(b"0000644\0").unwrap(), 0o644);
-        assert_eq!(number(b"  644 \0\0").unwrap(), 0o644);
-        assert_eq!(number(b"\0\0\0\0\0\0\0\0").unwrap(), 0);
-        assert_eq!(number(b"\x80\0\0\0\xff\0\0\0").unwrap(), 0xff00_0000);
-        assert_eq!(number(&[0xff; 12]).unwrap(), -1);
-        assert!(number(b"0000649\0").is_err());
-        assert!(number(&[0xbf; 12]).is_err());
-    }
-
-    #[test]
-    fn a_record_may_hold_anything() {
-        let mut pax = Pax::default();
-        let records = b"29 SCHILY.xattr.user.a=\n\0=\n x\n11 uid=123\n";
-        parse_pax(records, &mut pax).unwrap();
-        assert_eq!(
-            pax.xattrs,
-            [(b"user.a".to_vec(), b"\n\0=\n x".to_vec())][..]
-        );
-        assert_eq!(pax.uid, Some(123));
-        for end in 1..records.len() {
-            let _ = parse_pax(&records[..end], &mut Pax::default());
-        }
-        for wrong in [
-            &b"5 a=\n"[..],
-            b"999 a=b\n",
-            b"6 a=bc",
-            b"0 \n",
-            b"x",
-            b"7 ab c\n",
-        ] {
-            let result = parse_pax(wrong, &mut Pax::default());
-            assert!(result.is_err(), "{}", wrong.escape_ascii());
-        }
-    }
 
     #[test]
     fn sparse_maps_are_checked() {

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The records of PAX headers.
+
+use super::{malformed, Result, PATH_MAX};
+use crate::acl;
+use crate::tree::{Time, Xattr};
+use crate::xattrs;
+use puzzlefs_schema::{MAX_XATTR_NAME_LEN, MAX_XATTR_VALUE_LEN};
+
+/// What PAX records and GNU's long names say about the next member.
+#[derive(Clone, Default)]
+pub(super) struct Pax {
+    pub path: Option<Vec<u8>>,
+    pub link: Option<Vec<u8>>,
+    pub size: Option<u64>,
+    pub uid: Option<u64>,
+    pub gid: Option<u64>,
+    pub mtime: Option<Time>,
+    pub xattrs: Vec<Xattr>,
+    pub sparse: Sparse,
+}
+
+/// PAX's sparse files, in the three versions that GNU tar knows.
+#[derive(Clone, Default)]
+pub(super) struct Sparse {
+    pub major: Option<u64>,
+    pub minor: Option<u64>,
+    pub name: Option<Vec<u8>>,
+    pub size: Option<u64>,
+    /// Of versions 0.0 and 0.1: offset, length, offset, length and so on.
+    pub map: Option<Vec<u64>>,
+}
+
+/// Takes the records of a PAX header: `LENGTH KEY=VALUE\n`, the length being the record's.
+pub(super) fn parse(mut records: &[u8], pax: &mut Pax) -> Result<()> {
+    while !records.is_empty() {
+        let record = records.iter().position(|&byte| byte == b' ');
+        let record = record.and_then(|space| {
+            let length = decimal(&records[..space]).ok()?;
+            let record = records.get(..usize::try_from(length).ok()?)?;
+            let line = record.get(space + 1..)?.strip_suffix(b"\n")?;
+            let equals = line.iter().position(|&byte| byte == b'=')?;
+            Some((record.len(), &line[..equals], &line[equals + 1..]))
+        });
+        let Some((length, key, value)) = record else {
+            return malformed("a PAX header is damaged");
+        };
+        records = &records[length..];
+        pax.take(key, value)?;
+    }
+    Ok(())
+}
+
+impl Pax {
+    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        // No value takes back what a header for all members said.
+        let number = || match value {
+            [] => Ok(None),
+            value => decimal(value).map(Some),
+        };
+        let name = || match value {
+            value if value.len() as u64 > PATH_MAX => malformed("a name is too long"),
+            [] => Ok(None),
+            value => Ok(Some(value.to_vec())),
+        };
+        match key {
+            b"path" => self.path = name()?,
+            b"linkpath" => self.link = name()?,
+            b"size" => self.size = number()?,
+            b"uid" => self.uid = number()?,
+            b"gid" => self.gid = number()?,
+            b"mtime" if value.is_empty() => self.mtime = None,
+            b"mtime" => self.mtime = Some(time(value)?),
+            b"GNU.sparse.major" => self.sparse.major = number()?,
+            b"GNU.sparse.minor" => self.sparse.minor = number()?,
+            b"GNU.sparse.name" => self.sparse.name = name()?,
+            b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.size = number()?,
+            b"GNU.sparse.map" => {
+                let numbers = value.split(|&byte| byte == b',').map(decimal);
+                self.sparse.map = Some(numbers.collect::<Result<_>>()?);
+            }
+            b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
+                let number = decimal(value)?;
+                self.sparse.map.get_or_insert_default().push(number);
+            }
+            // A file without any data has none of the two above.
+            b"GNU.sparse.numblocks" => {
+                self.sparse.map.get_or_insert_default();
+            }
+            b"SCHILY.acl.access" => self.take_acl(b"system.posix_acl_access", value)?,
+            b"SCHILY.acl.default" => self.take_acl(b"system.posix_acl_default", value)?,
+            key => {
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    self.take_xattr(name, value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an access control list in the form of text, unless it came as an attribute too.
+    fn take_acl(&mut self, name: &[u8], text: &[u8]) -> Result<()> {
+        if self.xattrs.iter().any(|(known, _)| known == name) {
+            return Ok(());
+        }
+        match acl::from_text(text) {
+            Ok(value) => self.take_xattr(name, &value),
+            Err(what) => malformed(what),
+        }
+    }
+
+    fn take_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
+        if !xattrs::belongs(name) {
+            return Ok(());
+        }
+        if name.len() > MAX_XATTR_NAME_LEN || name.contains(&0) || value.len() > MAX_XATTR_VALUE_LEN
+        {
+            return malformed("an extended attribute is larger than it can be");
+        }
+        self.xattrs.retain(|(known, _)| known != name);
+        self.xattrs.push((name.to_vec(), value.to_vec()));
+        Ok(())
+    }
+}
+
+pub(super) fn decimal(text: &[u8]) -> Result<u64> {
+    let number = match text {
+        [] => None,
+        text => text.iter().try_fold(0u64, |number, &digit| match digit {
+            b'0'..=b'9' => number.checked_mul(10)?.checked_add((digit - b'0').into()),
+            _ => None,
+        }),
+    };
+    match number {
+        Some(number) => Ok(number),
+        None => malformed("a PAX header has a malformed number"),
+    }
+}
+
+/// Seconds since the epoch with decimals: `-1.25`. What is finer than nanoseconds is cut off.
+fn time(text: &[u8]) -> Result<Time> {
+    let (negative, text) = match text.strip_prefix(b"-") {
+        Some(text) => (true, text),
+        None => (false, text),
+    };
+    let point = text.iter().position(|&byte| byte == b'.');
+    let (whole, fraction) = match point {
+        Some(point) => (&text[..point], &text[point + 1..]),
+        None => (text, &b""[..]),
+    };
+    let Ok(mut seconds) = i64::try_from(decimal(whole)?) else {
+        return malformed("a time is too far away");
+    };
+    let mut nanoseconds = 0;
+    for at in 0..9 {
+        let digit = match fraction.get(at) {
+            None => 0,
+            Some(digit @ b'0'..=b'9') => digit - b'0',
+            Some(_) => return malformed("a PAX header has a malformed time"),
+        };
+        nanoseconds = nanoseconds * 10 + u32::from(digit);
+    }
+    if negative {
+        seconds = -seconds;
+        if nanoseconds > 0 {
+            seconds -= 1;
+            nanoseconds = 1_000_000_000 - nanoseconds;
+        }
+    }
+    Ok(Time {
+        seconds,
+        nanoseconds,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let time = |text: &str| time(text.as_bytes()).map(|time| (time.seconds, time.nanoseconds));
+        assert_eq!(time("12").unwrap(), (12, 0));
+        assert_eq!(time("12.5").unwrap(), (12, 500_000_000));
+        assert_eq!(time("-1.25").unwrap(), (-2, 750_000_000));
+        assert_eq!(time("1.0000000019").unwrap(), (1, 1));
+        for wrong in ["", ".", "1.x", "x", "99999999999999999999", "--1"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_record_may_hold_anything() {
+        let mut pax = Pax::default();
+        let records = b"30 SCHILY.xattr.user.a=\n\0=\n x\n11 uid=123\n";
+        parse(records, &mut pax).unwrap();
+        assert_eq!(
+            pax.xattrs,
+            [(b"user.a".to_vec(), b"\n\0=\n x".to_vec())][..]
+        );
+        assert_eq!(pax.uid, Some(123));
+        for end in 1..records.len() {
+            let _ = parse(&records[..end], &mut Pax::default());
+        }
+        for wrong in [
+            &b"4 a=\n"[..],
+            b"999 a=b\n",
+            b"6 a=bc",
+            b"0 \n",
+            b"x",
+            b"7 ab c\n",
+        ] {
+            let result = parse(wrong, &mut Pax::default());
+            assert!(result.is_err(), "{}", wrong.escape_ascii());
+        }
+    }
+}
