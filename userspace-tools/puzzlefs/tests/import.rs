@@ -199,6 +199,23 @@ fn layers_become_one_tree() {
         fs::read(layout.blob_path(&original["config"])).unwrap()
     );
 
+    // It goes along.
+    let run = |arguments: &[&str]| {
+        let output = puzzlefs().args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    let copy = reference(&path("copy"), "t");
+    run(&["copy", &reference(&path("store"), "t"), &copy]);
+    run(&["verify", &copy]);
+    assert!(Layout(path("copy")).blob_path(&original["config"]).exists());
+
+    // And stays with what is built on it.
+    fs::write(path("tree/new"), "new").unwrap();
+    let output = build_with(&["--base", "t"], &path("tree"), &path("store"), "on-it");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (_, on_it) = open(&path("store"), "on-it");
+    assert_eq!(on_it.manifest.config, made.manifest.config);
+
     // As an archive, by its name, and on the standard input.
     shell(scratch.path(), "tar -cf a.tar -C layout .; gzip -k a.tar");
     for source in ["a.tar", "a.tar.gz", "a.tar:x"] {
