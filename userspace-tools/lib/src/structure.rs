@@ -18,6 +18,10 @@ use puzzlefs_schema::{
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+/// The most bytes of paths kept to name inodes by: beyond, faults have their numbers alone. In a
+/// tree that is deep enough, the paths of all inodes are far longer than the metadata.
+const PATHS_MAX: usize = 16 << 20;
+
 /// What is to be found out about a blob.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
@@ -376,20 +380,25 @@ impl<'r> Walk<'_, '_, 'r> {
         // Where each inode is, and the links to it that were seen. A directory has one of its own,
         // and the root one that is in no directory.
         let mut links: HashMap<u64, (Locator, u32)> = HashMap::from([(ROOT_INO, (root, 2))]);
-        let mut way = vec![ROOT_INO];
+        // The directories on the way down, and the lengths of their paths.
+        let mut way = vec![(ROOT_INO, 0)];
+        let mut room = PATHS_MAX;
         reader.visit(root, |path, entry| {
-            let depth = path.iter().filter(|&&byte| byte == b'/').count();
+            let parent = path.len().saturating_sub(entry.name.len() + 1);
+            while way.last().is_some_and(|(_, length)| *length > parent) {
+                way.pop();
+            }
             let own = links.entry(entry.ino).or_insert((entry.at, 0));
             own.1 = own.1.saturating_add(1);
-            way.truncate(depth + 1);
             if entry.file_type == FileType::Dir {
                 own.1 = own.1.saturating_add(1);
-                if let Some(parent) = way.last().and_then(|parent| links.get_mut(parent)) {
+                if let Some(parent) = way.last().and_then(|(ino, _)| links.get_mut(ino)) {
                     parent.1 = parent.1.saturating_add(1);
                 }
-                way.push(entry.ino);
+                way.push((entry.ino, path.len()));
             }
-            if wanted.contains(&entry.ino) {
+            if wanted.contains(&entry.ino) && path.len() <= room {
+                room -= path.len();
                 paths.entry(entry.ino).or_insert_with(|| path.to_vec());
             }
             Ok(())

@@ -26,10 +26,10 @@ pub struct DiffArgs {
     pub json: bool,
 }
 
-/// What `--json` prints. Fields are added, never renamed.
+/// What `--json` prints, after a field `changes` with a [`ChangeReport`] for each. Fields are added,
+/// never renamed.
 #[derive(Serialize)]
 struct Report {
-    changes: Vec<ChangeReport>,
     added: u64,
     removed: u64,
     changed: u64,
@@ -76,20 +76,28 @@ pub fn run(arguments: &DiffArgs) -> anyhow::Result<()> {
     let new = ImageReader::new(&new_store, &new)?;
     let mut out = Output::new();
     if arguments.json {
-        let mut changes = Vec::new();
-        let totals = diff::diff(&old, &new, |difference| {
-            changes.push(change(difference));
-            Ok(())
-        })?;
-        out.json(&report(changes, &totals))?;
+        out.write_all(b"{\"changes\":[")?;
+    }
+    // Change by change: paths can be far longer than the images are large.
+    let mut comma = "";
+    let totals = diff::diff(&old, &new, |difference| {
+        let written = if arguments.json {
+            let change = serde_json::to_string(&change(difference)).map_err(io::Error::from);
+            change.and_then(|change| write!(out, "{comma}{change}"))
+        } else {
+            line(difference, &mut out)
+        };
+        comma = ",";
+        written.map_err(|cause| Error::Io {
+            path: "standard output".into(),
+            action: "write to it",
+            cause,
+        })
+    })?;
+    if arguments.json {
+        let totals = serde_json::to_string(&report(&totals))?;
+        writeln!(out, "],{}", totals.trim_start_matches('{'))?;
     } else {
-        let totals = diff::diff(&old, &new, |difference| {
-            line(difference, &mut out).map_err(|cause| Error::Io {
-                path: "standard output".into(),
-                action: "write to it",
-                cause,
-            })
-        })?;
         summary(&totals, &mut out)?;
     }
     Ok(out.flush()?)
@@ -108,9 +116,8 @@ fn change(difference: &Difference<'_>) -> ChangeReport {
     }
 }
 
-fn report(changes: Vec<ChangeReport>, totals: &Totals) -> Report {
+fn report(totals: &Totals) -> Report {
     Report {
-        changes,
         added: totals.added,
         removed: totals.removed,
         changed: totals.changed,
