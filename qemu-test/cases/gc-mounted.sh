@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# A sweep keeps what a mounted image is made of, though its tag has moved on, until it is unmounted.
+# timeout: 120
+
+mkdir tree
+head -c 3000000 /dev/urandom >tree/large
+echo small >tree/small
+cp -r tree expected
+image=$(build_image tree)
+mount_image "$image"
+
+# The tag moves to an image that has nothing of it, and nothing was read yet.
+rm tree/*
+build_image tree >/dev/null
+puzzlefs gc store
+drop_caches
+assert_same "$mnt/large" expected/large
+assert_same "$mnt/small" expected/small
+
+unmount_image
+found=$(puzzlefs gc --dry-run store | awk '/to remove/ { print $(NF - 1) }')
+((found > 20)) || fail "nothing to remove after the image was unmounted: $found"
+puzzlefs gc store
+puzzlefs verify store
