@@ -130,7 +130,7 @@ impl Blob {
     /// Starts reading what a part of the blob's content is made of, where the filesystem below keeps
     /// it until it is asked for.
     pub(crate) fn will_need(&self, compressed: bool, whole: bool, range: Range) {
-        if self.file.is_read_directly() {
+        if self.file.is_read_past_cache() {
             return;
         }
         if whole {
@@ -159,7 +159,7 @@ impl Blob {
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
         let holds = |workspace: &Workspace| workspace.stored.holds(self);
-        if self.file.is_read_directly() {
+        if self.file.is_read_past_cache() {
             let filled = means.workspaces.try_with(holds, |workspace| {
                 let mut left = range;
                 while left.len > 0 {
@@ -199,6 +199,22 @@ impl Blob {
                 let frames = self.frames(means, &mut workspace.stored)?;
                 self.decompress(means, frames, workspace, range, run)
             },
+        )
+    }
+
+    /// The part of a compressed blob's content that the frame at an offset has.
+    pub(crate) fn frame_at(&self, means: Means<'_>, offset: u64) -> Option<core::ops::Range<u64>> {
+        let find = |frames: &[Frame]| {
+            let index = frames.partition_point(|frame| frame.content_end <= offset);
+            let end = frames.get(index)?.content_end;
+            Some(frame_start(frames, index).1..end)
+        };
+        if let Some(frames) = self.frames.as_ref() {
+            return find(frames);
+        }
+        means.workspaces.with(
+            |workspace| workspace.stored.holds(self),
+            |workspace| find(self.frames(means, &mut workspace.stored).ok()?),
         )
     }
 
@@ -583,7 +599,7 @@ impl Stored {
             Some(at) => at,
             None => {
                 let size = version.size();
-                let range = if more && size <= MAX_WHOLE && blob.file.is_read_directly() {
+                let range = if more && size <= MAX_WHOLE && blob.file.is_read_past_cache() {
                     Range {
                         offset: 0,
                         len: size,

@@ -28,6 +28,10 @@ const MAX_CHECKPOINTS: usize = 256;
 /// Files of fewer chunks than this are walked from the beginning.
 const MIN_CHUNKS_INDEXED: usize = 16;
 
+/// What is asked for is widened to whole frames if it is shorter than this, in bytes: a longer
+/// request is one of many in order, and what it leaves of a frame comes next.
+const MAX_WIDENED: u64 = 128 << 10;
+
 /// Where a regular file's contents are.
 pub(crate) struct Content {
     size: u64,
@@ -122,6 +126,55 @@ pub(crate) fn read(inode: &INode<PuzzleFs>, run: &mut FolioRun<'_>) {
     }
 }
 
+/// What had best be read where a range is: if that is short, all of the frames that it is in, or
+/// of the chunks if they are verified. `None` if that is no more.
+pub(crate) fn extent(
+    inode: &INode<PuzzleFs>,
+    range: &core::ops::Range<u64>,
+) -> Option<core::ops::Range<u64>> {
+    let image = inode.superblock().data();
+    let node = inode.data();
+    let Body::File(content) = &node.body else {
+        return None;
+    };
+    let whole = range.start == 0 && range.end >= content.size();
+    if whole || range.end - range.start >= MAX_WIDENED {
+        return None;
+    }
+    let extents = image.metadata().inode_at(node.at).ok()?.extents().ok()?;
+    // Beyond the end of the file nothing is read.
+    let last = range.end.min(content.size()).checked_sub(1)?;
+    let start = unit(image, extents, content, range.start)?.start;
+    let end = unit(image, extents, content, last)?.end;
+    Some(start..end)
+}
+
+/// The part of a file that is read as one where a position is.
+fn unit(
+    image: &Image,
+    extents: Extents<'_>,
+    content: &Content,
+    position: u64,
+) -> Option<core::ops::Range<u64>> {
+    let (index, start) = extents.seek(position, &content.checkpoints).ok()?;
+    let chunk = extents.get(index).ok()?;
+    let end = start.checked_add(chunk.len)?;
+    if image.verify() == Verify::Digest {
+        return Some(start..end);
+    }
+    if !chunk.compressed {
+        return Some(position..position + 1);
+    }
+    let blob = image.open_blob(&chunk.blob).ok()?;
+    let within = chunk
+        .blob_offset
+        .checked_add(position.checked_sub(start)?)?;
+    let frame = blob.frame_at(means(image), within)?;
+    let from = frame.start.saturating_sub(chunk.blob_offset);
+    let to = frame.end.saturating_sub(chunk.blob_offset);
+    Some(start.checked_add(from)?..start.checked_add(to)?.min(end))
+}
+
 fn fill(
     image: &Image,
     inode: &INode<PuzzleFs>,
@@ -183,6 +236,13 @@ fn read_ahead(image: &Image, mut pieces: Pieces<'_>) -> Result<(), puzzlefs_sche
     Ok(())
 }
 
+fn means(image: &Image) -> Means<'_> {
+    Means {
+        workspaces: image.store().workspaces(),
+        statistics: image.statistics(),
+    }
+}
+
 fn fill_piece(image: &Image, piece: &Piece, run: &mut FolioRun<'_>) -> Result<(), Fault> {
     let Chunk {
         blob: digest,
@@ -190,10 +250,7 @@ fn fill_piece(image: &Image, piece: &Piece, run: &mut FolioRun<'_>) -> Result<()
         ..
     } = &piece.chunk;
     let blob = image.open_blob(digest)?;
-    let means = Means {
-        workspaces: image.store().workspaces(),
-        statistics: image.statistics(),
-    };
+    let means = means(image);
     let range = piece.range;
     match (image.verify(), compressed) {
         (Verify::Digest, _) => blob.fill_verified(means, digest, *compressed, range, run),

@@ -10,6 +10,7 @@
 
 #![deny(unsafe_code)]
 
+use core::ops::Range;
 use kernel::{
     prelude::*,
     seq_file::SeqFile,
@@ -130,6 +131,10 @@ impl FileSystem for PuzzleFs {
 
     fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>) {
         file::read(inode, run)
+    }
+
+    fn read_extent(inode: &INode<Self>, range: &Range<u64>) -> Range<u64> {
+        file::extent(inode, range).unwrap_or_else(|| range.clone())
     }
 
     fn get_xattr<'a>(inode: &'a INode<Self>, name: &[u8]) -> Result<Option<&'a [u8]>> {

@@ -170,13 +170,20 @@ impl Directory {
         }?;
         let file = NonNull::new(file).ok_or(EIO)?;
         // SAFETY: The file is valid.
-        let alignment = unsafe { bindings::vfs_rs_direct_alignment(file.as_ptr()) } as usize;
+        let past_cache = unsafe {
+            match bindings::vfs_rs_direct_alignment(file.as_ptr()) as usize {
+                alignment if alignment.is_power_of_two() && alignment <= MAX_ALIGNMENT => {
+                    Some(PastCache::Direct { alignment })
+                }
+                _ if bindings::vfs_rs_has_drop_behind(file.as_ptr()) => Some(PastCache::DropBehind),
+                _ => None,
+            }
+        };
         Ok(BackingFile {
             // SAFETY: The reference is ours; the file is in no file descriptor table, so nobody
             // uses its position.
             file: unsafe { ARef::from_raw(file.cast::<File>()) },
-            alignment: Some(alignment)
-                .filter(|alignment| alignment.is_power_of_two() && *alignment <= MAX_ALIGNMENT),
+            past_cache,
         })
     }
 
@@ -218,9 +225,18 @@ impl Drop for Directory {
 #[derive(Clone)]
 pub(crate) struct BackingFile {
     file: ARef<File>,
-    /// What offsets, lengths and memory of direct reads must be aligned to; `None` if the filesystem
-    /// below has no direct reads of this file.
-    alignment: Option<usize>,
+    /// How the file is read without leaving pages in the page cache of the filesystem below; `None`
+    /// if that cannot be.
+    past_cache: Option<PastCache>,
+}
+
+/// How a file is read without leaving pages in a page cache.
+#[derive(Clone, Copy)]
+enum PastCache {
+    /// Not through it; offsets, lengths and memory must be aligned.
+    Direct { alignment: usize },
+    /// Through it, but what was read is dropped. So are files with fs-verity read.
+    DropBehind,
 }
 
 /// Direct reads that need a coarser alignment are not used: the size of a page everywhere.
@@ -279,11 +295,11 @@ impl BackingFile {
         found.then_some(digest)
     }
 
-    /// Whether a read would go past the page cache of the filesystem below: it can, and has nothing
-    /// of the file cached, so that there is neither a page to gain nor one to leave behind.
-    pub(crate) fn is_read_directly(&self) -> bool {
+    /// Whether a read leaves nothing in the page cache of the filesystem below: it can do that, and
+    /// nothing of the file is there that were better used.
+    pub(crate) fn is_read_past_cache(&self) -> bool {
         // SAFETY: The file is valid and open.
-        self.alignment.is_some() && unsafe { bindings::vfs_rs_has_no_pages(self.file.as_ptr()) }
+        self.past_cache.is_some() && !unsafe { bindings::vfs_rs_is_cached(self.file.as_ptr()) }
     }
 
     /// The file's present version.
@@ -311,10 +327,11 @@ impl BackingFile {
         if len > buffer.len {
             return Err(EINVAL);
         }
-        if let Some(alignment) = self.alignment.filter(|_| self.is_read_directly()) {
-            match self.read_directly(buffer, offset, len, alignment) {
-                // It may say so only now.
-                Err(e) if e == EINVAL || e == EOPNOTSUPP => {}
+        if let Some(how) = self.past_cache.filter(|_| self.is_read_past_cache()) {
+            match self.read_past_cache(buffer, offset, len, how) {
+                // Somebody has it open for writing, or the filesystem below says only now that it
+                // cannot do this.
+                Err(e) if e == ETXTBSY || e == EINVAL || e == EOPNOTSUPP => {}
                 result => return result,
             }
         }
@@ -328,14 +345,18 @@ impl BackingFile {
         Ok(0..done)
     }
 
-    /// Reads what covers a range directly; gives where in the buffer the range is.
-    fn read_directly(
+    /// Reads what covers a range; gives where in the buffer the range is.
+    fn read_past_cache(
         &self,
         buffer: &mut ReadBuffer,
         offset: u64,
         len: usize,
-        alignment: usize,
+        how: PastCache,
     ) -> Result<Range<usize>> {
+        let (direct, alignment) = match how {
+            PastCache::Direct { alignment } => (true, alignment),
+            PastCache::DropBehind => (false, 1),
+        };
         let head = (offset % alignment as u64) as usize;
         let start = i64::try_from(offset - head as u64).map_err(|_| EFBIG)?;
         let wanted = head.checked_add(len).ok_or(EINVAL)?;
@@ -350,11 +371,12 @@ impl BackingFile {
             // SAFETY: The file is valid; the memory may be written, and is of the kernel's
             // allocators, as a `ReadBuffer`'s is.
             let read = unsafe {
-                bindings::vfs_rs_read_direct(
+                bindings::vfs_rs_read_past(
                     self.file.as_ptr(),
                     rest.as_mut_ptr().cast(),
                     rest.len(),
                     start + done as i64,
+                    direct,
                 )
             };
             to_result(read.min(0) as c_int)?;

@@ -324,6 +324,24 @@ pub(super) unsafe extern "C" fn readahead<T: FileSystem>(rac: *mut bindings::rea
     // SAFETY: The VFS gives a valid request for a file of this filesystem; a mapping's host lives
     // as long as its folios are locked.
     let inode = unsafe { INode::<T>::from_raw((*(*rac).mapping).host) };
+    // SAFETY: The request is valid.
+    let (start, len) = unsafe {
+        (
+            bindings::vfs_rs_readahead_pos(rac) as u64,
+            bindings::vfs_rs_readahead_length(rac) as u64,
+        )
+    };
+    let range = start..start.saturating_add(len);
+    let wider = T::read_extent(inode, &range);
+    if wider.start < range.start || wider.end > range.end {
+        let start = wider.start.min(range.start);
+        let len = wider.end.max(range.end) - start;
+        if let (Ok(start), Ok(len)) = (i64::try_from(start), usize::try_from(len)) {
+            // SAFETY: The request is valid, and none of its folios has been taken yet. It grows by
+            // as much as there is memory for.
+            unsafe { bindings::readahead_expand(rac, start, len) };
+        }
+    }
     // SAFETY: The request is ours alone.
     while let Some(mut run) = unsafe { FolioRun::from_readahead(rac) } {
         T::read_folios(inode, &mut run);

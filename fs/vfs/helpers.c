@@ -112,6 +112,16 @@ struct folio *vfs_rs_readahead_folio(struct readahead_control *rac)
 	return readahead_folio(rac);
 }
 
+loff_t vfs_rs_readahead_pos(const struct readahead_control *rac)
+{
+	return readahead_pos((struct readahead_control *)rac);
+}
+
+size_t vfs_rs_readahead_length(const struct readahead_control *rac)
+{
+	return readahead_length((struct readahead_control *)rac);
+}
+
 loff_t vfs_rs_folio_pos(const struct folio *folio)
 {
 	return folio_pos(folio);
@@ -202,13 +212,29 @@ unsigned int vfs_rs_direct_alignment(const struct file *file)
 	return max(stat.dio_mem_align, stat.dio_offset_align);
 }
 
-bool vfs_rs_has_no_pages(const struct file *file)
+/* Whether reads can be told to leave no pages behind. */
+bool vfs_rs_has_drop_behind(const struct file *file)
 {
-	return READ_ONCE(file->f_mapping->nrpages) == 0;
+	return file->f_op->fop_flags & FOP_DONTCACHE;
 }
 
-/* Reads into memory of kmalloc or vmalloc, past the page cache. */
-ssize_t vfs_rs_read_direct(struct file *file, void *buffer, size_t len, loff_t pos)
+/* Whether there are pages of the file's data; fs-verity's, behind the end, do not count. */
+bool vfs_rs_is_cached(const struct file *file)
+{
+	loff_t size = i_size_read(file->f_mapping->host);
+
+	return READ_ONCE(file->f_mapping->nrpages) && size > 0 &&
+	       filemap_range_has_page(file->f_mapping, 0, size - 1);
+}
+
+/*
+ * Reads into memory of kmalloc or vmalloc: directly, or leaving no pages behind.
+ *
+ * A direct read may wait for the inode's lock, with folios of ours locked. Whoever writes to the
+ * file has that lock while he faults in what he writes, which could be one of these folios: so
+ * there must be no writer (ETXTBSY if there is one).
+ */
+ssize_t vfs_rs_read_past(struct file *file, void *buffer, size_t len, loff_t pos, bool direct)
 {
 	struct kvec vec = { .iov_base = buffer, .iov_len = len };
 	struct iov_iter iter;
@@ -218,8 +244,15 @@ ssize_t vfs_rs_read_direct(struct file *file, void *buffer, size_t len, loff_t p
 	iov_iter_kvec(&iter, ITER_DEST, &vec, 1, len);
 	init_sync_kiocb(&iocb, file);
 	iocb.ki_pos = pos;
-	iocb.ki_flags |= IOCB_DIRECT;
+	iocb.ki_flags |= direct ? IOCB_DIRECT : IOCB_DONTCACHE;
+	if (direct) {
+		read = deny_write_access(file);
+		if (read)
+			return read;
+	}
 	read = vfs_iocb_iter_read(file, &iocb, &iter);
+	if (direct)
+		allow_write_access(file);
 	/* The device wrote to the pages, perhaps behind the back of these addresses' cache. */
 	if (is_vmalloc_addr(buffer))
 		invalidate_kernel_vmap_range(buffer, len);

@@ -47,6 +47,8 @@ int vfs_rs_open_nowait(struct inode *inode, struct file *file);
 void vfs_rs_mapping_allow_large_folios(struct address_space *mapping);
 void vfs_rs_mapping_forbid_large_folios(struct address_space *mapping);
 struct folio *vfs_rs_readahead_folio(struct readahead_control *rac);
+loff_t vfs_rs_readahead_pos(const struct readahead_control *rac);
+size_t vfs_rs_readahead_length(const struct readahead_control *rac);
 loff_t vfs_rs_folio_pos(const struct folio *folio);
 size_t vfs_rs_folio_size(const struct folio *folio);
 bool vfs_rs_folio_test_large(const struct folio *folio);
@@ -66,8 +68,9 @@ int vfs_rs_path_stack_depth(const struct path *path);
 
 /* uio.h */
 unsigned int vfs_rs_direct_alignment(const struct file *file);
-bool vfs_rs_has_no_pages(const struct file *file);
-ssize_t vfs_rs_read_direct(struct file *file, void *buffer, size_t len, loff_t pos);
+bool vfs_rs_has_drop_behind(const struct file *file);
+bool vfs_rs_is_cached(const struct file *file);
+ssize_t vfs_rs_read_past(struct file *file, void *buffer, size_t len, loff_t pos, bool direct);
 
 /* fsverity.h */
 bool vfs_rs_verity_sha256(struct inode *inode, u8 *digest);

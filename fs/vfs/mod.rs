@@ -40,6 +40,7 @@ pub(crate) use shrinker::{Shrink, ShrinkerRegistration};
 pub(crate) use superblock::{StatFs, SuperBlock, SuperParams, MAX_STACK_DEPTH};
 pub(crate) use xattr::XattrLister;
 
+use core::ops::Range;
 use kernel::{
     prelude::*,
     seq_file::SeqFile,
@@ -128,6 +129,10 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// What is not filled when the run is dropped counts as unreadable. Does not report errors to
     /// the caller, who may only be reading ahead: it logs them.
     fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>);
+
+    /// What had best be read of a regular file where some range of it is: what comes without more
+    /// work, inside the file.
+    fn read_extent(inode: &INode<Self>, range: &Range<u64>) -> Range<u64>;
 
     /// The value of an extended attribute; `None` if the inode has none of that name.
     ///

@@ -16,7 +16,9 @@ source=$mnt
 cp -a "$source" tree
 cp -a /payload/store store
 puzzlefs build -q -z tree zstd:debian
-for blob in store/blobs/sha256/*; do fsverity enable "$blob"; done
+# A copy of its own: the others are read without fs-verity.
+cp -a store verity
+for blob in verity/blobs/sha256/*; do fsverity enable "$blob"; done
 mkfs.erofs --quiet plain.erofs tree >/dev/null
 mkfs.erofs --quiet -zzstd,3 -C65536 zstd.erofs tree >/dev/null
 mksquashfs tree zstd.squashfs -comp zstd -Xcompression-level 3 -quiet -no-progress >/dev/null
@@ -28,7 +30,7 @@ attach() {
 	case $1 in
 	ext4) mount --bind tree m.ext4 ;;
 	puzzlefs) mount -t puzzlefs "$CASE_DIR/store:debian" m.puzzlefs ;;
-	puzzlefs-fsverity) mount -t puzzlefs -o verify=fsverity "$CASE_DIR/store:debian" m.puzzlefs-fsverity ;;
+	puzzlefs-fsverity) mount -t puzzlefs -o verify=fsverity "$CASE_DIR/verity:debian" m.puzzlefs-fsverity ;;
 	puzzlefs-zstd) mount -t puzzlefs "$CASE_DIR/zstd:debian" m.puzzlefs-zstd ;;
 	puzzlefs-zstd-digest) mount -t puzzlefs -o verify=digest "$CASE_DIR/zstd:debian" m.puzzlefs-zstd-digest ;;
 	erofs) mount -t erofs -o ro "$CASE_DIR/plain.erofs" m.erofs ;;

@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Somebody who has a blob open for writing, or writes to it out of a map of the very file that it is
+# read for, neither hangs nor keeps others from reading.
+#
+# timeout: 60
+import glob
+import hashlib
+import mmap
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from case import CASE_DIR, build_image, check, drop_caches, equal, mount_image, seeded_random, write_file  # noqa: E402
+
+content = seeded_random().randbytes(60_000)
+os.mkdir("src")
+write_file("src/file", content)
+mnt = mount_image(build_image("src"))
+# A small file alone is the whole of its blob.
+blob = f"{CASE_DIR}/store/blobs/sha256/{hashlib.sha256(content).hexdigest()}"
+check(os.path.exists(blob), f"no blob is the file: {glob.glob(f'{CASE_DIR}/store/blobs/sha256/*')}")
+
+
+def read():
+    with open(f"{mnt}/file", "rb") as file:
+        return file.read()
+
+
+writer = os.open(blob, os.O_RDWR)
+os.fsync(writer)
+drop_caches()
+equal(read(), content, "what is read while the blob is open for writing")
+
+drop_caches()
+with open(f"{mnt}/file", "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapping:
+    # The writer holds the blob's lock while this reads the page that it writes.
+    equal(os.pwrite(writer, mapping, 0), len(content), "bytes written out of the map")
+os.close(writer)
+os.sync()
+drop_caches()
+equal(read(), content, "what is read after it")
+with open(blob, "rb") as file:
+    equal(file.read(), content, "the blob")
