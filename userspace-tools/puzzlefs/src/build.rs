@@ -3,13 +3,16 @@
 //! `puzzlefs build`.
 
 use crate::cli::{BuildArgs, OutputArgs, RuleArgs};
+use crate::output::{is_broken_pipe, Output};
 use crate::{format, progress, work};
+use anyhow::Context;
 use puzzlefs_lib::builder::{self, BuildOptions, Summary};
 use puzzlefs_lib::layout::Layout;
 use puzzlefs_lib::seekable::Compression;
 use puzzlefs_lib::{ImageRef, Progress, Selector, Store};
 use serde::Serialize;
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -82,13 +85,19 @@ pub fn make(
         eprintln!("puzzlefs: --exclude '{pattern}': there is nothing that matches");
     }
     let seconds = start.elapsed();
-    if output.json {
-        let report = report(&summary, store.path(), tag, seconds);
-        println!("{}", serde_json::to_string(&report)?);
+    let mut out = Output::new();
+    let told = if output.json {
+        out.json(&report(&summary, store.path(), tag, seconds))
     } else if !output.quiet {
-        tell(&summary, &image, seconds);
+        tell(&mut out, &summary, &image, seconds)
+    } else {
+        Ok(())
+    };
+    match told.and_then(|()| Ok(out.flush()?)) {
+        // Nobody listens, but the image is there: a failure would say that it is not.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        told => told.with_context(|| format!("{image} is built, but cannot be told of")),
     }
-    Ok(())
 }
 
 /// How files are laid out: larger chunks compress better.
@@ -141,20 +150,36 @@ fn report<'a>(summary: &Summary, store: &Path, tag: &'a str, time: Duration) -> 
     }
 }
 
-fn tell(summary: &Summary, image: &ImageRef, time: Duration) {
+fn tell(
+    out: &mut Output,
+    summary: &Summary,
+    image: &ImageRef,
+    time: Duration,
+) -> anyhow::Result<()> {
     let stored = summary.new.bytes + summary.shared.bytes;
-    println!(
+    writeln!(
+        out,
         "{} in {}: {} in {}",
         format::bytes(summary.bytes),
         format::count(summary.entries, "entry", "entries"),
         format::bytes(stored),
         format::count(summary.new.blobs + summary.shared.blobs, "blob", "blobs"),
-    );
+    )?;
     for (word, count) in [("new", summary.new), ("shared", summary.shared)] {
         let blobs = format::count(count.blobs, "blob", "blobs");
-        println!("{word:>8}: {:>10} in {blobs}", format::bytes(count.bytes));
+        writeln!(
+            out,
+            "{word:>8}: {:>10} in {blobs}",
+            format::bytes(count.bytes)
+        )?;
     }
-    println!("metadata: {:>10}", format::bytes(summary.rootfs_size));
-    println!("image {image}, manifest sha256:{}", summary.manifest);
-    println!("rootfs={} ({:.2} s)", summary.rootfs, time.as_secs_f64());
+    writeln!(out, "metadata: {:>10}", format::bytes(summary.rootfs_size))?;
+    writeln!(out, "image {image}, manifest sha256:{}", summary.manifest)?;
+    writeln!(
+        out,
+        "rootfs={} ({:.2} s)",
+        summary.rootfs,
+        time.as_secs_f64()
+    )?;
+    Ok(())
 }

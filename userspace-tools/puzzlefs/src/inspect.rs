@@ -4,9 +4,11 @@
 
 use crate::cli::{InspectArgs, ResolveArgs};
 use crate::format;
+use crate::output::Output;
 use puzzlefs_lib::reader::ImageReader;
 use puzzlefs_lib::{store, ImageRef};
 use serde::Serialize;
+use std::io::Write;
 
 /// What `inspect --json` prints. Fields are added, never renamed.
 #[derive(Serialize)]
@@ -32,8 +34,9 @@ struct Report {
 /// Prints the digest of an image's metadata blob.
 pub fn resolve(arguments: &ResolveArgs) -> anyhow::Result<()> {
     let (_, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
-    println!("{}", image.rootfs);
-    Ok(())
+    let mut output = Output::new();
+    writeln!(output, "{}", image.rootfs)?;
+    Ok(output.flush()?)
 }
 
 /// Prints what an image is.
@@ -58,16 +61,18 @@ pub fn inspect(arguments: &InspectArgs) -> anyhow::Result<()> {
         blobs: blobs.clone().count() as u64,
         blob_bytes: blobs.map(|blob| blob.size).sum(),
     };
+    let mut output = Output::new();
     if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
-        return Ok(());
+        output.json(&report)?;
+        return Ok(output.flush()?);
     }
-    println!("manifest  {}", report.manifest_digest);
-    println!("rootfs    {}", report.rootfs_digest);
+    writeln!(output, "manifest  {}", report.manifest_digest)?;
+    writeln!(output, "rootfs    {}", report.rootfs_digest)?;
     if let Some(verity) = &report.rootfs_verity {
-        println!("fs-verity {verity} (of the metadata blob)");
+        writeln!(output, "fs-verity {verity} (of the metadata blob)")?;
     }
-    println!(
+    writeln!(
+        output,
         "tree      {} in {}: {}, {}, {}, {} special",
         format::bytes(report.bytes),
         format::count(report.entries, "entry", "entries"),
@@ -75,14 +80,15 @@ pub fn inspect(arguments: &InspectArgs) -> anyhow::Result<()> {
         format::count(report.directories, "directory", "directories"),
         format::count(report.symlinks, "symbolic link", "symbolic links"),
         report.special
-    );
-    println!("layers    {}", report.layers);
-    println!("metadata  {}", format::bytes(report.rootfs_bytes));
-    println!(
+    )?;
+    writeln!(output, "layers    {}", report.layers)?;
+    writeln!(output, "metadata  {}", format::bytes(report.rootfs_bytes))?;
+    writeln!(
+        output,
         "data      {} in {}, named by {}",
         format::bytes(report.blob_bytes),
         format::count(report.blobs, "blob", "blobs"),
         format::count(report.chunks, "chunk", "chunks")
-    );
-    Ok(())
+    )?;
+    Ok(output.flush()?)
 }

@@ -93,20 +93,30 @@ fn cat_gives_the_bytes() {
             "{file}"
         );
     }
-    // A reader that has seen enough is no reason to complain.
-    let mut cat = puzzlefs();
-    let cat = cat.args(["cat", &reference(&store, "t"), "large"]);
-    let mut cat = cat
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(cat.stdout.take());
-    let output = cat.wait_with_output().unwrap();
-    assert_eq!(
-        (output.status.code(), stderr(&output)),
-        (Some(141), String::new())
-    );
+    // A reader that has seen enough is no reason to complain; a build is done nevertheless.
+    let image = reference(&store, "t");
+    let tree = tree.to_str().unwrap();
+    for (arguments, status) in [
+        (&["cat", &image, "large"][..], 141),
+        (&["inspect", &image], 141),
+        (&["inspect", "--json", &image], 141),
+        (&["resolve", &image], 141),
+        (&["build", tree, &image], 0),
+    ] {
+        let mut command = puzzlefs()
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(command.stdout.take());
+        let output = command.wait_with_output().unwrap();
+        assert_eq!(
+            (output.status.code(), stderr(&output)),
+            (Some(status), String::new()),
+            "{arguments:?}"
+        );
+    }
 }
 
 #[test]
