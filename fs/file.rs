@@ -11,7 +11,7 @@
 //! the table and a short walk from there.
 
 use crate::{
-    blob::{Fault, Means, Range},
+    blob::{Fault, Means, Range, MAX_STORED},
     image::Image,
     inode::{Body, Malformed},
     message::Show,
@@ -31,6 +31,10 @@ const MIN_CHUNKS_INDEXED: usize = 16;
 /// What is asked for is widened to whole frames if it is shorter than this, in bytes: a longer
 /// request is one of many in order, and what it leaves of a frame comes next.
 const MAX_WIDENED: u64 = 128 << 10;
+
+/// The most that a request is widened to, in bytes: the largest frames, or blobs that are verified
+/// as a whole, at both its ends.
+const MAX_EXTENT: u64 = 2 * MAX_STORED as u64;
 
 /// Where a regular file's contents are.
 pub(crate) struct Content {
@@ -146,7 +150,8 @@ pub(crate) fn extent(
     let last = range.end.min(content.size()).checked_sub(1)?;
     let start = unit(image, extents, content, range.start)?.start;
     let end = unit(image, extents, content, last)?.end;
-    Some(start..end)
+    // A chunk is as long as the image says it is.
+    (end.checked_sub(start)? <= MAX_EXTENT).then_some(start..end)
 }
 
 /// The part of a file that is read as one where a position is.
