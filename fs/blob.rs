@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Blobs: an open file of the store, and what is known of it.
+//!
+//! What is read of a blob goes to the buffer of a [`Workspace`], past the page cache of the filesystem
+//! below, and from there, decompressed or verified, to the folios of a file: it is cached once.
 
 use crate::{
     message::ErrorName,

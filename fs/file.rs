@@ -2,9 +2,10 @@
 
 //! File data: from extents to folios.
 //!
-//! A file is its chunks in order, each a range of a blob. To fill a run of folios, the blobs of all
-//! the chunks that it touches are told to read ahead first, so that the disk has all of it to do at
-//! once; then the folios are read into, in order, straight from the blobs.
+//! A file is its chunks in order, each a range of a blob. A run of folios is filled chunk by chunk:
+//! see [`crate::blob`]. Where the filesystem below keeps what is read, all the blobs of a run are
+//! told to read ahead first, so that the disk has all of it to do at once. What comes without more
+//! work, the rest of a frame, is made part of the run: see [`extent`].
 //!
 //! The metadata holds the chunks' lengths but not their offsets in the file. [`Content`] keeps the
 //! offsets of some, evenly spaced, in a table of bounded size: a chunk is found by binary search in
