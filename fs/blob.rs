@@ -69,7 +69,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    fn end(self) -> u64 {
+    pub(crate) fn end(self) -> u64 {
         self.offset.saturating_add(self.len)
     }
 
@@ -206,11 +206,13 @@ impl Blob {
     }
 
     /// The part of a compressed blob's content that the frame at an offset has.
-    pub(crate) fn frame_at(&self, means: Means<'_>, offset: u64) -> Option<core::ops::Range<u64>> {
+    pub(crate) fn frame_at(&self, means: Means<'_>, offset: u64) -> Option<Range> {
         let find = |frames: &[Frame]| {
-            let index = frames.partition_point(|frame| frame.content_end <= offset);
+            let (index, _) = covering(frames, Range { offset, len: 1 });
             let end = frames.get(index)?.content_end;
-            Some(frame_start(frames, index).1..end)
+            let offset = frame_start(frames, index).1;
+            let len = end.saturating_sub(offset);
+            Some(Range { offset, len })
         };
         if let Some(frames) = self.frames.as_ref() {
             return find(frames);

@@ -176,8 +176,8 @@ fn unit(
         .blob_offset
         .checked_add(position.checked_sub(start)?)?;
     let frame = blob.frame_at(means(image), within)?;
-    let from = frame.start.saturating_sub(chunk.blob_offset);
-    let to = frame.end.saturating_sub(chunk.blob_offset);
+    let from = frame.offset.saturating_sub(chunk.blob_offset);
+    let to = frame.end().saturating_sub(chunk.blob_offset);
     Some(start.checked_add(from)?..start.checked_add(to)?.min(end))
 }
 

@@ -298,8 +298,14 @@ impl BackingFile {
     /// Whether a read leaves nothing in the page cache of the filesystem below: it can do that, and
     /// nothing of the file is there that were better used.
     pub(crate) fn is_read_past_cache(&self) -> bool {
-        // SAFETY: The file is valid and open.
-        self.past_cache.is_some() && !unsafe { bindings::vfs_rs_is_cached(self.file.as_ptr()) }
+        self.past_cache_now().is_some()
+    }
+
+    /// How a read now leaves nothing in the page cache of the filesystem below, if it does.
+    fn past_cache_now(&self) -> Option<PastCache> {
+        self.past_cache
+            // SAFETY: The file is valid and open.
+            .filter(|_| !unsafe { bindings::vfs_rs_is_cached(self.file.as_ptr()) })
     }
 
     /// The file's present version.
@@ -327,7 +333,7 @@ impl BackingFile {
         if len > buffer.len {
             return Err(EINVAL);
         }
-        if let Some(how) = self.past_cache.filter(|_| self.is_read_past_cache()) {
+        if let Some(how) = self.past_cache_now() {
             match self.read_past_cache(buffer, offset, len, how) {
                 // Somebody has it open for writing, or the filesystem below says only now that it
                 // cannot do this.

@@ -112,14 +112,14 @@ struct folio *vfs_rs_readahead_folio(struct readahead_control *rac)
 	return readahead_folio(rac);
 }
 
-loff_t vfs_rs_readahead_pos(const struct readahead_control *rac)
+loff_t vfs_rs_readahead_pos(struct readahead_control *rac)
 {
-	return readahead_pos((struct readahead_control *)rac);
+	return readahead_pos(rac);
 }
 
-size_t vfs_rs_readahead_length(const struct readahead_control *rac)
+size_t vfs_rs_readahead_length(struct readahead_control *rac)
 {
-	return readahead_length((struct readahead_control *)rac);
+	return readahead_length(rac);
 }
 
 loff_t vfs_rs_folio_pos(const struct folio *folio)

@@ -271,14 +271,14 @@ impl Assembly {
             MemberKind::BlockDevice(major, minor) => Kind::BlockDevice(major, minor),
             MemberKind::Fifo => Kind::Fifo,
             MemberKind::Directory | MemberKind::HardLink(_) => {
-                unreachable!("they are dealt with before")
+                return Err("neither a file nor anything special".to_owned());
             }
         })
     }
 
     fn make_directories(&mut self, names: &[&[u8]]) -> Result<SlotId> {
         let made = self.resolve(names, true)?;
-        Ok(made.expect("what is missing is made"))
+        made.ok_or_else(|| "a directory on its way is missing".to_owned())
     }
 
     /// Finds the directory that names lead to, from the root; makes what is missing, if asked.

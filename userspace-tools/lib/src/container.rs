@@ -6,6 +6,7 @@ use crate::archive::{self, archive_error, Archive, ArchiveInput, PlainFile, Spoo
 use crate::beneath::open_beneath;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::parallel;
 use crate::progress::Progress;
 use crate::staging::Staging;
 use crate::tar::{FileData, Input, MemberKind, Reader};
@@ -18,7 +19,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The most files of an archive.
 const FILES_MAX: usize = 1 << 20;
@@ -231,7 +232,7 @@ impl Witness {
 
     /// The digest and the size of all that was read.
     pub fn seen(&self) -> (Digest, u64) {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = parallel::lock(&self.0);
         (Digest(seen.0.clone().finalize().into()), seen.1)
     }
 }

@@ -16,6 +16,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::packer::{Batch, Pack, Packer, SmallFile};
+use crate::parallel::{into_inner, lock};
 use crate::progress::Progress;
 use crate::seekable::{Compression, Encoder};
 use crate::source::{OpenFile, Source};
@@ -25,7 +26,7 @@ use crate::verity;
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::Range;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
 /// A batch of small files ends at this many bytes or files.
@@ -649,12 +650,4 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes
         .chunks(ZEROS.len())
         .all(|piece| *piece == ZEROS[..piece.len()])
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn into_inner<T>(mutex: Mutex<T>) -> T {
-    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,6 +9,7 @@ use crate::builder::Count;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::oci::{self, Descriptor};
+use crate::parallel::{self, into_inner, lock};
 use crate::progress::Progress;
 use crate::staging::{Content, Placed, Staging};
 use crate::store::{Image, Store, MANIFEST_MAX};
@@ -18,8 +19,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::Mutex;
 
 /// The size of one read of a blob.
 const READ: usize = 256 << 10;
@@ -53,35 +53,21 @@ pub fn copy(
         progress.found_bytes(*size);
     }
     progress.start_reading();
-    let copied = Mutex::new((Copied::default(), Ok(())));
-    let left = Mutex::new(blobs.iter());
-    let next = || lock(&left).next();
-    let work = || {
-        let mut buffer = vec![0; READ];
-        while let Some((digest, size)) = next() {
-            let placed = progress
-                .check()
-                .and_then(|()| copy_blob(from, digest, *size, &staging, &mut buffer));
+    let copied = Mutex::new(Copied::default());
+    let blobs: Vec<_> = blobs.into_iter().collect();
+    parallel::for_each(
+        jobs,
+        &blobs,
+        || vec![0; READ],
+        |buffer, (digest, size)| {
+            progress.check()?;
+            let placed = copy_blob(from, digest, *size, &staging, buffer)?;
             progress.done_bytes(*size);
-            let mut copied = lock(&copied);
-            match placed {
-                Ok(placed) => copied.0.add(placed, *size),
-                Err(error) => {
-                    copied.1 = Err(error);
-                    // The others stop too.
-                    lock(&left).by_ref().for_each(drop);
-                }
-            }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..jobs.min(blobs.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    let (mut copied, result) = copied.into_inner().unwrap_or_else(PoisonError::into_inner);
-    result?;
+            lock(&copied).add(placed, *size);
+            Ok(())
+        },
+    )?;
+    let mut copied = into_inner(copied);
     let manifest = from.read_blob(&image.manifest_digest, MANIFEST_MAX)?;
     let size = manifest.len() as u64;
     let placed = staging.put(&image.manifest_digest, Content::Bytes(&[&manifest]))?;
@@ -100,10 +86,6 @@ impl Copied {
             Placed::Shared => self.shared.add(bytes),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Copies a blob, if it is not there, and makes sure that it is what its name says.

@@ -10,6 +10,7 @@ use crate::contents::{Contents, Extent};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::metadata::TopLayer;
+use crate::parallel::{self, into_inner, lock};
 use crate::progress::Progress;
 use crate::reader::{Blobs, ImageReader};
 use crate::reference::Selector;
@@ -19,9 +20,7 @@ use crate::tree::{Kind, Node, NodeId, Tree};
 use crate::visit::Descent;
 use puzzlefs_schema::{self as schema, DirEntry, FileType, Inode, Locator, ROOT_INO};
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::Mutex;
 
 /// The image that a delta is built on.
 pub(crate) struct Base<'s> {
@@ -246,48 +245,22 @@ impl Delta {
         jobs: usize,
     ) -> Result<Vec<bool>> {
         progress.start_reading();
-        let next = AtomicUsize::new(0);
-        let work = || -> Result<Vec<usize>> {
-            let mut same = Vec::new();
-            let mut blobs = Blobs::default();
-            loop {
-                let node = next.fetch_add(1, Ordering::Relaxed);
-                let Some(&below) = self.below.get(node) else {
-                    return Ok(same);
-                };
-                let Some(at) = below else { continue };
-                progress.check()?;
-                if is_same_file(base, at, source, tree, node as NodeId, &mut blobs)? {
-                    same.push(node);
-                }
-            }
-        };
-        let results = Mutex::new(Vec::new());
-        let run = || {
-            let result = work();
-            if result.is_err() {
-                // Nobody goes on.
-                next.store(self.below.len(), Ordering::Relaxed);
-            }
-            let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-            results.push(result);
-        };
-        thread::scope(|scope| {
-            for _ in 1..jobs {
-                scope.spawn(run);
-            }
-            run();
-        });
-        let mut all = vec![false; tree.nodes.len()];
-        for same in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            for node in same? {
-                all[node] = true;
-                if let Kind::File(state) = &tree.nodes[node].kind {
+        let known: Vec<_> = (0..)
+            .zip(&self.below)
+            .filter_map(|(node, below)| Some((node, (*below)?)))
+            .collect();
+        let same = Mutex::new(vec![false; tree.nodes.len()]);
+        parallel::for_each(jobs, &known, Blobs::default, |blobs, &(node, at)| {
+            progress.check()?;
+            if is_same_file(base, at, source, tree, node, blobs)? {
+                lock(&same)[node as usize] = true;
+                if let Kind::File(state) = &tree.nodes[node as usize].kind {
                     progress.done_bytes(state.size);
                 }
             }
-        }
-        Ok(all)
+            Ok(())
+        })?;
+        Ok(into_inner(same))
     }
 
     /// The inodes of the layer, ascending by number; a whiteout has no node. With `same` being what

@@ -30,6 +30,7 @@ mod metadata;
 pub mod oci;
 pub mod owners;
 mod packer;
+mod parallel;
 pub mod path;
 pub mod platform;
 pub mod progress;

@@ -16,6 +16,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::gc::UseLock;
 use crate::index::PRIVATE;
+use crate::parallel;
 use crate::store::Store;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
@@ -24,7 +25,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::mem;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 const PREFIX: &str = "staging-";
 /// Staged bytes and blobs after which [`Staging::put`] commits by itself: it bounds what a
@@ -192,7 +193,7 @@ impl<'a> Staging<'a> {
     }
 
     fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        parallel::lock(&self.pending)
     }
 }
 

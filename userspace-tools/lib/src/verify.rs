@@ -9,6 +9,7 @@
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::graph;
+use crate::parallel::{self, into_inner, lock};
 use crate::progress::Progress;
 use crate::reference::Selector;
 use crate::seekable::Decoder;
@@ -19,9 +20,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::Mutex;
 
 /// The size of one read of a blob.
 const READ: usize = 1 << 20;
@@ -124,12 +123,12 @@ fn check_blobs(
     }
     progress.start_reading();
     let blobs: Vec<_> = blobs.iter().collect();
-    let next = AtomicUsize::new(0);
-    let found = Mutex::new((Vec::new(), 0, Ok(())));
-    let lock = || found.lock().unwrap_or_else(PoisonError::into_inner);
-    let work = || {
-        let mut buffer = vec![0; READ];
-        while let Some((digest, wanted)) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+    let found = Mutex::new((Vec::new(), 0));
+    parallel::for_each(
+        jobs,
+        &blobs,
+        || vec![0; READ],
+        |buffer, (digest, wanted)| {
             let mut faults = Vec::new();
             let mut blob = BlobCheck {
                 store,
@@ -138,28 +137,15 @@ fn check_blobs(
                 progress,
                 faults: &mut faults,
             };
-            let result = blob.run(&mut buffer);
-            let mut found = lock();
-            found
-                .0
-                .extend(faults.into_iter().map(|fault| (**digest, fault)));
-            match result {
-                Ok(bytes) => found.1 += bytes,
-                Err(error) => {
-                    found.2 = Err(error);
-                    next.store(blobs.len(), Ordering::Relaxed);
-                }
-            }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..jobs.min(blobs.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    let (mut faults, bytes, result) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    result?;
+            let bytes = blob.run(buffer)?;
+            let mut found = lock(&found);
+            let faults = faults.into_iter().map(|fault| (**digest, fault));
+            found.0.extend(faults);
+            found.1 += bytes;
+            Ok(())
+        },
+    )?;
+    let (mut faults, bytes) = into_inner(found);
     // Whoever was faster does not decide what comes first.
     faults.sort_by_key(|(digest, _)| *digest);
     verified

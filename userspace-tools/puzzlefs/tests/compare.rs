@@ -179,18 +179,7 @@ fn diff_names_what_differs() {
 fn diff_compares_contents_and_not_how_they_are_stored() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
-    make_tree(&tree, false);
-    fs::write(
-        tree.join("text"),
-        "some words and some more. ".repeat(20_000),
-    )
-    .unwrap();
-    build(&tree, &store, "raw", 2);
-    assert!(
-        build_with(&["-z", "--chunk-size=16K"], &tree, &store, "zstd")
-            .status
-            .success()
-    );
+    build_twins(&["-z", "--chunk-size=16K"], &tree, &store);
     let found = json_of(&[
         "diff",
         "--json",

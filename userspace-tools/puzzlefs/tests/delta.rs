@@ -98,13 +98,7 @@ fn every_sort_of_change() {
     check_store(&store);
 
     let target = scratch.path().join("target");
-    let output = puzzlefs()
-        .arg("extract")
-        .arg(reference(&store, "t"))
-        .arg(&target)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
+    extract(&store, "t", &target);
     assert_same(&directory_inventory(&target), &directory_inventory(&tree));
 }
 

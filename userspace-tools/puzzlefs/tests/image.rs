@@ -31,13 +31,7 @@ fn a_tree_is_read_back_the_same() {
 
     // And out again: as root everything is restored.
     let target = scratch.path().join("target");
-    let output = puzzlefs()
-        .arg("extract")
-        .arg(reference(&store, "t"))
-        .arg(&target)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
+    extract(&store, "t", &target);
     assert_same(&source, &directory_inventory(&target));
 }
 
@@ -212,13 +206,7 @@ fn paths_longer_than_path_max() {
     assert_eq!(report["entries"], 61);
     assert_eq!(report["bytes"], 8);
     let target = scratch.path().join("target");
-    let output = puzzlefs()
-        .arg("extract")
-        .arg(reference(&store, "t"))
-        .arg(&target)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
+    extract(&store, "t", &target);
     assert_eq!(
         build(&target, &store, "again", 2)["manifest_digest"],
         report["manifest_digest"]

@@ -29,14 +29,7 @@ fn verify(what: &str) -> (Value, Vec<String>) {
 
 fn store_of_two(scratch: &Path) -> PathBuf {
     let (tree, store) = (scratch.join("tree"), scratch.join("store"));
-    make_tree(&tree, false);
-    fs::write(
-        tree.join("text"),
-        "some words and some more. ".repeat(20_000),
-    )
-    .unwrap();
-    build(&tree, &store, "raw", 2);
-    assert!(build_with(&["-z"], &tree, &store, "zstd").status.success());
+    build_twins(&["-z"], &tree, &store);
     store
 }
 

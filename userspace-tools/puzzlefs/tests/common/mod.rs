@@ -510,6 +510,27 @@ pub fn fails(arguments: &[&str]) -> String {
     stderr(&output)
 }
 
+/// Extracts an image.
+pub fn extract(store: &Path, tag: &str, target: &Path) {
+    let output = puzzlefs()
+        .arg("extract")
+        .arg(reference(store, tag))
+        .arg(target)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// Makes a tree with a file that compresses, and two images of it: `raw` and, compressed with these
+/// options, `zstd`.
+pub fn build_twins(options: &[&str], tree: &Path, store: &Path) {
+    make_tree(tree, false);
+    let text = "some words and some more. ".repeat(20_000);
+    fs::write(tree.join("text"), text).unwrap();
+    build(tree, store, "raw", 2);
+    assert!(build_with(options, tree, store, "zstd").status.success());
+}
+
 /// Puts a blob into a store, under its right name.
 pub fn put_blob(store: &Path, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
