@@ -59,7 +59,7 @@
 //! }
 //! ```
 
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "count-steps")), no_std)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![deny(
@@ -97,6 +97,9 @@ mod metadata;
 pub mod metadata_capnp;
 mod search;
 mod seekable;
+#[cfg(feature = "count-steps")]
+pub mod steps;
+#[cfg(not(feature = "count-steps"))]
 mod steps;
 mod xattr;
 

@@ -2,15 +2,17 @@
 
 //! Counts what an operation does, so that tests can check its cost. Otherwise it is nothing.
 
-#[cfg(test)]
-pub(crate) use count::{count, step};
+#[cfg(any(test, feature = "count-steps"))]
+pub use count::count;
+#[cfg(any(test, feature = "count-steps"))]
+pub(crate) use count::step;
 
 /// Counts a step: an element of a list, a comparison, or a pointer that is followed.
-#[cfg(not(test))]
+#[cfg(not(any(test, feature = "count-steps")))]
 #[inline(always)]
 pub(crate) fn step() {}
 
-#[cfg(test)]
+#[cfg(any(test, feature = "count-steps"))]
 mod count {
     use std::cell::Cell;
 
@@ -24,7 +26,7 @@ mod count {
     }
 
     /// The steps of an operation.
-    pub(crate) fn count<T>(operation: impl FnOnce() -> T) -> (u64, T) {
+    pub fn count<T>(operation: impl FnOnce() -> T) -> (u64, T) {
         let before = STEPS.get();
         let result = operation();
         (STEPS.get().saturating_sub(before), result)

@@ -159,7 +159,7 @@ artefact_complete() {
 CARGO_TARGET=$BUILD/tools
 cargo_seed() {
 	local key
-	key=$(cat "$TOP"/{schema,userspace-tools}/Cargo.lock - <<<"$(artefact_key build-root)" | sha256sum | cut -c1-12)
+	key=$(cat "$TOP"/{schema,userspace-tools,fuzz}/Cargo.lock - <<<"$(artefact_key build-root)" | sha256sum | cut -c1-12)
 	echo "$CACHE/crates-$key"
 }
 

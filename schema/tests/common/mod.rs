@@ -166,6 +166,45 @@ pub fn image(inodes: Vec<Inode>) -> Image {
     }
 }
 
+/// An image with everything in it, in as few words as possible.
+pub fn everything() -> Image {
+    let chunk = |byte, len| Chunk {
+        digest: vec![byte; 32],
+        offset: 5,
+        compressed: byte == 2,
+        len,
+    };
+    Image {
+        layers: vec![
+            vec![
+                look_below(dir(1, &[("gone", 6), ("new", 7), ("dir", 3)])),
+                look_below(dir(3, &[("z", 7), ("y", 6)])),
+                inode(6, Mode::Wht),
+                inode(7, Mode::File(vec![chunk(1, 10), chunk(2, 3), chunk(1, 7)])),
+            ],
+            vec![
+                dir(1, &[("chr", 2), ("dir", 3), ("gone", 6), ("link", 5)]),
+                inode(2, Mode::Chr(1, 3)),
+                dir(3, &[("a", 2), ("b", 4), ("z", 2)]),
+                inode(4, Mode::Blk(8, 1)),
+                Inode {
+                    target: b"target".to_vec(),
+                    xattrs: vec![(b"user.a".to_vec(), b"b".to_vec())],
+                    ..inode(5, Mode::Lnk)
+                },
+                Inode {
+                    nlink: 1,
+                    size: 4,
+                    mtime: (1, 2),
+                    ..inode(6, Mode::File(vec![chunk(1, 4)]))
+                },
+            ],
+        ],
+        verity: vec![(vec![1; 32], vec![2; 32]), (vec![2; 32], vec![4; 32])],
+        ..Image::default()
+    }
+}
+
 impl Image {
     /// The message, in segments of at least so many words, or as the builder likes.
     pub fn build(&self, segment: Option<u32>) -> Bytes {

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What is fuzzed: a function for each reader of untrusted bytes, which must return whatever the
+//! bytes are, and for some a mutator that gets past their framing.
+//!
+//! The programs in `fuzz_targets/` hand them to libFuzzer; `tests/replay.rs` calls them with the
+//! corpus. Documentation/reliability.md tells how to run them, and what came of it.
+
+#![warn(missing_docs)]
+
+pub mod archive;
+pub mod compressed;
+pub mod layout;
+pub mod metadata;
+mod random;
+pub mod seek_table;
+
+#[path = "../../schema/tests/common/mod.rs"]
+mod common;
+#[path = "../../schema/tests/common/walk.rs"]
+mod walk;
+
+/// libFuzzer's own mutator: changes the first so many bytes in place, and says how many there are
+/// then.
+pub type Mutate = fn(&mut [u8], usize, usize) -> usize;
+
+/// A function that must return, whatever the bytes are.
+pub type Target = fn(&[u8]);
+
+/// All targets by their names, which are those of the programs and of the corpora.
+pub const TARGETS: [(&str, Target); 5] = [
+    ("metadata", metadata::run),
+    ("seek_table", seek_table::run),
+    ("compressed", compressed::run),
+    ("archive", archive::run),
+    ("layout", layout::run),
+];
+
+/// A directory that goes with the process, in memory where there is room.
+fn scratch() -> tempfile::TempDir {
+    let memory = tempfile::tempdir_in("/dev/shm");
+    memory
+        .or_else(|_| tempfile::tempdir())
+        .expect("a directory can be made")
+}
