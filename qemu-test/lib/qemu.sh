@@ -83,7 +83,7 @@ qemu_command() {
 		-nodefaults -no-user-config -display none -no-reboot
 		-m "$MEMORY" -smp 2 -device virtio-rng-pci
 		-kernel "$KIMAGE" -initrd "$KINITRAMFS"
-		-append "console=ttyS0,115200 panic=-1 oops=panic mitigations=off loglevel=${2:-7} log_buf_len=8M printk.devkmsg=on rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300 puzzlefs.mode=$1 $KARGS ${CASE_KARGS:-}${PUZZLEFS_SEED:+ puzzlefs.seed=$PUZZLEFS_SEED}"
+		-append "console=ttyS0,115200 panic=-1 oops=panic mitigations=off loglevel=${2:-7} log_buf_len=8M printk.devkmsg=on rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300 puzzlefs.mode=$1 $KARGS ${CASE_KARGS:-}${PUZZLEFS_SEED:+ puzzlefs.seed=$PUZZLEFS_SEED}${PUZZLEFS_ROUNDS:+ puzzlefs.rounds=$PUZZLEFS_ROUNDS}"
 	)
 	local disk
 	for disk in "$GUEST_IMAGE" "$WORK/payload.img" "$WORK/scratch.img" "$WORK/cases.img"; do

@@ -199,13 +199,24 @@ def seeded_random():
     puzzlefs.seed=N on the kernel's command line or PUZZLEFS_SEED=N brings it back."""
     global _seed
     if _seed is None:
-        _seed = os.environ.get("PUZZLEFS_SEED")
-        if _seed is None:
-            with open("/proc/cmdline") as cmdline:
-                words = [w.split("=", 1)[1] for w in cmdline.read().split() if w.startswith("puzzlefs.seed=")]
-            _seed = words[0] if words else str(int.from_bytes(os.urandom(4), "little"))
+        _seed = os.environ.get("PUZZLEFS_SEED") or _told("seed") or str(int.from_bytes(os.urandom(4), "little"))
         print(f"seed {_seed}: run again with PUZZLEFS_SEED={_seed}")
     return random.Random(int(_seed))
+
+
+def rounds():
+    """How often a case that draws at random does so: what its line `# rounds:` says, or else
+    puzzlefs.rounds=N on the kernel's command line, which PUZZLEFS_ROUNDS=N puts there."""
+    with open(sys.argv[0]) as case:
+        usual = next(line.split(":", 1)[1] for line in case if line.startswith("# rounds:"))
+    return int(_told("rounds") or usual)
+
+
+def _told(key):
+    """What the host told on the kernel's command line."""
+    with open("/proc/cmdline") as cmdline:
+        words = [word.split("=", 1)[1] for word in cmdline.read().split() if word.startswith(f"puzzlefs.{key}=")]
+    return words[0] if words else None
 
 
 def in_threads(*functions):
