@@ -13,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call on a path failed.
-    #[error("{}: cannot {action}: {cause}", .path.display())]
+    #[error("{}: cannot {action}: {cause}{}", .path.display(), WayOut(.cause))]
     Io {
         /// What it was about.
         path: PathBuf,
@@ -105,6 +105,20 @@ impl Error {
         Error::Store {
             path: path.as_ref().to_path_buf(),
             what: what.into(),
+        }
+    }
+}
+
+/// What to do about a failed system call, where something can be said.
+struct WayOut<'a>(&'a io::Error);
+
+impl fmt::Display for WayOut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => f.write_str(
+                "; make room and try again ('puzzlefs gc' frees what no image of a store needs)",
+            ),
+            _ => Ok(()),
         }
     }
 }

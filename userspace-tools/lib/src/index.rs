@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Index};
 use crate::store::Store;
 use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
@@ -78,7 +78,11 @@ impl<'a> WriteLock<'a> {
             rustix::fs::renameat(self.root, &temporary, self.root, name)?;
             Ok(())
         };
-        write().map_err(Error::io(self.path.join(name), "write it"))?;
+        write().map_err(|cause| {
+            // On a full disk it would take room for nothing.
+            let _ = rustix::fs::unlinkat(self.root, &temporary, AtFlags::empty());
+            Error::io(self.path.join(name), "write it")(cause)
+        })?;
         rustix::fs::fsync(self.root).map_err(Error::io(self.path, "sync it"))
     }
 }

@@ -110,30 +110,6 @@ fn builders_at_the_same_time() {
 }
 
 #[test]
-fn killed_builders_leave_a_store_that_works() {
-    let scratch = tempfile::tempdir().unwrap();
-    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
-    make_tree(&tree, false);
-    build(&scratch.path().join("tree/small"), &store, "first", 1);
-    let mut killed = 0;
-    for round in 0..40u64 {
-        let mut builder = spawn(&tree, &store, "second");
-        thread::sleep(Duration::from_millis(1 + round * 7 % 120));
-        builder.kill().unwrap();
-        killed += usize::from(!builder.wait().unwrap().success());
-        check_store(&store);
-        assert!(tags(&store).contains(&"first".to_owned()));
-    }
-    assert!(killed > 5, "{killed}");
-    build(&tree, &store, "second", 2);
-    assert_eq!(leftovers(&store), [""; 0]);
-    assert_same(
-        &directory_inventory(&tree),
-        &image_inventory(&store, "second"),
-    );
-}
-
-#[test]
 fn an_interrupted_builder_cleans_up() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));

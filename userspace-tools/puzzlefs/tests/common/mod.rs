@@ -34,6 +34,17 @@ pub fn noise(size: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
+/// A directory in memory where that can be: `syncfs` would wait for all that others write to a disk, and what
+/// a killed program leaves is the same on either.
+pub fn memory_scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let parent = match memory.is_dir() {
+        true => memory.to_path_buf(),
+        false => std::env::temp_dir(),
+    };
+    tempfile::tempdir_in(parent).unwrap()
+}
+
 pub fn puzzlefs() -> Command {
     Command::new(env!("CARGO_BIN_EXE_puzzlefs"))
 }

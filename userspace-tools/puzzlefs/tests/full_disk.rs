@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A filesystem that runs full under a builder.
+
+mod common;
+
+use common::*;
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::thread::UnshareFlags;
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+/// A filesystem of its own in memory, for this thread and what it runs only.
+#[allow(deprecated)] // What replaces it is unsafe for the sake of descriptors, which stay shared here.
+fn mount_small(target: &Path, size: usize) -> rustix::io::Result<()> {
+    rustix::thread::unshare(UnshareFlags::NEWNS)?;
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )?;
+    let size = std::ffi::CString::new(format!("size={size}")).unwrap();
+    rustix::mount::mount("tmpfs", target, "tmpfs", MountFlags::empty(), &*size)
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_store_stays_whole() {
+    let scratch = tempfile::tempdir().unwrap();
+    let disk = scratch.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let run = || {
+        if let Err(errno) = mount_small(&disk, 4 << 20) {
+            println!("skipped: cannot mount a filesystem of its own: {errno}");
+            return;
+        }
+        fill_and_build(scratch.path(), &disk);
+    };
+    // The thread's mounts end with it.
+    thread::scope(|scope| scope.spawn(run).join()).unwrap();
+}
+
+fn fill_and_build(scratch: &Path, disk: &Path) {
+    let (first, second) = (scratch.join("first"), scratch.join("second"));
+    fs::create_dir(&first).unwrap();
+    fs::write(first.join("file"), noise(300_000, 1)).unwrap();
+    fs::create_dir(&second).unwrap();
+    for number in 0..64 {
+        let path = second.join(format!("small{number}"));
+        fs::write(path, noise(8_000, 10 + number)).unwrap();
+    }
+    fs::write(second.join("large"), noise(1_000_000, 2)).unwrap();
+    let store = disk.join("store");
+    build(&first, &store, "first", 1);
+
+    // Whether a build succeeds where so many pages are left; and that all is well if it does not.
+    let filler = disk.join("filler");
+    let builds = |pages: usize| {
+        let stat = rustix::fs::statvfs(disk).unwrap();
+        let free = (stat.f_bavail * stat.f_frsize) as usize;
+        fs::write(&filler, vec![1; free - pages * 4096]).unwrap();
+        let output = try_build(&second, &store, "second", 2);
+        assert_eq!(leftovers(&store), [""; 0]);
+        says(&["verify", store.to_str().unwrap()]);
+        let success = output.status.success();
+        if !success {
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains("No space left on device"), "{said}");
+            assert!(said.contains(disk.to_str().unwrap()), "{said}");
+            assert!(said.contains("'puzzlefs gc' frees"), "{said}");
+            fails(&["resolve", &reference(&store, "second")]);
+        }
+        fs::remove_file(&filler).unwrap();
+        if success {
+            says(&["untag", &reference(&store, "second")]);
+        }
+        says(&["gc", store.to_str().unwrap()]);
+        success
+    };
+    // How much it needs.
+    let (mut too_few, mut enough) = (0, 600);
+    while enough - too_few > 1 {
+        let pages = (too_few + enough) / 2;
+        match builds(pages) {
+            true => enough = pages,
+            false => too_few = pages,
+        }
+    }
+    assert!(too_few > 350, "{too_few} pages are too few");
+    // Where it is less by little, the last steps fail: the metadata, the manifest, the index.
+    for pages in too_few - 16..too_few {
+        assert!(!builds(pages), "{pages} pages, and {too_few} are too few");
+    }
+    assert_same(
+        &directory_inventory(&first),
+        &image_inventory(&store, "first"),
+    );
+}
