@@ -158,6 +158,13 @@ impl Spool {
         }
     }
 
+    /// The file, with all that was taken so far.
+    pub fn contents(&self) -> Result<File> {
+        self.file
+            .try_clone()
+            .map_err(Error::io(&self.path, "open a file in it once more"))
+    }
+
     /// The file, with all that was taken.
     pub fn finish(self) -> File {
         self.file

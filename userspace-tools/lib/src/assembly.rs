@@ -30,6 +30,7 @@ const LINKS_MAX: usize = 40;
 type SlotId = u32;
 
 /// A tree that grows.
+#[derive(Clone)]
 pub(crate) struct Assembly {
     slots: Vec<Slot>,
     metadata: u64,
@@ -37,6 +38,7 @@ pub(crate) struct Assembly {
 }
 
 /// An inode; one that no directory has any more is left behind.
+#[derive(Clone)]
 struct Slot {
     content: Content,
     permissions: u16,
@@ -46,6 +48,7 @@ struct Slot {
     xattrs: Vec<Xattr>,
 }
 
+#[derive(Clone)]
 enum Content {
     Directory(BTreeMap<Box<[u8]>, SlotId>),
     Other(Kind),

@@ -3,14 +3,16 @@
 //! From a directory or an archive to an image in a store.
 
 use crate::archive;
-use crate::contents::{self, Contents};
+use crate::contents::{self, Blob};
 use crate::delta::{Base, OnBase};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::layout::Layout;
-use crate::metadata::{self, TopLayer};
+use crate::metadata::{self, Encoded};
 use crate::oci::{self, Descriptor, Manifest};
 use crate::progress::Progress;
+use crate::reader::ImageReader;
+use crate::reference::Selector;
 use crate::rules::Rules;
 use crate::seekable::Compression;
 use crate::source::Source;
@@ -19,7 +21,7 @@ use crate::store::{Image, Store};
 use crate::tree::{Kind, Tree};
 use crate::verity;
 use crate::walk::{self, LeftOut, WalkOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// What to build, and how.
@@ -35,6 +37,8 @@ pub struct BuildOptions {
     pub rules: Rules,
     /// The tag of an image of the store to build on: what is the same is taken from there.
     pub base: Option<String>,
+    /// Of a container image, make a layer of each of its layers.
+    pub keep_layers: bool,
     /// How files are laid out in blobs.
     pub layout: Layout,
     /// How blobs are compressed, if they are.
@@ -50,6 +54,7 @@ impl BuildOptions {
             one_file_system: false,
             rules: Rules::default(),
             base: None,
+            keep_layers: false,
             layout: Layout::default(),
             compression: None,
         }
@@ -162,134 +167,220 @@ pub(crate) fn store(
     options: &BuildOptions,
     progress: &Progress,
 ) -> Result<Summary> {
-    let Input {
-        source,
-        mut tree,
-        left_out,
-        config,
-    } = input;
-    options.rules.apply(&mut tree, &source.path)?;
-    let on_base = match &options.base {
-        Some(tag) => {
-            let base = Base::open(store, tag)?;
-            Some(OnBase::new(base, &source, &tree, progress, options.jobs)?)
-        }
-        None => None,
-    };
-    let same = on_base.as_ref().map_or(&[][..], |on_base| &on_base.same);
-    let mut contents = contents::store_contents(&source, &tree, same, options, staging, progress)?;
-    let top = match &on_base {
-        Some(on_base) => Some(on_base.top(&tree, &mut contents)?),
-        None => None,
-    };
-    let rootfs = store_metadata(&tree, &contents, top.as_ref(), store, staging)?;
-    let below = on_base.as_ref().map(|on_base| &on_base.base.image);
-    let (manifest, manifest_verity) =
-        store_manifest(&contents, rootfs.clone(), config, below, options, staging)?;
-    progress.check()?;
-    staging.commit()?;
-    store.set_tag(
-        &options.tag,
-        Descriptor::new(oci::MANIFEST, manifest.0, manifest.1),
-    )?;
+    Stack::new(store, staging, options, progress)?.finish(input)
+}
 
-    let mut summary = Summary {
-        manifest: manifest.0,
-        rootfs: Digest::from_oci(&rootfs.digest).unwrap_or(manifest.0),
-        rootfs_size: rootfs.size,
-        manifest_verity,
-        inodes: tree.nodes.len() as u64,
-        entries: 0,
-        files: 0,
-        bytes: tree.data_size(),
-        chunks: contents.extents.iter().map(|file| file.len() as u64).sum(),
-        new: Count::default(),
-        shared: Count::default(),
-        skipped_store: left_out.store,
-        skipped_mounts: left_out.mount_points,
-    };
-    for node in &tree.nodes {
-        match &node.kind {
-            Kind::File(_) => summary.files += 1,
-            Kind::Directory(entries) => summary.entries += entries.len() as u64,
-            _ => {}
-        }
+/// An image in the making, layer on layer.
+pub(crate) struct Stack<'a> {
+    store: &'a Store,
+    staging: &'a Staging<'a>,
+    options: &'a BuildOptions,
+    progress: &'a Progress,
+    /// The image that all is built on.
+    base: Option<Image>,
+    /// The layer on top, of those that were pushed.
+    top: Option<Layer>,
+    /// The data blobs of what was pushed.
+    blobs: BTreeMap<Digest, Blob>,
+    chunks: u64,
+}
+
+/// A layer, and all beneath it.
+struct Layer {
+    /// The tree that they make together.
+    tree: Tree,
+    /// The inode number of each node.
+    numbers: Vec<u64>,
+    metadata: Encoded,
+}
+
+impl<'a> Stack<'a> {
+    /// On the base that the options name, if they do.
+    pub fn new(
+        store: &'a Store,
+        staging: &'a Staging<'a>,
+        options: &'a BuildOptions,
+        progress: &'a Progress,
+    ) -> Result<Self> {
+        let base = options.base.as_ref();
+        let base = base.map(|tag| store.image(&Selector::Tag(tag.clone())));
+        Ok(Stack {
+            store,
+            staging,
+            options,
+            progress,
+            base: base.transpose()?,
+            top: None,
+            blobs: BTreeMap::new(),
+            chunks: 0,
+        })
     }
-    for blob in contents.blobs.values() {
-        let count = if blob.new {
-            &mut summary.new
-        } else {
-            &mut summary.shared
+
+    /// Puts a layer on those that there are, so that all together are this tree. The source of a
+    /// tree has the contents of those before it too, at the same places.
+    pub fn push(&mut self, source: &Source, tree: Tree) -> Result<()> {
+        self.top = Some(self.layer(source, tree)?);
+        Ok(())
+    }
+
+    fn layer(&mut self, source: &Source, mut tree: Tree) -> Result<Layer> {
+        let (options, progress) = (self.options, self.progress);
+        options.rules.apply(&mut tree, &source.path)?;
+        let on_base = match self.below()? {
+            Some(below) => Some(OnBase::new(below, source, &tree, progress, options.jobs)?),
+            None => None,
         };
-        count.blobs += 1;
-        count.bytes += blob.size;
-    }
-    Ok(summary)
-}
-
-/// Writes the metadata blob, and returns its descriptor.
-fn store_metadata(
-    tree: &Tree,
-    contents: &Contents,
-    top: Option<&TopLayer<'_>>,
-    store: &Store,
-    staging: &Staging<'_>,
-) -> Result<Descriptor> {
-    let encoded = metadata::encode(tree, contents, top, store.path())?;
-    let pieces = encoded.pieces();
-    let mut verity = verity::Hasher::new();
-    pieces.iter().for_each(|piece| verity.update(piece));
-    let digest = Digest::of_pieces(&pieces);
-    let size = pieces.iter().map(|piece| piece.len() as u64).sum();
-    staging.put(&digest, Content::Bytes(&pieces))?;
-    Ok(Descriptor::new(oci::ROOTFS, digest, size)
-        .annotated(oci::VERITY_ROOT_HASH, verity.finish().to_hex()))
-}
-
-/// Writes the manifest and the configuration that it names, and returns the manifest's digest
-/// and size, and its fs-verity digest.
-fn store_manifest(
-    contents: &Contents,
-    rootfs: Descriptor,
-    config: Option<Config>,
-    below: Option<&Image>,
-    options: &BuildOptions,
-    staging: &Staging<'_>,
-) -> Result<((Digest, u64), Digest)> {
-    let media_type = match options.compression {
-        Some(_) => oci::FILEDATA_ZSTD,
-        None => oci::FILEDATA,
-    };
-    let mut data: BTreeMap<String, Descriptor> = BTreeMap::new();
-    if let Some(below) = below {
-        let blobs = below.data_blobs();
-        data.extend(blobs.map(|blob| (blob.digest.clone(), blob.clone())));
-    }
-    let blobs = contents.blobs.iter();
-    let blobs = blobs.map(|(digest, blob)| Descriptor::new(media_type, *digest, blob.size));
-    data.extend(blobs.map(|blob| (blob.digest.clone(), blob)));
-    // A tree without data gives an image of the metadata alone.
-    let mut layers = vec![rootfs];
-    layers.extend(data.into_values());
-    let mut manifest = Manifest::new(layers);
-    let mut bytes = oci::EMPTY_CONTENT;
-    match (&config, below) {
-        (Some(config), _) => {
-            bytes = &config.bytes;
-            let size = bytes.len() as u64;
-            manifest.config = Descriptor::new(&config.media_type, Digest::of(bytes), size);
+        let same = on_base.as_ref().map_or(&[][..], |on_base| &on_base.same);
+        let mut contents =
+            contents::store_contents(source, &tree, same, options, self.staging, progress)?;
+        let stored = contents.extents.iter().map(|file| file.len() as u64);
+        self.chunks += stored.sum::<u64>();
+        let top = match &on_base {
+            Some(on_base) => Some(on_base.top(&tree, &mut contents)?),
+            None => None,
+        };
+        let metadata = metadata::encode(&tree, &contents, top.as_ref(), self.store.path())?;
+        drop(top);
+        for (digest, blob) in contents.blobs {
+            let known = self.blobs.entry(digest).or_insert(blob);
+            known.new |= blob.new;
         }
-        (None, Some(below)) => manifest.config = below.manifest.config.clone(),
-        (None, None) => {}
+        let numbers = match on_base {
+            Some(on_base) => on_base.into_numbers(),
+            None => (1..).take(tree.nodes.len()).collect(),
+        };
+        Ok(Layer {
+            tree,
+            numbers,
+            metadata,
+        })
     }
-    // That of the base is there. And a file of the tree may hold the same bytes: then it is on its
-    // way already.
-    let digest = Digest::of(bytes);
-    if manifest.config.digest == digest.to_oci() && !contents.blobs.contains_key(&digest) {
-        staging.put(&digest, Content::Bytes(&[bytes]))?;
+
+    /// What the next layer is put on.
+    fn below(&mut self) -> Result<Option<Base<'a>>> {
+        let Some(top) = self.top.take() else {
+            let reader = self.base.as_ref();
+            let reader = reader.map(|image| ImageReader::new(self.store, image));
+            return match reader.transpose()? {
+                Some(reader) => Base::new(self.store, reader, HashMap::new()).map(Some),
+                None => Ok(None),
+            };
+        };
+        // Files are compared with what is in the store.
+        self.staging.commit()?;
+        let reader = ImageReader::of_pieces(self.store, &top.metadata.pieces())?;
+        let nodes = top.numbers.into_iter().zip(top.tree.nodes);
+        let known = nodes.filter_map(|(number, node)| match node.kind {
+            Kind::File(state) => Some((number, state)),
+            _ => None,
+        });
+        Base::new(self.store, reader, known.collect()).map(Some)
     }
-    let text = manifest.to_json();
-    let digest = Digest::of(&text);
-    staging.put(&digest, Content::Bytes(&[&text]))?;
-    Ok(((digest, text.len() as u64), verity::digest(&text)))
+
+    /// Puts the last layer on, makes the image durable, and sets the tag.
+    pub fn finish(mut self, input: Input) -> Result<Summary> {
+        let Input {
+            source,
+            tree,
+            left_out,
+            config,
+        } = input;
+        let Layer { tree, metadata, .. } = self.layer(&source, tree)?;
+        let rootfs = self.store_metadata(&metadata)?;
+        let (manifest, manifest_verity) = self.store_manifest(rootfs.clone(), config)?;
+        self.progress.check()?;
+        self.staging.commit()?;
+        self.store.set_tag(
+            &self.options.tag,
+            Descriptor::new(oci::MANIFEST, manifest.0, manifest.1),
+        )?;
+
+        let mut summary = Summary {
+            manifest: manifest.0,
+            rootfs: Digest::from_oci(&rootfs.digest).unwrap_or(manifest.0),
+            rootfs_size: rootfs.size,
+            manifest_verity,
+            inodes: tree.nodes.len() as u64,
+            entries: 0,
+            files: 0,
+            bytes: tree.data_size(),
+            chunks: self.chunks,
+            new: Count::default(),
+            shared: Count::default(),
+            skipped_store: left_out.store,
+            skipped_mounts: left_out.mount_points,
+        };
+        for node in &tree.nodes {
+            match &node.kind {
+                Kind::File(_) => summary.files += 1,
+                Kind::Directory(entries) => summary.entries += entries.len() as u64,
+                _ => {}
+            }
+        }
+        for blob in self.blobs.values() {
+            let count = match blob.new {
+                true => &mut summary.new,
+                false => &mut summary.shared,
+            };
+            count.add(blob.size);
+        }
+        Ok(summary)
+    }
+
+    /// Writes the metadata blob, and returns its descriptor.
+    fn store_metadata(&self, metadata: &Encoded) -> Result<Descriptor> {
+        let pieces = metadata.pieces();
+        let mut verity = verity::Hasher::new();
+        pieces.iter().for_each(|piece| verity.update(piece));
+        let digest = Digest::of_pieces(&pieces);
+        let size = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.staging.put(&digest, Content::Bytes(&pieces))?;
+        Ok(Descriptor::new(oci::ROOTFS, digest, size)
+            .annotated(oci::VERITY_ROOT_HASH, verity.finish().to_hex()))
+    }
+
+    /// Writes the manifest and the configuration that it names, and returns the manifest's digest
+    /// and size, and its fs-verity digest.
+    fn store_manifest(
+        &self,
+        rootfs: Descriptor,
+        config: Option<Config>,
+    ) -> Result<((Digest, u64), Digest)> {
+        let media_type = match self.options.compression {
+            Some(_) => oci::FILEDATA_ZSTD,
+            None => oci::FILEDATA,
+        };
+        let mut data: BTreeMap<String, Descriptor> = BTreeMap::new();
+        if let Some(base) = &self.base {
+            let blobs = base.data_blobs();
+            data.extend(blobs.map(|blob| (blob.digest.clone(), blob.clone())));
+        }
+        let blobs = self.blobs.iter();
+        let blobs = blobs.map(|(digest, blob)| Descriptor::new(media_type, *digest, blob.size));
+        data.extend(blobs.map(|blob| (blob.digest.clone(), blob)));
+        // A tree without data gives an image of the metadata alone.
+        let mut layers = vec![rootfs];
+        layers.extend(data.into_values());
+        let mut manifest = Manifest::new(layers);
+        let mut bytes = oci::EMPTY_CONTENT;
+        match (&config, &self.base) {
+            (Some(config), _) => {
+                bytes = &config.bytes;
+                let size = bytes.len() as u64;
+                manifest.config = Descriptor::new(&config.media_type, Digest::of(bytes), size);
+            }
+            (None, Some(base)) => manifest.config = base.manifest.config.clone(),
+            (None, None) => {}
+        }
+        // That of the base is there. And a file of the tree may hold the same bytes: then it is on
+        // its way already.
+        let digest = Digest::of(bytes);
+        if manifest.config.digest == digest.to_oci() && !self.blobs.contains_key(&digest) {
+            self.staging.put(&digest, Content::Bytes(&[bytes]))?;
+        }
+        let text = manifest.to_json();
+        let digest = Digest::of(&text);
+        self.staging.put(&digest, Content::Bytes(&[&text]))?;
+        Ok(((digest, text.len() as u64), verity::digest(&text)))
+    }
 }

@@ -25,7 +25,8 @@ use crate::tree::{FileState, Kind, NodeId, Tree};
 use crate::verity;
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::ops::Range;
+use std::ops::{Deref, Range};
+use std::slice;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
@@ -54,6 +55,42 @@ pub struct Extent {
     pub compressed: bool,
 }
 
+/// The extents of a file, in order. Most files have one, which then takes no memory of its own.
+#[derive(Clone, Debug)]
+pub enum Extents {
+    /// The only one.
+    One(Extent),
+    /// Any number of them.
+    Many(Vec<Extent>),
+}
+
+impl Default for Extents {
+    fn default() -> Self {
+        Extents::Many(Vec::new())
+    }
+}
+
+impl Extents {
+    fn push(&mut self, extent: Extent) {
+        match self {
+            Extents::One(first) => *self = Extents::Many(vec![*first, extent]),
+            Extents::Many(extents) if extents.is_empty() => *self = Extents::One(extent),
+            Extents::Many(extents) => extents.push(extent),
+        }
+    }
+}
+
+impl Deref for Extents {
+    type Target = [Extent];
+
+    fn deref(&self) -> &[Extent] {
+        match self {
+            Extents::One(extent) => slice::from_ref(extent),
+            Extents::Many(extents) => extents,
+        }
+    }
+}
+
 /// A data blob of an image.
 #[derive(Clone, Copy, Debug)]
 pub struct Blob {
@@ -69,7 +106,7 @@ pub struct Blob {
 #[derive(Debug, Default)]
 pub struct Contents {
     /// For each node the extents of its contents, in order; none for what is not a file.
-    pub extents: Vec<Vec<Extent>>,
+    pub extents: Vec<Extents>,
     /// The blobs that they name.
     pub blobs: BTreeMap<Digest, Blob>,
 }
@@ -511,13 +548,13 @@ impl Builder<'_> {
                 compressed: stored.compressed,
             }
         };
-        let mut extents = vec![Vec::new(); self.tree.nodes.len()];
+        let mut extents = vec![Extents::default(); self.tree.nodes.len()];
         stored.packs.sort_unstable_by_key(|&(number, _)| number);
         for file in into_inner(self.packer).placed() {
             let (number, content) = stored.packs[file.pack as usize];
             debug_assert_eq!(number, file.pack);
-            extents[file.node as usize] =
-                vec![extent(&content, file.offset.into(), file.size.into())];
+            let only = extent(&content, file.offset.into(), file.size.into());
+            extents[file.node as usize] = Extents::One(only);
         }
         stored
             .chunks

@@ -6,17 +6,16 @@
 //! same in all is not in the layer. A directory that is in both is in the layer with the names
 //! that differ only, merged over the one below; a name that is gone has a whiteout there.
 
-use crate::contents::{Contents, Extent};
+use crate::contents::{Contents, Extent, Extents};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::metadata::TopLayer;
 use crate::parallel::{self, into_inner, lock};
 use crate::progress::Progress;
 use crate::reader::{Blobs, ImageReader};
-use crate::reference::Selector;
 use crate::source::Source;
-use crate::store::{Image, Store};
-use crate::tree::{Kind, Node, NodeId, Tree};
+use crate::store::Store;
+use crate::tree::{FileState, Kind, Node, NodeId, Tree};
 use crate::visit::Descent;
 use puzzlefs_schema::{self as schema, DirEntry, FileType, Inode, Locator, ROOT_INO};
 use std::collections::{BTreeSet, HashMap};
@@ -25,7 +24,9 @@ use std::sync::Mutex;
 /// The image that a delta is built on.
 pub(crate) struct Base<'s> {
     pub reader: ImageReader<'s>,
-    pub image: Image,
+    /// The files that are known to be in it, by inode number, where it was made of the same source
+    /// as the tree.
+    known: HashMap<u64, FileState>,
 }
 
 /// An entry of a directory in the layer: the name, and the inode's number.
@@ -45,7 +46,7 @@ pub(crate) struct Delta {
 
 /// A tree compared with its base.
 pub(crate) struct OnBase<'s> {
-    pub base: Base<'s>,
+    base: Base<'s>,
     delta: Delta,
     /// For each node whether it is a file with the same contents in the base.
     pub same: Vec<bool>,
@@ -65,6 +66,11 @@ impl<'s> OnBase<'s> {
         Ok(OnBase { base, delta, same })
     }
 
+    /// The inode number of each node.
+    pub fn into_numbers(self) -> Vec<u64> {
+        self.delta.numbers
+    }
+
     /// The layer to put on top. The files in it whose contents are those of the base get the
     /// extents that the base has.
     pub fn top(&self, tree: &Tree, contents: &mut Contents) -> Result<TopLayer<'_>> {
@@ -75,7 +81,7 @@ impl<'s> OnBase<'s> {
                 continue;
             };
             if let (true, Some(at)) = (same[node], delta.below[node]) {
-                contents.extents[node] = base.extents(at)?;
+                contents.extents[node] = Extents::Many(base.extents(at)?);
             }
         }
         Ok(TopLayer {
@@ -87,17 +93,22 @@ impl<'s> OnBase<'s> {
 }
 
 impl<'s> Base<'s> {
-    /// Opens an image by its tag.
-    pub fn open(store: &'s Store, tag: &str) -> Result<Self> {
-        let image = store.image(&Selector::Tag(tag.to_owned()))?;
-        let reader = ImageReader::new(store, &image)?;
+    /// An image, and those of its files of which the tree's source is known to have the contents.
+    pub fn new(
+        store: &Store,
+        reader: ImageReader<'s>,
+        known: HashMap<u64, FileState>,
+    ) -> Result<Self> {
         let layers = reader.checked(reader.metadata().layers())?;
         if layers >= schema::MAX_LAYERS {
-            let what = format!("the base has {layers} layers already; build without a base");
+            let what = format!(
+                "{layers} layers are as many as an image can have; \
+                 build without a base, import without keeping the layers"
+            );
             return Err(Error::store(store.path(), what));
         }
         reader.checked(reader.metadata().check_order())?;
-        Ok(Base { reader, image })
+        Ok(Base { reader, known })
     }
 
     /// The largest inode number of all layers.
@@ -334,7 +345,13 @@ fn is_same_file(
     let Kind::File(state) = &tree.nodes[node as usize].kind else {
         return Ok(false);
     };
-    if base.reader.file_size(&base.inode(at)?)? != state.size {
+    let inode = base.inode(at)?;
+    if let Some(known) = base.known.get(&inode.ino()) {
+        if known.is_same_piece(state) {
+            return Ok(true);
+        }
+    }
+    if base.reader.file_size(&inode)? != state.size {
         return Ok(false);
     }
     let file = source.open_file(tree, node, state)?;

@@ -3,11 +3,12 @@
 //! From a container image to a PuzzleFS image of its root filesystem.
 //!
 //! Read are OCI image layouts, as directories and as archives, and what `docker save` writes. The
-//! layers become one tree; every blob is checked against its digest. The configuration is kept.
+//! layers become one tree, or are kept: then each becomes the layer of what it changes in the tree
+//! of those before it. Every blob is checked against its digest. The configuration is kept.
 
 use crate::archive::{self, archive_error, Spool, Stream};
 use crate::assembly::{self, Assembly};
-use crate::builder::{self, BuildOptions, Config, Summary};
+use crate::builder::{self, BuildOptions, Config, Stack, Summary};
 use crate::container::{Container, Witness};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -120,20 +122,21 @@ pub fn import(
     let chosen = importer.choose()?;
     let mut spool = Spool::new(&staging)?;
     let mut assembly = Assembly::new();
-    for layer in &chosen.layers {
+    let mut stack = Stack::new(store, &staging, options, progress)?;
+    let mut layers = chosen.layers.iter().peekable();
+    while let Some(layer) = layers.next() {
         importer.layer(layer, &mut spool, &mut assembly, progress)?;
+        if options.keep_layers && layers.peek().is_some() {
+            let source = importer.contents_of(spool.contents()?);
+            stack.push(&source, assembly.clone().finish(&options.rules))?;
+        }
     }
-    let tree = assembly.finish(&options.rules);
-    let built = builder::Input {
-        source: Source {
-            path: container.path.clone(),
-            data: SourceData::Archive(spool.finish(), None),
-        },
-        tree,
+    stack.finish(builder::Input {
+        source: importer.contents_of(spool.finish()),
+        tree: assembly.finish(&options.rules),
         left_out: LeftOut::default(),
         config: Some(chosen.config),
-    };
-    builder::store(built, store, &staging, options, progress)
+    })
 }
 
 struct Importer<'a> {
@@ -319,6 +322,14 @@ impl Importer<'_> {
         match Digest::of(&bytes) == digest && bytes.len() as u64 == descriptor.size {
             true => Ok(bytes),
             false => Err(self.damaged(&name)),
+        }
+    }
+
+    /// The contents of the layers, in a file.
+    fn contents_of(&self, file: File) -> Source {
+        Source {
+            path: self.container.path.clone(),
+            data: SourceData::Archive(file, None),
         }
     }
 

@@ -76,6 +76,20 @@ impl<'s> ImageReader<'s> {
         if found != *rootfs {
             return Err(damaged(format!("its contents have sha256 {found}")));
         }
+        Self::of_words(store, path, words)
+    }
+
+    /// Takes a metadata blob that is not in the store yet: the pieces of its bytes. The data blobs
+    /// are there.
+    pub(crate) fn of_pieces(store: &'s Store, pieces: &[&[u8]]) -> Result<Self> {
+        let bytes = pieces.concat();
+        let mut words = capnp::Word::allocate_zeroed_vec(bytes.len().div_ceil(8));
+        capnp::Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(&bytes);
+        Self::of_words(store, store.path().join("an image in the making"), words)
+    }
+
+    fn of_words(store: &'s Store, path: PathBuf, words: Vec<capnp::Word>) -> Result<Self> {
+        let bytes = capnp::Word::words_to_bytes(&words);
         let framing = Framing::parse(bytes).map_err(|error| Self::malformed(&path, error))?;
         let reader = ImageReader {
             store,

@@ -51,7 +51,7 @@ pub struct Time {
 }
 
 /// What an inode is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Kind {
     /// A regular file.
     File(FileState),
@@ -70,7 +70,7 @@ pub enum Kind {
 }
 
 /// A directory entry.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// The name.
     pub name: Box<[u8]>,
@@ -104,6 +104,18 @@ pub(crate) struct Seen {
     pub inode: u64,
     pub mtime: Time,
     pub ctime: Time,
+}
+
+impl FileState {
+    /// Whether this and `other` are the same ranges of one archive.
+    pub(crate) fn is_same_piece(&self, other: &FileState) -> bool {
+        match (&self.origin, &other.origin) {
+            (Origin::Archive(one), Origin::Archive(another)) => {
+                self.size == other.size && one == another
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Seen {

@@ -114,6 +114,9 @@ pub struct ImportArgs {
     /// The platform to take, such as 'linux/arm64' [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
+    /// Keep the image's layers, rather than make one of them
+    #[arg(long)]
+    pub layers: bool,
     /// What is left out or changed
     #[command(flatten)]
     pub rules: RuleArgs,

@@ -13,6 +13,9 @@ pub fn run(arguments: &ImportArgs) -> anyhow::Result<()> {
         &arguments.image,
         &arguments.rules,
         &arguments.output,
-        |store, options, progress| import::import(&source, store, &options, progress),
+        |store, mut options, progress| {
+            options.keep_layers = arguments.layers;
+            import::import(&source, store, &options, progress)
+        },
     )
 }

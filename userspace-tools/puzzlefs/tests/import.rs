@@ -454,3 +454,59 @@ fn what_is_refused() {
     let message = refusal(&[], file.to_str().unwrap(), &path("store"));
     assert!(message.contains("nor a tar archive"), "{message}");
 }
+
+#[test]
+fn layers_can_be_kept() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (mut layers, _) = layers();
+    // A fourth that gives a file of the first another name and another mode, contents and all, as
+    // copying up does; and a fifth that changes nothing.
+    let copied = "mkdir -p usr/lib big; echo lib >usr/lib/lib.so; ln usr/lib/lib.so big/link";
+    layers.push((
+        layer(&format!("umask 022; {copied}; chmod 600 usr/lib/lib.so")),
+        "",
+    ));
+    layers.push((layer("touch .wh.never"), ""));
+    let layout = Layout::new(scratch.path().join("layout"));
+    layout.index(&[tagged(layout.image("amd64", &layers), "x")]);
+    let (flat, kept) = (scratch.path().join("flat"), scratch.path().join("kept"));
+    for options in [&[][..], &["--compress"]] {
+        let options = |more| [options, more].concat();
+        let source = layout.0.to_str().unwrap();
+        for (store, more) in [(&flat, &[][..]), (&kept, &["--layers"])] {
+            let output = try_import(&options(more), source, store);
+            assert!(output.status.success(), "{}", stderr(&output));
+        }
+        let inspected = says(&["inspect", "--json", &reference(&kept, "t")]);
+        let inspected: Value = serde_json::from_str(&inspected).unwrap();
+        assert_eq!(inspected["layers"], layers.len());
+        let wanted = image_inventory(&flat, "t");
+        assert_same(&image_inventory(&kept, "t"), &wanted);
+        let extracted = tempfile::tempdir().unwrap();
+        extract(&kept, "t", extracted.path());
+        if is_root() {
+            assert_same(&directory_inventory(extracted.path()), &wanted);
+        }
+        says(&["verify", kept.to_str().unwrap()]);
+        assert_eq!(
+            open(&kept, "t").1.manifest.config.digest,
+            open(&flat, "t").1.manifest.config.digest
+        );
+    }
+    assert_eq!(leftovers(&kept), [""; 0]);
+
+    // Only what a layer brings is stored for it, and the same on any number of threads.
+    let again = scratch.path().join("again");
+    let big = layer("mkdir big; head -c 300000 /dev/urandom >big/file; echo a >big/small");
+    let layout = Layout::new(scratch.path().join("large"));
+    let changed = layer("mkdir big; echo b >big/other");
+    layout.index(&[layout.image("amd64", &[(big, ""), (changed, "")])]);
+    let source = layout.0.to_str().unwrap();
+    let output = try_import(&["--layers", "--jobs=1"], source, &again);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["new_bytes"].as_u64().unwrap() < 301_000, "{report}");
+    let output = try_import(&["--layers", "--jobs=3"], source, &again);
+    let same: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(same["manifest_digest"], report["manifest_digest"]);
+    assert_eq!(same["new_blobs"], 0);
+}
