@@ -51,8 +51,9 @@ fn index(part: &DirLayer<'_>) -> Result<Option<KVVec<u32>>, Malformed> {
     match part.order()? {
         Order::Sorted => Ok(None),
         Order::Unsorted => {
+            // The image says how large it is: whoever looks into the directory pays for it.
             let mut index = KVVec::new();
-            index.resize(part.len(), 0, GFP_KERNEL)?;
+            index.resize(part.len(), 0, GFP_KERNEL_ACCOUNT)?;
             part.sort_index(&mut index)?;
             Ok(Some(index))
         }

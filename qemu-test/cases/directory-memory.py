@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# A directory whose entries are not in order needs an index, as large as the image wants it: the
+# memory control group of whoever looks into it is charged for it.
+#
+# timeout: 60
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import mountapi  # noqa: E402
+from case import CASE_DIR, check, equal, skip  # noqa: E402
+from metadata import Inode, Store  # noqa: E402
+
+ENTRIES = 50_000
+group = "/sys/fs/cgroup/directory-memory"
+with open("/sys/fs/cgroup/cgroup.controllers") as controllers:
+    if "memory" not in controllers.read().split():
+        skip("no memory controller")
+with open("/sys/fs/cgroup/cgroup.subtree_control", "w") as control:
+    control.write("+memory")
+
+store = Store(f"{CASE_DIR}/store")
+mnt = f"{CASE_DIR}/mnt"
+os.mkdir(mnt)
+names = [(b"%06d" % number, 2) for number in reversed(range(ENTRIES))]
+rootfs = store.add_image([Inode(1, "dir", 0o755, entries=[(b"many", 3)]), Inode(2, "fifo"),
+                          Inode(3, "dir", 0o755, entries=names)])
+mountapi.mount(store.path, mnt, f"rootfs={rootfs}")
+
+
+def charged():
+    """Kernel memory that the group is charged for, in bytes."""
+    with open(f"{group}/memory.stat") as stat:
+        return next(int(line.split()[1]) for line in stat if line.startswith("kernel "))
+
+
+def look(what):
+    """One more process of the group looks at something; returns what the group is charged for."""
+    program = 'import os, sys; open(sys.argv[1], "w").write("0"); os.lstat(sys.argv[2])'
+    subprocess.run([sys.executable, "-c", program, f"{group}/cgroup.procs", f"{mnt}/{what}"], check=True)
+    return charged()
+
+
+os.mkdir(group)
+try:
+    before = look("")
+    after = look("many")
+    # The index has four bytes an entry.
+    check(after - before > ENTRIES * 3, f"an index of {ENTRIES} entries, and {after - before} bytes are charged")
+    equal(len(os.listdir(f"{mnt}/many")), ENTRIES, "entries")
+finally:
+    mountapi.umount(mnt)
+    os.rmdir(group)
