@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# A disk under the store that gives I/O errors: for the place of a blob, which costs the pages that
+# need it; for all of it, when only what is in memory can be had; and right after, by the same
+# descriptor, all is well.
+#
+# timeout: 120
+# klog-allow: puzzlefs: image|EXT4-fs|I/O error
+import errno
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import damage  # noqa: E402
+import devmapper  # noqa: E402
+import mountapi  # noqa: E402
+from case import CASE_DIR, PAGE, check, drop_caches, equal, mount_image, refused, run, unmount_image  # noqa: E402
+
+disk = devmapper.Disk(f"{CASE_DIR}/disk", 64)
+run("mkfs.ext4", "-q", "-O", "^has_journal", disk.path)
+os.mkdir("store")
+mountapi.mount(disk.path, "store", flags=0, fs_type="ext4")
+image = damage.Image()
+# Nothing is to be written to a disk that fails.
+unmount_image()
+mountapi.umount("store")
+mountapi.mount(disk.path, "store", fs_type="ext4")
+
+chunk = image.a_chunk_in_the_middle()
+lost = {"big": [(chunk.start, chunk.start + chunk.length)]}
+for options in ("ro", "ro,verify=digest"):
+    mount_image(image.source, options=options)
+    image.expect_lost({}, names=())
+    with open(f"{image.mnt}/big", "rb", buffering=0) as file:
+        inside = (chunk.start + PAGE) // PAGE * PAGE
+        disk.fail(devmapper.ranges_of(image.blob(chunk)))
+        image.expect_lost(lost)
+        with refused(errno.EIO, f"the lost page, {options}"):
+            os.pread(file.fileno(), 1, inside)
+        disk.fail([])
+        equal(os.pread(file.fileno(), PAGE, inside), image.contents["big"][inside:inside + PAGE], "the page after the fault")
+    image.expect_lost({})
+
+    # Of the whole disk nothing is left: what was read before is there, and all of the tree.
+    drop_caches()
+    with open(f"{image.mnt}/other", "rb") as file:
+        equal(file.read() == image.contents["other"], True, "the file while the disk was well")
+    disk.fail_all()
+    with open(f"{image.mnt}/other", "rb") as file:
+        equal(file.read() == image.contents["other"], True, "the file in memory")
+    drop_caches()
+    equal(sorted(os.listdir(image.mnt)), sorted(image.contents), "the names")
+    for name, contents in image.contents.items():
+        equal(os.stat(f"{image.mnt}/{name}").st_size, len(contents), f"the size of {name}")
+        with open(f"{image.mnt}/{name}", "rb", buffering=0) as file, refused(errno.EIO, f"{name}, {options}"):
+            file.read()
+    refusals = damage.kernel_log()
+    check(refusals and "EIO" in refusals[-1], f"the kernel's log ends with {refusals[-1:]}")
+    disk.fail([])
+    image.expect_lost({})
+    unmount_image()
+
+mountapi.umount("store")
+disk.remove()
