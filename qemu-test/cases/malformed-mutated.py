@@ -62,7 +62,8 @@ def whole(directory):
 
 
 # Mounted meanwhile, it is as it was in the end, and so is a mount after all.
-rootfs = store.add(hostile.encode_layers(layers)).hex()
+good = hostile.encode_layers(layers)
+rootfs = store.add(good).hex()
 keep = f"{CASE_DIR}/keep"
 os.mkdir(keep)
 mountapi.mount(store.path, keep, f"rootfs={rootfs}")
@@ -86,6 +87,8 @@ for name in corpus:
 
 whole(keep)
 mountapi.umount(keep)
+# A mutant may have been the good image, and its blob be gone with it.
+store.add(good)
 mountapi.mount(store.path, mnt, f"rootfs={rootfs}")
 whole(mnt)
 mountapi.umount(mnt)

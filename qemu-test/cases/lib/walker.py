@@ -7,12 +7,11 @@ import os
 import stat
 from collections import Counter
 
-# Of the image, or of its blobs; a loop of directories; an attribute that goes with a name that only
-# the list has; a directory that goes through another name.
+# Of the image, or of its blobs; a loop of directories; an attribute of a namespace that nobody has;
+# more names of attributes than a list can have.
 EXPECTED = {errno.EUCLEAN, errno.EIO, errno.ENOENT, errno.ELOOP, errno.ENODATA, errno.EOPNOTSUPP, errno.E2BIG,
-            errno.ENAMETOOLONG, errno.ERANGE}
-# Not an answer to a reader, but what a machine short of memory says.
-EXPECTED |= {errno.ENOMEM}
+            errno.ERANGE}
+LARGEST = (1 << 63) - 1
 
 
 class Walk:
@@ -63,8 +62,10 @@ class Walk:
             return
         try:
             for offset in {0, size // 2, max(size - 100, 0)}:
-                data = self._call(os.pread, fd, 20_000, offset)
+                # Beyond the largest offset the kernel takes no read at all.
+                data = self._call(os.pread, fd, min(20_000, LARGEST - offset), offset)
                 assert data is None or len(data) <= size - offset, f"{path}: {len(data)} bytes at {offset} of {size}"
-            assert self._call(os.pread, fd, 1, size) in (b"", None), f"{path}: data beyond its end"
+            if size < LARGEST:
+                assert self._call(os.pread, fd, 1, size) in (b"", None), f"{path}: data beyond its end"
         finally:
             os.close(fd)
