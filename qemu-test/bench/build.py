@@ -1,91 +1,283 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Builds images of /mnt/sample with each builder in turn, and measures it.
+"""Builds images with each builder in turn, and measures it.
 
-usage: build.py ROUNDS
+usage: build.py ROUNDS [million]
 
-Writes building.json and building.md to /mnt/bench.
+Of /mnt/sample, and of the ten versions of one root filesystem in /mnt/series; with `million`, of
+a million small files too. Writes building.json and building.md to /mnt/bench.
 """
 
 import json
 import os
+import random
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 
-SAMPLE, BENCH = "/mnt/sample", "/mnt/bench"
-OUT = f"{BENCH}/out"
+SAMPLE, SERIES, BENCH = "/mnt/sample", "/mnt/series", "/mnt/bench"
+OUT, ALL = f"{BENCH}/out", f"{BENCH}/all"
+VERSIONS = [f"{SERIES}/{number}" for number in range(1, 11)]
+PUZZLEFS, REFERENCE = f"{BENCH}/puzzlefs", f"{BENCH}/reference"
+SQUASHFS = ["-comp", "zstd", "-Xcompression-level", "3", "-quiet", "-no-progress"]
+EROFS_ZSTD = ["-zzstd,3", "-C65536"]
+
+
+# Each builds a tree; those that have a store build into the one that is there, if there is one.
+def puzzlefs(*options):
+    return lambda tree, tag: [PUZZLEFS, "build", "-q", *options, tree, f"{OUT}/store:{tag}"]
+
+
+def reference(*options):
+    return lambda tree, tag: [REFERENCE, "build", *options, tree, f"{OUT}/store:{tag}"]
+
+
+def erofs(*options):
+    return lambda tree, tag: ["mkfs.erofs", "--quiet", *options, f"{OUT}/{tag}", tree]
+
+
+def squashfs(tree, tag):
+    return ["mksquashfs", tree, f"{OUT}/{tag}", *SQUASHFS, "-noappend"]
+
+
+def tar(tree, tag):
+    return ["sh", "-c", f"tar -C {tree} --xattrs -c . | zstd -q -f -3 -T0 -o {OUT}/{tag}"]
+
+
+def casync(tree, tag):
+    return ["casync", "make", f"--store={OUT}/store.castr", f"{OUT}/{tag}.caidx", tree]
+
+
 BUILDERS = {
-    "puzzlefs": [f"{BENCH}/puzzlefs", "build", "-q", SAMPLE, f"{OUT}/x:t"],
-    "reference": [f"{BENCH}/reference", "build", SAMPLE, f"{OUT}/x:t"],
-    "mkfs.erofs": ["mkfs.erofs", "--quiet", f"{OUT}/x", SAMPLE],
-    "puzzlefs --compress": [f"{BENCH}/puzzlefs", "build", "-q", "--compress", SAMPLE, f"{OUT}/x:t"],
-    "reference -c": [f"{BENCH}/reference", "build", "-c", SAMPLE, f"{OUT}/x:t"],
-    "mksquashfs -comp zstd -Xcompression-level 3":
-        ["mksquashfs", SAMPLE, f"{OUT}/x", "-comp", "zstd", "-Xcompression-level", "3", "-quiet", "-no-progress"],
-    "mkfs.erofs -zzstd,3 -C65536": ["mkfs.erofs", "--quiet", "-zzstd,3", "-C65536", f"{OUT}/x", SAMPLE],
-    "tar | zstd -3 -T0": ["sh", "-c", f"tar -C {SAMPLE} --xattrs -c . | zstd -q -3 -T0 >{OUT}/x"],
+    "puzzlefs": puzzlefs(),
+    "reference": reference(),
+    "mkfs.erofs": erofs(),
+    "puzzlefs --compress": puzzlefs("--compress"),
+    "reference -c": reference("-c"),
+    "mksquashfs -comp zstd -Xcompression-level 3": squashfs,
+    "mkfs.erofs -zzstd,3 -C65536": erofs(*EROFS_ZSTD),
+    "tar, zstd -3 -T0": tar,
+    "casync make": casync,
+}
+# Of all versions in one image.
+TOGETHER = {
+    "mkfs.erofs --chunksize=4096, all in one": erofs("--chunksize=4096"),
+    "mkfs.erofs -zzstd,3 -C65536 -Ededupe, all in one": erofs(*EROFS_ZSTD, "-Ededupe"),
 }
 
 
 def size_of(path):
-    if os.path.isfile(path):
-        return os.path.getsize(path)
-    return sum(os.lstat(os.path.join(directory, name)).st_size
-               for directory, _, names in os.walk(path) for name in names)
+    """The bytes of all files beneath a path, those with several names once."""
+    seen = {}
+    for directory, _, names in os.walk(path):
+        for name in names:
+            stat = os.lstat(os.path.join(directory, name))
+            seen[stat.st_dev, stat.st_ino] = stat.st_size
+    return sum(seen.values())
+
+
+def clear():
+    shutil.rmtree(OUT, ignore_errors=True)
+    os.mkdir(OUT)
 
 
 def run(command):
-    """Wall time and processor time in seconds, peak memory in bytes, size of what was made."""
-    shutil.rmtree(OUT, ignore_errors=True)
-    os.mkdir(OUT)
+    """Wall time and processor time in seconds, peak memory in bytes (of a pipeline's, the largest)."""
     start = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+        said = child.stderr.read()
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
     wall = time.monotonic() - start
     if child.returncode:
-        sys.exit(f"{' '.join(command)}: exit status {child.returncode}")
-    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * 1024,
-            "size": size_of(f"{OUT}/x")}
+        sys.exit(f"{' '.join(command)}: exit status {child.returncode}\n{said.decode()}")
+    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * 1024}
+
+
+def drop_caches():
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w") as file:
+        file.write("3")
+
+
+def read_all(tree):
+    """So that nobody is the first to read the tree."""
+    subprocess.run(["sh", "-c", f"find {tree} -type f -print0 | xargs -0 cat >/dev/null"], check=True)
+
+
+def sample(builders, rounds):
+    """For each builder a build with nothing in the page cache, one with all, and that once more
+    over what it made."""
+    results = {name: {"cold": [], "warm": [], "again": []} for name in builders}
+    for _ in range(rounds):
+        for name, command in builders.items():
+            of = results[name]
+            clear()
+            drop_caches()
+            of["cold"].append(run(command(SAMPLE, "t")))
+            read_all(SAMPLE)
+            clear()
+            of["warm"].append(run(command(SAMPLE, "t")))
+            of["size"] = size_of(OUT)
+            of["again"].append(run(command(SAMPLE, "t")))
+    return results
+
+
+def series(builders):
+    """The ten versions, one after the other."""
+    results = {}
+    for name, command in builders.items():
+        clear()
+        runs, sizes = [], []
+        for number, tree in enumerate(VERSIONS, 1):
+            runs.append(run(command(tree, f"v{number}")))
+            sizes.append(size_of(OUT))
+        results[name] = {"sizes": sizes, **total(runs)}
+    # Versions share files by hard links, which are not of the filesystems.
+    for tree in VERSIONS:
+        shutil.copytree(tree, f"{ALL}/{os.path.basename(tree)}", symlinks=True,
+                        ignore=lambda directory, names: [name for name in names if special(directory, name)])
+    for name, command in TOGETHER.items():
+        clear()
+        runs = [run(command(ALL, "all"))]
+        results[name] = {"sizes": [size_of(OUT)], **total(runs)}
+    shutil.rmtree(ALL)
+    return results
+
+
+def special(directory, name):
+    path = os.path.join(directory, name)
+    return not (os.path.isdir(path) or os.path.isfile(path) or os.path.islink(path))
+
+
+def total(runs):
+    return {"wall": sum(one["wall"] for one in runs), "cpu": sum(one["cpu"] for one in runs),
+            "memory": max(one["memory"] for one in runs)}
+
+
+def million():
+    """A million files of up to 2,000 bytes, and a file of 100 GB with three pieces of data."""
+    tree, many, sparse = f"{OUT}/trees", f"{OUT}/trees/many", f"{OUT}/trees/sparse"
+    clear()
+    os.mkdir(tree)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tree], check=True)
+    draw = random.Random(1)
+    for number in range(1_000_000):
+        directory = f"{many}/{number // 100_000}/{number // 1000}"
+        if number % 1000 == 0:
+            os.makedirs(directory)
+        with open(f"{directory}/file-{number}", "wb") as file:
+            file.write(draw.randbytes(draw.randrange(2000)))
+    os.mkdir(sparse)
+    with open(f"{sparse}/file", "wb") as file:
+        for at in 0, 50 << 30, (100 << 30) - 100_000:
+            file.seek(at)
+            file.write(draw.randbytes(100_000))
+    results = {}
+    for name, which in ("a million files", many), ("100 GB, sparse", sparse):
+        for way in [], ["--compress"]:
+            store = f"{OUT}/store"
+            one = run([PUZZLEFS, "build", "-q", *way, which, f"{store}:t"])
+            listed = subprocess.run([PUZZLEFS, "inspect", "--json", f"{store}:t"], check=True, capture_output=True)
+            one["metadata"] = json.loads(listed.stdout)["rootfs_bytes"]
+            one["size"] = size_of(store)
+            results[" ".join([name, *way])] = one
+            shutil.rmtree(store)
+    subprocess.run(["umount", tree], check=True)
+    return results
+
+
+def row(*cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def megabytes(size, digits=1):
+    return f"{size / 1e6:.{digits}f} MB"
+
+
+def median_of(runs, what):
+    values = [one[what] for one in runs]
+    middle = statistics.median(values)
+    return middle, max(max(values) - middle, middle - min(values))
+
+
+def table_of_sample(results):
+    yield row("builder", "size", "warm", "processor", "cold", "once more", "peak memory")
+    yield "|" + " --- |" * 7
+    for name, of in results.items():
+        times = {way: "{:.1f} ± {:.1f} s".format(*median_of(of[way], "wall")) for way in ("warm", "cold", "again")}
+        cpu = f"{median_of(of['warm'], 'cpu')[0]:.1f} s"
+        memory = max(one["memory"] for one in of["cold"] + of["warm"])
+        yield row(f"`{name}`", megabytes(of["size"]), times["warm"], cpu, times["cold"], times["again"],
+                  megabytes(memory, 0))
+
+
+def table_of_series(results):
+    yield row("builder", "the first", "all ten", "all, wall", "processor", "peak memory")
+    yield "|" + " --- |" * 6
+    for name, of in results.items():
+        sizes = of["sizes"]
+        first = megabytes(sizes[0]) if len(sizes) > 1 else ""
+        yield row(f"`{name}`", first, megabytes(sizes[-1]), f"{of['wall']:.1f} s", f"{of['cpu']:.1f} s",
+                  megabytes(of["memory"], 0))
+
+
+def table_of_million(results):
+    yield row("tree", "store", "metadata", "wall", "processor", "peak memory")
+    yield "|" + " --- |" * 6
+    for name, of in results.items():
+        yield row(name, megabytes(of["size"]), megabytes(of["metadata"]), f"{of['wall']:.1f} s",
+                  f"{of['cpu']:.1f} s", megabytes(of["memory"], 0))
+
+
+def page(results):
+    rounds = results["rounds"]
+    yield f"""<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->
+<!-- Written by `make bench-build`. -->
+Images of one Debian root filesystem of {megabytes(results['sample_bytes'], 0)}; {os.cpu_count()} processors, {rounds} rounds, all
+builders in turn. Warm: its files are in the page cache; cold: nothing is; once more: warm, over what
+was just made. Wall time: the median, and the farthest round from it. `reference` is the reference
+implementation, 0.2. Ours has its image on the disk when it ends, by `syncfs`. A peak of less memory
+than the 14 MB of the script that starts the builders is not seen.
+"""
+    yield from table_of_sample(results.get("builders", {}))
+    yield f"""
+Ten versions of one Debian root filesystem of {megabytes(results['series_bytes'], 0)}, built one after the other: into one store
+where there is one (puzzlefs, reference, casync), images of their own otherwise, all added up. The
+versions are the states that Debian 12 goes through when all packages that its archive still holds in
+several versions are upgraded from the oldest to the newest, in nine steps (qemu-test/steps/series).
+"""
+    yield from table_of_series(results["series"])
+    if "million" in results:
+        yield """
+Large trees (`MILLION=1 make bench-build`), on a tmpfs:
+"""
+        yield from table_of_million(results["million"])
 
 
 def main():
-    rounds = int(sys.argv[1])
-    builders = {name: command for name, command in BUILDERS.items()
-                if shutil.which(command[0])}
-    results = {name: [] for name in builders}
-    # Nobody is the first to read the tree.
-    subprocess.run(["tar", "-C", SAMPLE, "-cf", "/dev/null", "--checkpoint=1000000", "."], check=True)
-    subprocess.run(["sh", "-c", f"find {SAMPLE} -type f -print0 | xargs -0 cat >/dev/null"], check=True)
-    for _ in range(rounds):
-        for name, command in builders.items():
-            results[name].append(run(command))
-    with open(f"{BENCH}/building.json", "w") as file:
-        json.dump({"rounds": rounds, "unit": "seconds, bytes", "processors": os.cpu_count(), "builders": results},
-                  file, indent=1)
-        file.write("\n")
-    lines = ["| builder | size | wall | processor | peak memory |", "| --- | --- | --- | --- | --- |"]
-    for name, runs in results.items():
-        walls = [one["wall"] for one in runs]
-        wall = statistics.median(walls)
-        spread = max(max(walls) - wall, wall - min(walls))
-        # A pipeline's processes are not all waited for here.
-        whole = "|" not in name
-        cpu = f"{statistics.median(one['cpu'] for one in runs):.1f} s" if whole else ""
-        memory = f"{max(one['memory'] for one in runs) / 1e6:.0f} MB" if whole else ""
-        lines.append(f"| `{name.replace('|', 'and')}` | {runs[-1]['size'] / 1e6:.1f} MB | "
-                     f"{wall:.1f} ± {spread:.1f} s | {cpu} | {memory} |")
-    with open(f"{BENCH}/building.md", "w") as file:
-        print(f"""<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->
-<!-- Written by `make bench-build`. -->
-Images of one Debian root filesystem of {size_of(SAMPLE) / 1e6:.0f} MB, its files in the page cache; {os.cpu_count()}
-processors, {rounds} rounds, all builders in turn. Wall time: the median, and the farthest round
-from it. `reference` is the reference implementation, 0.2.
+    rounds, *more = sys.argv[1:]
+    builders = {name: command for name, command in BUILDERS.items() if shutil.which(command(SAMPLE, "t")[0])}
+    results = {"rounds": int(rounds), "unit": "seconds, bytes", "processors": os.cpu_count(),
+               "sample_bytes": size_of(SAMPLE), "series_bytes": size_of(VERSIONS[-1])}
+    # What was measured stays, whatever comes next.
+    results["series"] = series(builders)
+    write(results)
+    results["builders"] = sample(builders, int(rounds))
+    write(results)
+    if more:
+        results["million"] = million()
+        write(results)
 
-""" + "\n".join(lines), file=file)
+
+def write(results):
+    with open(f"{BENCH}/building.json", "w") as file:
+        json.dump(results, file, indent=1)
+        file.write("\n")
+    with open(f"{BENCH}/building.md", "w") as file:
+        file.writelines(line + "\n" for line in page(results))
 
 
 if __name__ == "__main__":
