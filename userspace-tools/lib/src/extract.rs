@@ -9,11 +9,12 @@ use crate::beneath::open_beneath;
 use crate::error::{Error, Result};
 use crate::reader::{Blobs, ImageReader};
 use crate::store::{Image, Store};
+use crate::visit::Descent;
 use puzzlefs_schema::{Inode, Kind, Locator, Timestamp, ROOT_INO};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, CWD};
 use rustix::io::Errno;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -75,13 +76,13 @@ impl<'a> Extractor<'a> {
         // moves their times, and they may be read-only.
         let mut directories: Vec<(Names<'a>, Locator)> = Vec::new();
         let mut pending: Vec<(Names<'a>, Locator)> = vec![(Vec::new(), root)];
-        let mut seen = HashSet::from([ROOT_INO]);
+        let mut descent = Descent::new(self.reader);
         let mut links: HashMap<u64, Names<'a>> = HashMap::new();
         while let Some((names, at)) = pending.pop() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
             let directory = open_beneath(&self.root, &names, flags)
                 .map_err(|errno| self.error(&names, "open it", errno))?;
-            for entry in self.reader.entries(at)? {
+            for entry in descent.enter(at)? {
                 let mut path = names.clone();
                 path.push(entry.name);
                 let inode = self
@@ -89,10 +90,6 @@ impl<'a> Extractor<'a> {
                     .checked(self.reader.metadata().inode_at(entry.at))?;
                 self.made.entries += 1;
                 if inode.kind() == Kind::Dir {
-                    if !seen.insert(entry.ino) {
-                        let what = "the image has the directory in two places";
-                        return Err(Error::store(self.path(&path), what));
-                    }
                     fs::mkdirat(&directory, entry.name, Mode::RWXU)
                         .map_err(|errno| self.error(&path, "make the directory", errno))?;
                     pending.push((path, entry.at));

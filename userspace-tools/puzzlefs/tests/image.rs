@@ -229,3 +229,82 @@ fn the_store_in_the_tree_is_left_out() {
         assert_eq!(inventory.len(), 3, "{inventory:?}");
     }
 }
+
+/// Directories that share their entries would be extracted as far more than the image has.
+#[test]
+// Pointers are put together of fields that are shifted: bare, that reads better.
+#[allow(clippy::precedence)]
+fn extract_takes_no_more_entries_than_the_metadata_has_room_for() {
+    const DIRECTORIES: u64 = 30;
+    const ENTRIES: u64 = 100;
+    // A message by hand: no builder shares a list. Pointers are kind, offset, and sizes.
+    let pointer = |at: usize, to: usize, kind: u64, sizes: u64| {
+        kind | ((to - at - 1) as u64) << 2 | sizes << 32
+    };
+    let mut words = vec![0u64; 7];
+    words[0] = pointer(0, 1, 0, 1 | 2 << 16);
+    words[1] = 3;
+    words[2] = pointer(2, 4, 1, 7 | 1 << 3);
+    words[4] = 1 << 2 | 1 << 48;
+    // Inode 1 is the root, the last one a FIFO that all entries of all other directories name.
+    let inodes = DIRECTORIES + 2;
+    words[5] = pointer(5, 6, 1, 7 | (inodes * 5) << 3);
+    words[6] = inodes << 2 | 3 << 32 | 2 << 48;
+    words.resize(7 + inodes as usize * 5, 0);
+    let mut directory = |count: u64, ino: &dyn Fn(u64) -> u64| {
+        let at = words.len();
+        let list = at + 2;
+        words.extend([0, pointer(at + 1, list, 1, 7 | (count * 2) << 3)]);
+        words.push(count << 2 | 1 << 32 | 1 << 48);
+        words.resize(list + 1 + count as usize * 3, 0);
+        for number in 0..count as usize {
+            let (entry, name) = (
+                list + 1 + number * 2,
+                list + 1 + count as usize * 2 + number,
+            );
+            words[entry] = ino(number as u64);
+            words[entry + 1] = pointer(entry + 1, name, 1, 2 | 3 << 3);
+            let digits = format!("{number:03}");
+            words[name] = digits
+                .bytes()
+                .rev()
+                .fold(0, |word, digit| word << 8 | u64::from(digit));
+        }
+        at
+    };
+    let root = directory(DIRECTORIES, &|number| number + 2);
+    let shared = directory(ENTRIES, &|_| inodes);
+    for ino in 1..=inodes {
+        let at = 2 + ino as usize * 5;
+        words[at] = ino;
+        if ino == inodes {
+            words[at + 1] = 1;
+        } else {
+            words[at + 1] = 3 | 0o755 << 16;
+            let to = if ino == 1 { root } else { shared };
+            words[at + 3] = pointer(at + 3, to, 0, 1 | 1 << 16);
+        }
+    }
+    let table = [(words.len() as u64) << 32];
+    let bytes: Vec<u8> = table
+        .iter()
+        .chain(&words)
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+
+    let scratch = tempfile::tempdir().unwrap();
+    let store = scratch.path().join("store");
+    let tree = scratch.path().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    build(&tree, &store, "sound", 1);
+    put_metadata(&store, "shared", &[], &bytes);
+    let target = scratch.path().join("target");
+    let said = fails(&[
+        "extract",
+        &reference(&store, "shared"),
+        target.to_str().unwrap(),
+    ]);
+    assert!(said.contains("more entries than it has room for"), "{said}");
+    let made = |directory: &std::path::Path| std::fs::read_dir(directory).unwrap().count();
+    assert!(made(&target.join("029")) > 0 && made(&target.join("000")) == 0);
+}
