@@ -7,7 +7,6 @@
 #
 # timeout: 90
 # klog-allow: puzzlefs:
-import errno
 import os
 import struct
 import sys
