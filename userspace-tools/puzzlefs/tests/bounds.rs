@@ -14,6 +14,9 @@ use std::process::Command;
 fn build_within(kilobytes: u64, tree: &Path, store: &Path) {
     let output = Command::new("sh")
         .args(["-euc", r#"ulimit -v "$1"; shift; exec "$@""#, "sh"])
+        // Otherwise the C library sets 64 MB of addresses aside for a thread that allocates while
+        // another one does, which is by chance.
+        .env("MALLOC_ARENA_MAX", "1")
         .arg(kilobytes.to_string())
         .arg(env!("CARGO_BIN_EXE_puzzlefs"))
         .args(["build", "-q", "--jobs=2"])
