@@ -33,7 +33,7 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32, mutate: 
 }
 
 /// Writes a header and a footer around as many entries as the last bytes may be.
-pub(crate) fn fit(blob: &mut [u8], random: &mut Random) {
+fn fit(blob: &mut [u8], random: &mut Random) {
     let entry = if random.below(2) == 0 { 8 } else { 12 };
     let around = 8 + SEEK_TABLE_FOOTER_LEN;
     let Some(room) = blob.len().checked_sub(around) else {

@@ -346,10 +346,9 @@ fn is_same_file(
         return Ok(false);
     };
     let inode = base.inode(at)?;
-    if let Some(known) = base.known.get(&inode.ino()) {
-        if known.is_same_piece(state) {
-            return Ok(true);
-        }
+    let known = base.known.get(&inode.ino());
+    if known.is_some_and(|known| known.is_same_piece(state)) {
+        return Ok(true);
     }
     if base.reader.file_size(&inode)? != state.size {
         return Ok(false);
