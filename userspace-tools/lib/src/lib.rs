@@ -19,6 +19,7 @@ pub mod copy;
 mod delta;
 pub mod diff;
 pub mod digest;
+pub mod enable_verity;
 pub mod error;
 pub mod extract;
 pub mod gc;

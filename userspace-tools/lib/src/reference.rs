@@ -97,6 +97,16 @@ impl ImageRef {
     }
 }
 
+/// How messages call an image of a store.
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Selector::Tag(tag) => f.write_str(tag),
+            Selector::Manifest(digest) => f.write_str(&digest.to_oci()),
+        }
+    }
+}
+
 impl fmt::Display for ImageRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.selector {

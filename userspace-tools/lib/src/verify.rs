@@ -60,11 +60,7 @@ pub fn verify_image(
 ) -> Result<Verified> {
     let mut verified = Verified::default();
     let mut blobs = Blobs::new();
-    let name = match selector {
-        Selector::Tag(tag) => tag.clone(),
-        Selector::Manifest(digest) => digest.to_oci(),
-    };
-    Checker::new(store, &mut verified, &mut blobs).image(&name, selector);
+    Checker::new(store, &mut verified, &mut blobs).image(&selector.to_string(), selector);
     check_blobs(store, &blobs, jobs, progress, &mut verified)?;
     Ok(verified)
 }

@@ -6,6 +6,7 @@ use crate::cat::CatArgs;
 use crate::copy::CopyArgs;
 use crate::diff::DiffArgs;
 use crate::du::DuArgs;
+use crate::enable_verity::EnableVerityArgs;
 use crate::gc::GcArgs;
 use crate::list::ListArgs;
 use crate::ls::LsArgs;
@@ -71,6 +72,8 @@ pub enum Command {
     Gc(GcArgs),
     /// Check an image or a whole store, and tell every fault
     Verify(VerifyArgs),
+    /// Enable fs-verity on the blobs of an image or a whole store
+    EnableVerity(EnableVerityArgs),
     /// Print the digest of an image's metadata blob, the kernel's 'rootfs=' option
     Resolve(ResolveArgs),
     /// Print completions for a shell

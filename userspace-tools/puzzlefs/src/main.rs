@@ -8,6 +8,7 @@ mod cli;
 mod copy;
 mod diff;
 mod du;
+mod enable_verity;
 mod extract;
 mod format;
 mod gc;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         Command::Completions(arguments) => manual::completions(arguments),
         Command::Man(arguments) => manual::man(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::EnableVerity(arguments) => enable_verity::run(arguments),
         Command::Resolve(arguments) => inspect::resolve(arguments),
     };
     match result {

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs enable-verity` where there is no fs-verity; where there is, a case in a guest tests it.
+
+mod common;
+
+use common::*;
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn without_fs_verity_it_says_what_to_do() {
+    if !Path::new("/dev/shm").is_dir() {
+        eprintln!("skipped: needs a filesystem that never has fs-verity");
+        return;
+    }
+    let scratch = memory_scratch();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), noise(100_000, 1)).unwrap();
+    build(&tree, &store, "image", 1);
+    for what in [reference(&store, "image"), store.display().to_string()] {
+        let output = run(&["enable-verity", "--json", &what]);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("put the store on ext4"),
+            "{output:?}"
+        );
+        assert!(output.stdout.is_empty(), "{output:?}");
+    }
+    let output = run(&["enable-verity", "no/such:"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+}
