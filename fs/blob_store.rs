@@ -10,16 +10,20 @@
 use crate::{
     blob::{Blob, Workspaces},
     message::{ErrorName, Text},
+    metadata_blob::MetadataBlob,
+    registry::{InUse, Registry},
     statistics::Statistics,
-    vfs::{backing::Directory, MountContext, Shrink, ShrinkerRegistration},
+    superblock::READAHEAD,
+    vfs::{backing::Directory, MountContext, SharedMappings, Shrink, ShrinkerRegistration},
+    PuzzleFs,
 };
 use kernel::{
-    new_mutex, new_spinlock,
+    new_spinlock,
     prelude::*,
     str::CStr,
     sync::{
         atomic::{Atomic, Relaxed},
-        Arc, Mutex, SpinLock,
+        Arc, SpinLock,
     },
 };
 use puzzlefs_schema::Digest;
@@ -173,18 +177,26 @@ impl Shrink for OpenBlobs {
 
 /// A blob store.
 pub(crate) struct BlobStore {
-    directory: Directory,
+    directory: Arc<Directory>,
     open: Arc<OpenBlobs>,
-    workspaces: Arc<Workspaces>,
+    workspaces: InUse<Workspaces>,
+    mappings: SharedMappings<PuzzleFs>,
+    metadata: Arc<Registry<MetadataBlob>>,
     _shrinker: ShrinkerRegistration<OpenBlobs>,
 }
 
 impl BlobStore {
-    fn new(directory: Directory, workspaces: Arc<Workspaces>) -> Result<Self> {
+    fn new(
+        directory: Arc<Directory>,
+        workspaces: InUse<Workspaces>,
+        mappings: SharedMappings<PuzzleFs>,
+    ) -> Result<Self> {
         let open = Arc::new(OpenBlobs::new()?, GFP_KERNEL)?;
         Ok(Self {
             directory,
             workspaces,
+            mappings,
+            metadata: Registry::new()?,
             _shrinker: ShrinkerRegistration::new(c"puzzlefs-open-blobs", open.clone())?,
             open,
         })
@@ -219,6 +231,16 @@ impl BlobStore {
         &self.workspaces
     }
 
+    /// The page caches that files of equal contents share, in whatever image of the store.
+    pub(crate) fn mappings(&self) -> &SharedMappings<PuzzleFs> {
+        &self.mappings
+    }
+
+    /// The metadata of the store's images that are mounted.
+    pub(crate) fn metadata(&self) -> &Arc<Registry<MetadataBlob>> {
+        &self.metadata
+    }
+
     /// How many filesystems are stacked in the one that the store is on.
     pub(crate) fn stack_depth(&self) -> i32 {
         self.directory.stack_depth()
@@ -230,44 +252,24 @@ impl BlobStore {
     }
 }
 
-/// A store that is in use, and by how many mounts.
-struct InUse {
-    store: Arc<BlobStore>,
-    mounts: usize,
-}
-
-/// All the stores in use.
-#[pin_data]
+/// All the stores in use, and what they have in common.
 pub(crate) struct Stores {
-    #[pin]
-    in_use: Mutex<KVec<InUse>>,
-}
-
-/// The workspaces of the stores in use: all share one pool, which exists while there are any.
-fn workspaces(in_use: &[InUse]) -> Result<Arc<Workspaces>> {
-    match in_use.first() {
-        Some(entry) => Ok(entry.store.workspaces.clone()),
-        None => Workspaces::new(),
-    }
+    stores: Arc<Registry<BlobStore>>,
+    /// All stores share one pool, which exists while there are any.
+    workspaces: Arc<Registry<Workspaces>>,
 }
 
 impl Stores {
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            in_use <- new_mutex!(KVec::new(), "puzzlefs_stores"),
-        })
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let this = Self {
+            stores: Registry::new()?,
+            workspaces: Registry::new()?,
+        };
+        Ok(Arc::new(this, GFP_KERNEL)?)
     }
-}
 
-/// A mount's share in a store.
-pub(crate) struct StoreHandle {
-    store: Arc<BlobStore>,
-    stores: Arc<Stores>,
-}
-
-impl StoreHandle {
     /// Opens the store in a directory, or finds it in use by another mount.
-    pub(crate) fn open(stores: &Arc<Stores>, path: &CStr, context: &MountContext) -> Result<Self> {
+    pub(crate) fn open(&self, path: &CStr, context: &MountContext) -> Result<InUse<BlobStore>> {
         let explain = |what: &str, e: Error| {
             context.error(fmt!("{}{what}: {}", Text(path), ErrorName(e)));
             e
@@ -278,60 +280,15 @@ impl StoreHandle {
             .map_err(|e| explain("/blobs: not an OCI image layout", e))?
             .open_directory(c"sha256")
             .map_err(|e| explain("/blobs/sha256: not an OCI image layout", e))?;
-
-        let mut in_use = stores.in_use.lock();
-        if let Some(entry) = in_use
-            .iter_mut()
-            .find(|entry| entry.store.directory.is_same(&directory))
-        {
-            entry.mounts += 1;
-            return Ok(Self {
-                store: entry.store.clone(),
-                stores: stores.clone(),
-            });
-        }
-        let store = Arc::new(BlobStore::new(directory, workspaces(&in_use)?)?, GFP_KERNEL)?;
-        in_use.push(
-            InUse {
-                store: store.clone(),
-                mounts: 1,
+        let directory = Arc::new(directory, GFP_KERNEL)?;
+        self.stores.get_or_make(
+            |store| store.directory.is_same(&directory),
+            || {
+                let workspaces = self.workspaces.get_or_make(|_| true, Workspaces::new)?;
+                let mappings = SharedMappings::new(context, READAHEAD)?;
+                let store = BlobStore::new(directory.clone(), workspaces, mappings)?;
+                Ok(Arc::new(store, GFP_KERNEL)?)
             },
-            GFP_KERNEL,
-        )?;
-        Ok(Self {
-            store,
-            stores: stores.clone(),
-        })
-    }
-}
-
-impl core::ops::Deref for StoreHandle {
-    type Target = BlobStore;
-
-    fn deref(&self) -> &BlobStore {
-        &self.store
-    }
-}
-
-impl Drop for StoreHandle {
-    fn drop(&mut self) {
-        let mut in_use = self.stores.in_use.lock();
-        let position = in_use
-            .iter()
-            .position(|entry| Arc::ptr_eq(&entry.store, &self.store));
-        let Some(index) = position else {
-            return;
-        };
-        let last = in_use.get_mut(index).is_some_and(|entry| {
-            entry.mounts -= 1;
-            entry.mounts == 0
-        });
-        let removed = if last {
-            in_use.remove(index).ok()
-        } else {
-            None
-        };
-        drop(in_use);
-        drop(removed);
+        )
     }
 }

@@ -7,6 +7,7 @@
 //! | `source` | the store: a directory that is an OCI image layout |
 //! | `rootfs` | the SHA-256 digest of the image's metadata blob, in hexadecimal |
 //! | `verify` | how data blobs are verified: `none`, `fsverity` or `digest` |
+//! | `share`, `noshare` | whether files of equal contents share their pages with other mounts |
 //! | `rootfs_verity` | the fs-verity digest that the metadata blob has to have |
 //!
 //! `oci_root_dir` and `image_manifest` are what an older prototype called the two.
@@ -60,6 +61,7 @@ pub(crate) struct Options {
     rootfs: Option<Digest>,
     rootfs_verity: Option<Digest>,
     verify: Option<Verify>,
+    share: Option<bool>,
 }
 
 impl Options {
@@ -78,6 +80,13 @@ impl Options {
                     return Err(EINVAL);
                 };
                 self.verify = Some(verify);
+            }
+            b"share" | b"noshare" => {
+                if !matches!(param.value, ParamValue::Flag) {
+                    context.error(fmt!("{}: takes no value", Text(param.key)));
+                    return Err(EINVAL);
+                }
+                self.share = Some(param.key.to_bytes() == b"share");
             }
             b"oci_root_dir" => self.store = Some(CString::try_from(string(context, param)?)?),
             _ => return Ok(ParamOutcome::Unknown),
@@ -126,6 +135,11 @@ impl Options {
         self.verify.unwrap_or_default()
     }
 
+    /// Whether files share their pages with those of other mounts of the store.
+    pub(crate) fn share(&self) -> bool {
+        self.share.unwrap_or(true)
+    }
+
     /// Whether the options, given to a remount, are those of the mount or none.
     pub(crate) fn check_remount(&self, context: &MountContext, image: &Image) -> Result {
         let fixed = |name: &str| {
@@ -140,6 +154,12 @@ impl Options {
         }
         if self.verify.is_some_and(|verify| verify != image.verify()) {
             return fixed("verify");
+        }
+        if self
+            .share
+            .is_some_and(|share| share != image.shares_pages())
+        {
+            return fixed("share");
         }
         Ok(())
     }

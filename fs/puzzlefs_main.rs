@@ -3,10 +3,11 @@
 //! PuzzleFS: a read-only filesystem that mounts OCI image layouts of content-addressed chunks.
 //!
 //! Data flows one way: mount parameters ([`options`]), the store and its blobs ([`blob_store`]),
-//! the image's metadata ([`image`]), inodes ([`inode`]), their extents, and folios of the page
-//! cache ([`file`]). The metadata is parsed by the crate `puzzlefs_schema`, which userspace
-//! compiles too; the kernel's objects are behind the safe interfaces of [`vfs`] and [`ports`],
-//! where all of the module's `unsafe` is.
+//! the image's metadata ([`image`], [`metadata_blob`]), inodes ([`inode`]), their extents, and
+//! folios of the page cache ([`file`]), which files of equal contents share ([`sharing`]). The
+//! metadata is parsed by the crate `puzzlefs_schema`, which userspace compiles too; the kernel's
+//! objects are behind the safe interfaces of [`vfs`] and [`ports`], where all of the module's
+//! `unsafe` is.
 
 #![deny(unsafe_code)]
 
@@ -29,9 +30,12 @@ mod file;
 mod image;
 mod inode;
 mod message;
+mod metadata_blob;
 mod options;
 #[allow(unsafe_code)]
 mod ports;
+mod registry;
+mod sharing;
 mod statistics;
 mod superblock;
 #[allow(unsafe_code)]
@@ -60,7 +64,7 @@ impl kernel::InPlaceModule for PuzzleFsModule {
             _: { ports::sha256::choose()? },
             registration <- Registration::new(
                 module,
-                Arc::pin_init(blob_store::Stores::new(), GFP_KERNEL)?,
+                blob_store::Stores::new()?,
             ),
         })
     }
@@ -71,6 +75,7 @@ struct PuzzleFs;
 
 impl FileSystem for PuzzleFs {
     const NAME: &'static CStr = c"puzzlefs";
+    const PAGES_NAME: &'static CStr = c"puzzlefs_pages";
     const MAGIC: u32 = superblock::MAGIC;
 
     type Shared = blob_store::Stores;
@@ -127,6 +132,10 @@ impl FileSystem for PuzzleFs {
 
     fn read_dir(dir: &INode<Self>, emitter: &mut DirEmitter<'_>) -> Result {
         dir::read(dir, emitter)
+    }
+
+    fn share_pages(inode: &INode<Self>) -> Result {
+        sharing::share(inode)
     }
 
     fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>) {

@@ -41,6 +41,10 @@ pub(crate) struct Statistics {
     pub(crate) bytes_hashed: Counter,
     /// Bytes that came of decompression.
     pub(crate) bytes_decompressed: Counter,
+    /// Files whose pages others had read when they were opened first.
+    pub(crate) files_shared: Counter,
+    /// The pages that were there.
+    pub(crate) pages_shared: Counter,
     /// Reads that failed: blobs that are missing, damaged, or not what the image says.
     pub(crate) read_errors: Counter,
 }
@@ -55,6 +59,8 @@ impl Statistics {
             ("bytes_read", &self.bytes_read),
             ("bytes_hashed", &self.bytes_hashed),
             ("bytes_decompressed", &self.bytes_decompressed),
+            ("files_shared", &self.files_shared),
+            ("pages_shared", &self.pages_shared),
             ("read_errors", &self.read_errors),
         ] {
             seq_print!(seq, "\n\t{name}: {}", counter.get());

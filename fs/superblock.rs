@@ -16,7 +16,7 @@ pub(crate) const MAGIC: u32 = 0x505a_4653;
 
 /// How far to read ahead at the most, in bytes: several chunks, so that their blobs are read
 /// together.
-const READAHEAD: usize = 512 * 1024;
+pub(crate) const READAHEAD: usize = 512 * 1024;
 
 /// The properties of a superblock.
 pub(crate) fn params(image: &Image) -> SuperParams {
@@ -55,5 +55,8 @@ pub(crate) fn show_options(image: &Image, seq: &SeqFile) {
     }
     if image.verify() != Verify::None {
         seq_print!(seq, ",verify={}", image.verify().name());
+    }
+    if !image.shares_pages() {
+        seq_print!(seq, ",noshare");
     }
 }

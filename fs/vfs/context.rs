@@ -40,6 +40,12 @@ impl MountContext {
         unsafe { &mut *fc.cast() }
     }
 
+    /// The type of the filesystem that is mounted.
+    pub(super) fn fs_type(&self) -> *mut bindings::file_system_type {
+        // SAFETY: By the type invariants, the context is valid.
+        unsafe { (*self.0.get()).fs_type }
+    }
+
     /// The `source` parameter: what the user named as the thing to mount.
     pub(crate) fn source(&self) -> Option<&CStr> {
         // SAFETY: By the type invariants, the context is valid and not changed by others.

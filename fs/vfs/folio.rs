@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
-use super::{backing::BackingFile, bindings, inode::INode, FileSystem};
+use super::{backing::BackingFile, bindings, inode::INode, sharing, FileSystem};
 use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
 use kernel::{ffi::c_int, prelude::*};
 
@@ -323,7 +323,47 @@ impl Drop for FolioRun<'_> {
 pub(super) unsafe extern "C" fn readahead<T: FileSystem>(rac: *mut bindings::readahead_control) {
     // SAFETY: The VFS gives a valid request for a file of this filesystem; a mapping's host lives
     // as long as its folios are locked.
-    let inode = unsafe { INode::<T>::from_raw((*(*rac).mapping).host) };
+    unsafe { read_ahead(INode::<T>::from_raw((*(*rac).mapping).host), rac) }
+}
+
+/// `address_space_operations.readahead` of a mapping that inodes share.
+///
+/// # Safety
+///
+/// To be called by the VFS for a mapping of a [`SharedMappings<T>`](super::SharedMappings).
+pub(super) unsafe extern "C" fn readahead_shared<T: FileSystem>(
+    rac: *mut bindings::readahead_control,
+) {
+    // SAFETY: The VFS gives a valid request, and a file that stays open during it.
+    unsafe {
+        if let Some(inode) = reader::<T>((*rac).file, (*rac).mapping) {
+            read_ahead(inode, rac);
+        }
+    }
+}
+
+/// The inode that a shared mapping is read through: that of the file that is read.
+///
+/// # Safety
+///
+/// `file` must be null or a valid file for the duration of `'a`.
+unsafe fn reader<'a, T: FileSystem>(
+    file: *mut bindings::file,
+    mapping: *const bindings::address_space,
+) -> Option<&'a INode<T>> {
+    // SAFETY: By the safety requirements. Only regular files of `T` are opened by this function.
+    unsafe {
+        bindings::vfs_rs_file_has_mapping(file, mapping, Some(sharing::open::<T>))
+            .then(|| INode::from_raw((*file).f_inode))
+    }
+}
+
+/// Reads folios ahead of somebody who wants them.
+///
+/// # Safety
+///
+/// `rac` must be a valid request for contents of `inode` that is this task's alone.
+unsafe fn read_ahead<T: FileSystem>(inode: &INode<T>, rac: *mut bindings::readahead_control) {
     // SAFETY: The request is valid.
     let (start, len) = unsafe {
         (
@@ -359,10 +399,47 @@ pub(super) unsafe extern "C" fn read_folio<T: FileSystem>(
 ) -> c_int {
     // SAFETY: The VFS gives a folio of a file of this filesystem, locked and not up to date; it
     // stays in its mapping while it is locked.
-    let (mapping, inode) = unsafe {
-        let mapping = (*folio).__bindgen_anon_1.__bindgen_anon_1.mapping;
-        (mapping, INode::<T>::from_raw((*mapping).host))
-    };
+    unsafe { read_one(INode::<T>::from_raw((*mapping_of(folio)).host), folio) }
+}
+
+/// `address_space_operations.read_folio` of a mapping that inodes share.
+///
+/// # Safety
+///
+/// To be called by the VFS for a mapping of a [`SharedMappings<T>`](super::SharedMappings).
+pub(super) unsafe extern "C" fn read_shared_folio<T: FileSystem>(
+    file: *mut bindings::file,
+    folio: *mut bindings::folio,
+) -> c_int {
+    // SAFETY: As in `read_folio`; a file stays open while it is read.
+    unsafe {
+        if let Some(inode) = reader::<T>(file, mapping_of(folio)) {
+            return read_one(inode, folio);
+        }
+        // Nobody says where the contents are.
+        bindings::folio_end_read(folio, false);
+    }
+    EIO.to_errno()
+}
+
+/// The mapping that a locked folio is in.
+///
+/// # Safety
+///
+/// The folio must be valid, locked and in a mapping.
+unsafe fn mapping_of(folio: *mut bindings::folio) -> *mut bindings::address_space {
+    // SAFETY: By the safety requirements.
+    unsafe { (*folio).__bindgen_anon_1.__bindgen_anon_1.mapping }
+}
+
+/// Reads one folio.
+///
+/// # Safety
+///
+/// The folio must be in the page cache of `inode`, locked, not up to date, and ours to unlock.
+unsafe fn read_one<T: FileSystem>(inode: &INode<T>, folio: *mut bindings::folio) -> c_int {
+    // SAFETY: By the safety requirements.
+    let mapping = unsafe { mapping_of(folio) };
     // SAFETY: The VFS does not give null.
     let locked = unsafe { NonNull::new_unchecked(folio) };
     let mut run = FolioRun::empty();

@@ -2,12 +2,14 @@
 /*
  * Static inlines of the VFS made callable from Rust; see helpers.h.
  */
+#include <linux/backing-dev.h>
 #include <linux/bvec.h>
 #include <linux/capability.h>
 #include <linux/cred.h>
 #include <linux/fsverity.h>
 #include <linux/highmem.h>
 #include <linux/ratelimit.h>
+#include <linux/sched/signal.h>
 
 #include "helpers.h"
 
@@ -50,6 +52,34 @@ void vfs_rs_inode_set_size(struct inode *inode, loff_t size)
 	inode->i_blocks = (size + SECTOR_SIZE - 1) >> SECTOR_SHIFT;
 }
 
+/* Says how far to read ahead where there is no device to say it. */
+int vfs_rs_set_readahead(struct super_block *sb, unsigned long pages)
+{
+	struct backing_dev_info *bdi = bdi_alloc(NUMA_NO_NODE);
+
+	if (!bdi)
+		return -ENOMEM;
+	bdi->ra_pages = pages;
+	bdi->io_pages = pages;
+	/* It goes with the superblock. */
+	sb->s_bdi = bdi;
+	return 0;
+}
+
+/* Points an inode to the mapping of another one, if it has not been yet. */
+bool vfs_rs_inode_share_mapping(struct inode *inode, struct address_space *mapping)
+{
+	return cmpxchg(&inode->i_mapping, &inode->i_data, mapping) == &inode->i_data;
+}
+
+/* Whether a file's pages are those of a mapping by way of its own inode. */
+bool vfs_rs_file_has_mapping(const struct file *file, const struct address_space *mapping,
+			     int (*open)(struct inode *, struct file *))
+{
+	return file && file_inode(file)->i_mapping == mapping &&
+	       file_inode(file)->i_fop->open == open;
+}
+
 loff_t vfs_rs_inode_size(const struct inode *inode)
 {
 	return i_size_read(inode);
@@ -71,6 +101,13 @@ struct kmem_cache *vfs_rs_inode_cache_create(const char *name, unsigned int size
 {
 	return kmem_cache_create(name, size, 0,
 				 SLAB_HWCACHE_ALIGN | SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, ctor);
+}
+
+/* Lets others run; false if the task is being killed. */
+bool vfs_rs_relax(void)
+{
+	cond_resched();
+	return !fatal_signal_pending(current);
 }
 
 bool vfs_rs_ratelimit(void)

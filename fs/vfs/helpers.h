@@ -16,6 +16,7 @@
 #include <linux/pagemap.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
+#include <linux/pseudo_fs.h>
 #include <linux/shrinker.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
@@ -32,6 +33,10 @@ void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
 void vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
 void vfs_rs_cache_no_acl(struct inode *inode);
 void vfs_rs_inode_set_size(struct inode *inode, loff_t size);
+int vfs_rs_set_readahead(struct super_block *sb, unsigned long pages);
+bool vfs_rs_inode_share_mapping(struct inode *inode, struct address_space *mapping);
+bool vfs_rs_file_has_mapping(const struct file *file, const struct address_space *mapping,
+			     int (*open)(struct inode *, struct file *));
 loff_t vfs_rs_inode_size(const struct inode *inode);
 s64 vfs_rs_inode_ctime(const struct inode *inode, u32 *nsec);
 bool vfs_rs_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
@@ -40,6 +45,7 @@ bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx);
 struct kmem_cache *vfs_rs_inode_cache_create(const char *name, unsigned int size,
 					     void (*ctor)(void *));
 bool vfs_rs_ratelimit(void);
+bool vfs_rs_relax(void);
 bool vfs_rs_may_see_trusted(void);
 int vfs_rs_open_nowait(struct inode *inode, struct file *file);
 

@@ -5,7 +5,8 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 use super::{
-    bindings, dir, folio, registration::Registration, superblock::SuperBlock, xattr, FileSystem,
+    bindings, dir, folio, registration::Registration, sharing, superblock::SuperBlock, xattr,
+    FileSystem,
 };
 use core::{
     cell::UnsafeCell,
@@ -261,12 +262,16 @@ pub(super) unsafe extern "C" fn free<T: FileSystem>(inode: *mut bindings::inode)
 /// To be called by the VFS, once, for an inode of the filesystem `T` without references.
 pub(super) unsafe extern "C" fn evict<T: FileSystem>(inode: *mut bindings::inode) {
     // SAFETY: The VFS calls this when the last reference to the inode is gone.
+    let host = unsafe { sharing::take_host(inode) };
+    // SAFETY: As above.
     unsafe {
         bindings::truncate_inode_pages_final(ptr::addr_of_mut!((*inode).i_data));
         bindings::clear_inode(inode);
     }
     // SAFETY: Without references to the inode nobody borrows its data.
     drop(unsafe { (*(*INodeAlloc::<T>::of(inode)).data.get()).take() });
+    // SAFETY: The reference was the inode's; null is taken, too.
+    unsafe { bindings::iput(host) };
 }
 
 /// An inode that was asked for by its number.
@@ -327,7 +332,7 @@ impl<T: FileSystem> NewINode<T> {
     };
 
     const FILE_FILE_OPS: bindings::file_operations = bindings::file_operations {
-        open: Some(bindings::vfs_rs_open_nowait),
+        open: Some(sharing::open::<T>),
         llseek: Some(bindings::generic_file_llseek),
         read_iter: Some(bindings::generic_file_read_iter),
         mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),

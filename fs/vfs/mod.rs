@@ -26,8 +26,10 @@ mod folio;
 mod inode;
 mod log;
 mod registration;
+mod sharing;
 mod shrinker;
 mod superblock;
+mod task;
 mod xattr;
 
 pub(crate) use context::{MountContext, Param, ParamValue};
@@ -36,8 +38,10 @@ pub(crate) use folio::FolioRun;
 pub(crate) use inode::{CachedINode, INode, INodeKind, INodeParams};
 pub(crate) use log::error_ratelimited;
 pub(crate) use registration::Registration;
+pub(crate) use sharing::{SharedMappings, SharingKey};
 pub(crate) use shrinker::{Shrink, ShrinkerRegistration};
 pub(crate) use superblock::{StatFs, SuperBlock, SuperParams, MAX_STACK_DEPTH};
+pub(crate) use task::relax;
 pub(crate) use xattr::XattrLister;
 
 use core::ops::Range;
@@ -64,6 +68,9 @@ pub(crate) enum ParamOutcome {
 pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// The name under which the filesystem is mounted, and its module alias is found.
     const NAME: &'static CStr;
+
+    /// The name of the internal filesystem that shared pages belong to.
+    const PAGES_NAME: &'static CStr;
 
     /// The number that `statfs(2)` gives as `f_type`.
     const MAGIC: u32;
@@ -123,6 +130,11 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
 
     /// Emits a directory's entries, apart from `.` and `..`, beginning at the emitter's position.
     fn read_dir(dir: &INode<Self>, emitter: &mut DirEmitter<'_>) -> Result;
+
+    /// Has a regular file share its pages, by [`SharedMappings::share`], if it is to.
+    ///
+    /// Called when a file is opened that does not share them yet. An error is that of the open.
+    fn share_pages(inode: &INode<Self>) -> Result;
 
     /// Fills a run of folios of a regular file.
     ///

@@ -2,7 +2,10 @@
 
 //! Registration of a filesystem.
 
-use super::{bindings, context::ContextOps, inode::INodeCache, superblock::SuperBlock, FileSystem};
+use super::{
+    bindings, context::ContextOps, inode::INodeCache, sharing::SharedMappings,
+    superblock::SuperBlock, FileSystem,
+};
 use kernel::{error::to_result, ffi::c_int, prelude::*, sync::Arc, types::Opaque};
 
 /// A filesystem that can be mounted, for as long as this exists.
@@ -18,6 +21,8 @@ pub(crate) struct Registration<T: FileSystem> {
     // Dropped last, when no inode is left.
     inode_cache: INodeCache<T>,
     shared: Arc<T::Shared>,
+    #[pin]
+    sharing: Opaque<bindings::file_system_type>,
     #[pin]
     fs: Opaque<bindings::file_system_type>,
 }
@@ -36,6 +41,19 @@ impl<T: FileSystem> Registration<T> {
         try_pin_init!(Self {
             inode_cache: INodeCache::new(T::NAME)?,
             shared,
+            // Never registered: nobody but `SharedMappings` mounts it.
+            sharing <- Opaque::try_ffi_init(|slot: *mut bindings::file_system_type| {
+                // SAFETY: As below.
+                unsafe {
+                    slot.write(pin_init::zeroed());
+                    // Another name: what security policies say of the filesystem is not for it.
+                    (*slot).name = T::PAGES_NAME.as_char_ptr();
+                    (*slot).owner = module.as_ptr();
+                    (*slot).init_fs_context = Some(SharedMappings::<T>::init);
+                    (*slot).kill_sb = Some(bindings::kill_anon_super);
+                }
+                Ok::<(), Error>(())
+            }),
             fs <- Opaque::try_ffi_init(|slot: *mut bindings::file_system_type| {
                 // SAFETY: The slot is memory for a `file_system_type`, for which all zeros is a
                 // valid value. It is pinned, and unregistered before it is dropped.
@@ -60,6 +78,11 @@ impl<T: FileSystem> Registration<T> {
     pub(super) unsafe fn of<'a>(fs: *mut bindings::file_system_type) -> &'a Self {
         // SAFETY: By the safety requirements the type is the field of a registration.
         unsafe { &*kernel::container_of!(Opaque::cast_from(fs), Self, fs) }
+    }
+
+    /// The type of the internal mounts whose inodes' page caches are shared.
+    pub(super) fn sharing_type(&self) -> *mut bindings::file_system_type {
+        self.sharing.get()
     }
 
     /// The filesystem's inode cache.

@@ -11,17 +11,8 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, check, drop_caches, equal, mount_image, refused, seeded_random,  # noqa: E402
+from case import (CASE_DIR, build_image, check, counters, drop_caches, equal, mount_image, refused, seeded_random,  # noqa: E402
                   write_file)
-
-
-def counters(directory):
-    with open("/proc/self/mountstats") as file:
-        records = file.read().split("\ndevice ")
-    record = next(r for r in records if f" mounted on {directory} " in r)
-    check("with fstype puzzlefs statvers=1.0" in record, record)
-    return {key.strip(): int(value) for key, value in
-            (line.split(":") for line in record.splitlines()[1:] if ":" in line)}
 
 
 SIZE = 700_000

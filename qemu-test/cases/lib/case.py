@@ -98,6 +98,16 @@ def drop_caches(what=3):
         file.write(str(what))
 
 
+def counters(directory):
+    """What /proc/self/mountstats counts of a mount."""
+    with open("/proc/self/mountstats") as file:
+        records = file.read().split("\ndevice ")
+    record = next(r for r in records if f" mounted on {directory} " in r)
+    check("with fstype puzzlefs statvers=1.0" in record, record)
+    return {key.strip(): int(value) for key, value in
+            (line.split(":") for line in record.splitlines()[1:] if ":" in line)}
+
+
 def slab_objects(cache="puzzlefs"):
     """How many objects of a slab cache are in use, to the best of the allocator's
     knowledge: what lies ready for reuse in per-processor caches is handed back first."""

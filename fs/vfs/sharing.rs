@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Page cache that inodes share.
+//!
+//! Inodes with equal contents, of whatever superblocks, can have one page cache: that of an inode
+//! of an internal mount, which nobody sees. `i_mapping` of each of them points there, as it does for
+//! inodes of block devices. Open files and maps remain those of their own inode: path, permissions,
+//! attributes. The page cache asks for pages by way of the file that somebody reads, and so of an
+//! inode that knows where the contents are: see [`folio`].
+//!
+//! C headers: [`include/linux/pseudo_fs.h`](srctree/include/linux/pseudo_fs.h),
+//! [`include/linux/mount.h`](srctree/include/linux/mount.h)
+
+use super::{bindings, folio, inode::INode, registration::Registration, FileSystem, MountContext};
+use core::{
+    marker::PhantomData,
+    ptr::{self, NonNull},
+};
+use kernel::{
+    error::{from_err_ptr, to_result},
+    ffi::{c_int, c_void},
+    prelude::*,
+};
+
+/// What tells files of other contents, or of contents verified in another way, apart.
+pub(crate) type SharingKey = [u8; 32];
+
+/// The page caches that inodes of the filesystem `T` share, until this is dropped.
+///
+/// # Invariants
+///
+/// `mount` is an internal mount of the type [`Registration::sharing_type`], and is ours. The
+/// inodes of its superblock but for the root have a `KBox<SharingKey>` in `i_private`.
+pub(crate) struct SharedMappings<T: FileSystem> {
+    mount: NonNull<bindings::vfsmount>,
+    _filesystem: PhantomData<T>,
+}
+
+// SAFETY: A mount may be used from any thread.
+unsafe impl<T: FileSystem> Send for SharedMappings<T> {}
+// SAFETY: As above; the inode cache has locks of its own.
+unsafe impl<T: FileSystem> Sync for SharedMappings<T> {}
+
+/// What is looked for among the inodes of the internal mount.
+struct Wanted {
+    key: SharingKey,
+    /// What a new inode gets.
+    owned: Option<KBox<SharingKey>>,
+}
+
+impl<T: FileSystem> SharedMappings<T> {
+    const OPS: bindings::super_operations = bindings::super_operations {
+        free_inode: Some(free_inode),
+        ..pin_init::zeroed()
+    };
+
+    /// Page caches for inodes of superblocks like the one that is being mounted.
+    ///
+    /// `readahead` is how far to read ahead at the most, in bytes.
+    pub(crate) fn new(context: &MountContext, readahead: usize) -> Result<Self> {
+        // SAFETY: A context's type is the one that it was made for, which stays registered as
+        // long as there are mounts of it, and so as long as there is what is made here.
+        let registration = unsafe { Registration::<T>::of(context.fs_type()) };
+        // SAFETY: The type is valid, and its module in use by the caller.
+        let mount = unsafe { from_err_ptr(bindings::kern_mount(registration.sharing_type())) }?;
+        // INVARIANT: The mount was just made.
+        let this = Self {
+            mount: NonNull::new(mount).ok_or(ENOMEM)?,
+            _filesystem: PhantomData,
+        };
+        // SAFETY: The mount is valid, and its superblock has no inode yet that is read.
+        to_result(unsafe {
+            bindings::vfs_rs_set_readahead((*mount).mnt_sb, readahead >> bindings::PAGE_SHIFT)
+        })?;
+        Ok(this)
+    }
+
+    /// Prepares a context for an internal mount.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the VFS as `file_system_type.init_fs_context`.
+    pub(super) unsafe extern "C" fn init(fc: *mut kernel::bindings::fs_context) -> c_int {
+        // SAFETY: The VFS gives a valid new context. The result is null or valid.
+        let context = unsafe { bindings::init_pseudo(fc.cast(), T::MAGIC as usize) };
+        if context.is_null() {
+            return ENOMEM.to_errno();
+        }
+        // SAFETY: As above. `OPS` is promoted to a static: it is a constant of function pointers.
+        // All there is is read-only: nothing is ever written back.
+        unsafe {
+            (*context).ops = &Self::OPS;
+            let fc = fc.cast::<bindings::fs_context>();
+            (*fc).sb_flags |= bindings::VFS_RS_SB_RDONLY;
+        }
+        0
+    }
+
+    /// Has an inode of a regular file share its page cache with all those of equal key, which must
+    /// have equal contents; gives the number of pages that are there already.
+    pub(crate) fn share(&self, inode: &INode<T>, key: &SharingKey) -> Result<usize> {
+        let mut wanted = Wanted {
+            key: *key,
+            owned: Some(KBox::new(*key, GFP_KERNEL_ACCOUNT)?),
+        };
+        let [a, b, c, d, e, f, g, h, ..] = *key;
+        // SAFETY: The mount is valid, and its superblock with it; the functions are for inodes of
+        // it, and what they are given outlives the call.
+        let host = NonNull::new(unsafe {
+            bindings::iget5_locked(
+                (*self.mount.as_ptr()).mnt_sb,
+                u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+                Some(is_wanted),
+                Some(set_key),
+                ptr::from_mut(&mut wanted).cast(),
+            )
+        })
+        .ok_or(ENOMEM)?
+        .as_ptr();
+        // SAFETY: `iget5_locked` gives a valid inode; if it is new it is ours to initialise. The
+        // table is promoted to a static. The reference goes to `inode`, if that has none yet.
+        unsafe {
+            if bindings::vfs_rs_inode_is_new(host) {
+                (*host).i_mode = bindings::S_IFREG as u16 | 0o444;
+                let size = bindings::vfs_rs_inode_size(inode.as_ptr());
+                bindings::vfs_rs_inode_set_size(host, size);
+                (*host).i_data.a_ops = &Self::ADDRESS_SPACE_OPS;
+                bindings::vfs_rs_mapping_allow_large_folios((*host).i_mapping);
+                bindings::unlock_new_inode(host);
+            }
+            let pages = (*(*host).i_mapping).nrpages;
+            if !bindings::vfs_rs_inode_share_mapping(inode.as_ptr(), (*host).i_mapping) {
+                // Another thread was first.
+                bindings::iput(host);
+            }
+            Ok(pages)
+        }
+    }
+
+    const ADDRESS_SPACE_OPS: bindings::address_space_operations =
+        bindings::address_space_operations {
+            read_folio: Some(folio::read_shared_folio::<T>),
+            readahead: Some(folio::readahead_shared::<T>),
+            #[cfg(CONFIG_MIGRATION)]
+            migrate_folio: Some(bindings::filemap_migrate_folio),
+            ..pin_init::zeroed()
+        };
+}
+
+impl<T: FileSystem> Drop for SharedMappings<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the mount is ours. Its inodes, which nobody refers to any
+        // more, go with it.
+        unsafe { bindings::kern_unmount_array(&mut self.mount.as_ptr(), 1) };
+    }
+}
+
+/// Whether an inode of an internal mount is the wanted one.
+///
+/// # Safety
+///
+/// To be called by `iget5_locked` with a [`Wanted`].
+unsafe extern "C" fn is_wanted(inode: *mut bindings::inode, wanted: *mut c_void) -> c_int {
+    // SAFETY: Each inode that can be found has a key, which stays until a grace period after
+    // nobody can find it any more.
+    let (key, wanted) = unsafe {
+        let key = (*inode).i_private.cast::<SharingKey>();
+        (key.as_ref(), &(*wanted.cast::<Wanted>()).key)
+    };
+    c_int::from(key == Some(wanted))
+}
+
+/// Gives a new inode of an internal mount its key.
+///
+/// # Safety
+///
+/// To be called by `iget5_locked` with a [`Wanted`].
+unsafe extern "C" fn set_key(inode: *mut bindings::inode, wanted: *mut c_void) -> c_int {
+    // SAFETY: The inode is new, and `wanted` ours alone.
+    let (inode, wanted) = unsafe { (&mut *inode, &mut *wanted.cast::<Wanted>()) };
+    let Some(key) = wanted.owned.take() else {
+        return EINVAL.to_errno();
+    };
+    inode.i_private = KBox::into_raw(key).cast();
+    inode.i_ino = u64::from_le_bytes(*wanted.key.first_chunk().unwrap_or(&[0; 8]));
+    0
+}
+
+/// Frees an inode of an internal mount: `super_operations.free_inode`.
+///
+/// # Safety
+///
+/// To be called by the VFS, once, for an inode that nobody uses any more.
+unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
+    // SAFETY: What is in `i_private` came from `set_key`; the root has nothing there.
+    unsafe {
+        let key = (*inode).i_private.cast::<SharingKey>();
+        if !key.is_null() {
+            drop(KBox::from_raw(key));
+        }
+        bindings::free_inode_nonrcu(inode);
+    }
+}
+
+/// The inode whose page cache an inode shares, if it does.
+///
+/// # Safety
+///
+/// `inode` must be a valid inode of a filesystem of ours.
+pub(super) unsafe fn take_host(inode: *mut bindings::inode) -> *mut bindings::inode {
+    // SAFETY: By the safety requirements; nobody uses the inode any more.
+    unsafe {
+        let own = ptr::addr_of_mut!((*inode).i_data);
+        let mapping = core::mem::replace(&mut (*inode).i_mapping, own);
+        if mapping == own {
+            ptr::null_mut()
+        } else {
+            (*mapping).host
+        }
+    }
+}
+
+/// Opens a regular file: `file_operations.open`.
+///
+/// # Safety
+///
+/// To be called by the VFS for an inode of the filesystem `T`.
+pub(super) unsafe extern "C" fn open<T: FileSystem>(
+    inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> c_int {
+    // SAFETY: The VFS gives a valid inode of this filesystem.
+    let shares = unsafe { !ptr::eq((*inode).i_mapping, &(*inode).i_data) };
+    if !shares {
+        // SAFETY: As above.
+        if let Err(e) = T::share_pages(unsafe { INode::<T>::from_raw(inode) }) {
+            return e.to_errno();
+        }
+    }
+    // SAFETY: The file is being opened by this task alone. The mapping stays as long as the inode.
+    unsafe {
+        (*file).f_mapping = (*inode).i_mapping;
+        bindings::vfs_rs_open_nowait(inode, file)
+    }
+}
