@@ -47,6 +47,8 @@ metric squashfs.bytes "$(bytes_of zstd.squashfs)"
 large=$(cd tree && find . -type f -size +4M -printf '%s %p\n' | sort -rn | head -1 | cut -d' ' -f2-)
 
 declare -A wanted=()
+# since SYSTEM WORKLOAD TIME: what the clock said before it.
+since() { metric "$1.$2.$round" "$((${EPOCHREALTIME/./} - $3))"; }
 took() { # SYSTEM WORKLOAD ARGUMENT...: in microseconds
 	local system=$1 workload=$2 time count
 	shift 2
@@ -63,11 +65,23 @@ for ((round = 1; round <= rounds; round++)); do
 		drop_caches
 		before=${EPOCHREALTIME/./}
 		attach "$system"
-		metric "$system.mount.$round" "$((${EPOCHREALTIME/./} - before))"
+		since "$system" mount "$before"
 		took "$system" cold-walk walk "m.$system"
 		took "$system" warm-walk walk "m.$system"
 		drop_caches
 		took "$system" cold-random random "m.$system/$large" 500
+		drop_caches
+		took "$system" cold-map map "m.$system/$large" 500
+		drop_caches
+		before=${EPOCHREALTIME/./}
+		chroot "m.$system" /usr/bin/python3 -c 'import json, socket, ssl'
+		since "$system" cold-python "$before"
+		drop_caches
+		before=${EPOCHREALTIME/./}
+		chroot "m.$system" /usr/sbin/nginx -V 2>/dev/null
+		since "$system" cold-nginx "$before"
+		drop_caches
+		took "$system" cold-readers readers "m.$system" 8
 		drop_caches
 		before=$(cached)
 		took "$system" cold-read read "m.$system"

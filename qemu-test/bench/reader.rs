@@ -4,15 +4,21 @@
 //!
 //!     reader walk DIR              lstat everything
 //!     reader read DIR              read all regular files, in order, 128 KiB at a time
+//!     reader readers DIR COUNT     the same by COUNT threads, each of which takes the next file
 //!     reader random FILE COUNT     read 4 KiB at COUNT random places, the same each time
+//!     reader map FILE COUNT        touch a page at COUNT random places of a map
 //!
 //! It does as little as possible beside, so that what is measured is the filesystem.
 
+use std::ffi::{c_int, c_long, c_void};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Instant;
+use std::{ptr, thread};
 
 fn each(
     directory: &Path,
@@ -41,34 +47,117 @@ fn walk(directory: &Path) -> io::Result<u64> {
     Ok(count)
 }
 
+fn read_file(path: &Path, buffer: &mut [u8]) -> io::Result<u64> {
+    let mut file = File::open(path)?;
+    let mut bytes = 0;
+    loop {
+        match file.read(buffer)? {
+            0 => return Ok(bytes),
+            count => bytes += count as u64,
+        }
+    }
+}
+
 fn read(directory: &Path) -> io::Result<u64> {
     let mut buffer = vec![0; 128 << 10];
     let mut bytes = 0;
     each(directory, &mut |path, metadata| {
         if metadata.is_file() {
-            let mut file = File::open(path)?;
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => break,
-                    count => bytes += count as u64,
-                }
-            }
+            bytes += read_file(path, &mut buffer)?;
         }
         Ok(())
     })?;
     Ok(bytes)
 }
 
-fn random(path: &Path, count: u64) -> io::Result<u64> {
-    let file = File::open(path)?;
-    let blocks = file.metadata()?.len() / 4096;
-    let mut buffer = [0; 4096];
+fn readers(directory: &Path, count: usize) -> io::Result<u64> {
+    let mut files = Vec::new();
+    each(directory, &mut |path, metadata| {
+        if metadata.is_file() {
+            files.push(path.to_owned());
+        }
+        Ok(())
+    })?;
+    let files = Mutex::new(files.into_iter());
+    let work = || {
+        let mut buffer = vec![0; 128 << 10];
+        let mut bytes = 0;
+        loop {
+            let next = files
+                .lock()
+                .map_err(|_| io::Error::other("a reader failed"))?
+                .next();
+            match next {
+                Some(path) => bytes += read_file(&path, &mut buffer)?,
+                None => return Ok(bytes),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let all: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
+        all.into_iter()
+            .map(|one| {
+                one.join()
+                    .map_err(|_| io::Error::other("a reader failed"))?
+            })
+            .sum()
+    })
+}
+
+/// Random numbers of blocks, the same each time.
+fn places(blocks: u64, count: u64) -> impl Iterator<Item = u64> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    for _ in 0..count {
+    (0..count).map(move |_| {
         state = state
             .wrapping_mul(6364136223846793005)
             .wrapping_add(1442695040888963407);
-        file.read_exact_at(&mut buffer, (state >> 33) % blocks * 4096)?;
+        (state >> 33) % blocks * 4096
+    })
+}
+
+fn random(path: &Path, count: u64) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let mut buffer = [0; 4096];
+    for place in places(file.metadata()?.len() / 4096, count) {
+        file.read_exact_at(&mut buffer, place)?;
+    }
+    Ok(count)
+}
+
+extern "C" {
+    fn mmap(
+        at: *mut c_void,
+        len: usize,
+        prot: c_int,
+        flags: c_int,
+        fd: c_int,
+        offset: c_long,
+    ) -> *mut c_void;
+}
+const PROT_READ: c_int = 1;
+const MAP_PRIVATE: c_int = 2;
+
+fn map(path: &Path, count: u64) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let size = usize::try_from(len).map_err(io::Error::other)?;
+    // SAFETY: A new map of a file that is open.
+    let at = unsafe {
+        mmap(
+            ptr::null_mut(),
+            size,
+            PROT_READ,
+            MAP_PRIVATE,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if at as isize == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    for place in places(len / 4096, count) {
+        // SAFETY: The place is within the map, which stays until the process ends.
+        unsafe { at.cast::<u8>().add(place as usize).read_volatile() };
     }
     Ok(count)
 }
@@ -80,12 +169,17 @@ fn main() -> io::Result<()> {
     let done = match arguments[..] {
         ["walk", directory] => walk(Path::new(directory))?,
         ["read", directory] => read(Path::new(directory))?,
+        ["readers", directory, count] => readers(
+            Path::new(directory),
+            count.parse().map_err(io::Error::other)?,
+        )?,
         ["random", file, count] => {
             random(Path::new(file), count.parse().map_err(io::Error::other)?)?
         }
+        ["map", file, count] => map(Path::new(file), count.parse().map_err(io::Error::other)?)?,
         _ => {
             return Err(io::Error::other(
-                "reader walk|read DIR, reader random FILE COUNT",
+                "reader walk|read DIR, reader readers DIR COUNT, reader random|map FILE COUNT",
             ))
         }
     };

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Makes NAME.json and NAME.md of the figures that a benchmark took.
 
-usage: report.py KERNEL NAME <METRICS
+usage: report.py KERNEL NAME PEERS VERSIONS
 
-METRICS has a line for each figure: "SYSTEM.WORKLOAD.ROUND MICROSECONDS",
-"SYSTEM.memory.ROUND BYTES" or "SYSTEM.bytes BYTES".
+PEERS has a line for each figure: "SYSTEM.WORKLOAD.ROUND MICROSECONDS",
+"SYSTEM.memory.ROUND BYTES" or "SYSTEM.bytes BYTES"; VERSIONS one for each of
+many mounts and of an image of many files: "SYSTEM.WHAT FIGURE".
 """
 
 import json
@@ -18,10 +19,16 @@ WORKLOADS = {
     "warm-walk": "walk, warm",
     "cold-read": "read all, cold",
     "warm-read": "read all, warm",
+    "cold-readers": "8 readers, cold",
     "cold-random": "500 x 4 KiB, cold",
+    "cold-map": "500 pages of a map, cold",
+    "cold-python": "start python3, cold",
+    "cold-nginx": "start nginx, cold",
 }
-SYSTEMS = ["ext4", "puzzlefs", "puzzlefs-fsverity", "erofs", "puzzlefs-zstd", "puzzlefs-zstd-digest",
-           "erofs-zstd", "squashfs"]
+VERSIONS = ["bytes", "mount", "read", "memory", "again", "memory-again"]
+MANY = ["many-bytes", "many-mount", "many-mounted", "many-walk", "many-walked"]
+SYSTEMS = ["ext4", "puzzlefs", "puzzlefs-noshare", "puzzlefs-fsverity", "erofs", "puzzlefs-zstd",
+           "puzzlefs-zstd-digest", "erofs-zstd", "squashfs"]
 
 
 def cell(values):
@@ -45,10 +52,24 @@ def table(systems):
     return "\n".join(lines)
 
 
-def main():
-    kernel, name = sys.argv[1:]
+def figure(what, value):
+    """A single figure: seconds, or megabytes."""
+    if what.removeprefix("many-") in ("mount", "read", "again", "walk"):
+        return f"{value / 1e6:.2f}" if value < 10e6 else f"{value / 1e6:.0f}"
+    return f"{value / 1e6:.0f} MB" if value >= 10e6 else f"{value / 1e6:.1f} MB"
+
+
+def rows(systems, columns):
+    names = [name for name in sorted(systems, key=lambda name: (SYSTEMS + [name]).index(name))
+             if all(column in systems[name] for column in columns)]
+    return "\n".join("| " + " | ".join([name, *(figure(c, systems[name][c]) for c in columns)]) + " |"
+                     for name in names)
+
+
+def read_metrics(path):
+    """Figures by system and by what they are of; those of rounds in a list."""
     systems = {}
-    for line in sys.stdin:
+    for line in open(path, encoding="ascii"):
         key, value = line.split()
         system, what, *rounds = key.split(".")
         of = systems.setdefault(system, {})
@@ -60,9 +81,16 @@ def main():
         for what, values in of.items():
             if isinstance(values, dict):
                 of[what] = [values[number] for number in sorted(values)]
+    return systems
+
+
+def main():
+    kernel, name, peers, versions = sys.argv[1:]
+    systems, versions = read_metrics(peers), read_metrics(versions)
     rounds = max(len(of["mount"]) for of in systems.values())
     with open(f"{name}.json", "w") as file:
-        json.dump({"kernel": kernel, "rounds": rounds, "unit": "microseconds, bytes", "systems": systems},
+        json.dump({"kernel": kernel, "rounds": rounds, "unit": "microseconds, bytes", "systems": systems,
+                   "versions": versions},
                   file, indent=1, sort_keys=True)
         file.write("\n")
     with open(f"{name}.md", "w") as file:
@@ -73,7 +101,23 @@ systems in turn. Seconds: the median, and the farthest round from it. The guest 
 ratios count, not the figures. `erofs` is mounted from a file, `squashfs` through a loop device.
 "Cached after" is what page cache, buffers and reclaimable slab grew by when all was read once.
 
-{table(systems)}""", file=file)
+{table(systems)}
+
+## Ten versions of an image, mounted at once
+
+Each of the ten states of one Debian root that [building.md](building.md) tells of, mounted beside the
+others and read as a whole, in one guest with 8 GB of memory; then ten more mounts of the last, read
+as well. "Memory" is what the guest has less of free memory than before the first mount.
+
+| system | size | mount ten | read all | memory | read ten more mounts | memory |
+| --- | --- | --- | --- | --- | --- | --- |
+{rows(versions, VERSIONS)}
+
+## An image of 200,000 files
+
+| system | size | mount | memory | walk | memory |
+| --- | --- | --- | --- | --- | --- |
+{rows(versions, MANY)}""", file=file)
 
 
 if __name__ == "__main__":
