@@ -158,24 +158,36 @@ artefact_complete() {
 # keeps a copy.
 CARGO_TARGET=$BUILD/tools
 cargo_seed() {
-	local key
-	key=$(cat "$TOP"/{schema,userspace-tools,fuzz}/Cargo.lock - <<<"$(artefact_key build-root)" | sha256sum | cut -c1-12)
-	echo "$CACHE/crates-$key"
+	local lock
+	lock=$(cat "$TOP"/{schema,userspace-tools,fuzz}/Cargo.lock | sha256sum | cut -c1-12)
+	echo "$(cargo_seeds)$lock"
 }
+# What the names of all seeds begin with that this compiler made.
+cargo_seeds() { echo "$CACHE/crates-$(artefact_key build-root)-"; }
 
+# Takes the seed of these very crates, or the latest: cargo knows what of it is of use.
 take_cargo_seed() {
-	local seed
+	local seed seeds
+	[[ ! -d $CARGO_TARGET ]] || return 0
 	seed=$(cargo_seed)
-	[[ ! -d $CARGO_TARGET && -f $seed/.complete ]] || return 0
-	touch "$seed/.complete"
+	if [[ -f $seed/.complete ]]; then
+		touch "$seed/.complete"
+	else
+		seeds=$(cargo_seeds)
+		seed=$(find "$CACHE" -maxdepth 2 -path "$seeds*/.complete" -printf '%T@ %h\n' | sort -rn | head -1 | cut -d' ' -f2-)
+		[[ $seed ]] || return 0
+	fi
 	mkdir -p "$BUILD"
-	cp -a --reflink=auto "$seed/target" "$CARGO_TARGET.$$"
-	# Another run may have been first.
-	mv -T "$CARGO_TARGET.$$" "$CARGO_TARGET" 2>/dev/null || rm -rf "$CARGO_TARGET.$$"
+	# Another run may have removed it, or been first.
+	if cp -a --reflink=auto "$seed/target" "$CARGO_TARGET.$$"; then
+		mv -T "$CARGO_TARGET.$$" "$CARGO_TARGET" 2>/dev/null || true
+	fi
+	rm -rf "$CARGO_TARGET.$$"
 }
 
+# Keeps a copy of the crates, in the place of older ones.
 leave_cargo_seed() {
-	local seed tmp
+	local seed tmp older
 	seed=$(cargo_seed)
 	[[ -d $CARGO_TARGET && ! -f $seed/.complete ]] || return 0
 	tmp=$seed.tmp.$$
@@ -186,6 +198,9 @@ leave_cargo_seed() {
 	echo "$seed" >"$tmp/.complete"
 	# Another run may have been first.
 	mv -T "$tmp" "$seed" 2>/dev/null || rm -rf "$tmp"
+	for older in "$CACHE"/crates-*; do
+		[[ $older == "$seed" || $older == *.tmp.* ]] || rm -rf "$older"
+	done
 }
 
 # The mirror of the main archive: $DEBIAN_MIRROR or the one of the host's apt.
