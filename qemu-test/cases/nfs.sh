@@ -8,11 +8,7 @@
 # klog-allow: NFSD:|nfs
 
 if ! modprobe nfsd || ! modprobe nfs; then skip "this kernel has no NFS"; fi
-python3 - <<-END
-	import fcntl, socket, struct
-	IFF_UP, SIOCSIFFLAGS = 1, 0x8914
-	fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
-END
+loopback_up
 
 mkdir -p src/dir/deeper
 head -c 3000001 /dev/urandom >src/large

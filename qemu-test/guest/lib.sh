@@ -109,6 +109,15 @@ drop_caches() {
 	echo 3 >/proc/sys/vm/drop_caches
 }
 
+# loopback_up: the guest has no other network.
+loopback_up() {
+	python3 - <<-END
+		import fcntl, socket, struct
+		IFF_UP, SIOCSIFFLAGS = 1, 0x8914
+		fcntl.ioctl(socket.socket(), SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+	END
+}
+
 # kmsg_since_start: the kernel's log since the case began.
 kmsg_since_start() {
 	dmesg --nopager | awk -v mark="puzzlefs-test: begin $CASE" 'seen; index($0, mark) { seen = 1 }'
