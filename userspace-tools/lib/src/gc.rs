@@ -16,6 +16,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::graph;
 use crate::index::{open_lock, PRIVATE};
+use crate::mount::{self, Mount};
 use crate::reader::ImageReader;
 use crate::reference::Selector;
 use crate::staging;
@@ -25,7 +26,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::HashSet;
-use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 const LOCK: &str = ".puzzlefs/gc.lock";
 
@@ -140,13 +141,8 @@ fn mark(store: &Store) -> Result<HashSet<Digest>> {
             errors.extend(marked.err());
         }
     }
-    for rootfs in mounted() {
-        if let Some(size) = store.blob_size(&rootfs)? {
-            needed.insert(rootfs);
-            let marked = ImageReader::of_rootfs(store, &rootfs, size)
-                .and_then(|reader| mark_chunks(&reader, &mut needed));
-            errors.extend(marked.err());
-        }
+    for mount in Mount::all() {
+        errors.extend(mark_mounted(store, &mount, &mut needed).err());
     }
     if errors.is_empty() {
         return Ok(needed);
@@ -179,23 +175,33 @@ fn mark_chunks(reader: &ImageReader<'_>, needed: &mut HashSet<Digest>) -> Result
     reader.checked(mark())
 }
 
-/// The metadata blobs of the images that are mounted in this mount namespace, from any store.
-fn mounted() -> Vec<Digest> {
-    // Without /proc nobody can say. It is what protects those who mount, and no condition.
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.lines().filter_map(rootfs_of).collect()
-}
-
-/// The metadata blob that a line of `/proc/self/mountinfo` names.
-fn rootfs_of(line: &str) -> Option<Digest> {
-    let (_, filesystem) = line.split_once(" - ")?;
-    let mut fields = filesystem.split(' ');
-    if fields.next() != Some("puzzlefs") {
-        return None;
+/// Marks the blobs of the image that a mount is of, if it is of one of this store: by the module,
+/// which tells its metadata blob, or over FUSE or writable, which have its manifest in their names.
+///
+/// Without `/proc` nobody can say. It is what protects those who mount, and no condition.
+fn mark_mounted(store: &Store, mount: &Mount, needed: &mut HashSet<Digest>) -> Result<()> {
+    let rootfs = match &*mount.fs_type {
+        mount::TYPE => mount
+            .option("rootfs")
+            .and_then(|hex| Digest::from_hex(hex.as_bytes())),
+        // Anybody may give a mount over FUSE such a name: what leads to no image here is none of it.
+        mount::FUSE_TYPE | "overlay" => mount::manifest_of(&mount.source).and_then(|manifest| {
+            let image = store.image(&Selector::Manifest(manifest)).ok()?;
+            needed.insert(manifest);
+            Some(image.rootfs)
+        }),
+        _ => None,
+    };
+    let Some(rootfs) = rootfs else {
+        return Ok(());
+    };
+    match store.blob_size(&rootfs)? {
+        Some(size) => {
+            needed.insert(rootfs);
+            mark_chunks(&ImageReader::of_rootfs(store, &rootfs, size)?, needed)
+        }
+        None => Ok(()),
     }
-    let mut options = fields.nth(1)?.split(',');
-    let rootfs = options.find_map(|option| option.strip_prefix("rootfs="))?;
-    Digest::from_hex(rootfs.as_bytes())
 }
 
 /// Makes the index durable that the blobs were found by. Another tool may have written it just now:
@@ -213,22 +219,4 @@ fn sync_index(store: &Store) -> Result<()> {
         Err(errno) => return Err(Error::io(path, "open it")(errno)),
     }
     rustix::fs::fsync(&store.root).map_err(Error::io(&store.path, "sync it"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mounts_are_found() {
-        let digest = Digest::of(b"rootfs");
-        let line = format!(
-            "36 35 0:30 / /mnt/a\\040b ro,nodev shared:1 - puzzlefs /srv/images:debian \
-             ro,rootfs={digest},verify=none"
-        );
-        assert_eq!(rootfs_of(&line), Some(digest));
-        assert_eq!(rootfs_of(&line.replace("puzzlefs", "ext4")), None);
-        assert_eq!(rootfs_of(&line.replace("rootfs=", "roots=")), None);
-        assert_eq!(rootfs_of(""), None);
-    }
 }

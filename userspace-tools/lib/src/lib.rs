@@ -28,6 +28,7 @@ pub mod import;
 mod index;
 pub mod layout;
 mod metadata;
+pub mod mount;
 pub mod oci;
 pub mod owners;
 mod packer;

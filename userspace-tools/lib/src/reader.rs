@@ -28,6 +28,10 @@ pub struct ImageReader<'s> {
     framing: Framing,
 }
 
+/// The parts that the layers have of a directory, prepared for being merged:
+/// [`Metadata::dir`] takes them.
+pub type Parts = Vec<Part<Vec<u32>>>;
+
 /// What an image holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -109,7 +113,7 @@ impl<'s> ImageReader<'s> {
     /// The entries of the directory at a place, in byte order of their names.
     pub fn entries(&self, at: Locator) -> Result<Vec<DirEntry<'_>>> {
         let read = || {
-            let parts = self.parts(at)?;
+            let parts = self.parts_of(at)?;
             let mut entries = Vec::new();
             let _: ControlFlow<()> = self.metadata().dir(&parts)?.for_each(0, |entry| {
                 entries.push(entry);
@@ -123,12 +127,16 @@ impl<'s> ImageReader<'s> {
 
     /// The entry of a name in the directory at a place; `None` if there is none.
     pub fn lookup(&self, at: Locator, name: &[u8]) -> Result<Option<DirEntry<'_>>> {
-        let find = || self.metadata().dir(&self.parts(at)?)?.lookup(name);
+        let find = || self.metadata().dir(&self.parts_of(at)?)?.lookup(name);
         self.checked(find())
     }
 
-    /// The parts that the layers have of the directory at a place.
-    fn parts(&self, at: Locator) -> puzzlefs_schema::Result<Vec<Part<Vec<u32>>>> {
+    /// The parts that the layers have of the directory at a place, for whoever looks into it often.
+    pub fn parts(&self, at: Locator) -> Result<Parts> {
+        self.checked(self.parts_of(at))
+    }
+
+    fn parts_of(&self, at: Locator) -> puzzlefs_schema::Result<Parts> {
         let mut parts = Vec::new();
         let mut layer = Some(self.metadata().dir_at(at)?);
         while let Some(part) = layer {
@@ -183,15 +191,35 @@ impl<'s> ImageReader<'s> {
         &self,
         at: Locator,
         blobs: &mut Blobs,
+        give: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.read_range(at, &[], 0..u64::MAX, blobs, give)
+    }
+
+    /// Gives what the file at a place has of a range of offsets, in order and in pieces, to a
+    /// function. The table is one that [`Extents::index`](puzzlefs_schema::Extents::index) has filled
+    /// for the file, or empty.
+    pub fn read_range(
+        &self,
+        at: Locator,
+        table: &[u64],
+        range: Range<u64>,
+        blobs: &mut Blobs,
         mut give: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let inode = self.checked(self.metadata().inode_at(at))?;
         let extents = self.checked(inode.extents())?;
-        for extent in extents.iter_from(0, 0) {
-            let (_, chunk) = self.checked(extent)?;
+        let (index, start) = self.checked(extents.seek(range.start, table))?;
+        for extent in extents.iter_from(index, start) {
+            let (start, chunk) = self.checked(extent)?;
+            if start >= range.end {
+                break;
+            }
+            let skipped = range.start.saturating_sub(start);
+            let end = chunk.len.min(range.end - start);
             let digest = Digest(*chunk.blob.as_bytes());
-            let range = chunk.blob_offset..chunk.blob_offset + chunk.len;
-            blobs.read(self.store, &digest, chunk.compressed, range, &mut give)?;
+            let range = chunk.blob_offset + skipped..chunk.blob_offset + end;
+            blobs.read(self, &digest, chunk.compressed, range, &mut give)?;
         }
         Ok(())
     }
@@ -207,7 +235,7 @@ impl<'s> ImageReader<'s> {
         let Extent {
             blob, compressed, ..
         } = extent;
-        blobs.read(self.store, blob, *compressed, range, &mut give)
+        blobs.read(self, blob, *compressed, range, &mut give)
     }
 
     /// The metadata blob.
@@ -226,16 +254,40 @@ impl<'s> ImageReader<'s> {
 
     /// How many entries all directories together can have at the most: more would not fit into
     /// the metadata, unless directories share what they hold.
-    pub(crate) fn entries_max(&self) -> usize {
+    pub fn entries_max(&self) -> usize {
         self.words.len()
     }
 
     /// An error about the metadata as a whole.
-    pub(crate) fn malformed_by(&self, what: impl Into<String>) -> Error {
+    pub fn malformed_by(&self, what: impl Into<String>) -> Error {
         Error::Metadata {
             path: self.path.clone(),
             what: what.into(),
         }
+    }
+
+    /// Opens a blob; only one that fs-verity checks against the image's digest of it, if that is asked
+    /// for.
+    fn open_blob(&self, digest: &Digest, verified: bool) -> Result<File> {
+        let file = self.store.open_blob(digest)?;
+        if verified {
+            let path = self.store.blob_path(digest);
+            let wanted = self.checked(
+                self.metadata()
+                    .verity(&puzzlefs_schema::Digest::new(*digest.as_bytes())),
+            )?;
+            let found =
+                puzzlefs_fsverity::measure(&file).map_err(Error::io(&path, "measure it"))?;
+            match (found, wanted) {
+                (Some(found), Some(wanted)) if found == *wanted.as_bytes() => {}
+                (None, _) => return Err(Error::store(path, "fs-verity is not enabled on it")),
+                _ => {
+                    let what = "its fs-verity digest is not the image's";
+                    return Err(Error::store(path, what));
+                }
+            }
+        }
+        Ok(file)
     }
 
     /// Turns the schema's error into this crate's.
@@ -262,21 +314,30 @@ struct OpenBlob {
 pub struct Blobs {
     open: HashMap<Digest, OpenBlob>,
     buffer: Vec<u8>,
+    verified: bool,
 }
 
 impl Blobs {
+    /// Blobs of which only those are read that fs-verity checks against the image's digests.
+    pub fn verified() -> Self {
+        Blobs {
+            verified: true,
+            ..Self::default()
+        }
+    }
+
     /// Gives a range of a blob's content to a function, in pieces.
     fn read(
         &mut self,
-        store: &Store,
+        reader: &ImageReader<'_>,
         digest: &Digest,
         compressed: bool,
         mut range: Range<u64>,
         give: &mut impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         const PIECE: u64 = 256 << 10;
-        let fail = |what| move |error| Error::io(store.blob_path(digest), what)(error);
-        let blob = open(&mut self.open, store, digest)?;
+        let fail = |what| move |error| Error::io(reader.store.blob_path(digest), what)(error);
+        let blob = open(&mut self.open, reader, digest, self.verified)?;
         while !range.is_empty() {
             let wanted = range.end - range.start;
             let piece = if compressed {
@@ -312,8 +373,9 @@ impl OpenBlob {
 /// Opens a blob, or finds it open.
 fn open<'o>(
     blobs: &'o mut HashMap<Digest, OpenBlob>,
-    store: &Store,
+    reader: &ImageReader<'_>,
     digest: &Digest,
+    verified: bool,
 ) -> Result<&'o mut OpenBlob> {
     if blobs.len() >= OPEN_MAX && !blobs.contains_key(digest) {
         blobs.clear();
@@ -321,7 +383,7 @@ fn open<'o>(
     Ok(match blobs.entry(*digest) {
         Entry::Occupied(entry) => entry.into_mut(),
         Entry::Vacant(entry) => entry.insert(OpenBlob {
-            file: store.open_blob(digest)?,
+            file: reader.open_blob(digest, verified)?,
             decoder: None,
         }),
     })

@@ -7,14 +7,10 @@
 //! digest; the kernel reads no JSON and resolves no tag.
 
 mod args;
-mod mount;
-mod options;
 
 use args::{Args, Request};
-use options::Options;
-use puzzlefs_lib::{Digest, Image, ImageRef};
-use rustix::io::Errno;
-use std::ffi::{OsStr, OsString};
+use puzzlefs_lib::mount::{self, Cause, Options};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -67,10 +63,10 @@ impl Refusal {
 
 impl From<mount::Failure> for Refusal {
     fn from(failure: mount::Failure) -> Self {
-        let status = match failure.errno {
-            Errno::PERM | Errno::ACCESS => status::USAGE,
-            Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::NOSYS => status::SYSTEM,
-            _ => status::FAILED,
+        let status = match failure.cause {
+            Cause::Usage | Cause::Denied => status::USAGE,
+            Cause::System => status::SYSTEM,
+            Cause::UnknownType | Cause::Interrupted | Cause::Failed => status::FAILED,
         };
         Refusal::new(status, failure)
     }
@@ -120,7 +116,7 @@ fn run(args: &Args) -> Result<(), Refusal> {
         }
         return Ok(());
     }
-    let source = resolve(&args.source, &mut options)?;
+    let source = mount::resolve(&args.source, &mut options)?;
     if args.verbose {
         let (source, data) = (source.to_string_lossy(), options.data());
         let data = data.to_string_lossy();
@@ -129,117 +125,14 @@ fn run(args: &Args) -> Result<(), Refusal> {
             eprintln!("mount.puzzlefs: puzzlefs is read-only: mounting read-only");
         }
     }
-    match std::fs::metadata(directory) {
-        Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => {
-            return Err(Refusal::new(
-                status::FAILED,
-                "the mount point is not a directory",
-            ))
-        }
-        Err(error) => {
-            return Err(Refusal::new(
-                status::FAILED,
-                format!("the mount point: {error}"),
-            ))
-        }
-    }
+    mount::check_mount_point(directory)?;
     if args.fake {
         return Ok(());
     }
-    if mount::is_long(&source) {
-        return Ok(mount::mount_classic(
-            "puzzlefs", &source, directory, &options,
-        )?);
-    }
-    let prepared = mount::prepare("puzzlefs", &source, &options, args.sloppy)?;
-    for remark in &prepared.remarks {
+    for remark in mount::mount(&source, &options, directory, args.sloppy)? {
         eprintln!("mount.puzzlefs: {remark}");
     }
-    Ok(mount::attach(&prepared, directory)?)
-}
-
-/// What the kernel gets as the source: the store's absolute path. Adds the option `rootfs=`.
-fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString, Refusal> {
-    let digest = options
-        .take_digest()
-        .map_err(|message| Refusal::new(status::USAGE, message))?;
-    if options.name_image() {
-        if digest.is_some() {
-            let message = "digest= checks an image's manifest: give the image as \
-                           <oci-dir>:<tag> or <oci-dir>@sha256:<digest>, without rootfs=";
-            return Err(Refusal::new(status::USAGE, message));
-        }
-        // With oci_root_dir= the source is only a name, as for the older prototype.
-        let path = Path::new(source);
-        return Ok(match path.canonicalize() {
-            Ok(absolute) if absolute.is_dir() => absolute.into_os_string(),
-            _ if ImageRef::parse(source).is_ok_and(|image| image.store.is_dir()) => {
-                let message = "give either a tag or digest in the source, or the option rootfs=";
-                return Err(Refusal::new(status::USAGE, message));
-            }
-            _ => source.to_owned(),
-        });
-    }
-    let (store, image) = find(source)?;
-    let hex = OsString::from(image.rootfs.to_hex());
-    options.parameters.insert(0, ("rootfs".into(), Some(hex)));
-    if let Some(wanted) = digest {
-        enforce(&image, wanted, options)
-            .map_err(|message| Refusal::new(status::FAILED, message))?;
-    }
-    Ok(store.into_os_string())
-}
-
-/// Checks that the manifest is the one of a digest, and has the kernel check the rest against what it
-/// says.
-fn enforce(image: &Image, wanted: Digest, options: &mut Options) -> Result<(), String> {
-    if image.manifest_verity != wanted {
-        return Err(format!(
-            "the manifest has the fs-verity digest {}, not {wanted}: \
-             this is not the image that was asked for",
-            image.manifest_verity
-        ));
-    }
-    let Some(rootfs) = image.rootfs_verity else {
-        return Err(format!(
-            "the manifest has no fs-verity digest of the metadata blob \
-             (annotation {}): the image cannot be verified",
-            puzzlefs_lib::oci::VERITY_ROOT_HASH
-        ));
-    };
-    options.verify_from(rootfs.to_hex());
     Ok(())
-}
-
-fn find(source: &OsStr) -> Result<(PathBuf, Image), Refusal> {
-    let image = ImageRef::parse(source).map_err(|error| Refusal::new(status::USAGE, error))?;
-    let fail = |error: puzzlefs_lib::Error| Refusal::new(status::FAILED, error);
-    let (store, found) = puzzlefs_lib::store::find_image(&image).map_err(fail)?;
-    let path = store.path().canonicalize().map_err(|error| {
-        Refusal::new(
-            status::SYSTEM,
-            format!("{}: {error}", store.path().display()),
-        )
-    })?;
-    match store.blob_size(&found.rootfs).map_err(fail)? {
-        Some(size) if size == found.rootfs_size => Ok((path, found)),
-        Some(size) => Err(Refusal::new(
-            status::FAILED,
-            format!(
-                "{}: the metadata blob is damaged: it has {size} bytes instead of {}",
-                store.blob_path(&found.rootfs).display(),
-                found.rootfs_size
-            ),
-        )),
-        None => Err(Refusal::new(
-            status::FAILED,
-            format!(
-                "{}: the metadata blob is missing",
-                store.blob_path(&found.rootfs).display()
-            ),
-        )),
-    }
 }
 
 /// Moves this process into another mount namespace.

@@ -11,7 +11,9 @@ use crate::gc::GcArgs;
 use crate::list::ListArgs;
 use crate::ls::LsArgs;
 use crate::manual::{CompletionsArgs, ManArgs};
+use crate::mount::MountArgs;
 use crate::tag::{TagArgs, UntagArgs};
+use crate::umount::UmountArgs;
 use crate::verify::VerifyArgs;
 use clap::{Args, Parser, Subcommand};
 use puzzlefs_lib::layout::CHUNK_AVG_MAX;
@@ -29,7 +31,7 @@ use std::path::PathBuf;
     max_term_width = 100,
     after_help = "\
 Images are named <oci-dir>:<tag> or <oci-dir>@sha256:<manifest digest>.
-Mount one with: mount -t puzzlefs <oci-dir>:<tag> <directory>
+In fstab, one is mounted by: <oci-dir>:<tag> <directory> puzzlefs nofail 0 0
 
 Exit status: 0 done; 1 failed; 2 wrong usage; 3 the tree changed while it was read, try again;
 130 interrupted; 141 nobody reads the output. Unless it is 0, no tag was set."
@@ -49,6 +51,10 @@ pub enum Command {
     Import(ImportArgs),
     /// Extract an image into a directory
     Extract(ExtractArgs),
+    /// Mount an image, read-only or writable, by the kernel module or over FUSE
+    Mount(MountArgs),
+    /// Unmount an image
+    Umount(UmountArgs),
     /// Show what an image is, or a file in it
     Inspect(InspectArgs),
     /// List files in an image

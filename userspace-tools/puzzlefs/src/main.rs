@@ -11,6 +11,7 @@ mod du;
 mod enable_verity;
 mod extract;
 mod format;
+mod fuse;
 mod gc;
 mod import;
 mod inspect;
@@ -18,14 +19,19 @@ mod inspect_path;
 mod list;
 mod ls;
 mod manual;
+mod mount;
+mod mount_fuse;
 mod output;
 mod progress;
 mod tag;
+mod umount;
 mod verify;
 mod work;
 
 use clap::Parser;
 use cli::{Cli, Command};
+use mount_fuse::ServerFailed;
+use puzzlefs_lib::mount::{Cause, Failure};
 use puzzlefs_lib::Error;
 use std::process::ExitCode;
 
@@ -49,6 +55,8 @@ fn main() -> ExitCode {
             Some(path) => inspect_path::run(arguments, path),
             None => inspect::inspect(arguments),
         },
+        Command::Mount(arguments) => mount::run(arguments),
+        Command::Umount(arguments) => umount::run(arguments),
         Command::Ls(arguments) => ls::run(arguments),
         Command::Cat(arguments) => cat::run(arguments),
         Command::List(arguments) => list::run(arguments),
@@ -67,14 +75,31 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::from(status::BROKEN_PIPE),
+        // It has said why itself.
+        Err(error) if error.is::<ServerFailed>() => ExitCode::from(status_of(&error)),
         Err(error) => {
             eprintln!("puzzlefs: {error:#}");
-            ExitCode::from(match error.downcast_ref::<Error>() {
-                Some(Error::Changed { .. }) => status::CHANGED,
-                Some(Error::Interrupted) => status::INTERRUPTED,
-                Some(Error::Reference { .. }) => status::USAGE,
-                _ => status::FAILURE,
-            })
+            ExitCode::from(status_of(&error))
         }
+    }
+}
+
+/// The exit status for an error.
+fn status_of(error: &anyhow::Error) -> u8 {
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return match failure.cause {
+            Cause::Usage => status::USAGE,
+            Cause::Interrupted => status::INTERRUPTED,
+            _ => status::FAILURE,
+        };
+    }
+    if let Some(ServerFailed(status)) = error.downcast_ref() {
+        return *status;
+    }
+    match error.downcast_ref::<Error>() {
+        Some(Error::Changed { .. }) => status::CHANGED,
+        Some(Error::Interrupted) => status::INTERRUPTED,
+        Some(Error::Reference { .. }) => status::USAGE,
+        _ => status::FAILURE,
     }
 }

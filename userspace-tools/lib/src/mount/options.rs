@@ -2,7 +2,7 @@
 
 //! Mount options: which are the mount's, which the file system's, and which mount(8)'s own.
 
-use puzzlefs_lib::Digest;
+use crate::digest::Digest;
 use rustix::mount::{MountAttrFlags, MountFlags};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// Mount options, sorted out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Attributes of the mount. It is read-only, always.
+    /// Attributes of the mount. That of an image is read-only, always.
     pub attributes: MountAttrFlags,
     /// What the file system is to be told, in order: a name, and a value where there is one.
     pub parameters: Vec<(OsString, Option<OsString>)>,
@@ -65,14 +65,22 @@ const IGNORED: [&str; 37] = [
 ];
 
 impl Options {
-    /// Sorts out the values of `-o`. The last of two that contradict each other holds.
-    pub fn parse(lists: &[OsString]) -> Result<Self, String> {
-        let mut options = Options {
-            attributes: MountAttrFlags::MOUNT_ATTR_RDONLY,
-            parameters: Vec::new(),
+    /// Options with nothing to sort out.
+    pub(super) fn new(
+        attributes: MountAttrFlags,
+        parameters: Vec<(OsString, Option<OsString>)>,
+    ) -> Self {
+        Options {
+            attributes,
+            parameters,
             remount: false,
             read_write: false,
-        };
+        }
+    }
+
+    /// Sorts out the values of `-o`. The last of two that contradict each other holds.
+    pub fn parse(lists: &[OsString]) -> Result<Self, String> {
+        let mut options = Options::new(MountAttrFlags::MOUNT_ATTR_RDONLY, Vec::new());
         for list in lists {
             for option in split(list.as_bytes())? {
                 options.take(&option);

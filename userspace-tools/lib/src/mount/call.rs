@@ -1,44 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The mount itself, through the system calls of the new mount API.
+//! The mount itself, through the system calls of the new mount API: of whatever type.
 
-use crate::options::Options;
+use super::options::Options;
+use super::{Cause, Failure, TYPE};
 use rustix::fd::OwnedFd;
 use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{self, FsMountFlags, FsOpenFlags, MoveMountFlags};
+use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 use std::ffi::OsStr;
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The most bytes of a value that fsconfig(2) takes; it counts the terminating NUL.
 const VALUE_MAX: usize = 255;
-
-/// Why a mount failed.
-#[derive(Debug)]
-pub struct Failure {
-    /// The call's error.
-    pub errno: Errno,
-    /// The cause for people to read.
-    pub message: String,
-}
-
-impl Failure {
-    fn new(errno: Errno, message: impl Into<String>) -> Self {
-        Failure {
-            errno,
-            message: message.into(),
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
 
 /// A file system ready to be attached, and the kernel's remarks about it.
 #[derive(Debug)]
@@ -62,7 +38,12 @@ pub fn prepare(
         None => mount::fsconfig_set_flag(&context, name),
     };
     set(OsStr::new("source"), Some(source)).map_err(|errno| failure(&context, "source", errno))?;
-    set(OsStr::new("ro"), None).map_err(|errno| failure(&context, "ro", errno))?;
+    if options
+        .attributes
+        .contains(MountAttrFlags::MOUNT_ATTR_RDONLY)
+    {
+        set(OsStr::new("ro"), None).map_err(|errno| failure(&context, "ro", errno))?;
+    }
     let mut remarks = Vec::new();
     for (name, value) in &options.parameters {
         match set(name, value.as_deref()) {
@@ -89,7 +70,7 @@ pub fn attach(prepared: &Prepared, directory: &Path) -> Result<(), Failure> {
         | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS
         | MoveMountFlags::MOVE_MOUNT_T_AUTOMOUNTS;
     mount::move_mount(&prepared.mount, "", CWD, directory, flags)
-        .map_err(|errno| Failure::new(errno, explain(errno, "the mount point")))
+        .map_err(|errno| Failure::of_errno(errno, explain(errno, "the mount point")))
 }
 
 /// The classic mount(2), for a source that fsconfig(2) finds too long.
@@ -102,7 +83,7 @@ pub fn mount_classic(
     // Loads the module, and says so where there is none.
     drop(open_context(fs_type)?);
     let data = std::ffi::CString::new(options.data().as_bytes())
-        .map_err(|_| Failure::new(Errno::INVAL, "an option holds a NUL"))?;
+        .map_err(|_| Failure::new(Cause::Failed, "an option holds a NUL"))?;
     mount::mount(
         source,
         directory,
@@ -110,7 +91,7 @@ pub fn mount_classic(
         options.flags(),
         Some(data.as_c_str()),
     )
-    .map_err(|errno| Failure::new(errno, explain(errno, "mount")))
+    .map_err(|errno| Failure::of_errno(errno, explain(errno, "mount")))
 }
 
 /// Whether a source is too long for [`prepare`].
@@ -121,7 +102,7 @@ pub fn is_long(source: &OsStr) -> bool {
 /// Changes the attributes and parameters of a mount that exists.
 pub fn remount(directory: &Path, options: &Options) -> Result<(), Failure> {
     mount::mount_remount(directory, options.flags(), options.data().as_os_str())
-        .map_err(|errno| Failure::new(errno, explain(errno, "remount")))
+        .map_err(|errno| Failure::of_errno(errno, explain(errno, "remount")))
 }
 
 /// Opens a file system context, loading the kernel module if need be.
@@ -132,17 +113,21 @@ fn open_context(fs_type: &str) -> Result<OwnedFd, Failure> {
         Err(Errno::NODEV) => {
             let said = load_module(fs_type);
             open().map_err(|errno| match errno {
-                Errno::NODEV => Failure::new(
-                    errno,
-                    format!(
+                Errno::NODEV => {
+                    let cause = match fs_type {
+                        TYPE => Cause::UnknownType,
+                        _ => Cause::System,
+                    };
+                    let message = format!(
                         "the kernel does not know file system type '{fs_type}': \
                          its module is not loaded, and 'modprobe {fs_type}' {said}"
-                    ),
-                ),
-                errno => Failure::new(errno, explain(errno, "fsopen")),
+                    );
+                    Failure::new(cause, message)
+                }
+                errno => Failure::of_errno(errno, explain(errno, "fsopen")),
             })
         }
-        Err(errno) => Err(Failure::new(errno, explain(errno, "fsopen"))),
+        Err(errno) => Err(Failure::of_errno(errno, explain(errno, "fsopen"))),
     }
 }
 
@@ -172,9 +157,9 @@ fn failure(context: &OwnedFd, what: &str, errno: Errno) -> Failure {
     let errors = messages.iter().filter(|(level, _)| *level == b'e');
     let errors: Vec<&str> = errors.map(|(_, text)| text.as_str()).collect();
     if errors.is_empty() {
-        return Failure::new(errno, explain(errno, what));
+        return Failure::of_errno(errno, explain(errno, what));
     }
-    Failure::new(errno, errors.join("; "))
+    Failure::of_errno(errno, errors.join("; "))
 }
 
 /// Reads the log of a context: each message has a level, which is `e`, `w` or `i`.
@@ -243,7 +228,7 @@ mod tests {
         match prepare("tmpfs", source, &options("size=4096,nosuid"), false) {
             Ok(_) => {}
             Err(Failure {
-                errno: Errno::PERM | Errno::NOSYS,
+                cause: Cause::Denied | Cause::System,
                 ..
             }) => {
                 eprintln!("skipped: needs root");
@@ -252,7 +237,7 @@ mod tests {
             Err(failure) => panic!("{failure}"),
         }
         let refused = prepare("tmpfs", source, &options("rootfs=ab"), false).unwrap_err();
-        assert_eq!(refused.errno, Errno::INVAL);
+        assert_eq!(refused.cause, Cause::Failed);
         assert_eq!(refused.message, "tmpfs: Unknown parameter 'rootfs'");
         let sloppy = prepare("tmpfs", source, &options("rootfs=ab"), true).unwrap();
         assert_eq!(

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The table of mounts, `/proc/self/mountinfo`, as proc_pid_mountinfo(5) has it.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// A mount of this mount namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mount {
+    /// Where it is mounted.
+    pub directory: PathBuf,
+    /// The type of its file system, with the subtype: `fuse.puzzlefs`.
+    pub fs_type: String,
+    /// What was mounted.
+    pub source: OsString,
+    /// The options of the file system.
+    options: Vec<u8>,
+}
+
+impl Mount {
+    /// All mounts, one that is on top of another after it; none where there is no `/proc`.
+    pub fn all() -> Vec<Self> {
+        let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let lines = table.split(|&byte| byte == b'\n');
+        lines.filter_map(Self::parse).collect()
+    }
+
+    /// The uppermost mount on a directory, which is given as the table has it: absolute, without
+    /// symbolic links.
+    pub fn on(directory: &Path) -> Option<Self> {
+        let mut mounts = Self::all().into_iter().rev();
+        mounts.find(|mount| mount.directory == directory)
+    }
+
+    /// The value of an option of the file system.
+    pub fn option(&self, name: &str) -> Option<OsString> {
+        let mut options = self.options.split(|&byte| byte == b',');
+        let value = options.find_map(|option| {
+            let rest = option.strip_prefix(name.as_bytes())?;
+            rest.strip_prefix(b"=")
+        });
+        value.map(unescaped)
+    }
+
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let directory = fields.nth(4)?;
+        fields.find(|field| *field == b"-")?;
+        Some(Mount {
+            directory: PathBuf::from(unescaped(directory)),
+            fs_type: String::from_utf8_lossy(fields.next()?).into_owned(),
+            source: unescaped(fields.next()?),
+            options: fields.next()?.to_vec(),
+        })
+    }
+}
+
+/// A field with what the kernel has written as a backslash and three octal digits.
+fn unescaped(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        let escaped = match (first, tail) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) => {
+                rest = tail;
+                Some(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'))
+            }
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(*first));
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines() {
+        let line = br"36 35 0:30 / /mnt/a\040b\134 ro,nodev shared:1 master:2 - fuse.puzzlefs /srv/c\011d@x ro,rootfs=ab,x=a\040b,verify=none";
+        let mount = Mount::parse(line).unwrap();
+        assert_eq!(mount.directory, Path::new("/mnt/a b\\"));
+        assert_eq!(mount.fs_type, "fuse.puzzlefs");
+        assert_eq!(mount.source, "/srv/c\td@x");
+        assert_eq!(mount.option("rootfs"), Some("ab".into()));
+        assert_eq!(mount.option("x"), Some("a b".into()));
+        assert_eq!(mount.option("root"), None);
+        assert_eq!(mount.option("ro"), None);
+        for line in [
+            &b""[..],
+            b"36 35 0:30 / /mnt ro",
+            b"36 35 0:30 / /mnt ro - ext4",
+        ] {
+            assert_eq!(Mount::parse(line), None);
+        }
+        assert_eq!(unescaped(br"\0\400\1a\"), OsString::from(r"\0\400\1a\"));
+    }
+
+    #[test]
+    fn the_table_of_this_process() {
+        assert!(Mount::on(Path::new("/proc")).is_some_and(|mount| mount.fs_type == "proc"));
+        assert_eq!(Mount::on(Path::new("/no/such")), None);
+    }
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A writable mount: an overlay of a directory to write to on an image.
+//!
+//! Overlayfs takes its layers by their paths and makes private mounts of them. So the image, and a
+//! tmpfs to write to, are attached in a directory of `/run/puzzlefs` only until the overlay is made:
+//! from then on the overlay alone keeps them, and unmounting it, by whatever tool, is all there is to
+//! do. The overlay is attached at the very end: whoever fails before takes back what was made, and
+//! what a killed process left is removed by the next mount or `umount` of the same directory.
+
+use super::call;
+use super::options::Options;
+use super::table::Mount;
+use super::{Cause, Failure, TYPE};
+use crate::digest::Digest;
+use crate::progress::Progress;
+use crate::rules::XattrSelection;
+use crate::xattrs;
+use rustix::fd::OwnedFd;
+use rustix::fs::{
+    AtFlags, FlockOperation, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, CWD,
+};
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, UnmountFlags};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Where layers are attached while an overlay is being made.
+const RUN: &str = "/run/puzzlefs";
+
+/// Where what is written goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upper {
+    /// To memory, and is gone with the mount.
+    Memory,
+    /// To this directory, where it stays.
+    Directory(PathBuf),
+}
+
+/// A writable mount in the making.
+#[derive(Debug)]
+pub struct Writable {
+    /// Where it will be mounted.
+    directory: PathBuf,
+    /// Holds the layers' directories.
+    upper: PathBuf,
+    stage: Stage,
+}
+
+impl Writable {
+    /// Makes everything ready for the image to be mounted on [`lower`](Self::lower).
+    pub fn prepare(directory: &Path, upper: &Upper) -> Result<Self, Failure> {
+        super::check_mount_point(directory)?;
+        let directory = directory
+            .canonicalize()
+            .map_err(failed("the mount point"))?;
+        let stage = Stage::make(&directory)?;
+        let upper = match upper {
+            Upper::Memory => stage.layers(),
+            Upper::Directory(path) => {
+                let path = path.canonicalize().map_err(failed(path.display()))?;
+                refuse_in_use(&path)?;
+                path
+            }
+        };
+        Ok(Writable {
+            directory,
+            upper,
+            stage,
+        })
+    }
+
+    /// Where the image is to be mounted.
+    pub fn lower(&self) -> PathBuf {
+        self.stage.lower()
+    }
+
+    /// Makes the overlay, called `source` in the table of mounts, and attaches it.
+    pub fn finish(
+        self,
+        source: &OsStr,
+        attributes: MountAttrFlags,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        let (upper, work) = (self.upper.join("upper"), self.upper.join("work"));
+        make_upper(&self.lower(), &upper)?;
+        make_directory(&work)?;
+        let layers = [
+            ("lowerdir", self.lower()),
+            ("upperdir", upper),
+            ("workdir", work),
+        ];
+        let parameters = layers.map(|(name, path)| (name.into(), Some(escaped(&path))));
+        let attributes = attributes - MountAttrFlags::MOUNT_ATTR_RDONLY;
+        let options = Options::new(attributes, parameters.into());
+        let overlay = call::prepare("overlay", source, &options, false)?;
+        let Writable {
+            directory, stage, ..
+        } = self;
+        drop(stage);
+        progress
+            .check()
+            .map_err(|error| Failure::new(Cause::Interrupted, error))?;
+        call::attach(&overlay, &directory)
+    }
+
+    /// Removes what a killed process left of a writable mount of a directory, if there is anything.
+    pub(super) fn remove_stale(directory: &Path) {
+        if Stage::path(directory).exists() {
+            drop(Stage::lock(directory));
+        }
+    }
+}
+
+/// The directory in which layers are attached while an overlay is being made. Dropping it takes
+/// everything back.
+#[derive(Debug)]
+struct Stage {
+    directory: PathBuf,
+    /// Whoever has the lock on the directory is at work in it.
+    _lock: OwnedFd,
+}
+
+impl Stage {
+    /// The stage of a mount point.
+    fn path(mount_point: &Path) -> PathBuf {
+        let mut name = Digest::of(mount_point.as_os_str().as_bytes()).to_hex();
+        name.truncate(32);
+        Path::new(RUN).join(name)
+    }
+
+    /// Makes the stage: a tmpfs with a directory for the image.
+    fn make(mount_point: &Path) -> Result<Self, Failure> {
+        let path = Self::path(mount_point);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(failed(path.display()))?;
+        let stage = Self::lock(mount_point)?;
+        // What somebody left, who was killed, was under it.
+        stage.clear();
+        let parameters = vec![("mode".into(), Some("0700".into()))];
+        let options = Options::new(MountAttrFlags::empty(), parameters);
+        let memory = call::prepare("tmpfs", OsStr::new(TYPE), &options, false)?;
+        make_directory(&stage.layers())?;
+        call::attach(&memory, &stage.layers())?;
+        make_directory(&stage.lower())?;
+        Ok(stage)
+    }
+
+    /// Takes the stage of a mount point, which exists, for this process alone.
+    fn lock(mount_point: &Path) -> Result<Self, Failure> {
+        let path = Self::path(mount_point);
+        let fail = |errno: Errno| {
+            let message = match errno {
+                Errno::WOULDBLOCK | Errno::NOENT => format!(
+                    "another writable mount of {} is just being made",
+                    mount_point.display()
+                ),
+                errno => format!("{}: {}", path.display(), std::io::Error::from(errno)),
+            };
+            Failure::of_errno(errno, message)
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lock = rustix::fs::open(&path, flags, Mode::empty()).map_err(fail)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(fail)?;
+        Ok(Stage {
+            directory: path,
+            _lock: lock,
+        })
+    }
+
+    /// Where the tmpfs is attached.
+    fn layers(&self) -> PathBuf {
+        self.directory.join("layers")
+    }
+
+    /// Where the image is.
+    fn lower(&self) -> PathBuf {
+        self.layers().join("lower")
+    }
+
+    /// Detaches whatever is attached here.
+    fn clear(&self) {
+        let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+        for path in [self.lower(), self.layers()] {
+            while rustix::mount::unmount(&path, flags).is_ok() {}
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.clear();
+        // They are empty. Should they not be, the next to come finds them.
+        let _ = fs::remove_dir(self.layers());
+        let _ = fs::remove_dir(&self.directory);
+    }
+}
+
+/// Fails where an overlay has this directory to write to: two would spoil each other's files.
+fn refuse_in_use(path: &Path) -> Result<(), Failure> {
+    let upper = escaped(&path.join("upper"));
+    let mut mounts = Mount::all().into_iter();
+    match mounts
+        .find(|m| m.fs_type == "overlay" && m.option("upperdir").is_some_and(|u| u == upper))
+    {
+        None => Ok(()),
+        Some(mount) => {
+            let message = format!(
+                "{}: what is written to {} goes there already; give another directory",
+                path.display(),
+                mount.directory.display()
+            );
+            Err(Failure::new(Cause::Failed, message))
+        }
+    }
+}
+
+/// Makes the directory to write to, unless it is there: the root directory of the overlay is as
+/// this one, and so this one as that of the image.
+fn make_upper(lower: &Path, upper: &Path) -> Result<(), Failure> {
+    if !make_directory(upper)? {
+        return Ok(());
+    }
+    let copy = || -> std::io::Result<()> {
+        let root = fs::metadata(lower)?;
+        let (uid, gid) = (Uid::from_raw(root.uid()), Gid::from_raw(root.gid()));
+        rustix::fs::chown(upper, Some(uid), Some(gid))?;
+        let all = XattrSelection::default();
+        for (name, value) in xattrs::read(lower.as_os_str().as_bytes(), &all)? {
+            match rustix::fs::setxattr(upper, &*name, &value, XattrFlags::empty()) {
+                // The file system below has none of this kind.
+                Ok(()) | Err(Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        fs::set_permissions(upper, root.permissions())?;
+        let time = Timespec {
+            tv_sec: root.mtime(),
+            tv_nsec: root.mtime_nsec(),
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        Ok(rustix::fs::utimensat(CWD, upper, &times, AtFlags::empty())?)
+    };
+    copy().map_err(|error| {
+        // Half made, it would be taken as it is next time.
+        let _ = fs::remove_dir(upper);
+        failed(upper.display())(error)
+    })
+}
+
+/// Makes a directory; false if it is there.
+fn make_directory(path: &Path) -> Result<bool, Failure> {
+    match fs::create_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
+        Err(error) => Err(failed(path.display())(error)),
+    }
+}
+
+/// A path as overlayfs takes it.
+fn escaped(path: &Path) -> OsString {
+    let mut escaped = Vec::new();
+    for &byte in path.as_os_str().as_bytes() {
+        if byte == b'\\' {
+            escaped.push(byte);
+        }
+        escaped.push(byte);
+    }
+    OsString::from_vec(escaped)
+}
+
+fn failed(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Failure {
+    move |error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        Failure::of_errno(errno, format!("{what}: {error}"))
+    }
+}

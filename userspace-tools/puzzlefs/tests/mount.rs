@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs mount` and `puzzlefs umount`, as far as a host without the kernel module can tell: over
+//! FUSE, and what is said where something is amiss. Cases in a guest test the rest.
+
+mod common;
+
+use common::*;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::{symlink, FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+/// A mount over FUSE, unmounted when it is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounts an image, or tells that it cannot be done here.
+    fn new(image: &str, directory: &Path, options: &[&str]) -> Option<Self> {
+        if !is_root() || !Path::new("/dev/fuse").exists() {
+            eprintln!("skipped: needs root and /dev/fuse");
+            return None;
+        }
+        fs::create_dir_all(directory).unwrap();
+        let mut arguments = vec!["mount", "--fuse"];
+        arguments.extend(options);
+        says(&[&arguments[..], &[image, directory.to_str().unwrap()]].concat());
+        Some(Mounted(directory.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = run(&["umount", "--lazy", self.0.to_str().unwrap()]);
+    }
+}
+
+fn umount(directory: &Path) -> String {
+    says(&["umount", directory.to_str().unwrap()])
+}
+
+#[test]
+fn over_fuse_an_image_is_its_tree() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    make_tree(&tree, false);
+    build(&tree, &store, "plain", 2);
+    let compressed = build_with(&["--compress"], &tree, &store, "compressed");
+    assert!(compressed.status.success(), "{}", stderr(&compressed));
+    fs::remove_file(tree.join("small/7")).unwrap();
+    fs::write(tree.join("small/8"), "another").unwrap();
+    fs::remove_dir_all(tree.join("sizes")).unwrap();
+    fs::create_dir(tree.join("sizes")).unwrap();
+    let layers = build_with(&["--base", "plain"], &tree, &store, "layers");
+    assert!(layers.status.success(), "{}", stderr(&layers));
+    for tag in ["plain", "compressed", "layers"] {
+        let mnt = scratch.path().join(tag);
+        let Some(mounted) = Mounted::new(&reference(&store, tag), &mnt, &[]) else {
+            return;
+        };
+        assert_same(&directory_inventory(&mnt), &image_inventory(&store, tag));
+        // In another order, and not from the start.
+        let path = mnt.join("large");
+        let (file, wanted) = (File::open(&path).unwrap(), fs::read(&path).unwrap());
+        for at in [3_000_000, 0, 1_234_567, 65_535, 2_999_999] {
+            let mut found = vec![0; 100_000.min(wanted.len() - at)];
+            file.read_exact_at(&mut found, at as u64).unwrap();
+            assert!(found == wanted[at..at + found.len()], "{tag} from {at}");
+        }
+        let errno = |result: std::io::Result<File>| result.unwrap_err().raw_os_error();
+        let erofs = Some(rustix::io::Errno::ROFS.raw_os_error());
+        assert_eq!(errno(File::create(mnt.join("new"))), erofs);
+        assert_eq!(errno(File::options().append(true).open(&path)), erofs);
+        drop(file);
+        umount(&mnt);
+        assert!(fs::read_dir(&mnt).unwrap().next().is_none());
+        drop(mounted);
+    }
+}
+
+#[test]
+fn hard_links_and_missing_names() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    fs::create_dir_all(tree.join("sub")).unwrap();
+    fs::write(tree.join("one"), "contents").unwrap();
+    fs::hard_link(tree.join("one"), tree.join("sub/two")).unwrap();
+    symlink("../one", tree.join("sub/link")).unwrap();
+    build(&tree, &store, "image", 1);
+    let mnt = scratch.path().join("mnt");
+    let Some(_mounted) = Mounted::new(&reference(&store, "image"), &mnt, &["-o", "nosuid"]) else {
+        return;
+    };
+    let stat = |name: &str| fs::metadata(mnt.join(name)).unwrap();
+    assert_eq!(stat("one").ino(), stat("sub/two").ino());
+    assert_eq!(stat("one").nlink(), 2);
+    assert_eq!(fs::read(mnt.join("sub/link")).unwrap(), b"contents");
+    for _ in 0..2 {
+        assert!(!mnt.join("sub/three").exists());
+    }
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let line = mounts
+        .lines()
+        .find(|line| line.contains(mnt.to_str().unwrap()));
+    let line = line.unwrap();
+    assert!(line.contains(" fuse.puzzlefs ro,nosuid,"), "{line}");
+    assert!(line.contains("store@sha256:"), "{line}");
+}
+
+#[test]
+fn what_is_mounted_over_fuse_is_kept_by_gc() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), noise(300_000, 1)).unwrap();
+    build(&tree, &store, "image", 1);
+    let mnt = scratch.path().join("mnt");
+    let Some(mounted) = Mounted::new(&reference(&store, "image"), &mnt, &[]) else {
+        return;
+    };
+    says(&["untag", &reference(&store, "image")]);
+    let gc = || says(&["gc", "--json", store.to_str().unwrap()]);
+    gc();
+    assert!(fs::read(mnt.join("file")).unwrap() == noise(300_000, 1));
+    drop(mounted);
+    assert!(!gc().contains("\"removed_blobs\":0"));
+}
+
+/// Waits for a process to end, and gives its exit status and what it said.
+fn end(mut child: Child) -> (Option<i32>, String) {
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    (child.wait().unwrap().code(), said)
+}
+
+#[test]
+fn in_the_foreground_a_signal_unmounts() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), noise(300_000, 1)).unwrap();
+    build(&tree, &store, "image", 1);
+    let mnt = scratch.path().join("mnt");
+    // Whether it can be done here.
+    let Some(mounted) = Mounted::new(&reference(&store, "image"), &mnt, &[]) else {
+        return;
+    };
+    drop(mounted);
+    let mut child = puzzlefs()
+        .args(["mount", "--fuse", "-f", &reference(&store, "image")])
+        .arg(&mnt)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !mnt.join("file").exists() {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::yield_now();
+    }
+    // A blob that is not there is an error for who reads it, and told.
+    let blobs = fs::read_dir(store.join("blobs/sha256")).unwrap();
+    let largest = blobs.map(|blob| blob.unwrap().path());
+    let largest = largest.max_by_key(|path| fs::metadata(path).unwrap().len());
+    let largest = largest.unwrap();
+    fs::rename(&largest, scratch.path().join("away")).unwrap();
+    let error = fs::read(mnt.join("file")).unwrap_err();
+    let eio = rustix::io::Errno::IO.raw_os_error();
+    assert_eq!(error.raw_os_error(), Some(eio));
+    fs::rename(scratch.path().join("away"), &largest).unwrap();
+    assert!(fs::read(mnt.join("file")).unwrap() == noise(300_000, 1));
+
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let (code, said) = end(child);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(largest.to_str().unwrap()), "{said}");
+    assert!(!mnt.join("file").exists());
+}
+
+#[test]
+fn what_cannot_be_mounted_is_told() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    fs::create_dir(&tree).unwrap();
+    build(&tree, &store, "image", 1);
+    let image = reference(&store, "image");
+    let mnt = scratch.path().join("mnt");
+    let no_such = scratch.path().join("none");
+    let (mnt, no_such) = (mnt.to_str().unwrap(), no_such.to_str().unwrap());
+    fs::create_dir(mnt).unwrap();
+    let zeros = "0".repeat(64);
+    let other = reference(&store, "other");
+    let digest = format!("digest={zeros}");
+    for (arguments, code, wanted) in [
+        (&["--fuse", &image, no_such][..], 1, "No such file"),
+        (&["--fuse", &other, mnt], 1, "no image is tagged 'other'"),
+        (&["--fuse", "nothing", mnt], 2, "<oci-dir>:<tag>"),
+        (&["--fuse", &image, mnt, "-o", &digest], 1, "not the image"),
+        (&["--fuse", &image, mnt, "-o", "some=1"], 2, "'some'"),
+        (
+            &["--fuse", &image, mnt, "--verify=digest"],
+            2,
+            "verify=fsverity",
+        ),
+        (&[&image, mnt, "-o", "remount"], 2, "mount(8)"),
+        (&[&image, mnt, "-o", "rootfs=1"], 2, "not by options"),
+        (&["-f", &image, mnt], 2, "--fuse"),
+        (&[&image, no_such], 1, "mount point"),
+        (&[&image, no_such, "--writable"], 1, "mount point"),
+    ] {
+        let output = run(&[&["mount"], arguments].concat());
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(wanted), "{arguments:?}: {said}");
+    }
+    let known = fs::read_to_string("/proc/filesystems").unwrap();
+    if is_root() && !known.contains("puzzlefs") {
+        for more in [&[][..], &["--writable"]] {
+            let said = fails(&[&["mount", &image, mnt], more].concat());
+            assert!(
+                said.contains("does not know file system type 'puzzlefs'"),
+                "{said}"
+            );
+            assert!(said.contains("'puzzlefs mount --fuse'"), "{said}");
+        }
+        // Nothing stays behind.
+        let left = fs::read_dir("/run/puzzlefs").unwrap().count();
+        assert_eq!(left, 0);
+    }
+    assert!(!fs::read_to_string("/proc/self/mounts")
+        .unwrap()
+        .contains(mnt));
+}
+
+#[test]
+fn what_is_not_ours_stays_mounted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().to_str().unwrap();
+    let output = run(&["umount", path]);
+    assert!(output.status.success());
+    assert!(
+        stderr(&output).contains("nothing is mounted there"),
+        "{output:?}"
+    );
+    let said = fails(&["umount", "/proc"]);
+    assert!(
+        said.contains("a mount of type proc, and none of PuzzleFS"),
+        "{said}"
+    );
+    let said = fails(&["umount", "/no/such"]);
+    assert!(said.contains("/no/such"), "{said}");
+}
