@@ -11,7 +11,7 @@ export V CASES ROUNDS PUZZLEFS_CACHE DEBIAN_MIRROR
 # What runs and tests does so in the kernel of the cache, whatever this is.
 unexport KDIR KMAKE
 
-.PHONY: help run shell test test-debug check fuzz bench bench-build module tools cases clean distclean provision
+.PHONY: help run shell test test-debug check fuzz bench bench-build module tools deb cases clean distclean provision
 
 help:
 	@echo 'PuzzleFS: a container filesystem for the Linux kernel'
@@ -32,6 +32,7 @@ help:
 	@echo '  make module       build/puzzlefs.ko; KDIR=<prepared kernel tree> for another'
 	@echo '                    kernel than the one that is tested'
 	@echo '  make tools        build/bin/puzzlefs, build/bin/mount.puzzlefs (static)'
+	@echo '  make deb          Debian packages of both, in build/deb'
 	@echo '  make provision    only fill the cache: compilers, kernel, guest'
 	@echo
 	@echo '  make clean        remove build/'
@@ -75,6 +76,9 @@ module:
 
 tools:
 	@$(Q)/build-tools
+
+deb:
+	@packaging/build
 
 provision:
 	@$(Q)/provision

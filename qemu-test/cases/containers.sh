@@ -2,7 +2,7 @@
 # shellcheck disable=SC2154 # mount_image sets mnt
 #
 # Ten containers of one image and one of each of ten versions of another, run by crun with an overlay
-# over the image: each is its own, a web server in one answers, and the mounts are held to a digest.
+# over the image: each is its own, a web server in one answers, and each version is held to its digest.
 #
 # needs: sample
 # timeout: 300
@@ -31,13 +31,7 @@ bundle() {
 }
 crun() { command crun --root "$CASE_DIR/crun" --cgroup-manager=disabled "$@"; }
 
-# The digest of the manifest vouches for all; data is checked as it is read.
-cp -r --reflink=auto /payload/store store
-manifest=store/blobs/sha256/$(puzzlefs inspect --json store:debian |
-	python3 -c 'import json, sys; print(json.load(sys.stdin)["manifest_digest"].removeprefix("sha256:"))')
-fsverity enable "store/blobs/sha256/$(puzzlefs resolve store:debian)"
-digest=$(fsverity digest --compact "$manifest")
-mount_image "$CASE_DIR/store:debian" "$CASE_DIR/image" "digest=$digest,verify=digest"
+mount_image /payload/store:debian "$CASE_DIR/image" verify=digest
 
 program='import os, sys, sqlite3
 name = sys.argv[1]
@@ -91,15 +85,18 @@ END
 crun kill web TERM
 wait
 
-# Ten versions at once, of one program and a file that tells them apart.
+# Ten versions at once, of one program and a file that tells them apart; one number vouches for all
+# that is read of each.
 mkdir -p small/{usr/bin,lib64,lib/x86_64-linux-gnu}
 cp -L "$CASE_DIR/image/usr/bin/cat" small/usr/bin/
 cp -L "$CASE_DIR/image/lib64/ld-linux-x86-64.so.2" small/lib64/
 cp -L "$CASE_DIR/image/lib/x86_64-linux-gnu/libc.so.6" small/lib/x86_64-linux-gnu/
 for number in {1..10}; do
 	echo "version $number" >small/version
-	puzzlefs build -q small "$CASE_DIR/versions:$number" >/dev/null
-	mount_image "$CASE_DIR/versions:$number" "$CASE_DIR/version.$number"
+	image=$CASE_DIR/versions:$number
+	puzzlefs build -q small "$image" >/dev/null
+	puzzlefs enable-verity -q "$image" >said
+	mount_image "$image" "$CASE_DIR/version.$number" "$(grep -oE '^digest=[0-9a-f]+' said)"
 	bundle "of.$number" "$mnt" /usr/bin/cat /version
 	crun run --bundle "of.$number" "of.$number" >"of.$number/said" 2>&1 &
 done

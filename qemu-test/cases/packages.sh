@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# The Debian packages: they install, mount an image by a line in fstab, and leave nothing when purged.
+# boot: own
+# needs: packages
+# timeout: 180
+
+# All that there is on the root filesystem, but for what dpkg and depmod keep for themselves.
+files() {
+	find / -xdev -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/run/*' -not -path '/tmp/*' \
+		-not -path '*/modules.*' -printf '%p %y %m %s\n' | sort
+}
+# The guest's own are out of the way.
+rmmod puzzlefs
+for tool in puzzlefs mount.puzzlefs; do
+	while type -P "$tool" >/dev/null; do rm "$(type -P "$tool")"; hash -r; done
+done
+rm -f /sbin/mount.puzzlefs
+# depmod reads every module, and the processor is emulated.
+rm -r /usr/lib/modules/"$(uname -r)"/kernel/{drivers,net,sound}
+files >before
+mkdir src mnt
+echo contents >src/file
+
+# The guest's kernel was not installed as a package.
+dpkg -i --force-depends /payload/deb/*.deb >log 2>&1 || fail "dpkg: $(tail -3 log)"
+assert_eq "$(dpkg-query -Wf '${db:Status-Abbrev}\n' 'puzzlefs-*' | sort -u)" 'ii ' 'the state of the packages'
+assert_match "$(modinfo -n puzzlefs)" '/updates/puzzlefs.ko$' 'the module that is found'
+hash -r
+puzzlefs build -q src "$CASE_DIR/store:image"
+echo "$CASE_DIR/store:image $CASE_DIR/mnt puzzlefs nofail 0 0" >fstab
+# The module comes by its alias.
+mount -T fstab -a
+assert_same src/file mnt/file
+assert_match "$(grep '^puzzlefs ' /proc/modules)" Live 'the module'
+umount mnt
+for file in /usr/share/man/man1/puzzlefs-build.1.gz /usr/share/bash-completion/completions/puzzlefs; do
+	[[ -s $file ]] || fail "no $file"
+done
+assert_eq "$(dpkg --verify puzzlefs-tools)" '' 'dpkg --verify'
+
+# Once more over what is there, as an upgrade is; then they go.
+dpkg -i --force-depends /payload/deb/*.deb >log 2>&1 || fail "dpkg, again: $(tail -3 log)"
+modprobe -r puzzlefs
+mapfile -t packages < <(dpkg-query -Wf '${Package}\n' 'puzzlefs-*')
+dpkg --purge "${packages[@]}" >log 2>&1 || fail "dpkg --purge: $(tail -3 log)"
+expect_failure modprobe puzzlefs >/dev/null
+files | diff before - || fail 'files are left, or gone'
