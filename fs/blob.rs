@@ -496,6 +496,14 @@ impl Fault {
     pub(crate) fn is_interruption(&self) -> bool {
         matches!(self, Self::Error(e) if *e == EINTR || *e == ERESTARTSYS)
     }
+
+    /// Whether what was read is not what the image, or the blob's own checksums, want.
+    pub(crate) fn is_verification(&self) -> bool {
+        matches!(
+            self,
+            Self::Digest | Self::NoVerity | Self::Verity | Self::Checksum
+        )
+    }
 }
 
 impl From<Error> for Fault {

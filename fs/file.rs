@@ -202,6 +202,9 @@ fn fill(
         if let Err(e) = fill_piece(image, &piece, run) {
             if !e.is_interruption() {
                 image.statistics().read_errors.add(1);
+                if e.is_verification() {
+                    image.statistics().verification_failures.add(1);
+                }
                 image.store().forget(&piece.chunk.blob);
                 image.log(
                     inode.ino(),

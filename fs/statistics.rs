@@ -45,6 +45,8 @@ pub(crate) struct Statistics {
     pub(crate) files_shared: Counter,
     /// The pages that were there.
     pub(crate) pages_shared: Counter,
+    /// Reads that failed since a blob is not what it should be.
+    pub(crate) verification_failures: Counter,
     /// Reads that failed: blobs that are missing, damaged, or not what the image says.
     pub(crate) read_errors: Counter,
 }
@@ -61,6 +63,7 @@ impl Statistics {
             ("bytes_decompressed", &self.bytes_decompressed),
             ("files_shared", &self.files_shared),
             ("pages_shared", &self.pages_shared),
+            ("verification_failures", &self.verification_failures),
             ("read_errors", &self.read_errors),
         ] {
             seq_print!(seq, "\n\t{name}: {}", counter.get());

@@ -57,4 +57,17 @@ for blob in glob.glob(f"{CASE_DIR}/store/blobs/sha256/*"):
 drop_caches()
 with refused(errno.EIO, "damaged"), open(f"{verified}/file", "rb") as file:
     file.read()
-check(counters(verified)["read_errors"] > 0, "no error was counted")
+after = counters(verified)
+check(after["read_errors"] > 0, "no error was counted")
+equal(after["verification_failures"], after["read_errors"], "failures of verification")
+
+# A blob that is too short is another matter.
+for blob in glob.glob(f"{CASE_DIR}/store/blobs/sha256/*"):
+    if os.path.getsize(blob) > 50_000:
+        os.truncate(blob, 100)
+drop_caches()
+with refused(errno.EIO, "truncated"), open(f"{raw}/file", "rb") as file:
+    file.read()
+after = counters(raw)
+check(after["read_errors"] > 0, "no error was counted of the other mount")
+equal(after["verification_failures"], 0, "failures of verification, unverified")
