@@ -4,7 +4,7 @@
 # Mounts of one image have its metadata in memory once; yet each that wants its blob to have an
 # fs-verity digest is told if it has not.
 #
-# timeout: 60
+# timeout: 120
 # klog-allow: puzzlefs: metadata blob [0-9a-f]+: it has not the fs-verity digest
 import errno
 import os
