@@ -11,10 +11,10 @@ use crate::{
     registry::InUse,
     statistics::Statistics,
     superblock,
-    vfs::{error_ratelimited, MountContext, MAX_STACK_DEPTH},
+    vfs::{error_ratelimited, relax, MountContext, MAX_STACK_DEPTH},
 };
 use kernel::{fmt, prelude::*, sync::Arc};
-use puzzlefs_schema::{Digest, Metadata};
+use puzzlefs_schema::{Digest, ErrorKind, Metadata};
 
 /// A mounted image.
 pub(crate) struct Image {
@@ -75,8 +75,11 @@ impl Image {
     }
 
     /// The image's metadata.
+    ///
+    /// What goes through a list of it lets others run meanwhile, and ends if the task is being
+    /// killed.
     pub(crate) fn metadata(&self) -> Metadata<'_> {
-        self.metadata.metadata()
+        self.metadata.metadata().interruptible(|| relax().is_ok())
     }
 
     /// The fs-verity digest that the metadata blob was required to have.
@@ -129,6 +132,9 @@ impl Image {
     /// Logs that the metadata is malformed, in what it says of an inode if one is named, and gives
     /// the error for whoever asked for it.
     pub(crate) fn report(&self, ino: Option<u64>, e: puzzlefs_schema::Error) -> Error {
+        if e.kind() == ErrorKind::Interrupted {
+            return EINTR;
+        }
         match e.ino().or(ino) {
             Some(ino) => self.log(ino, fmt!("{}", Show(e.kind()))),
             None => error_ratelimited(fmt!("image {}: {}", Show(self.rootfs()), Show(e.kind()))),

@@ -6,7 +6,7 @@ use crate::{
     blob::Blob,
     message::{ErrorName, Show},
     ports::sha256::{Digest as _, Sha256},
-    vfs::{backing::ReadBuffer, MountContext},
+    vfs::{backing::ReadBuffer, relax, MountContext},
 };
 use kernel::{prelude::*, sync::Arc};
 use puzzlefs_schema::{Digest, Framing, Metadata};
@@ -84,6 +84,7 @@ fn read(blob: &Blob, digest: &Digest) -> Result<KVVec<u8>, (&'static str, Error)
     let mut hash = Sha256::new();
     let mut offset = 0;
     while offset < size {
+        relax().map_err(|e| ("interrupted", e))?;
         let len = READ_SIZE.min(size - offset);
         let place = file
             .read_to(&mut buffer, offset as u64, len)

@@ -185,7 +185,9 @@ impl<'a> DirLayer<'a> {
             let mut order = Order::Sorted;
             // No name is empty: any is greater.
             let mut last: &[u8] = &[];
+            let mut pace = self.metadata.pace();
             for entry in entries.iter() {
+                pace.step()?;
                 let name = name(entry)?;
                 match last.cmp(name) {
                     core::cmp::Ordering::Less => (),
@@ -211,7 +213,9 @@ impl<'a> DirLayer<'a> {
             return Err(Error::new(ErrorKind::IndexLength).of(self.ino));
         }
         self.entries(|entries| {
+            let mut pace = self.metadata.pace();
             for entry in entries.iter() {
+                pace.step()?;
                 name(entry)?;
             }
             for (place, slot) in (0..).zip(index.iter_mut()) {
@@ -225,9 +229,13 @@ impl<'a> DirLayer<'a> {
                     .and_then(|entry| entry.get_name().ok())
                     .unwrap_or_default()
             };
-            sort(index, |a, b| name(a) < name(b));
+            sort(index, |a, b| {
+                pace.step()?;
+                Ok(name(a) < name(b))
+            })?;
             for pair in index.windows(2) {
                 if let &[a, b] = pair {
+                    pace.step()?;
                     if name(a) == name(b) {
                         return Err(ErrorKind::DuplicateName.into());
                     }
@@ -406,6 +414,7 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
     ) -> Result<ControlFlow<B>> {
         self.read(|view| {
             let mut base: u64 = 0;
+            let mut pace = self.metadata.pace();
             for (nth, part) in self.parts.iter().enumerate() {
                 let above = self.parts.get(..nth).unwrap_or_default();
                 let first = cursor.saturating_sub(base);
@@ -413,6 +422,7 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
                     let entries = entries(view, part.at)?;
                     let first = u32::try_from(first).unwrap_or(part.len);
                     for place in first..part.len {
+                        pace.step()?;
                         if hidden(view, above, name(element(entries, place)?)?)? {
                             continue;
                         }
@@ -476,9 +486,10 @@ pub(crate) fn for_each_entry_of<'a, B>(
     metadata.read(|view| {
         // Directories that are one list, said many times, would cost more than their length.
         let mut left = view.words();
+        let mut pace = metadata.pace();
         for layer in 0..view.layers()? {
             for inode in view.inodes(layer)?.iter() {
-                step();
+                pace.step()?;
                 let Ok(mode::Dir(dir)) = inode.get_mode().which() else {
                     continue;
                 };
@@ -487,7 +498,7 @@ pub(crate) fn for_each_entry_of<'a, B>(
                     .checked_sub(entries.len() as usize)
                     .ok_or(ErrorKind::ListTooLong)?;
                 for entry in entries.iter() {
-                    step();
+                    pace.step()?;
                     if entry.get_ino() != ino {
                         continue;
                     }

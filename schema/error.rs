@@ -175,6 +175,11 @@ pub enum ErrorKind {
     /// The value of an extended attribute is too long.
     XattrValue,
 
+    // The caller.
+    /// What the metadata was [made interruptible](crate::Metadata::interruptible) with did not want
+    /// to go on.
+    Interrupted,
+
     // Text.
     /// A text is not the lower-case hexadecimal form of a digest.
     HexDigest,
@@ -229,6 +234,7 @@ impl fmt::Display for ErrorKind {
             Self::IndexLength => "the directory's index is not of its length",
             Self::XattrName => "the name of an extended attribute is malformed",
             Self::XattrValue => "the value of an extended attribute is too long",
+            Self::Interrupted => "interrupted",
             Self::HexDigest => "not a digest: 64 digits 0-9 and a-f are expected",
         };
         f.write_str(text)

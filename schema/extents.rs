@@ -113,7 +113,9 @@ impl<'a> Extents<'a> {
 
         let size = self.chunks(|chunks| {
             let mut size: u64 = 0;
+            let mut pace = self.metadata.pace();
             for chunk in chunks.iter() {
+                pace.step()?;
                 if until_slot == 0 {
                     until_slot = stride;
                     if let Some(slot) = slots.next() {

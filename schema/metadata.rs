@@ -47,6 +47,7 @@ pub struct Locator {
 pub struct Metadata<'a> {
     framing: &'a Framing,
     bytes: &'a [u8],
+    go_on: fn() -> bool,
 }
 
 impl<'a> Metadata<'a> {
@@ -55,7 +56,29 @@ impl<'a> Metadata<'a> {
     /// Of other bytes, of the same length, it makes something malformed, or other metadata; of
     /// bytes of another length or alignment it makes something that gives nothing but errors.
     pub fn new(framing: &'a Framing, bytes: &'a [u8]) -> Self {
-        Self { framing, bytes }
+        Self {
+            framing,
+            bytes,
+            go_on: || true,
+        }
+    }
+
+    /// Has a function be asked now and then, in whatever goes through a list of the image, whether
+    /// to go on. Where it says no, [`ErrorKind::Interrupted`] is the result.
+    ///
+    /// A list can be as long as the message: to sort a directory of tens of millions of entries
+    /// takes minutes.
+    #[must_use]
+    pub fn interruptible(self, go_on: fn() -> bool) -> Self {
+        Self { go_on, ..self }
+    }
+
+    /// Whoever goes through a list takes a step of this for each element.
+    pub(crate) fn pace(&self) -> Pace {
+        Pace {
+            go_on: self.go_on,
+            left: Pace::STEPS,
+        }
     }
 
     /// Checks what concerns the image as a whole, and that it has a root directory.
@@ -290,10 +313,11 @@ impl<'a> Metadata<'a> {
     /// it, [`ErrorKind::VerityOrder`], [`ErrorKind::DigestLength`], and those of the encoding.
     pub fn check_order(&self) -> Result<()> {
         self.read(|view| {
+            let mut pace = self.pace();
             for layer in 0..view.layers()? {
                 let mut last = None;
                 for inode in view.inodes(layer)?.iter() {
-                    step();
+                    pace.step()?;
                     let ino = inode.get_ino();
                     if last >= Some(ino) {
                         return Err(crate::Error::new(ErrorKind::InodeOrder).of(ino));
@@ -303,6 +327,7 @@ impl<'a> Metadata<'a> {
             }
             let mut last = None;
             for data in view.verity()?.iter() {
+                pace.step()?;
                 let digest = Digest::from_slice(data.get_digest()?)?;
                 if last >= Some(digest) {
                     return Err(ErrorKind::VerityOrder.into());
@@ -350,6 +375,30 @@ impl<'a> Metadata<'a> {
             .checked_sub(self.bytes.as_ptr().addr())
             .and_then(|start| self.bytes.get(start..start.checked_add(data.len())?))
             .ok_or(ErrorKind::OutOfBounds.into())
+    }
+}
+
+/// Asks now and then whether to go on.
+pub(crate) struct Pace {
+    go_on: fn() -> bool,
+    left: u32,
+}
+
+impl Pace {
+    /// How many steps there are from one question to the next: some tens of microseconds.
+    const STEPS: u32 = 1024;
+
+    /// Goes a step on.
+    pub(crate) fn step(&mut self) -> Result<()> {
+        step();
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            self.left = Self::STEPS;
+            if !(self.go_on)() {
+                return Err(ErrorKind::Interrupted.into());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -34,33 +34,45 @@ pub(crate) fn partition_point(
 /// order. Nothing here can.
 ///
 /// Cost: for *n* elements, *n* log *n* calls of `less`.
-pub(crate) fn sort(elements: &mut [u32], less: impl Fn(u32, u32) -> bool) {
+///
+/// # Errors
+///
+/// Those of `less`, at once.
+pub(crate) fn sort(
+    elements: &mut [u32],
+    mut less: impl FnMut(u32, u32) -> Result<bool>,
+) -> Result<()> {
     let len = elements.len();
     for root in (0..len.div_ceil(2)).rev() {
-        sift_down(elements, root, &less);
+        sift_down(elements, root, &mut less)?;
     }
     for end in (1..len).rev() {
         if let Some(heap) = elements.get_mut(..=end) {
             exchange(heap, 0, end);
-            sift_down(heap.get_mut(..end).unwrap_or_default(), 0, &less);
+            sift_down(heap.get_mut(..end).unwrap_or_default(), 0, &mut less)?;
         }
     }
+    Ok(())
 }
 
 /// Moves an element down a heap, to where none below it is greater.
-fn sift_down(heap: &mut [u32], mut root: usize, less: &impl Fn(u32, u32) -> bool) {
+fn sift_down(
+    heap: &mut [u32],
+    mut root: usize,
+    less: &mut impl FnMut(u32, u32) -> Result<bool>,
+) -> Result<()> {
     loop {
         let left = root.saturating_mul(2).saturating_add(1);
         let right = left.saturating_add(1);
         let (Some(&element), Some(&first)) = (heap.get(root), heap.get(left)) else {
-            return;
+            return Ok(());
         };
         let (child, greater) = match heap.get(right) {
-            Some(&second) if less(first, second) => (right, second),
+            Some(&second) if less(first, second)? => (right, second),
             _ => (left, first),
         };
-        if !less(element, greater) {
-            return;
+        if !less(element, greater)? {
+            return Ok(());
         }
         exchange(heap, root, child);
         root = child;
@@ -88,7 +100,7 @@ mod tests {
         fn sorts(mut elements in proptest::collection::vec(any::<u32>(), 0..200)) {
             let mut expected = elements.clone();
             expected.sort_unstable();
-            sort(&mut elements, |a, b| a < b);
+            prop_assert_eq!(sort(&mut elements, |a, b| Ok(a < b)), Ok(()));
             prop_assert_eq!(elements, expected);
         }
     }

@@ -288,3 +288,47 @@ fn as_many_layers_as_are_allowed() {
 fn image_of(inodes: Vec<Inode>) -> Image {
     common::image(inodes)
 }
+
+#[test]
+fn what_takes_long_can_be_interrupted() {
+    const ENTRIES: u64 = 3000;
+    // Backwards: an index is needed.
+    let entries = (0..ENTRIES).rev();
+    let mut root = dir(1, &[]);
+    root.mode = Mode::Dir {
+        entries: entries
+            .map(|n| (format!("{n:05}").into_bytes(), 2))
+            .collect(),
+        look_below: false,
+    };
+    let chunks = vec![Chunk::default(); ENTRIES as usize];
+    let image = image_of(vec![root, inode(2, Mode::File(chunks))]);
+    let everything = |metadata: Metadata<'_>, asked: Metadata<'_>| {
+        let root = asked.dir_at(metadata.find(1).unwrap()).unwrap();
+        let file = asked.inode_at(metadata.find(2).unwrap()).unwrap();
+        let mut index = vec![0; ENTRIES as usize];
+        let order = root.order().map(drop);
+        let sorted = root.sort_index(&mut index);
+        let parts = [Part::new(&root, Some(index))];
+        let listed = asked
+            .dir(&parts)
+            .unwrap()
+            .for_each(0, |_| ControlFlow::<()>::Continue(()));
+        let named = asked.for_each_entry_of(7, |_| ControlFlow::<()>::Continue(()));
+        [
+            order,
+            sorted,
+            listed.map(drop),
+            named.map(drop),
+            file.extents().unwrap().index(&mut []).map(drop),
+        ]
+    };
+    open(&image.build(None), |metadata| {
+        for result in everything(metadata, metadata.interruptible(|| false)) {
+            assert_eq!(result.map_err(|e| e.kind()), Err(ErrorKind::Interrupted));
+        }
+        for result in everything(metadata, metadata.interruptible(|| true)) {
+            assert_eq!(result, Ok(()));
+        }
+    });
+}
