@@ -16,16 +16,12 @@ use crate::progress::Progress;
 use crate::reader::ImageReader;
 use crate::reference::Selector;
 use crate::store::{Image, Store};
-use crate::verify::Fault;
+use crate::verify::{read_pieces, Fault, READ};
 use crate::verity::Hasher;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::sync::Mutex;
-
-/// The size of one read of a blob.
-const READ: usize = 1 << 20;
 
 /// What was enabled.
 #[derive(Debug, Default)]
@@ -223,11 +219,11 @@ fn one(
             )),
         };
     }
-    let found = match hash(&mut file, buffer, progress) {
-        Ok(found) => found,
-        Err(Failure::Stopped(error)) => return Err(error),
-        Err(Failure::Read(cause)) => return refuse(format!("cannot read it: {cause}")),
-    };
+    let mut hasher = Hasher::new();
+    if let Err(cause) = read_pieces(&mut file, buffer, progress, |piece| hasher.update(piece))? {
+        return refuse(format!("cannot read it: {cause}"));
+    }
+    let found = hasher.finish();
     if found != *wanted {
         return refuse(format!(
             "its fs-verity digest would be {found}, not {wanted} as the image says: the blob is \
@@ -267,29 +263,4 @@ fn unable(store: &Store, digest: &Digest, errno: Errno) -> Error {
         _ => return Error::io(store.blob_path(digest), "enable fs-verity on it")(errno),
     };
     Error::store(store.path(), what)
-}
-
-/// Why a blob was not hashed.
-enum Failure {
-    /// On request.
-    Stopped(Error),
-    /// It cannot be read.
-    Read(std::io::Error),
-}
-
-/// Computes the fs-verity digest of a file from where it is read.
-fn hash(file: &mut File, buffer: &mut [u8], progress: &Progress) -> Result<Digest, Failure> {
-    let mut hasher = Hasher::new();
-    loop {
-        progress.check().map_err(Failure::Stopped)?;
-        match file.read(buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(read) => {
-                hasher.update(buffer.get(..read).unwrap_or_default());
-                progress.done_bytes(read as u64);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Failure::Read(error)),
-        }
-    }
 }

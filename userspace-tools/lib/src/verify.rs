@@ -19,11 +19,11 @@ use crate::verity;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Mutex;
 
 /// The size of one read of a blob.
-const READ: usize = 1 << 20;
+pub(crate) const READ: usize = 1 << 20;
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +105,28 @@ pub fn verify_store(store: &Store, jobs: usize, progress: &Progress) -> Result<V
     Ok(verified)
 }
 
+/// Gives a file's contents to a function, from where it is read on, and counts them as done. The
+/// inner error is that of the file, the outer one an interruption.
+pub(crate) fn read_pieces(
+    file: &mut File,
+    buffer: &mut [u8],
+    progress: &Progress,
+    mut give: impl FnMut(&[u8]),
+) -> Result<io::Result<()>> {
+    loop {
+        progress.check()?;
+        match file.read(buffer) {
+            Ok(0) => return Ok(Ok(())),
+            Ok(read) => {
+                give(buffer.get(..read).unwrap_or_default());
+                progress.done_bytes(read as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
 /// Checks blobs, several at once.
 fn check_blobs(
     store: &Store,
@@ -181,7 +203,7 @@ impl BlobCheck<'_> {
             Err(error) => {
                 // Whoever needs it is told which blob it is.
                 let missing = matches!(&error, Error::Io { cause, .. }
-                    if cause.kind() == std::io::ErrorKind::NotFound);
+                    if cause.kind() == io::ErrorKind::NotFound);
                 let image = self.wanted.sizes.first().map(|(_, name)| name);
                 if missing {
                     self.fault(image, "the blob is missing");
@@ -218,24 +240,16 @@ impl BlobCheck<'_> {
         let mut sha256 = Sha256::new();
         let mut verity = (!self.wanted.verities.is_empty()).then(verity::Hasher::new);
         let mut size = 0;
-        loop {
-            self.progress.check()?;
-            let read = match file.read(buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    self.fault(None, format_args!("cannot read it: {error}"));
-                    return Ok(size);
-                }
-            };
-            let piece = buffer.get(..read).unwrap_or_default();
+        let read = read_pieces(file, buffer, self.progress, |piece| {
             sha256.update(piece);
             if let Some(verity) = &mut verity {
                 verity.update(piece);
             }
-            size += read as u64;
-            self.progress.done_bytes(read as u64);
+            size += piece.len() as u64;
+        })?;
+        if let Err(error) = read {
+            self.fault(None, format_args!("cannot read it: {error}"));
+            return Ok(size);
         }
         let found = Digest(sha256.finalize().into());
         if found != *self.digest {

@@ -165,14 +165,7 @@ fn tell(
         format::bytes(stored),
         format::count(summary.new.blobs + summary.shared.blobs, "blob", "blobs"),
     )?;
-    for (word, count) in [("new", summary.new), ("shared", summary.shared)] {
-        let blobs = format::count(count.blobs, "blob", "blobs");
-        writeln!(
-            out,
-            "{word:>8}: {:>10} in {blobs}",
-            format::bytes(count.bytes)
-        )?;
-    }
+    out.counts(8, [("new", summary.new), ("shared", summary.shared)])?;
     writeln!(out, "metadata: {:>10}", format::bytes(summary.rootfs_size))?;
     writeln!(out, "image {image}, manifest sha256:{}", summary.manifest)?;
     writeln!(

@@ -4,7 +4,7 @@
 
 use crate::output::Output;
 use crate::progress::Words;
-use crate::{format, progress, work};
+use crate::{progress, work};
 use clap::Args;
 use puzzlefs_lib::copy;
 use puzzlefs_lib::{store, Error, ImageRef, Selector, Store};
@@ -76,10 +76,7 @@ pub fn run(arguments: &CopyArgs) -> anyhow::Result<()> {
             shared_bytes: copied.shared.bytes,
         })?;
     } else if !arguments.quiet {
-        for (word, count) in [("copied", copied.new), ("shared", copied.shared)] {
-            let blobs = format::count(count.blobs, "blob", "blobs");
-            writeln!(out, "{word}: {:>10} in {blobs}", format::bytes(count.bytes))?;
-        }
+        out.counts(6, [("copied", copied.new), ("shared", copied.shared)])?;
     }
     Ok(out.flush()?)
 }

@@ -2,17 +2,15 @@
 
 //! `puzzlefs enable-verity`.
 
+use crate::faults::{self, FaultReport};
 use crate::output::Output;
 use crate::progress::Words;
-use crate::{format, progress, work};
-use anyhow::bail;
+use crate::{progress, work};
 use clap::Args;
 use puzzlefs_lib::enable_verity::{self, Enabled};
-use puzzlefs_lib::Store;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
 
 /// `puzzlefs enable-verity`.
 #[derive(Debug, Args)]
@@ -59,22 +57,13 @@ struct ImageReport<'a> {
     manifest_verity: String,
 }
 
-#[derive(Serialize)]
-struct FaultReport<'a> {
-    image: Option<&'a str>,
-    fault: &'a str,
-}
-
 /// Enables fs-verity on the blobs of an image or a store, and fails if any is left without.
 pub fn run(arguments: &EnableVerityArgs) -> anyhow::Result<()> {
-    let image = work::image_or_store(&arguments.what)?;
-    let path = image.as_ref().map(|image| image.store.as_path());
-    let store = Store::open(path.unwrap_or(Path::new(&arguments.what)))?;
+    let (store, selector) = work::image_or_store(&arguments.what)?;
     let progress = work::stoppable()?;
     let jobs = work::jobs(arguments.jobs);
-    let selector = image.as_ref().map(|image| &image.selector);
     let enabled = progress::shown_as(WORDS, &progress, arguments.quiet, || {
-        enable_verity::enable(&store, selector, jobs, &progress)
+        enable_verity::enable(&store, selector.as_ref(), jobs, &progress)
     })?;
     let mut out = Output::new();
     if arguments.json {
@@ -83,11 +72,7 @@ pub fn run(arguments: &EnableVerityArgs) -> anyhow::Result<()> {
         tell(&enabled, &mut out)?;
     }
     out.flush()?;
-    if !enabled.faults.is_empty() {
-        let faults = format::count(enabled.faults.len() as u64, "fault", "faults");
-        bail!("{}: {faults}", Path::new(&arguments.what).display());
-    }
-    Ok(())
+    faults::fail(&enabled.faults, &arguments.what)
 }
 
 fn report(enabled: &Enabled) -> Report<'_> {
@@ -95,35 +80,19 @@ fn report(enabled: &Enabled) -> Report<'_> {
         image: &image.name,
         manifest_verity: image.manifest_verity.to_hex(),
     });
-    let faults = enabled.faults.iter().map(|fault| FaultReport {
-        image: fault.image.as_deref(),
-        fault: &fault.what,
-    });
     Report {
         images: images.collect(),
         enabled_blobs: enabled.new.blobs,
         enabled_bytes: enabled.new.bytes,
         already_blobs: enabled.already.blobs,
         already_bytes: enabled.already.bytes,
-        faults: faults.collect(),
+        faults: faults::report(&enabled.faults),
     }
 }
 
 fn tell(enabled: &Enabled, out: &mut Output) -> anyhow::Result<()> {
-    for fault in &enabled.faults {
-        match &fault.image {
-            Some(image) => writeln!(out, "{image}: {}", fault.what)?,
-            None => writeln!(out, "{}", fault.what)?,
-        }
-    }
-    for (word, count) in [("enabled", enabled.new), ("already", enabled.already)] {
-        let blobs = format::count(count.blobs, "blob", "blobs");
-        writeln!(
-            out,
-            "{word:>8}: {:>10} in {blobs}",
-            format::bytes(count.bytes)
-        )?;
-    }
+    faults::tell(&enabled.faults, out)?;
+    out.counts(8, [("enabled", enabled.new), ("already", enabled.already)])?;
     for image in &enabled.images {
         writeln!(out, "digest={} {}", image.manifest_verity, image.name)?;
     }

@@ -98,14 +98,7 @@ fn tell(collected: &Collected, dry_run: bool, out: &mut Output) -> anyhow::Resul
         }
     }
     let word = if dry_run { "to remove" } else { "removed" };
-    for (word, count) in [("kept", collected.kept), (word, collected.swept)] {
-        let blobs = format::count(count.blobs, "blob", "blobs");
-        writeln!(
-            out,
-            "{word:>9}: {:>10} in {blobs}",
-            format::bytes(count.bytes)
-        )?;
-    }
+    out.counts(9, [("kept", collected.kept), (word, collected.swept)])?;
     if collected.stale > 0 {
         let builds = format::count(collected.stale, "build", "builds");
         writeln!(out, "and what {builds} left unfinished")?;

@@ -10,6 +10,7 @@ mod diff;
 mod du;
 mod enable_verity;
 mod extract;
+mod faults;
 mod format;
 mod fuse;
 mod gc;

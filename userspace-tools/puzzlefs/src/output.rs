@@ -2,6 +2,8 @@
 
 //! Results on standard output.
 
+use crate::format;
+use puzzlefs_lib::builder::Count;
 use puzzlefs_lib::Error;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -28,6 +30,21 @@ impl Output {
     pub fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
         serde_json::to_writer(&mut self.stream, value)?;
         Ok(self.stream.write_all(b"\n")?)
+    }
+
+    /// Prints how many blobs there are of each kind, and how large they are, below each other: the
+    /// kinds' names take `width` columns.
+    pub fn counts<const N: usize>(
+        &mut self,
+        width: usize,
+        kinds: [(&str, Count); N],
+    ) -> io::Result<()> {
+        for (kind, count) in kinds {
+            let bytes = format::bytes(count.bytes);
+            let blobs = format::count(count.blobs, "blob", "blobs");
+            writeln!(self, "{kind:>width$}: {bytes:>10} in {blobs}")?;
+        }
+        Ok(())
     }
 
     /// A file's name as it is to be printed: as it is, unless it could tell a terminal something.

@@ -2,17 +2,15 @@
 
 //! `puzzlefs verify`.
 
+use crate::faults::{self, FaultReport};
 use crate::output::Output;
 use crate::progress::Words;
 use crate::{format, progress, work};
-use anyhow::bail;
 use clap::Args;
 use puzzlefs_lib::verify::{self, Verified};
-use puzzlefs_lib::Store;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
 use std::time::Instant;
 
 /// `puzzlefs verify`.
@@ -51,22 +49,14 @@ struct Report<'a> {
     seconds: f64,
 }
 
-#[derive(Serialize)]
-struct FaultReport<'a> {
-    image: Option<&'a str>,
-    fault: &'a str,
-}
-
 /// Verifies an image or a store, and fails if anything is wrong.
 pub fn run(arguments: &VerifyArgs) -> anyhow::Result<()> {
     let start = Instant::now();
-    let image = work::image_or_store(&arguments.what)?;
-    let path = image.as_ref().map(|image| image.store.as_path());
-    let store = Store::open(path.unwrap_or(Path::new(&arguments.what)))?;
+    let (store, selector) = work::image_or_store(&arguments.what)?;
     let progress = work::stoppable()?;
     let jobs = work::jobs(arguments.jobs);
-    let verified = progress::shown_as(WORDS, &progress, arguments.quiet, || match &image {
-        Some(image) => verify::verify_image(&store, &image.selector, jobs, &progress),
+    let verified = progress::shown_as(WORDS, &progress, arguments.quiet, || match &selector {
+        Some(selector) => verify::verify_image(&store, selector, jobs, &progress),
         None => verify::verify_store(&store, jobs, &progress),
     })?;
     let mut out = Output::new();
@@ -76,36 +66,23 @@ pub fn run(arguments: &VerifyArgs) -> anyhow::Result<()> {
         tell(&verified, start, arguments.quiet, &mut out)?;
     }
     out.flush()?;
-    if !verified.faults.is_empty() {
-        let faults = format::count(verified.faults.len() as u64, "fault", "faults");
-        bail!("{}: {faults}", Path::new(&arguments.what).display());
-    }
-    Ok(())
+    faults::fail(&verified.faults, &arguments.what)
 }
 
 fn report(verified: &Verified, start: Instant) -> Report<'_> {
-    let faults = verified.faults.iter().map(|fault| FaultReport {
-        image: fault.image.as_deref(),
-        fault: &fault.what,
-    });
     Report {
         images: verified.images,
         inodes: verified.inodes,
         extents: verified.extents,
         blobs: verified.blobs,
         bytes: verified.bytes,
-        faults: faults.collect(),
+        faults: faults::report(&verified.faults),
         seconds: start.elapsed().as_millis() as f64 / 1000.0,
     }
 }
 
 fn tell(verified: &Verified, start: Instant, quiet: bool, out: &mut Output) -> anyhow::Result<()> {
-    for fault in &verified.faults {
-        match &fault.image {
-            Some(image) => writeln!(out, "{image}: {}", fault.what)?,
-            None => writeln!(out, "{}", fault.what)?,
-        }
-    }
+    faults::tell(&verified.faults, out)?;
     if !quiet {
         writeln!(
             out,

@@ -3,7 +3,7 @@
 //! What commands that take a while have in common.
 
 use anyhow::Context;
-use puzzlefs_lib::{ImageRef, Progress};
+use puzzlefs_lib::{ImageRef, Progress, Selector, Store};
 use std::ffi::OsStr;
 use std::num::NonZero;
 use std::path::Path;
@@ -31,10 +31,11 @@ pub fn jobs(asked: Option<u16>) -> usize {
     }
 }
 
-/// What is either an image or a whole store: a directory is a store.
-pub fn image_or_store(name: &OsStr) -> anyhow::Result<Option<ImageRef>> {
+/// Opens what is either an image of a store or a whole one: a directory is a store.
+pub fn image_or_store(name: &OsStr) -> anyhow::Result<(Store, Option<Selector>)> {
     if Path::new(name).is_dir() {
-        return Ok(None);
+        return Ok((Store::open(Path::new(name))?, None));
     }
-    Ok(Some(ImageRef::parse(name)?))
+    let image = ImageRef::parse(name)?;
+    Ok((Store::open(&image.store)?, Some(image.selector)))
 }

@@ -36,6 +36,15 @@ impl Drop for Mounted {
     }
 }
 
+/// Makes a store with an image of one file, `image`; gives it, and where to mount the image.
+fn one_file(scratch: &Path) -> (PathBuf, PathBuf) {
+    let (tree, store) = (scratch.join("tree"), scratch.join("store"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), noise(300_000, 1)).unwrap();
+    build(&tree, &store, "image", 1);
+    (store, scratch.join("mnt"))
+}
+
 fn umount(directory: &Path) -> String {
     says(&["umount", directory.to_str().unwrap()])
 }
@@ -111,11 +120,7 @@ fn hard_links_and_missing_names() {
 #[test]
 fn what_is_mounted_over_fuse_is_kept_by_gc() {
     let scratch = tempfile::tempdir().unwrap();
-    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
-    fs::create_dir(&tree).unwrap();
-    fs::write(tree.join("file"), noise(300_000, 1)).unwrap();
-    build(&tree, &store, "image", 1);
-    let mnt = scratch.path().join("mnt");
+    let (store, mnt) = one_file(scratch.path());
     let Some(mounted) = Mounted::new(&reference(&store, "image"), &mnt, &[]) else {
         return;
     };
@@ -142,11 +147,7 @@ fn end(mut child: Child) -> (Option<i32>, String) {
 #[test]
 fn in_the_foreground_a_signal_unmounts() {
     let scratch = tempfile::tempdir().unwrap();
-    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
-    fs::create_dir(&tree).unwrap();
-    fs::write(tree.join("file"), noise(300_000, 1)).unwrap();
-    build(&tree, &store, "image", 1);
-    let mnt = scratch.path().join("mnt");
+    let (store, mnt) = one_file(scratch.path());
     // Whether it can be done here.
     let Some(mounted) = Mounted::new(&reference(&store, "image"), &mnt, &[]) else {
         return;
