@@ -6,6 +6,8 @@
 #
 # Not a test: nothing is compared with a limit. `make bench` prints the table.
 
+# shellcheck source=qemu-test/bench/lib/measure.sh
+. /payload/cases/lib/measure.sh
 rounds=$(sed -nE 's/.*puzzlefs\.rounds=([0-9]+).*/\1/p' /proc/cmdline)
 rounds=${rounds:-5}
 reader=/payload/bin/reader
@@ -38,7 +40,6 @@ attach() {
 	squashfs) mount -t squashfs -o loop,ro "$CASE_DIR/zstd.squashfs" m.squashfs ;;
 	esac
 }
-bytes_of() { find "$@" -type f -printf '%s\n' | awk '{ n += $1 } END { print n }'; }
 metric puzzlefs.bytes "$(bytes_of store)"
 metric puzzlefs-zstd.bytes "$(bytes_of zstd)"
 metric erofs.bytes "$(bytes_of plain.erofs)"
@@ -47,8 +48,6 @@ metric squashfs.bytes "$(bytes_of zstd.squashfs)"
 large=$(cd tree && find . -type f -size +4M -printf '%s %p\n' | sort -rn | head -1 | cut -d' ' -f2-)
 
 declare -A wanted=()
-# since SYSTEM WORKLOAD TIME: what the clock said before it.
-since() { metric "$1.$2.$round" "$((${EPOCHREALTIME/./} - $3))"; }
 took() { # SYSTEM WORKLOAD ARGUMENT...: in microseconds
 	local system=$1 workload=$2 time count
 	shift 2
@@ -63,9 +62,9 @@ cached() { awk '/^(Cached|Buffers|SReclaimable):/ { n += $2 } END { print n }' /
 for ((round = 1; round <= rounds; round++)); do
 	for system in "${systems[@]}"; do
 		drop_caches
-		before=${EPOCHREALTIME/./}
+		start
 		attach "$system"
-		since "$system" mount "$before"
+		end "$system.mount.$round"
 		took "$system" cold-walk walk "m.$system"
 		took "$system" warm-walk walk "m.$system"
 		drop_caches
@@ -73,13 +72,13 @@ for ((round = 1; round <= rounds; round++)); do
 		drop_caches
 		took "$system" cold-map map "m.$system/$large" 500
 		drop_caches
-		before=${EPOCHREALTIME/./}
+		start
 		chroot "m.$system" /usr/bin/python3 -c 'import json, socket, ssl'
-		since "$system" cold-python "$before"
+		end "$system.cold-python.$round"
 		drop_caches
-		before=${EPOCHREALTIME/./}
+		start
 		chroot "m.$system" /usr/sbin/nginx -V 2>/dev/null
-		since "$system" cold-nginx "$before"
+		end "$system.cold-nginx.$round"
 		drop_caches
 		took "$system" cold-readers readers "m.$system" 8
 		drop_caches

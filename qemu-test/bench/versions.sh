@@ -6,6 +6,8 @@
 # Not a test: nothing is compared with a limit. `make bench` prints the table. The images are made
 # by bench/versions-images, and lie on one ext4.
 
+# shellcheck source=qemu-test/bench/lib/measure.sh
+. /payload/cases/lib/measure.sh
 reader=/payload/bin/reader images=/payload/images
 mkdir -p m.{1..20}
 
@@ -23,9 +25,6 @@ attach() { # SYSTEM IMAGE DIRECTORY
 	esac
 }
 free() { awk '/^MemFree:/ { print $2 * 1024 }' /proc/meminfo; }
-start() { begun=${EPOCHREALTIME/./}; }
-end() { metric "$1" "$((${EPOCHREALTIME/./} - begun))"; }
-bytes_of() { find "$@" -type f -printf '%s\n' | awk '{ n += $1 } END { print n }'; }
 
 for system in puzzlefs puzzlefs-noshare puzzlefs-zstd erofs erofs-zstd squashfs; do
 	drop_caches

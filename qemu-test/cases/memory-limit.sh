@@ -22,7 +22,7 @@ leave() {
 	_at_exit
 }
 trap leave EXIT
-echo 24M >$group/memory.max
+echo 16M >$group/memory.max
 echo 0 >$group/memory.swap.max 2>/dev/null || true
 
 # Ten files of 6 MB, each a shuffle of the same few blocks: quickly made and stored.
@@ -59,4 +59,4 @@ bash -c '
 assert_eq "$(awk '$1 == "oom_kill" { print $2 }' $group/memory.events)" 0 "processes killed"
 [[ $(awk '$1 == "max" { print $2 }' $group/memory.events) -gt 0 ]] || fail "the limit was never reached: the case tests nothing"
 peak=$(<$group/memory.peak)
-((peak <= 25 << 20)) || fail "the group's peak is $peak bytes"
+((peak <= 17 << 20)) || fail "the group's peak is $peak bytes"

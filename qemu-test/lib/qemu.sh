@@ -17,9 +17,11 @@ guest_workdir() {
 	trap 'echo "stopped by a signal" >&2; exit 143' TERM HUP
 }
 
-qemu_pid=''
 guest_cleanup() {
-	if [[ $qemu_pid ]]; then kill -KILL "$qemu_pid" 2>/dev/null || true; fi
+	local jobs
+	jobs=$(jobs -p)
+	# shellcheck disable=SC2086 # a list
+	if [[ $jobs ]]; then kill $jobs 2>/dev/null || true; fi
 	rm -rf "$WORK"
 }
 
@@ -86,12 +88,12 @@ qemu_command() {
 		-append "console=ttyS0,115200 panic=-1 oops=panic mitigations=off loglevel=${2:-7} log_buf_len=8M printk.devkmsg=on rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300 puzzlefs.mode=$1 $KARGS ${CASE_KARGS:-}${PUZZLEFS_SEED:+ puzzlefs.seed=$PUZZLEFS_SEED}${PUZZLEFS_ROUNDS:+ puzzlefs.rounds=$PUZZLEFS_ROUNDS}"
 	)
 	local disk
-	for disk in "$GUEST_IMAGE" "$WORK/payload.img" "$WORK/scratch.img" "$WORK/cases.img"; do
+	for disk in "$GUEST_IMAGE" "$WORK/payload.img" "$WORK/scratch.img"; do
 		qemu+=(-drive "file=$disk,if=virtio,format=raw,snapshot=on,cache=unsafe")
 	done
 }
 
-# One guest at a time on a machine: emulation takes every processor.
+# The guests of one run at a time on a machine: emulation takes every processor.
 lock_guest() {
 	exec {guest_lock}>"$CACHE/.guest.lock"
 	if ! flock --nonblock "$guest_lock"; then
@@ -101,48 +103,63 @@ lock_guest() {
 }
 unlock_guest() { exec {guest_lock}>&-; }
 
-# How a case is told of.
+# How a case is told of: at once, for there may be another guest that tells of its own.
 passed=0 failed=0 skipped=0
-report() {
-	local verdict=$1 name=$2 rest=$3
+report() { # VERDICT NAME REST [LINE...]
+	local verdict=$1 name=$2 rest=$3 told
+	shift 3
 	case $verdict in
-	ok) passed=$((passed + 1)); echo "ok $name ($rest s)" ;;
-	failed) failed=$((failed + 1)); echo "FAILED $name: $rest" ;;
-	skipped) skipped=$((skipped + 1)); echo "skipped $name: $rest" ;;
+	ok) passed=$((passed + 1)) told="ok $name ($rest s)" ;;
+	failed) failed=$((failed + 1)) told="FAILED $name: $rest" ;;
+	skipped) skipped=$((skipped + 1)) told="skipped $name: $rest" ;;
 	esac
+	printf '%s' "$told"$'\n' "${@/%/$'\n'}"
 }
 
-console_tail() {
-	echo "    --- the console's last lines:"
-	tail -n 30 "$console" | tr -d '\r' | cut -c1-200 | sed 's/^/    /'
+# take QUEUE: the next case of the array of this name into `entry`, each only once
+# however many take them; fails when none is left.
+take() {
+	local -n queue=$1
+	local fd next
+	exec {fd}>>"$WORK/$1.taken"
+	flock "$fd"
+	next=$(stat -c %s "$WORK/$1.taken")
+	entry=${queue[next]:-}
+	[[ -z $entry ]] || printf . >&"$fd"
+	exec {fd}>&-
+	[[ $entry ]]
 }
 
-# run_guest FILE:TIMEOUT...: boot once and run these cases in order. Leaves in
-# `remaining` those that a dead guest did not come to; the one that it died of
-# is reported here.
+# run_guest ENTRY [QUEUE]: boot once, run this case (FILE:TIMEOUT) and then those of the
+# queue. Returns when none is left, or when the guest is dead; what it died of is
+# reported then. $GUEST tells the guests apart that run at once.
 run_guest() {
-	local todo=("$@") entry line kind rest name='' case_start=0 deadline status fd output=()
-	remaining=()
-	for entry in "${todo[@]}"; do echo "${entry%:*} ${entry##*:}"; done >"$WORK/cases.img"
-	truncate -s %4096 "$WORK/cases.img"
-	# Named by what it came to; the last one is build/logs/console.log.
-	console=$WORK/console.log
-	local qemu
+	local next=$1 queue=${2:-} given=$1 name='' line kind rest case_start=$SECONDS deadline status part='' output=() why=''
+	local qemu to from pid
+	console=$WORK/console-$GUEST.log
 	qemu_command cases
 	qemu+=(-serial "file:$console" -serial stdio)
-	lock_guest
 	: >"$console"
+	rm -f "$WORK/to-$GUEST"
+	mkfifo "$WORK/to-$GUEST"
+	exec {to}<>"$WORK/to-$GUEST"
 	# QEMU dies with us, however we end.
-	exec {fd}< <(exec {guest_lock}>&-; exec setpriv --pdeathsig KILL "${qemu[@]}" </dev/null 2>"$WORK/qemu.log")
-	qemu_pid=$!
+	exec {from}< <(exec {guest_lock}>&- {to}>&-
+		exec setpriv --pdeathsig KILL "${qemu[@]}" <"$WORK/to-$GUEST" 2>"$WORK/qemu-$GUEST.log")
+	pid=$!
 	deadline=$((SECONDS + 180 * SLOWNESS))
-	local done_count=0 why=''
 	while :; do
 		status=0
-		IFS= read -r -t "$((deadline - SECONDS > 0 ? deadline - SECONDS : 1))" -u "$fd" line || status=$?
-		if ((status > 128)) || ((SECONDS > deadline)); then
+		IFS= read -r -t 5 -u "$from" line || status=$?
+		line=$part$line part=''
+		if ((SECONDS > deadline)); then
 			why="the guest hung: killed after $((SECONDS - case_start)) s"
 			break
+		elif ((status > 128)); then
+			# Nothing yet, or a part of a line. Who has started us may be dead.
+			kill -0 $$ 2>/dev/null || exit
+			part=$line
+			continue
 		elif ((status)); then
 			why="the guest died"
 			break
@@ -152,6 +169,12 @@ run_guest() {
 		case $kind in
 		@boot) deadline=$((SECONDS + 60 * SLOWNESS)) ;;
 		@fatal) why=$rest; break ;;
+		@next)
+			if [[ -z $next && $queue ]] && take "$queue"; then next=$entry; fi
+			if [[ $next ]]; then echo "${next%:*} ${next##*:}"; else echo end; fi >&"$to"
+			given=$next next=''
+			deadline=$((SECONDS + 60 * SLOWNESS))
+			;;
 		@begin)
 			name=${rest% *}
 			output=()
@@ -164,42 +187,63 @@ run_guest() {
 		@klog) output+=("    [kernel] $rest") ;;
 		@end)
 			read -r _ kind line rest <<<"$rest"
-			case $kind in
-			ok) report ok "$name" "$line" ;;
-			*) report "$kind" "$name" "$rest" ;;
-			esac
-			((${#output[@]} == 0)) || printf '%s\n' "${output[@]}"
-			done_count=$((done_count + 1)) name='' output=()
+			[[ $kind != ok ]] || rest=$line
+			report "$kind" "$name" "$rest" "${output[@]}"
+			given='' name='' output=()
 			deadline=$((SECONDS + 60 * SLOWNESS))
 			;;
 		@done) break ;;
 		esac
 	done
-	if [[ $why ]]; then
-		kill -KILL "$qemu_pid" 2>/dev/null || true
-	elif ! timeout 20 tail --pid="$qemu_pid" -f /dev/null; then
-		kill -KILL "$qemu_pid" 2>/dev/null || true
+	if [[ $why ]] || ! timeout 20 tail --pid="$pid" -f /dev/null; then
+		kill -KILL "$pid" 2>/dev/null || true
 	fi
-	wait "$qemu_pid" 2>/dev/null || true
-	qemu_pid=''
-	exec {fd}<&-
-	unlock_guest
-	cp "$console" "$BUILD/logs/console.log"
+	wait "$pid" 2>/dev/null || true
+	exec {from}<&- {to}>&-
+	cp "$console" "$BUILD/logs/console-$GUEST.log"
 	if [[ $why ]]; then
 		if [[ -z $name ]]; then
 			# Not a case's fault: the boot's, or between two cases.
-			entry=${todo[done_count]:-}
-			name=${entry:+$(case_name "$entry")}
-			report failed "${name:-shutdown}" "${why/the guest/the guest, with no case running,}"
-		else
-			report failed "$name" "$why"
-			((${#output[@]} == 0)) || printf '%s\n' "${output[@]}"
+			name=${given:+$(case_name "$given")}
+			name=${name:-shutdown} why=${why/the guest/the guest, with no case running,}
 		fi
-		console_tail
-		[[ ! -s $WORK/qemu.log ]] || sed 's/^/    [qemu] /' "$WORK/qemu.log"
-		cp "$console" "$BUILD/logs/console-${name:-boot}.log"
-		remaining=("${todo[@]:done_count + 1}")
+		output+=("    --- the console's last lines:")
+		mapfile -t -O ${#output[@]} output < <(tail -n 30 "$console" | tr -d '\r' | cut -c1-200 | sed 's/^/    /')
+		mapfile -t -O ${#output[@]} output < <(sed 's/^/    [qemu] /' "$WORK/qemu-$GUEST.log")
+		report failed "$name" "$why" "${output[@]}"
+		cp "$console" "$BUILD/logs/console-$name.log"
 	fi
+}
+
+# work: a guest after the other, until all cases of both queues have been taken: those of
+# `together`, and those of `alone`, each in a boot of its own. $GUEST is the number of this
+# one; what it counted is left in a file.
+work() {
+	local entry name
+	declare -A metrics=()
+	while take together; do run_guest "$entry" together; done
+	while take alone; do
+		CASE_KARGS=$(header "$cases/$(basename "${entry%:*}")" kernel-args) run_guest "$entry"
+	done
+	echo "$passed $failed $skipped" >"$WORK/counts-$GUEST"
+	for name in "${!metrics[@]}"; do echo "$name ${metrics[$name]}"; done >"$WORK/metrics-$GUEST"
+}
+
+# run_guests COUNT: so many at once take the cases of `together` and `alone`. The counts
+# are added up; the figures that cases took are left in $WORK/metrics-*.
+run_guests() {
+	local p f s
+	lock_guest
+	for ((GUEST = 1; GUEST <= $1; GUEST++)); do work & done
+	wait
+	unlock_guest
+	for ((GUEST = 1; GUEST <= $1; GUEST++)); do
+		if read -r p f s <"$WORK/counts-$GUEST"; then
+			passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+		else
+			report failed "guest $GUEST" "it was not followed to its end"
+		fi
+	done
 }
 
 case_name() { local name=${1%:*}; name=${name##*/}; echo "${name%.*}"; }
