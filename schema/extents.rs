@@ -13,6 +13,7 @@ use crate::{
     Digest, ErrorKind, Locator, Metadata, Result, MAX_FILE_SIZE,
 };
 use capnp::struct_list;
+use core::ops::ControlFlow;
 
 /// A part of a file, and where it is in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +32,30 @@ pub struct Chunk {
 #[derive(Clone, Copy, Debug)]
 pub struct Extents<'a> {
     metadata: Metadata<'a>,
+    list: ExtentList,
+}
+
+/// Where the chunks of a file are in the metadata: what is to be kept of [`Extents`].
+///
+/// It stays valid for as long as the blob is the same.
+#[derive(Clone, Copy, Debug)]
+pub struct ExtentList {
     at: Locator,
     ino: u64,
     len: u32,
     declared_size: Option<u64>,
+}
+
+impl ExtentList {
+    /// The number of chunks.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there are no chunks, and so no contents.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
 }
 
 impl<'a> Extents<'a> {
@@ -45,23 +66,34 @@ impl<'a> Extents<'a> {
         declared_size: Option<u64>,
     ) -> Result<Self> {
         let len = metadata.read(|view| Ok(chunks(view, at)?.len()))?;
-        Ok(Self {
-            metadata,
+        let list = ExtentList {
             at,
             ino,
             len,
             declared_size,
-        })
+        };
+        Ok(Self { metadata, list })
+    }
+
+    /// Makes the chunks of a list that was read from the same metadata. With a list of other
+    /// metadata, they are errors, or other chunks.
+    pub(crate) fn of(metadata: Metadata<'a>, list: ExtentList) -> Self {
+        Self { metadata, list }
+    }
+
+    /// Where the chunks are.
+    pub fn list(&self) -> ExtentList {
+        self.list
     }
 
     /// The number of chunks.
     pub fn len(&self) -> usize {
-        self.len as usize
+        self.list.len()
     }
 
     /// Whether there are no chunks, and so no contents.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.list.is_empty()
     }
 
     /// The chunk at a place.
@@ -74,20 +106,31 @@ impl<'a> Extents<'a> {
     /// [`ErrorKind::BlobRange`], [`ErrorKind::DigestLength`], and those of the encoding.
     pub fn get(&self, index: usize) -> Result<Chunk> {
         let index = u32::try_from(index).map_err(|_| ErrorKind::NoSuchPlace)?;
+        self.chunks(|chunks| read(element(chunks, index)?))
+    }
+
+    /// Gives the chunks from a place on to a function, until it breaks off.
+    ///
+    /// Cost: the number of chunks that are given.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get), when the chunks before have been given.
+    pub fn for_each_from<B>(
+        &self,
+        index: usize,
+        mut give: impl FnMut(Chunk) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>> {
+        let first = u32::try_from(index).map_err(|_| ErrorKind::NoSuchPlace)?;
         self.chunks(|chunks| {
-            let chunk = element(chunks, index)?;
-            let len = chunk_len(chunk)?;
-            let blob = chunk.get_blob()?;
-            let blob_offset = blob.get_offset();
-            if blob_offset.checked_add(len).is_none() {
-                return Err(ErrorKind::BlobRange.into());
+            let mut pace = self.metadata.pace();
+            for index in first..chunks.len() {
+                pace.step()?;
+                if let ControlFlow::Break(b) = give(read(element(chunks, index)?)?) {
+                    return Ok(ControlFlow::Break(b));
+                }
             }
-            Ok(Chunk {
-                blob: Digest::from_slice(blob.get_digest()?)?,
-                blob_offset,
-                len,
-                compressed: blob.get_compressed(),
-            })
+            Ok(ControlFlow::Continue(()))
         })
     }
 
@@ -127,7 +170,11 @@ impl<'a> Extents<'a> {
             }
             Ok(size)
         })?;
-        if self.declared_size.is_some_and(|declared| declared != size) {
+        if self
+            .list
+            .declared_size
+            .is_some_and(|declared| declared != size)
+        {
             return Err(self.error(ErrorKind::SizeMismatch));
         }
         Ok(size)
@@ -188,12 +235,12 @@ impl<'a> Extents<'a> {
         operation: impl FnOnce(struct_list::Reader<'_, file_chunk::Owned>) -> Result<T>,
     ) -> Result<T> {
         self.metadata
-            .read(|view| operation(chunks(view, self.at)?))
-            .map_err(|e| e.of(self.ino))
+            .read(|view| operation(chunks(view, self.list.at)?))
+            .map_err(|e| e.of(self.list.ino))
     }
 
     fn error(&self, kind: ErrorKind) -> crate::Error {
-        crate::Error::new(kind).of(self.ino)
+        crate::Error::new(kind).of(self.list.ino)
     }
 }
 
@@ -214,7 +261,7 @@ impl Iterator for ExtentsIter<'_> {
         }
         let item = self.extents.get(self.next).and_then(|chunk| {
             let start = self.start;
-            self.start = add_len(start, chunk.len).map_err(|e| e.of(self.extents.ino))?;
+            self.start = add_len(start, chunk.len).map_err(|e| e.of(self.extents.list.ino))?;
             Ok((start, chunk))
         });
         self.next = match item {
@@ -231,6 +278,22 @@ fn chunks(view: View<'_>, at: Locator) -> Result<struct_list::Reader<'_, file_ch
         Ok(mode::File(chunks)) => view.bounded(chunks?),
         _ => Err(ErrorKind::NotAFile.into()),
     }
+}
+
+/// Reads a chunk.
+fn read(chunk: file_chunk::Reader<'_>) -> Result<Chunk> {
+    let len = chunk_len(chunk)?;
+    let blob = chunk.get_blob()?;
+    let blob_offset = blob.get_offset();
+    if blob_offset.checked_add(len).is_none() {
+        return Err(ErrorKind::BlobRange.into());
+    }
+    Ok(Chunk {
+        blob: Digest::from_slice(blob.get_digest()?)?,
+        blob_offset,
+        len,
+        compressed: blob.get_compressed(),
+    })
 }
 
 /// The length of a chunk.

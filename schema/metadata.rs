@@ -8,8 +8,8 @@ use crate::{
     metadata_capnp::{inode, inode_vector, rootfs, verity_data},
     search::partition_point,
     steps::step,
-    Digest, Dir, DirLayer, ErrorKind, Inode, Part, Result, MANIFEST_VERSION, MAX_FILE_SIZE,
-    MAX_LAYERS, ROOT_INO,
+    Digest, Dir, DirLayer, ErrorKind, ExtentList, Extents, Inode, Part, Result, MANIFEST_VERSION,
+    MAX_FILE_SIZE, MAX_LAYERS, ROOT_INO,
 };
 use capnp::{
     message::{Reader, ReaderOptions},
@@ -217,6 +217,13 @@ impl<'a> Metadata<'a> {
     /// [`ErrorKind::NotADirectory`], [`ErrorKind::NoSuchPlace`], and those of the encoding.
     pub fn dir_at(&self, at: Locator) -> Result<DirLayer<'a>> {
         self.read(|view| DirLayer::read(*self, at, view.inode(at)?))
+    }
+
+    /// The chunks of a file, of which this list was kept.
+    ///
+    /// Cost: none.
+    pub fn extents(&self, list: ExtentList) -> Extents<'a> {
+        Extents::of(*self, list)
     }
 
     /// Gives to a function, until it breaks off, each entry for an inode that any layer's part of any

@@ -106,7 +106,7 @@ mod xattr;
 pub use digest::Digest;
 pub use dir::{Dir, DirEntry, DirLayer, EntryOf, Order, Part, RawDirEntry};
 pub use error::{Error, ErrorKind, Result};
-pub use extents::{Chunk, Extents, ExtentsIter};
+pub use extents::{Chunk, ExtentList, Extents, ExtentsIter};
 pub use framing::Framing;
 pub use inode::{FileType, Inode, Kind, Timestamp};
 pub use metadata::{Locator, Metadata};

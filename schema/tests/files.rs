@@ -7,6 +7,7 @@ mod common;
 use common::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::ops::ControlFlow;
 
 fn file(lens: &[u64]) -> Bytes {
     let chunks = lens
@@ -61,6 +62,17 @@ proptest! {
                 assert_eq!(extents.seek(offset, &table), Ok(expected), "offset {offset}");
                 let next = extents.iter_from(expected.0, expected.1).next();
                 assert_eq!(next.map(|next| next.unwrap().0), (offset < size).then_some(expected.1));
+
+                // From there on, of what was kept, the same chunks.
+                let mut given = Vec::new();
+                let end = metadata.extents(extents.list()).for_each_from(expected.0, |chunk| {
+                    given.push(chunk);
+                    if given.len() < 5 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                });
+                let left = lens.len() - expected.0;
+                assert_eq!(end.unwrap().is_break(), left >= 5);
+                let wanted = (expected.0..lens.len()).take(5).map(|index| extents.get(index).unwrap());
+                assert_eq!(given, wanted.collect::<Vec<_>>());
             }
             // With a table of something else, any answer will do but a panic.
             for table in [&[][..], &[0], &[u64::MAX; 3], &[0; 300], &[5, 4, 3, 2, 1, 0]] {
