@@ -14,7 +14,7 @@ use crate::{
     },
     statistics::Statistics,
     vfs::{
-        backing::{BackingFile, ReadBuffer, Version},
+        backing::{BackingFile, FileRead, ReadBuffer, Version},
         FolioRun,
     },
 };
@@ -26,7 +26,7 @@ use kernel::{
         Arc, CondVar, Mutex, SetOnce,
     },
 };
-use puzzlefs_schema::{Digest, Frame, SeekTable, MAX_FRAME_SIZE, SEEK_TABLE_FOOTER_LEN};
+use puzzlefs_schema::{Chunk, Digest, Frame, SeekTable, MAX_FRAME_SIZE, SEEK_TABLE_FOOTER_LEN};
 
 /// The most that is read of a blob at once, in bytes: a frame of the largest size, should it not
 /// compress, with its seek table. A blob is not larger if it can be verified as a whole.
@@ -106,7 +106,7 @@ impl Blob {
     }
 
     /// The frames of a compressed blob.
-    fn frames(&self, means: Means<'_>, stored: &mut Stored) -> Result<&[Frame], Fault> {
+    fn frames(&self, statistics: &Statistics, stored: &mut Stored) -> Result<&[Frame], Fault> {
         if let Some(frames) = self.frames.as_ref() {
             return Ok(frames);
         }
@@ -115,12 +115,12 @@ impl Blob {
             offset: size.saturating_sub(len),
             len: len.min(size),
         };
-        let footer = stored.read(self, means, at_end(SEEK_TABLE_FOOTER_LEN as u64), true)?;
+        let footer = stored.read(self, statistics, at_end(SEEK_TABLE_FOOTER_LEN as u64), true)?;
         let footer = footer
             .first_chunk::<SEEK_TABLE_FOOTER_LEN>()
             .ok_or(Fault::TooShort)?;
         let table = SeekTable::parse_footer(footer, size)?;
-        let bytes = stored.read(self, means, at_end(table.byte_len()), true)?;
+        let bytes = stored.read(self, statistics, at_end(table.byte_len()), true)?;
         let frames = read_frames(&table, bytes)?;
         // Another thread may have been first: its frames are the same.
         self.frames.populate(frames);
@@ -150,59 +150,69 @@ impl Blob {
         }
     }
 
+    /// What is read of the blob, as it is stored, for a part of its content in a chunk: all of a
+    /// small one, if others of its content are likely to be wanted next, and nobody else keeps what
+    /// is read. `None` if it is not known yet.
+    pub(crate) fn to_read(&self, chunk: &Chunk, verified: bool, range: Range) -> Option<Range> {
+        let size = self.file.size();
+        let all = Range {
+            offset: 0,
+            len: size,
+        };
+        // What a small file's chunk leaves of a blob are other small files.
+        let shared = chunk.compressed || chunk.len < size;
+        if verified || (shared && size <= MAX_WHOLE) {
+            Some(all)
+        } else if !chunk.compressed {
+            Some(range)
+        } else {
+            let frames = self.frames.as_ref()?;
+            let (first, last) = covering(frames, range);
+            let offset = frame_start(frames, first).0;
+            let len = frame_start(frames, last).0.saturating_sub(offset);
+            Some(Range { offset, len })
+        }
+    }
+
     /// Fills a run with a part of a raw blob, as it is read: past the page cache of the filesystem
-    /// below if possible.
-    ///
-    /// `shared` says that the blob holds other files, too, that may be wanted next.
+    /// below if possible, and if there is a workspace.
     pub(crate) fn fill_raw(
         &self,
-        means: Means<'_>,
-        shared: bool,
+        statistics: &Statistics,
+        workspace: Option<&mut Workspace>,
+        chunk: &Chunk,
         range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        let holds = |workspace: &Workspace| workspace.stored.holds(self);
-        if self.file.is_read_past_cache() {
-            let filled = means.workspaces.try_with(holds, |workspace| {
-                let mut left = range;
-                while left.len > 0 {
-                    let part = Range {
-                        len: left.len.min(MAX_STORED as u64),
-                        ..left
-                    };
-                    run.fill_bytes(workspace.stored.read(self, means, part, shared)?);
-                    left.offset += part.len;
-                    left.len -= part.len;
-                }
-                Ok(())
-            });
-            // With everybody at work, the filesystem below has the memory.
-            if let Some(result) = filled {
-                return result;
-            }
+        let Some(workspace) = workspace.filter(|_| self.file.is_read_past_cache()) else {
+            run.fill_from(&self.file, range.offset, range.len)?;
+            statistics.bytes_read.add(range.len);
+            return Ok(());
+        };
+        let shared = chunk.len < self.size();
+        let mut left = range;
+        while left.len > 0 {
+            let part = Range {
+                len: left.len.min(MAX_STORED as u64),
+                ..left
+            };
+            run.fill_bytes(workspace.stored.read(self, statistics, part, shared)?);
+            left.offset += part.len;
+            left.len -= part.len;
         }
-        run.fill_from(&self.file, range.offset, range.len)?;
-        means.statistics.bytes_read.add(range.len);
         Ok(())
     }
 
     /// Fills a run with a part of a compressed blob.
     pub(crate) fn fill_compressed(
         &self,
-        means: Means<'_>,
+        statistics: &Statistics,
+        workspace: &mut Workspace,
         range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        means.workspaces.with(
-            |workspace| {
-                matches!(workspace.frame, Some(frame) if frame.blob == self.id)
-                    || workspace.stored.holds(self)
-            },
-            |workspace| {
-                let frames = self.frames(means, &mut workspace.stored)?;
-                self.decompress(means, frames, workspace, range, run)
-            },
-        )
+        let frames = self.frames(statistics, &mut workspace.stored)?;
+        self.decompress(statistics, frames, workspace, range, run)
     }
 
     /// The part of a compressed blob's content that the frame at an offset has.
@@ -219,13 +229,13 @@ impl Blob {
         }
         means.workspaces.with(
             |workspace| workspace.stored.holds(self),
-            |workspace| find(self.frames(means, &mut workspace.stored).ok()?),
+            |workspace| find(self.frames(means.statistics, &mut workspace.stored).ok()?),
         )
     }
 
     fn decompress(
         &self,
-        means: Means<'_>,
+        statistics: &Statistics,
         frames: &[Frame],
         workspace: &mut Workspace,
         range: Range,
@@ -255,13 +265,13 @@ impl Blob {
                 len: frame_start(frames, next).0 - start,
             };
             let (stored, mut decoder) = workspace.parts();
-            let stored = stored.read(self, means, group, true)?;
+            let stored = stored.read(self, statistics, group, true)?;
             for index in first..next {
                 let from = (frame_start(frames, index).0 - start) as usize;
                 let to = (frame_start(frames, index + 1).0 - start) as usize;
                 let frame = stored.get(from..to).ok_or(Fault::Error(EIO))?;
                 Part::of(frames, index, range).decompress(
-                    means,
+                    statistics,
                     frame,
                     name(index),
                     &mut decoder,
@@ -279,21 +289,7 @@ impl Blob {
     /// checked. What a workspace still holds of an earlier read was hashed, too.
     pub(crate) fn fill_verified(
         &self,
-        means: Means<'_>,
-        digest: &Digest,
-        compressed: bool,
-        range: Range,
-        run: &mut FolioRun<'_>,
-    ) -> Result<(), Fault> {
-        means.workspaces.with(
-            |workspace| workspace.stored.verified(digest).is_some(),
-            |workspace| self.verify(means, workspace, digest, compressed, range, run),
-        )
-    }
-
-    fn verify(
-        &self,
-        means: Means<'_>,
+        statistics: &Statistics,
         workspace: &mut Workspace,
         digest: &Digest,
         compressed: bool,
@@ -302,7 +298,7 @@ impl Blob {
     ) -> Result<(), Fault> {
         let (stored, mut decoder) = workspace.parts();
         if stored.verified(digest).is_none() {
-            stored.read_verified(self, means, digest)?;
+            stored.read_verified(self, statistics, digest)?;
         }
         let stored = stored.verified(digest).ok_or(Fault::TooShort)?;
         let size = stored.len();
@@ -333,7 +329,13 @@ impl Blob {
                 verified: true,
                 index,
             };
-            Part::of(frames, index, range).decompress(means, frame, name, &mut decoder, run)?;
+            Part::of(frames, index, range).decompress(
+                statistics,
+                frame,
+                name,
+                &mut decoder,
+                run,
+            )?;
         }
         check_end(frames, range)
     }
@@ -416,7 +418,7 @@ impl Part {
     /// of it and the memory is in one piece.
     fn decompress(
         &self,
-        means: Means<'_>,
+        statistics: &Statistics,
         frame: &[u8],
         name: FrameName,
         decoder: &mut Decoder<'_>,
@@ -425,7 +427,7 @@ impl Part {
         if self.from >= self.to || self.fill_from_last(name, decoder, run) {
             return Ok(());
         }
-        means.statistics.bytes_decompressed.add(self.size as u64);
+        statistics.bytes_decompressed.add(self.size as u64);
         if self.to - self.from == self.size {
             let context = &mut *decoder.context;
             let direct = run.fill_in_place(self.size, |memory| self.decode(frame, context, memory));
@@ -468,6 +470,7 @@ impl Part {
 }
 
 /// Why a part of a blob cannot be read.
+#[derive(Clone, Copy)]
 pub(crate) enum Fault {
     /// The filesystem below gave an error, or there is no memory.
     Error(Error),
@@ -550,39 +553,94 @@ struct FrameName {
     index: usize,
 }
 
-/// What was read of a blob last, as it is stored.
+/// How many parts of blobs are kept of what was read.
+const MAX_PARTS: usize = 16;
+
+/// What was read of blobs last, as they are stored.
 struct Stored {
     /// Room for [`MAX_STORED`] bytes.
     buffer: ReadBuffer,
-    holds: Holds,
+    /// What is in the buffer. Never grows beyond its capacity, which is [`MAX_PARTS`].
+    parts: KVec<StoredPart>,
+    /// Where in the buffer nothing is.
+    free: usize,
 }
 
-/// What is in the buffer.
-enum Holds {
-    Nothing,
-    /// A part of a blob, from a place in the buffer on. It was not verified, and is good for as long
-    /// as the file is not changed.
-    Part {
-        blob: u64,
-        version: Version,
-        range: Range,
-        at: usize,
-    },
-    /// All of the blob of this digest, in this part of the buffer, and it was verified.
-    Verified(Digest, core::ops::Range<usize>),
+/// A part of a blob, from a place in the buffer on.
+///
+/// As long as it was not verified it is good if the file is not changed.
+struct StoredPart {
+    blob: u64,
+    version: Version,
+    range: Range,
+    at: usize,
+    /// That it is all of the blob of this digest.
+    verified: Option<Digest>,
+}
+
+impl StoredPart {
+    /// Where the part is in the buffer.
+    fn place(&self) -> core::ops::Range<usize> {
+        self.at..self.at.saturating_add(self.range.len as usize)
+    }
 }
 
 impl Stored {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            buffer: ReadBuffer::new(MAX_STORED)?,
+            parts: KVec::with_capacity(MAX_PARTS, GFP_KERNEL)?,
+            free: 0,
+        })
+    }
+
     /// Whether some of the blob is there.
     fn holds(&self, wanted: &Blob) -> bool {
-        matches!(self.holds, Holds::Part { blob, .. } if blob == wanted.id)
+        self.parts.iter().any(|part| part.blob == wanted.id)
+    }
+
+    /// Where in the buffer a part of a blob is, if it is.
+    fn find(&self, blob: &Blob, version: Version, wanted: Range) -> Option<usize> {
+        self.parts
+            .iter()
+            .filter(|part| part.blob == blob.id && part.version == version)
+            .find_map(|part| Some(part.at + part.range.place_of(wanted)?))
     }
 
     /// All of the blob of a digest, if it is there and was verified.
     fn verified(&self, wanted: &Digest) -> Option<&[u8]> {
-        match &self.holds {
-            Holds::Verified(digest, place) if digest == wanted => self.buffer.get(place.clone()),
-            _ => None,
+        let mut parts = self.parts.iter();
+        let part = parts.find(|part| part.verified.as_ref() == Some(wanted))?;
+        self.buffer.get(part.place())
+    }
+
+    /// Forgets everything.
+    fn clear(&mut self) {
+        self.parts.clear();
+        self.free = 0;
+    }
+
+    /// Makes room for so many bytes of a blob, at the cost of all that is there if need be; gives
+    /// where.
+    fn make_room(&mut self, len: usize) -> usize {
+        if self.parts.len() >= MAX_PARTS || !self.buffer.has_room(self.free, len) {
+            self.clear();
+        }
+        self.free
+    }
+
+    /// Keeps what was read of a blob.
+    fn keep(&mut self, blob: &Blob, version: Version, range: Range, at: usize) {
+        let part = StoredPart {
+            blob: blob.id,
+            version,
+            range,
+            at,
+            verified: None,
+        };
+        self.free = ReadBuffer::next_place(part.place().end);
+        if self.parts.push_within_capacity(part).is_err() {
+            self.clear();
         }
     }
 
@@ -592,23 +650,12 @@ impl Stored {
     fn read(
         &mut self,
         blob: &Blob,
-        means: Means<'_>,
+        statistics: &Statistics,
         wanted: Range,
         more: bool,
     ) -> Result<&[u8], Fault> {
         let version = blob.file.version();
-        let held = match &self.holds {
-            Holds::Part {
-                blob: id,
-                version: held,
-                range,
-                at,
-            } if *id == blob.id && *held == version => {
-                range.place_of(wanted).map(|place| at + place)
-            }
-            _ => None,
-        };
-        let at = match held {
+        let at = match self.find(blob, version, wanted) {
             Some(at) => at,
             None => {
                 let size = version.size();
@@ -621,14 +668,7 @@ impl Stored {
                     wanted
                 };
                 let place = range.place_of(wanted).ok_or(Fault::TooShort)?;
-                let at = self.read_range(blob, means, range)?.start;
-                self.holds = Holds::Part {
-                    blob: blob.id,
-                    version,
-                    range,
-                    at,
-                };
-                at + place
+                self.read_range(blob, statistics, version, range)?.start + place
             }
         };
         self.buffer
@@ -636,25 +676,34 @@ impl Stored {
             .ok_or(Fault::TooShort)
     }
 
-    /// Reads all of a blob and checks its digest.
+    /// Reads all of a blob, if it is not there, and checks its digest.
     fn read_verified(
         &mut self,
         blob: &Blob,
-        means: Means<'_>,
+        statistics: &Statistics,
         digest: &Digest,
     ) -> Result<(), Fault> {
+        let version = blob.file.version();
         let all = Range {
             offset: 0,
-            len: blob.file.size(),
+            len: version.size(),
         };
-        let place = self.read_range(blob, means, all)?;
+        let place = match self.find(blob, version, all) {
+            Some(at) => at..at.saturating_add(all.len as usize),
+            None => self.read_range(blob, statistics, version, all)?,
+        };
         let mut hash = Sha256::new();
         hash.update(self.buffer.get(place.clone()).ok_or(Fault::TooShort)?);
-        means.statistics.bytes_hashed.add(all.len);
+        statistics.bytes_hashed.add(all.len);
         if hash.finalize()[..] != digest.as_bytes()[..] {
+            // It is not read again otherwise.
+            self.clear();
             return Err(Fault::Digest);
         }
-        self.holds = Holds::Verified(*digest, place);
+        let mut parts = self.parts.iter_mut();
+        if let Some(part) = parts.find(|part| part.place() == place) {
+            part.verified = Some(*digest);
+        }
         Ok(())
     }
 
@@ -662,20 +711,73 @@ impl Stored {
     fn read_range(
         &mut self,
         blob: &Blob,
-        means: Means<'_>,
+        statistics: &Statistics,
+        version: Version,
         range: Range,
     ) -> Result<core::ops::Range<usize>, Fault> {
-        self.holds = Holds::Nothing;
         let len = usize::try_from(range.len)
             .ok()
             .filter(|len| *len <= MAX_STORED)
             .ok_or(Fault::TooLarge)?;
-        let place = blob.file.read_to(&mut self.buffer, range.offset, len)?;
+        let at = self.make_room(len);
+        let place = blob.file.read_to(&mut self.buffer, at, range.offset, len)?;
         if place.len() < len {
             return Err(Fault::TooShort);
         }
-        means.statistics.bytes_read.add(range.len);
+        statistics.bytes_read.add(range.len);
+        self.keep(blob, version, range, place.start);
         Ok(place)
+    }
+
+    /// Reads parts of blobs, as many as there is room for and all at once, past the page cache of
+    /// the filesystem below. What cannot be read so is left to be read when it is needed.
+    fn read_together<'a>(
+        &mut self,
+        statistics: &Statistics,
+        wanted: impl Iterator<Item = (&'a Blob, Range)>,
+    ) {
+        let mut parts = [const { None }; FileRead::MAX];
+        let mut reads = [const { None }; FileRead::MAX];
+        let mut needed = 0;
+        for ((part, read), (blob, range)) in parts.iter_mut().zip(&mut reads).zip(wanted) {
+            let Some(len) = usize::try_from(range.len)
+                .ok()
+                .filter(|len| *len <= MAX_STORED)
+            else {
+                continue;
+            };
+            needed += ReadBuffer::room_for(len);
+            *part = Some((blob, blob.file.version(), range));
+            *read = Some(FileRead::new(&blob.file, range.offset, len));
+        }
+        let most = MAX_PARTS - FileRead::MAX;
+        if self.parts.len() > most || !self.buffer.has_room(self.free, needed) {
+            self.clear();
+        }
+        for index in 0..FileRead::MAX {
+            let (before, rest) = parts.split_at(index);
+            let Some(Some((blob, version, range))) = rest.first() else {
+                continue;
+            };
+            let again = before.iter().flatten().any(|(other, _, earlier)| {
+                other.id == blob.id && earlier.place_of(*range).is_some()
+            });
+            if again || self.find(blob, *version, *range).is_some() {
+                if let Some(read) = reads.get_mut(index) {
+                    *read = None;
+                }
+            }
+        }
+        self.buffer.read_together(self.free, &mut reads);
+        for (part, read) in parts.iter().zip(&reads) {
+            let (Some((blob, version, range)), Some(read)) = (part, read) else {
+                continue;
+            };
+            if let Some(place) = read.place() {
+                statistics.bytes_read.add(range.len);
+                self.keep(blob, *version, *range, place.start);
+            }
+        }
     }
 }
 
@@ -705,13 +807,25 @@ impl Workspace {
         content.resize(MAX_FRAME_SIZE as usize, 0, GFP_KERNEL)?;
         Ok(Self {
             context: DCtx::try_create()?,
-            stored: Stored {
-                buffer: ReadBuffer::new(MAX_STORED)?,
-                holds: Holds::Nothing,
-            },
+            stored: Stored::new()?,
             content,
             frame: None,
         })
+    }
+
+    /// Whether some of a blob, or of its content, is there.
+    pub(crate) fn holds(&self, wanted: &Blob) -> bool {
+        matches!(self.frame, Some(frame) if frame.blob == wanted.id) || self.stored.holds(wanted)
+    }
+
+    /// Reads parts of blobs that are wanted next, as they are stored, as many as there is room for
+    /// and all at once. An error will show when they are used.
+    pub(crate) fn read_together<'a>(
+        &mut self,
+        statistics: &Statistics,
+        wanted: impl Iterator<Item = (&'a Blob, Range)>,
+    ) {
+        self.stored.read_together(statistics, wanted);
     }
 
     /// What a blob is read to, and what decompresses from there.
@@ -755,7 +869,7 @@ impl Workspaces {
 
     /// Lends a workspace, when there is one: if possible, one that holds what is wanted, otherwise
     /// the one that has not been used for the longest time.
-    fn with<R>(
+    pub(crate) fn with<R>(
         &self,
         holds: impl Fn(&Workspace) -> bool,
         work: impl FnOnce(&mut Workspace) -> R,
@@ -772,7 +886,7 @@ impl Workspaces {
     }
 
     /// Lends a workspace, as [`Self::with`] does, if there is one now.
-    fn try_with<R>(
+    pub(crate) fn try_with<R>(
         &self,
         holds: impl Fn(&Workspace) -> bool,
         work: impl FnOnce(&mut Workspace) -> R,

@@ -3,16 +3,16 @@
 //! File data: from extents to folios.
 //!
 //! A file is its chunks in order, each a range of a blob. A run of folios is filled chunk by chunk:
-//! see [`crate::blob`]. Where the filesystem below keeps what is read, all the blobs of a run are
-//! told to read ahead first, so that the disk has all of it to do at once. What comes without more
-//! work, the rest of a frame, is made part of the run: see [`extent`].
+//! see [`crate::blob`]. What several of them need of their blobs is read first, so that the disk has
+//! all of it to do at once. What comes without more work, the rest of a frame, is made part of the
+//! run: see [`extent`].
 //!
 //! The metadata holds the chunks' lengths but not their offsets in the file. [`Content`] keeps the
 //! offsets of some, evenly spaced, in a table of bounded size: a chunk is found by binary search in
 //! the table and a short walk from there.
 
 use crate::{
-    blob::{Fault, Means, Range, MAX_STORED},
+    blob::{Blob, Fault, Means, Range, Workspace, MAX_STORED},
     image::Image,
     inode::{Body, Malformed},
     message::Show,
@@ -20,8 +20,9 @@ use crate::{
     vfs::{FolioRun, INode},
     PuzzleFs,
 };
-use kernel::prelude::*;
-use puzzlefs_schema::{Chunk, Extents, Inode};
+use core::ops::ControlFlow;
+use kernel::{prelude::*, sync::Arc};
+use puzzlefs_schema::{Chunk, ExtentList, Extents, Inode, Metadata};
 
 /// The largest number of chunk offsets that are kept of one file.
 const MAX_CHECKPOINTS: usize = 256;
@@ -29,17 +30,21 @@ const MAX_CHECKPOINTS: usize = 256;
 /// Files of fewer chunks than this are walked from the beginning.
 const MIN_CHUNKS_INDEXED: usize = 16;
 
-/// What is asked for is widened to whole frames if it is shorter than this, in bytes: a longer
-/// request is one of many in order, and what it leaves of a frame comes next.
+/// What is asked for is widened at its beginning, too, if it is shorter than this, in bytes: a longer
+/// request is one of many in order, and what is before it has been asked for already.
 const MAX_WIDENED: u64 = 128 << 10;
 
 /// The most that a request is widened to, in bytes: the largest frames, or blobs that are verified
 /// as a whole, at both its ends.
 const MAX_EXTENT: u64 = 2 * MAX_STORED as u64;
 
+/// How many pieces of a file are read together.
+const PIECES: usize = 8;
+
 /// Where a regular file's contents are.
 pub(crate) struct Content {
     size: u64,
+    list: ExtentList,
     checkpoints: KVec<u64>,
 }
 
@@ -52,7 +57,16 @@ impl Content {
             checkpoints.resize(extents.len().min(MAX_CHECKPOINTS), 0, GFP_KERNEL)?;
         }
         let size = extents.index(&mut checkpoints)?;
-        Ok(Self { size, checkpoints })
+        Ok(Self {
+            size,
+            list: extents.list(),
+            checkpoints,
+        })
+    }
+
+    /// The file's chunks.
+    pub(crate) fn extents<'a>(&self, metadata: &Metadata<'a>) -> Extents<'a> {
+        metadata.extents(self.list)
     }
 
     /// The file's size, in bytes.
@@ -66,61 +80,7 @@ struct Piece {
     chunk: Chunk,
     /// Where the part is in the blob's content.
     range: Range,
-}
-
-/// The pieces that a stretch of a file is made of, in order.
-struct Pieces<'a> {
-    extents: Extents<'a>,
-    /// The next chunk, and where in the file it begins.
-    next: usize,
-    start: u64,
-    /// What is left of the stretch.
-    position: u64,
-    end: u64,
-}
-
-impl<'a> Pieces<'a> {
-    fn new(
-        extents: Extents<'a>,
-        content: &Content,
-        position: u64,
-        end: u64,
-    ) -> Result<Self, puzzlefs_schema::Error> {
-        let (next, start) = extents.seek(position, &content.checkpoints)?;
-        Ok(Self {
-            extents,
-            next,
-            start,
-            position,
-            end,
-        })
-    }
-
-    /// The next piece; `None` at the end of the stretch.
-    fn next(&mut self) -> Result<Option<Piece>, puzzlefs_schema::Error> {
-        if self.position >= self.end {
-            return Ok(None);
-        }
-        let chunk = self.extents.get(self.next)?;
-        // The sums are those that `Content::new` has checked: nothing here can overflow or fall
-        // below zero. If it did, the piece would be empty, and the stretch remain unread.
-        let within = self.position.saturating_sub(self.start);
-        let len = chunk
-            .len
-            .saturating_sub(within)
-            .min(self.end - self.position);
-        let piece = Piece {
-            range: Range {
-                offset: chunk.blob_offset.saturating_add(within),
-                len,
-            },
-            chunk,
-        };
-        self.next += 1;
-        self.start = self.start.saturating_add(piece.chunk.len);
-        self.position += len;
-        Ok(Some(piece))
-    }
+    blob: Result<Arc<Blob>, Fault>,
 }
 
 /// Fills a run of folios of a regular file. What cannot be read is left out and logged.
@@ -131,8 +91,8 @@ pub(crate) fn read(inode: &INode<PuzzleFs>, run: &mut FolioRun<'_>) {
     }
 }
 
-/// What had best be read where a range is: if that is short, all of the frames that it is in, or
-/// of the chunks if they are verified. `None` if that is no more.
+/// What had best be read where a range is: all of the frames that it ends in, and begins in if it is
+/// short; or of the chunks, if they are verified. `None` if that is no more.
 pub(crate) fn extent(
     inode: &INode<PuzzleFs>,
     range: &core::ops::Range<u64>,
@@ -142,15 +102,18 @@ pub(crate) fn extent(
     let Body::File(content) = &node.body else {
         return None;
     };
-    let whole = range.start == 0 && range.end >= content.size();
-    if whole || range.end - range.start >= MAX_WIDENED {
+    if range.start == 0 && range.end >= content.size() {
         return None;
     }
-    let extents = image.metadata().inode_at(node.at).ok()?.extents().ok()?;
+    let extents = content.extents(&image.metadata());
     // Beyond the end of the file nothing is read.
     let last = range.end.min(content.size()).checked_sub(1)?;
-    let start = unit(image, extents, content, range.start)?.start;
     let end = unit(image, extents, content, last)?.end;
+    let start = if range.end - range.start < MAX_WIDENED {
+        unit(image, extents, content, range.start)?.start
+    } else {
+        range.start
+    };
     // A chunk is as long as the image says it is.
     (end.checked_sub(start)? <= MAX_EXTENT).then_some(start..end)
 }
@@ -186,37 +149,46 @@ fn fill(
     inode: &INode<PuzzleFs>,
     run: &mut FolioRun<'_>,
 ) -> Result<(), puzzlefs_schema::Error> {
-    let node = inode.data();
-    let Body::File(content) = &node.body else {
+    let Body::File(content) = &inode.data().body else {
         return Ok(());
     };
-    let metadata = image.metadata();
-    let extents = metadata.inode_at(node.at)?.extents()?;
-    let (start, end) = (run.start(), run.end().min(content.size()));
-
-    read_ahead(image, Pieces::new(extents, content, start, end)?)?;
-
-    let mut pieces = Pieces::new(extents, content, start, end)?;
-    while let Some(piece) = pieces.next()? {
-        let from = run.position();
-        if let Err(e) = fill_piece(image, &piece, run) {
-            if !e.is_interruption() {
-                image.statistics().read_errors.add(1);
-                if e.is_verification() {
-                    image.statistics().verification_failures.add(1);
-                }
-                image.store().forget(&piece.chunk.blob);
-                image.log(
-                    inode.ino(),
-                    fmt!(
-                        "offset {}: blob {}: {}",
-                        run.position(),
-                        Show(piece.chunk.blob),
-                        e
-                    ),
-                );
+    let extents = content.extents(&image.metadata());
+    let end = run.end().min(content.size());
+    // The next chunk, and where in the file it begins.
+    let (mut next, mut start) = extents.seek(run.start(), &content.checkpoints)?;
+    let mut position = run.start();
+    while position < end {
+        let mut pieces = [const { None }; PIECES];
+        let mut slots = pieces.iter_mut();
+        let more = extents.for_each_from(next, |chunk| {
+            let Some(slot) = slots.next() else {
+                return ControlFlow::Break(());
+            };
+            // The sums are those that `Content::new` has checked: nothing here can overflow or fall
+            // below zero. If it did, the piece would be empty, and the stretch remain unread.
+            let within = position.saturating_sub(start);
+            let len = chunk.len.saturating_sub(within).min(end - position);
+            next += 1;
+            start = start.saturating_add(chunk.len);
+            position += len;
+            *slot = Some(Piece {
+                range: Range {
+                    offset: chunk.blob_offset.saturating_add(within),
+                    len,
+                },
+                blob: image.open_blob(&chunk.blob),
+                chunk,
+            });
+            if position < end {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
-            run.fail(piece.range.len.saturating_sub(run.position() - from));
+        });
+        fill_pieces(image, inode, &pieces, run);
+        if more?.is_continue() {
+            // There is no chunk left though the file goes on, which cannot be: that is the error.
+            return extents.get(next).map(drop);
         }
     }
     // The last folio reaches beyond the end of the file.
@@ -224,25 +196,77 @@ fn fill(
     Ok(())
 }
 
-/// Starts reading the pieces of a stretch, if there are several: a single one is best read as it
-/// is needed.
-fn read_ahead(image: &Image, mut pieces: Pieces<'_>) -> Result<(), puzzlefs_schema::Error> {
-    let Some(first) = pieces.next()? else {
-        return Ok(());
+/// Fills a run with pieces that follow each other. Those that cannot be read are left out and
+/// logged.
+fn fill_pieces(
+    image: &Image,
+    inode: &INode<PuzzleFs>,
+    pieces: &[Option<Piece>],
+    run: &mut FolioRun<'_>,
+) {
+    let Means {
+        workspaces,
+        statistics,
+    } = means(image);
+    let verified = image.verify() == Verify::Digest;
+    let needs_workspace = |piece: &Piece| verified || piece.chunk.compressed;
+    let found = || {
+        let pieces = pieces.iter().flatten();
+        pieces.filter_map(|piece| Some((piece, piece.blob.as_ref().ok()?)))
     };
-    if pieces.position >= pieces.end {
-        return Ok(());
-    }
-    let mut piece = Some(first);
-    while let Some(current) = piece {
-        // An error here will show, and be logged, when the piece is read.
-        if let Ok(blob) = image.open_blob(&current.chunk.blob) {
-            let whole = image.verify() == Verify::Digest;
-            blob.will_need(current.chunk.compressed, whole, current.range);
+    // A single one is best read as it is needed.
+    let several = found().nth(1).is_some();
+    if several {
+        for (piece, blob) in found() {
+            // An error here will show, and be logged, when the piece is read.
+            blob.will_need(piece.chunk.compressed, verified, piece.range);
         }
-        piece = pieces.next()?;
     }
-    Ok(())
+    let mut fill = |mut workspace: Option<&mut Workspace>| {
+        if let Some(workspace) = workspace.as_deref_mut().filter(|_| several) {
+            let wanted = found().filter_map(|(piece, blob)| {
+                let range = blob.to_read(&piece.chunk, verified, piece.range)?;
+                Some((&**blob, range))
+            });
+            workspace.read_together(statistics, wanted);
+        }
+        for piece in pieces.iter().flatten() {
+            let from = run.position();
+            if let Err(e) = fill_piece(image, piece, workspace.as_deref_mut(), run) {
+                complain(image, inode, piece, run.position(), &e);
+                run.fail(piece.range.len.saturating_sub(run.position() - from));
+            }
+        }
+    };
+    let holds = |workspace: &Workspace| {
+        let first = found().next();
+        first.is_some_and(|(_, blob)| workspace.holds(blob))
+    };
+    if pieces.iter().flatten().any(needs_workspace) {
+        workspaces.with(holds, |workspace| fill(Some(workspace)));
+    } else if workspaces
+        .try_with(holds, |workspace| fill(Some(workspace)))
+        .is_none()
+    {
+        // With everybody at work, the filesystem below has the memory.
+        fill(None);
+    }
+}
+
+/// Counts and logs that a piece cannot be read, unless the task only gave up.
+fn complain(image: &Image, inode: &INode<PuzzleFs>, piece: &Piece, position: u64, e: &Fault) {
+    if e.is_interruption() {
+        return;
+    }
+    image.statistics().read_errors.add(1);
+    if e.is_verification() {
+        image.statistics().verification_failures.add(1);
+    }
+    image.store().forget(&piece.chunk.blob);
+    image.log(
+        inode.ino(),
+        fmt!("offset {position}: blob {}: {e}", Show(piece.chunk.blob)),
+    );
 }
 
 fn means(image: &Image) -> Means<'_> {
@@ -252,19 +276,25 @@ fn means(image: &Image) -> Means<'_> {
     }
 }
 
-fn fill_piece(image: &Image, piece: &Piece, run: &mut FolioRun<'_>) -> Result<(), Fault> {
-    let Chunk {
-        blob: digest,
-        compressed,
-        ..
-    } = &piece.chunk;
-    let blob = image.open_blob(digest)?;
-    let means = means(image);
-    let range = piece.range;
-    match (image.verify(), compressed) {
-        (Verify::Digest, _) => blob.fill_verified(means, digest, *compressed, range, run),
-        (_, true) => blob.fill_compressed(means, range, run),
-        // What a small file's chunk leaves of a blob are other small files.
-        (_, false) => blob.fill_raw(means, piece.chunk.len < blob.size(), range, run),
+fn fill_piece(
+    image: &Image,
+    piece: &Piece,
+    workspace: Option<&mut Workspace>,
+    run: &mut FolioRun<'_>,
+) -> Result<(), Fault> {
+    let blob = piece.blob.as_ref().map_err(|e| *e)?;
+    let (statistics, chunk, range) = (image.statistics(), &piece.chunk, piece.range);
+    match (image.verify(), chunk.compressed, workspace) {
+        (Verify::Digest, compressed, Some(workspace)) => {
+            blob.fill_verified(statistics, workspace, &chunk.blob, compressed, range, run)
+        }
+        (Verify::None | Verify::FsVerity, true, Some(workspace)) => {
+            blob.fill_compressed(statistics, workspace, range, run)
+        }
+        (Verify::None | Verify::FsVerity, false, workspace) => {
+            blob.fill_raw(statistics, workspace, chunk, range, run)
+        }
+        // Whoever fills them has taken one.
+        (_, _, None) => Err(Fault::Error(EIO)),
     }
 }

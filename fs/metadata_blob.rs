@@ -87,7 +87,7 @@ fn read(blob: &Blob, digest: &Digest) -> Result<KVVec<u8>, (&'static str, Error)
         relax().map_err(|e| ("interrupted", e))?;
         let len = READ_SIZE.min(size - offset);
         let place = file
-            .read_to(&mut buffer, offset as u64, len)
+            .read_to(&mut buffer, 0, offset as u64, len)
             .map_err(|e| ("cannot be read", e))?;
         let end = offset + place.len();
         let (Some(part), Some(read)) = (bytes.get_mut(offset..end), buffer.get(place)) else {

@@ -12,14 +12,12 @@ use crate::{
     inode::Body,
     options::Verify,
     ports::sha256::{Digest as _, Sha256},
-    vfs::{relax, INode, SharingKey},
+    vfs::{INode, SharingKey},
     PuzzleFs,
 };
+use core::ops::ControlFlow;
 use kernel::prelude::*;
-use puzzlefs_schema::Extents;
-
-/// After how many chunks a reader is asked whether it still wants to know.
-const CHUNKS_AT_A_TIME: usize = 4096;
+use puzzlefs_schema::Chunk;
 
 /// Has a regular file share its pages with those of equal contents, if the mount allows it.
 pub(crate) fn share(inode: &INode<PuzzleFs>) -> Result {
@@ -32,19 +30,21 @@ pub(crate) fn share(inode: &INode<PuzzleFs>) -> Result {
         return Ok(());
     }
     let malformed = |e| image.report(Some(inode.ino()), e);
-    let extents = image
-        .metadata()
-        .inode_at(node.at)
-        .and_then(|inode| inode.extents())
-        .map_err(malformed)?;
     let mut hash = Sha256::new();
     hash.update(image.verify().name());
-    for index in 0..extents.len() {
-        if index % CHUNKS_AT_A_TIME == CHUNKS_AT_A_TIME - 1 {
-            relax()?;
-        }
-        add(&mut hash, image, &extents, index).map_err(malformed)?;
-    }
+    let mut result = Ok(());
+    let _ = content
+        .extents(&image.metadata())
+        .for_each_from(0, |chunk| {
+            result = add(&mut hash, image, &chunk);
+            if result.is_ok() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })
+        .map_err(malformed)?;
+    result.map_err(malformed)?;
     let key: SharingKey = hash.finalize().into();
     let pages = image.store().mappings().share(inode, &key)?;
     if pages > 0 {
@@ -55,13 +55,7 @@ pub(crate) fn share(inode: &INode<PuzzleFs>) -> Result {
 }
 
 /// Adds all that the contents of one chunk depend on.
-fn add(
-    hash: &mut Sha256,
-    image: &Image,
-    extents: &Extents<'_>,
-    index: usize,
-) -> Result<(), puzzlefs_schema::Error> {
-    let chunk = extents.get(index)?;
+fn add(hash: &mut Sha256, image: &Image, chunk: &Chunk) -> Result<(), puzzlefs_schema::Error> {
     hash.update(chunk.blob.as_bytes());
     hash.update(chunk.blob_offset.to_le_bytes());
     hash.update(chunk.len.to_le_bytes());

@@ -17,7 +17,7 @@ use core::{
 use kernel::{
     cred::Credential,
     error::{from_err_ptr, to_result},
-    ffi::c_int,
+    ffi::{c_int, c_uint},
     fs::File,
     prelude::*,
     str::CStr,
@@ -245,7 +245,6 @@ const MAX_ALIGNMENT: usize = 4096;
 /// Memory that files are read to, of the kernel's allocators: direct reads can have their pages.
 pub(crate) struct ReadBuffer {
     memory: KVVec<u8>,
-    len: usize,
 }
 
 impl ReadBuffer {
@@ -254,13 +253,152 @@ impl ReadBuffer {
         let mut memory = KVVec::new();
         // What surrounds the bytes that are wanted is read with them.
         memory.resize(len + 2 * MAX_ALIGNMENT, 0, GFP_KERNEL)?;
-        Ok(Self { memory, len })
+        Ok(Self { memory })
+    }
+
+    /// How much room a read of `len` bytes takes.
+    pub(crate) fn room_for(len: usize) -> usize {
+        (len + MAX_ALIGNMENT).next_multiple_of(MAX_ALIGNMENT)
+    }
+
+    /// Whether there is room for a read of `len` bytes from a place on.
+    pub(crate) fn has_room(&self, at: usize, len: usize) -> bool {
+        at.saturating_add(Self::room_for(len)) <= self.memory.len()
+    }
+
+    /// Where the next read can go, behind one that ends at a place.
+    pub(crate) fn next_place(end: usize) -> usize {
+        end.next_multiple_of(MAX_ALIGNMENT)
+    }
+
+    /// Does several reads at once, to places one behind the other from `at` on; `None` stands for
+    /// no read. Those that there is no room for, or that are not done past the page cache of the
+    /// filesystem below with one request, or fail, are left without a place.
+    pub(crate) fn read_together(
+        &mut self,
+        mut at: usize,
+        reads: &mut [Option<FileRead<'_>>; FileRead::MAX],
+    ) {
+        let mut requests: [bindings::vfs_rs_read; FileRead::MAX] = Default::default();
+        let mut count = 0;
+        let mut guard = None;
+        for read in reads.iter_mut().flatten() {
+            let Some((head, start, memory)) = read.prepare(self, at) else {
+                continue;
+            };
+            let Some(request) = requests.get_mut(count) else {
+                break;
+            };
+            *request = bindings::vfs_rs_read {
+                file: read.file.file.as_ptr(),
+                buffer: memory.as_mut_ptr().cast(),
+                len: memory.len(),
+                pos: start,
+                result: 0,
+            };
+            let place = at + head..at + head + read.len;
+            at += memory.len().next_multiple_of(MAX_ALIGNMENT);
+            read.state = ReadState::Asked {
+                request: count,
+                head,
+                place,
+            };
+            guard.get_or_insert_with(|| CredentialGuard::new(read.file.file.cred()));
+            count += 1;
+        }
+        // SAFETY: The first `count` requests are of valid open files, and of parts of the buffer's
+        // memory that do not overlap, may be written, and are of the kernel's allocators. All
+        // reads have ended when the function returns.
+        unsafe { bindings::vfs_rs_read_together(requests.as_mut_ptr(), count as c_uint) };
+        for read in reads.iter_mut().flatten() {
+            let ReadState::Asked {
+                request,
+                head,
+                place,
+            } = &read.state
+            else {
+                continue;
+            };
+            let result = requests.get(*request).map_or(0, |request| request.result);
+            let done = usize::try_from(result).is_ok_and(|result| result >= head + read.len);
+            read.state = if done {
+                ReadState::Done(place.clone())
+            } else {
+                ReadState::NotDone
+            };
+        }
     }
 
     /// A part of what was read.
     pub(crate) fn get(&self, place: Range<usize>) -> Option<&[u8]> {
         self.memory.get(place)
     }
+}
+
+/// A read of a part of a file, one of several that are done at once.
+pub(crate) struct FileRead<'a> {
+    file: &'a BackingFile,
+    offset: u64,
+    len: usize,
+    state: ReadState,
+}
+
+enum ReadState {
+    NotDone,
+    Asked {
+        request: usize,
+        head: usize,
+        place: Range<usize>,
+    },
+    /// With the place in the buffer.
+    Done(Range<usize>),
+}
+
+impl<'a> FileRead<'a> {
+    /// How many reads are done at once, at the most.
+    pub(crate) const MAX: usize = bindings::VFS_RS_MAX_READS as usize;
+
+    /// A read of `len` bytes from the file's byte `offset` on.
+    pub(crate) fn new(file: &'a BackingFile, offset: u64, len: usize) -> Self {
+        Self {
+            file,
+            offset,
+            len,
+            state: ReadState::NotDone,
+        }
+    }
+
+    /// Where in the buffer is what was read, if all of it was.
+    pub(crate) fn place(&self) -> Option<Range<usize>> {
+        match &self.state {
+            ReadState::Done(place) => Some(place.clone()),
+            _ => None,
+        }
+    }
+
+    /// What is to be read to a buffer from a place on: how much before what is wanted, from where
+    /// in the file, and to which memory. `None` if that is not to be read directly.
+    fn prepare<'b>(
+        &self,
+        buffer: &'b mut ReadBuffer,
+        at: usize,
+    ) -> Option<(usize, i64, &'b mut [u8])> {
+        let PastCache::Direct { alignment } = self.file.past_cache_now()? else {
+            return None;
+        };
+        let (head, start, size) = aligned(self.offset, self.len, alignment)?;
+        let memory = buffer.memory.get_mut(at..at.checked_add(size)?)?;
+        (memory.as_ptr().addr() % alignment == 0).then_some((head, start, memory))
+    }
+}
+
+/// What a direct read has to cover for a range of a file: how much before the range, from where in
+/// the file, and how many bytes.
+fn aligned(offset: u64, len: usize, alignment: usize) -> Option<(usize, i64, usize)> {
+    let head = (offset % alignment as u64) as usize;
+    let start = i64::try_from(offset - head as u64).ok()?;
+    let size = head.checked_add(len)?.checked_next_multiple_of(alignment)?;
+    Some((head, start, size))
 }
 
 /// What tells a file from what it was before somebody wrote to it.
@@ -321,20 +459,21 @@ impl BackingFile {
         }
     }
 
-    /// Reads `len` bytes from the file's byte `offset` on to some place in a buffer, past the page
-    /// cache of the filesystem below if possible; gives the place, which is shorter at the file's
-    /// end.
+    /// Reads `len` bytes from the file's byte `offset` on to a buffer, at `at` or a little behind,
+    /// past the page cache of the filesystem below if possible; gives the place, which is shorter at
+    /// the file's end.
     pub(crate) fn read_to(
         &self,
         buffer: &mut ReadBuffer,
+        at: usize,
         offset: u64,
         len: usize,
     ) -> Result<Range<usize>> {
-        if len > buffer.len {
+        if !buffer.has_room(at, len) {
             return Err(EINVAL);
         }
         if let Some(how) = self.past_cache_now() {
-            match self.read_past_cache(buffer, offset, len, how) {
+            match self.read_past_cache(buffer, at, offset, len, how) {
                 // Somebody has it open for writing, or the filesystem below says only now that it
                 // cannot do this.
                 Err(e) if e == ETXTBSY || e == EINVAL || e == EOPNOTSUPP => {}
@@ -342,19 +481,24 @@ impl BackingFile {
             }
         }
         let mut done = 0;
-        while let Some(rest) = buffer.memory.get_mut(done..len).filter(|r| !r.is_empty()) {
+        while let Some(rest) = buffer
+            .memory
+            .get_mut(at + done..at + len)
+            .filter(|rest| !rest.is_empty())
+        {
             match self.read(rest, offset.saturating_add(done as u64))? {
                 0 => break,
                 read => done += read,
             }
         }
-        Ok(0..done)
+        Ok(at..at + done)
     }
 
     /// Reads what covers a range; gives where in the buffer the range is.
     fn read_past_cache(
         &self,
         buffer: &mut ReadBuffer,
+        at: usize,
         offset: u64,
         len: usize,
         how: PastCache,
@@ -363,12 +507,11 @@ impl BackingFile {
             PastCache::Direct { alignment } => (true, alignment),
             PastCache::DropBehind => (false, 1),
         };
-        let head = (offset % alignment as u64) as usize;
-        let start = i64::try_from(offset - head as u64).map_err(|_| EFBIG)?;
-        let wanted = head.checked_add(len).ok_or(EINVAL)?;
+        let (head, start, size) = aligned(offset, len, alignment).ok_or(EFBIG)?;
+        let wanted = head + len;
         let memory = buffer
             .memory
-            .get_mut(..wanted.next_multiple_of(alignment))
+            .get_mut(at..at.checked_add(size).ok_or(EINVAL)?)
             .filter(|memory| memory.as_ptr().addr() % alignment == 0)
             .ok_or(EINVAL)?;
         let _guard = CredentialGuard::new(self.file.cred());
@@ -392,7 +535,7 @@ impl BackingFile {
                 break;
             }
         }
-        Ok(head.min(done)..wanted.min(done))
+        Ok(at + head.min(done)..at + wanted.min(done))
     }
 
     /// Reads into a buffer, beginning at the file's byte `offset`; returns how much was read, which

@@ -4,9 +4,17 @@
 //!
 //! C header: [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
-use super::{backing::BackingFile, bindings, inode::INode, sharing, FileSystem};
+use super::{
+    backing::BackingFile, bindings, inode::INode, registration::Registration, sharing, FileSystem,
+};
 use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
-use kernel::{ffi::c_int, prelude::*};
+use kernel::{
+    ffi::c_int,
+    impl_has_work, new_work,
+    prelude::*,
+    sync::aref::ARef,
+    workqueue::{Work, WorkItem},
+};
 
 /// How many folios a run has at the most.
 const MAX_FOLIOS: usize = 32;
@@ -382,9 +390,75 @@ unsafe fn read_ahead<T: FileSystem>(inode: &INode<T>, rac: *mut bindings::readah
             unsafe { bindings::readahead_expand(rac, start, len) };
         }
     }
+    // What nobody waits for yet, another processor may read.
+    // SAFETY: The request is valid.
+    let mut deferred = unsafe { bindings::vfs_rs_readahead_is_early(rac) }
+        .then(|| Deferred::new(inode).ok())
+        .flatten();
     // SAFETY: The request is ours alone.
-    while let Some(mut run) = unsafe { FolioRun::from_readahead(rac) } {
-        T::read_folios(inode, &mut run);
+    while let Some(run) = unsafe { FolioRun::from_readahead(rac) } {
+        let kept = match &mut deferred {
+            Some(deferred) => deferred.as_mut().push(run),
+            None => Err(run),
+        };
+        if let Err(mut run) = kept {
+            T::read_folios(inode, &mut run);
+        }
+    }
+    if let Some(deferred) = deferred {
+        // SAFETY: As in `superblock::fill`: the inode's superblock is of the registration's type.
+        let registration = unsafe { Registration::<T>::of((*inode.superblock().as_ptr()).s_type) };
+        registration.readahead().queue().enqueue(deferred);
+    }
+}
+
+/// Folios of an inode that the filesystem's work queue reads ahead.
+#[pin_data]
+struct Deferred<T: FileSystem> {
+    /// Kept here: where a page cache is shared, what is locked does not keep it.
+    inode: ARef<INode<T>>,
+    runs: KVec<FolioRun<'static>>,
+    #[pin]
+    work: Work<Self>,
+}
+
+// SAFETY: Folios may be filled and unlocked by another thread than the one that has locked them.
+unsafe impl<T: FileSystem> Send for Deferred<T> {}
+
+impl_has_work! {
+    impl{T: FileSystem} HasWork<Self> for Deferred<T> { self.work }
+}
+
+impl<T: FileSystem> Deferred<T> {
+    fn new(inode: &INode<T>) -> Result<Pin<KBox<Self>>> {
+        KBox::pin_init(
+            pin_init!(Self {
+                inode: inode.into(),
+                runs: KVec::new(),
+                work <- new_work!("puzzlefs_readahead"),
+            }),
+            GFP_NOWAIT | __GFP_NOWARN,
+        )
+    }
+
+    /// Adds a run; gives it back if there is no memory.
+    fn push(self: Pin<&mut Self>, run: FolioRun<'static>) -> Result<(), FolioRun<'static>> {
+        let runs = self.project().runs;
+        match runs.reserve(1, GFP_NOWAIT | __GFP_NOWARN) {
+            Ok(()) => runs.push_within_capacity(run).map_err(|e| e.0),
+            Err(_) => Err(run),
+        }
+    }
+}
+
+impl<T: FileSystem> WorkItem for Deferred<T> {
+    type Pointer = Pin<KBox<Self>>;
+
+    fn run(mut this: Self::Pointer) {
+        let this = this.as_mut().project();
+        for mut run in core::mem::take(this.runs) {
+            T::read_folios(this.inode, &mut run);
+        }
     }
 }
 

@@ -159,6 +159,17 @@ size_t vfs_rs_readahead_length(struct readahead_control *rac)
 	return readahead_length(rac);
 }
 
+/*
+ * Whether a request is for what comes behind that which somebody reads now: all of it is ahead of
+ * him. (Of what he waits for, only a part is.)
+ */
+bool vfs_rs_readahead_is_early(struct readahead_control *rac)
+{
+	const struct file_ra_state *ra = rac->ra;
+
+	return ra && ra->start == readahead_index(rac) && ra->async_size == ra->size;
+}
+
 loff_t vfs_rs_folio_pos(const struct folio *folio)
 {
 	return folio_pos(folio);
@@ -270,6 +281,9 @@ bool vfs_rs_is_cached(const struct file *file)
  * A direct read may wait for the inode's lock, with folios of ours locked. Whoever writes to the
  * file has that lock while he faults in what he writes, which could be one of these folios: so
  * there must be no writer (ETXTBSY if there is one).
+ *
+ * Readahead is called with a plug, which is for who does not wait for what he submits: a request
+ * would be held back until this task sleeps, and then be given to another to dispatch.
  */
 ssize_t vfs_rs_read_past(struct file *file, void *buffer, size_t len, loff_t pos, bool direct)
 {
@@ -286,6 +300,8 @@ ssize_t vfs_rs_read_past(struct file *file, void *buffer, size_t len, loff_t pos
 		read = deny_write_access(file);
 		if (read)
 			return read;
+		if (current->plug)
+			blk_finish_plug(current->plug);
 	}
 	read = vfs_iocb_iter_read(file, &iocb, &iter);
 	if (direct)
@@ -294,6 +310,83 @@ ssize_t vfs_rs_read_past(struct file *file, void *buffer, size_t len, loff_t pos
 	if (is_vmalloc_addr(buffer))
 		invalidate_kernel_vmap_range(buffer, len);
 	return read;
+}
+
+/* Reads that are under way. */
+struct vfs_rs_reads {
+	struct completion done;
+	atomic_t left;
+};
+
+struct vfs_rs_iocb {
+	struct kiocb iocb;
+	struct vfs_rs_read *read;
+	struct vfs_rs_reads *reads;
+};
+
+static void vfs_rs_read_done(struct kiocb *iocb, long result)
+{
+	struct vfs_rs_iocb *this = container_of(iocb, struct vfs_rs_iocb, iocb);
+
+	this->read->result = result;
+	if (atomic_dec_and_test(&this->reads->left))
+		complete(&this->reads->done);
+}
+
+/*
+ * Does direct reads, of buffers of the kernel's allocators, and waits for all of them. What is said
+ * of vfs_rs_read_past() is true here, too.
+ */
+void vfs_rs_read_together(struct vfs_rs_read *reads, unsigned int count)
+{
+	struct vfs_rs_iocb iocbs[VFS_RS_MAX_READS];
+	struct vfs_rs_reads all;
+	struct blk_plug plug;
+	unsigned int i;
+
+	if (!count || WARN_ON_ONCE(count > VFS_RS_MAX_READS))
+		return;
+	init_completion(&all.done);
+	/* One is ours, until all have been submitted. */
+	atomic_set(&all.left, count + 1);
+	if (current->plug)
+		blk_finish_plug(current->plug);
+	blk_start_plug(&plug);
+	for (i = 0; i < count; i++) {
+		struct vfs_rs_read *read = &reads[i];
+		struct kvec vec = { .iov_base = read->buffer, .iov_len = read->len };
+		struct kiocb *iocb = &iocbs[i].iocb;
+		struct iov_iter iter;
+		ssize_t result;
+
+		iocbs[i].read = read;
+		iocbs[i].reads = &all;
+		init_sync_kiocb(iocb, read->file);
+		iocb->ki_pos = read->pos;
+		iocb->ki_flags |= IOCB_DIRECT;
+		iocb->ki_complete = vfs_rs_read_done;
+		iov_iter_kvec(&iter, ITER_DEST, &vec, 1, read->len);
+		result = deny_write_access(read->file);
+		if (result) {
+			/* There is nothing to be allowed again. */
+			iocbs[i].read = NULL;
+			read->result = result;
+			atomic_dec(&all.left);
+			continue;
+		}
+		result = vfs_iocb_iter_read(read->file, iocb, &iter);
+		if (result != -EIOCBQUEUED)
+			vfs_rs_read_done(iocb, result);
+	}
+	blk_finish_plug(&plug);
+	if (!atomic_dec_and_test(&all.left))
+		wait_for_completion_io(&all.done);
+	for (i = 0; i < count; i++) {
+		if (iocbs[i].read)
+			allow_write_access(reads[i].file);
+		if (is_vmalloc_addr(reads[i].buffer))
+			invalidate_kernel_vmap_range(reads[i].buffer, reads[i].len);
+	}
 }
 
 /* The sha256 fs-verity digest of an open file; false if it has none. */
@@ -308,4 +401,9 @@ bool vfs_rs_verity_sha256(struct inode *inode, u8 *digest)
 		return false;
 	memcpy(digest, raw, 32);
 	return true;
+}
+
+struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name)
+{
+	return alloc_workqueue("%s", WQ_UNBOUND, 0, name);
 }

@@ -7,6 +7,7 @@
 #ifndef _VFS_HELPERS_H
 #define _VFS_HELPERS_H
 
+#include <linux/blkdev.h>
 #include <linux/exportfs.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
@@ -21,6 +22,7 @@
 #include <linux/slab.h>
 #include <linux/statfs.h>
 #include <linux/uio.h>
+#include <linux/workqueue.h>
 #include <linux/xattr.h>
 
 /* fs_context.h */
@@ -55,6 +57,7 @@ void vfs_rs_mapping_forbid_large_folios(struct address_space *mapping);
 struct folio *vfs_rs_readahead_folio(struct readahead_control *rac);
 loff_t vfs_rs_readahead_pos(struct readahead_control *rac);
 size_t vfs_rs_readahead_length(struct readahead_control *rac);
+bool vfs_rs_readahead_is_early(struct readahead_control *rac);
 loff_t vfs_rs_folio_pos(const struct folio *folio);
 size_t vfs_rs_folio_size(const struct folio *folio);
 bool vfs_rs_folio_test_large(const struct folio *folio);
@@ -72,11 +75,24 @@ int vfs_rs_may_read(const struct path *path);
 bool vfs_rs_owner_or_capable(const struct path *path);
 int vfs_rs_path_stack_depth(const struct path *path);
 
+/* workqueue.h */
+struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name);
+
 /* uio.h */
 unsigned int vfs_rs_direct_alignment(const struct file *file);
 bool vfs_rs_has_drop_behind(const struct file *file);
 bool vfs_rs_is_cached(const struct file *file);
 ssize_t vfs_rs_read_past(struct file *file, void *buffer, size_t len, loff_t pos, bool direct);
+
+#define VFS_RS_MAX_READS 8
+struct vfs_rs_read {
+	struct file *file;
+	void *buffer;
+	size_t len;
+	loff_t pos;
+	ssize_t result;
+};
+void vfs_rs_read_together(struct vfs_rs_read *reads, unsigned int count);
 
 /* fsverity.h */
 bool vfs_rs_verity_sha256(struct inode *inode, u8 *digest);

@@ -25,6 +25,7 @@ mod export;
 mod folio;
 mod inode;
 mod log;
+mod queue;
 mod registration;
 mod sharing;
 mod shrinker;

@@ -3,7 +3,7 @@
 //! Registration of a filesystem.
 
 use super::{
-    bindings, context::ContextOps, inode::INodeCache, sharing::SharedMappings,
+    bindings, context::ContextOps, inode::INodeCache, queue::OwnQueue, sharing::SharedMappings,
     superblock::SuperBlock, FileSystem,
 };
 use kernel::{error::to_result, ffi::c_int, prelude::*, sync::Arc, types::Opaque};
@@ -20,6 +20,8 @@ use kernel::{error::to_result, ffi::c_int, prelude::*, sync::Arc, types::Opaque}
 pub(crate) struct Registration<T: FileSystem> {
     // Dropped last, when no inode is left.
     inode_cache: INodeCache<T>,
+    /// For what is read ahead.
+    readahead: OwnQueue,
     shared: Arc<T::Shared>,
     #[pin]
     sharing: Opaque<bindings::file_system_type>,
@@ -40,6 +42,7 @@ impl<T: FileSystem> Registration<T> {
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             inode_cache: INodeCache::new(T::NAME)?,
+            readahead: OwnQueue::new(T::NAME)?,
             shared,
             // Never registered: nobody but `SharedMappings` mounts it.
             sharing <- Opaque::try_ffi_init(|slot: *mut bindings::file_system_type| {
@@ -88,6 +91,13 @@ impl<T: FileSystem> Registration<T> {
     /// The filesystem's inode cache.
     pub(super) fn inode_cache(&self) -> &INodeCache<T> {
         &self.inode_cache
+    }
+
+    /// Where is read ahead of those who do not wait for it yet.
+    ///
+    /// Its work has references to inodes: it is flushed before a superblock is shut down.
+    pub(super) fn readahead(&self) -> &OwnQueue {
+        &self.readahead
     }
 
     /// What all superblocks share.

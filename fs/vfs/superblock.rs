@@ -8,6 +8,7 @@ use super::{
     bindings,
     export::ExportOps,
     inode::{self, CachedINode, INode, NewINode},
+    registration::Registration,
     xattr, FileSystem,
 };
 use core::{
@@ -183,6 +184,13 @@ impl<T: FileSystem> SuperBlock<T> {
     ///
     /// To be called by the VFS as `file_system_type.kill_sb` of a `Registration<T>`.
     pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
+        // No file is open any more, and so nothing more is enqueued: what reads ahead gives its
+        // inodes back.
+        // SAFETY: The type of this filesystem's superblocks is its registration's, which outlives
+        // them.
+        unsafe { Registration::<T>::of((*sb).s_type) }
+            .readahead()
+            .flush();
         // SAFETY: The VFS calls this once, when the last reference to an active superblock is gone.
         unsafe { bindings::kill_anon_super(sb) };
         // SAFETY: `kill_anon_super` has evicted the inodes, so nobody can borrow the data any more.
