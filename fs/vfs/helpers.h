@@ -85,6 +85,7 @@ bool vfs_rs_is_cached(const struct file *file);
 ssize_t vfs_rs_read_past(struct file *file, void *buffer, size_t len, loff_t pos, bool direct);
 
 #define VFS_RS_MAX_READS 8
+
 struct vfs_rs_read {
 	struct file *file;
 	void *buffer;
@@ -92,6 +93,7 @@ struct vfs_rs_read {
 	loff_t pos;
 	ssize_t result;
 };
+
 void vfs_rs_read_together(struct vfs_rs_read *reads, unsigned int count);
 
 /* fsverity.h */
