@@ -30,8 +30,8 @@ const MAX_CHECKPOINTS: usize = 256;
 /// Files of fewer chunks than this are walked from the beginning.
 const MIN_CHUNKS_INDEXED: usize = 16;
 
-/// What is asked for is widened at its beginning, too, if it is shorter than this, in bytes: a longer
-/// request is one of many in order, and what is before it has been asked for already.
+/// What is asked for is widened to whole frames if it is shorter than this, in bytes: a longer
+/// request is one of many in order, and what it leaves of a frame comes next.
 const MAX_WIDENED: u64 = 128 << 10;
 
 /// The most that a request is widened to, in bytes: the largest frames, or blobs that are verified
@@ -91,8 +91,8 @@ pub(crate) fn read(inode: &INode<PuzzleFs>, run: &mut FolioRun<'_>) {
     }
 }
 
-/// What had best be read where a range is: all of the frames that it ends in, and begins in if it is
-/// short; or of the chunks, if they are verified. `None` if that is no more.
+/// What had best be read where a range is: if that is short, all of the frames that it is in, or
+/// of the chunks if they are verified. `None` if that is no more.
 pub(crate) fn extent(
     inode: &INode<PuzzleFs>,
     range: &core::ops::Range<u64>,
@@ -102,18 +102,15 @@ pub(crate) fn extent(
     let Body::File(content) = &node.body else {
         return None;
     };
-    if range.start == 0 && range.end >= content.size() {
+    let whole = range.start == 0 && range.end >= content.size();
+    if whole || range.end - range.start >= MAX_WIDENED {
         return None;
     }
     let extents = content.extents(&image.metadata());
     // Beyond the end of the file nothing is read.
     let last = range.end.min(content.size()).checked_sub(1)?;
+    let start = unit(image, extents, content, range.start)?.start;
     let end = unit(image, extents, content, last)?.end;
-    let start = if range.end - range.start < MAX_WIDENED {
-        unit(image, extents, content, range.start)?.start
-    } else {
-        range.start
-    };
     // A chunk is as long as the image says it is.
     (end.checked_sub(start)? <= MAX_EXTENT).then_some(start..end)
 }
