@@ -150,18 +150,20 @@ impl Blob {
         }
     }
 
+    /// Whether the blob holds more than a chunk: what a small file's leaves are other small files.
+    fn is_shared(&self, chunk: &Chunk) -> bool {
+        chunk.len < self.size()
+    }
+
     /// What is read of the blob, as it is stored, for a part of its content in a chunk: all of a
     /// small one, if others of its content are likely to be wanted next, and nobody else keeps what
     /// is read. `None` if it is not known yet.
     pub(crate) fn to_read(&self, chunk: &Chunk, verified: bool, range: Range) -> Option<Range> {
-        let size = self.file.size();
         let all = Range {
             offset: 0,
-            len: size,
+            len: self.size(),
         };
-        // What a small file's chunk leaves of a blob are other small files.
-        let shared = chunk.compressed || chunk.len < size;
-        if verified || (shared && size <= MAX_WHOLE) {
+        if verified || ((chunk.compressed || self.is_shared(chunk)) && all.len <= MAX_WHOLE) {
             Some(all)
         } else if !chunk.compressed {
             Some(range)
@@ -189,7 +191,7 @@ impl Blob {
             statistics.bytes_read.add(range.len);
             return Ok(());
         };
-        let shared = chunk.len < self.size();
+        let shared = self.is_shared(chunk);
         let mut left = range;
         while left.len > 0 {
             let part = Range {
@@ -729,6 +731,23 @@ impl Stored {
         Ok(place)
     }
 
+    /// The reads that it takes to have these parts of blobs.
+    fn missing<'a>(
+        &self,
+        parts: &[Option<(&'a Blob, Version, Range)>; FileRead::MAX],
+    ) -> [Option<FileRead<'a>>; FileRead::MAX] {
+        let mut reads = [const { None }; FileRead::MAX];
+        for (read, part) in reads.iter_mut().zip(parts) {
+            let Some((blob, version, range)) = *part else {
+                continue;
+            };
+            if self.find(blob, version, range).is_none() {
+                *read = Some(FileRead::new(&blob.file, range.offset, range.len as usize));
+            }
+        }
+        reads
+    }
+
     /// Reads parts of blobs, as many as there is room for and all at once, past the page cache of
     /// the filesystem below. What cannot be read so is left to be read when it is needed.
     fn read_together<'a>(
@@ -736,44 +755,30 @@ impl Stored {
         statistics: &Statistics,
         wanted: impl Iterator<Item = (&'a Blob, Range)>,
     ) {
-        let mut parts = [const { None }; FileRead::MAX];
-        let mut reads = [const { None }; FileRead::MAX];
-        let mut needed = 0;
-        for ((part, read), (blob, range)) in parts.iter_mut().zip(&mut reads).zip(wanted) {
-            let Some(len) = usize::try_from(range.len)
-                .ok()
-                .filter(|len| *len <= MAX_STORED)
-            else {
-                continue;
-            };
-            needed += ReadBuffer::room_for(len);
-            *part = Some((blob, blob.file.version(), range));
-            *read = Some(FileRead::new(&blob.file, range.offset, len));
-        }
-        let most = MAX_PARTS - FileRead::MAX;
-        if self.parts.len() > most || !self.buffer.has_room(self.free, needed) {
-            self.clear();
-        }
-        for index in 0..FileRead::MAX {
-            let (before, rest) = parts.split_at(index);
-            let Some(Some((blob, version, range))) = rest.first() else {
-                continue;
-            };
-            let again = before.iter().flatten().any(|(other, _, earlier)| {
-                other.id == blob.id && earlier.place_of(*range).is_some()
+        let mut parts = [const { None::<(&Blob, Version, Range)> }; FileRead::MAX];
+        let mut count = 0;
+        for (blob, range) in wanted.filter(|(_, range)| range.len <= MAX_STORED as u64) {
+            // Files that are in one blob follow each other.
+            let again = parts.iter().flatten().any(|(other, _, earlier)| {
+                other.id == blob.id && earlier.place_of(range).is_some()
             });
-            if again || self.find(blob, *version, *range).is_some() {
-                if let Some(read) = reads.get_mut(index) {
-                    *read = None;
-                }
+            if let Some(part) = parts.get_mut(count).filter(|_| !again) {
+                *part = Some((blob, blob.file.version(), range));
+                count += 1;
             }
+        }
+        let mut reads = self.missing(&parts);
+        let needed = reads.iter().flatten().map(FileRead::room).sum();
+        let added = reads.iter().flatten().count();
+        if self.parts.len() + added > MAX_PARTS || !self.buffer.has_room(self.free, needed) {
+            // What was there has to be read again, too.
+            self.clear();
+            reads = self.missing(&parts);
         }
         self.buffer.read_together(self.free, &mut reads);
         for (part, read) in parts.iter().zip(&reads) {
-            let (Some((blob, version, range)), Some(read)) = (part, read) else {
-                continue;
-            };
-            if let Some(place) = read.place() {
+            let place = read.as_ref().and_then(FileRead::place);
+            if let (Some((blob, version, range)), Some(place)) = (part, place) {
                 statistics.bytes_read.add(range.len);
                 self.keep(blob, *version, *range, place.start);
             }

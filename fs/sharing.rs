@@ -32,19 +32,16 @@ pub(crate) fn share(inode: &INode<PuzzleFs>) -> Result {
     let malformed = |e| image.report(Some(inode.ino()), e);
     let mut hash = Sha256::new();
     hash.update(image.verify().name());
-    let mut result = Ok(());
-    let _ = content
+    let added = content
         .extents(&image.metadata())
-        .for_each_from(0, |chunk| {
-            result = add(&mut hash, image, &chunk);
-            if result.is_ok() {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
+        .for_each_from(0, |chunk| match add(&mut hash, image, &chunk) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(e) => ControlFlow::Break(e),
         })
         .map_err(malformed)?;
-    result.map_err(malformed)?;
+    if let ControlFlow::Break(e) = added {
+        return Err(malformed(e));
+    }
     let key: SharingKey = hash.finalize().into();
     let pages = image.store().mappings().share(inode, &key)?;
     if pages > 0 {

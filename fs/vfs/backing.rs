@@ -257,7 +257,7 @@ impl ReadBuffer {
     }
 
     /// How much room a read of `len` bytes takes.
-    pub(crate) fn room_for(len: usize) -> usize {
+    fn room_for(len: usize) -> usize {
         (len + MAX_ALIGNMENT).next_multiple_of(MAX_ALIGNMENT)
     }
 
@@ -366,6 +366,11 @@ impl<'a> FileRead<'a> {
             len,
             state: ReadState::NotDone,
         }
+    }
+
+    /// How much room in a buffer the read takes, in bytes.
+    pub(crate) fn room(&self) -> usize {
+        ReadBuffer::room_for(self.len)
     }
 
     /// Where in the buffer is what was read, if all of it was.
