@@ -28,7 +28,7 @@ LEAST, MARK = 16 << 10, 64
 filler = random.randbytes(LEAST - 8)
 os.mkdir("src")
 with open("src/file", "wb") as file:
-    for number in range(3200):
+    for number in range(3600):
         # The byte after the end belongs to the mark.
         end = ends[number % len(ends)]
         file.write(number.to_bytes(8, "little") + filler + noise[end - MARK:end + 1])
