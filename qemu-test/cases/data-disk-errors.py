@@ -49,6 +49,7 @@ for options in ("ro", "ro,verify=digest"):
     disk.fail_all()
     with open(f"{image.mnt}/other", "rb") as file:
         equal(file.read() == image.contents["other"], True, "the file in memory")
+    image.displace()
     drop_caches()
     equal(sorted(os.listdir(image.mnt)), sorted(image.contents), "the names")
     for name, contents in image.contents.items():
