@@ -6,6 +6,7 @@
 //! below, and from there, decompressed or verified, to the folios of a file: it is cached once.
 
 use crate::{
+    frame_cache::{FrameCache, FrameName},
     message::ErrorName,
     ports::{
         sha256::{Digest as _, Sha256},
@@ -37,7 +38,7 @@ pub(crate) const MAX_STORED: usize = MAX_FRAME_SIZE as usize + (64 << 10);
 const MAX_WHOLE: u64 = 256 << 10;
 
 /// The largest number of workspaces.
-const MAX_WORKSPACES: usize = 8;
+const MAX_WORKSPACES: usize = 16;
 
 /// An open blob.
 pub(crate) struct Blob {
@@ -158,7 +159,13 @@ impl Blob {
     /// What is read of the blob, as it is stored, for a part of its content in a chunk: all of a
     /// small one, if others of its content are likely to be wanted next, and nobody else keeps what
     /// is read. `None` if it is not known yet.
-    pub(crate) fn to_read(&self, chunk: &Chunk, verified: bool, range: Range) -> Option<Range> {
+    pub(crate) fn to_read(
+        &self,
+        chunk: &Chunk,
+        verified: bool,
+        range: Range,
+        cache: &FrameCache,
+    ) -> Option<Range> {
         let all = Range {
             offset: 0,
             len: self.size(),
@@ -169,10 +176,25 @@ impl Blob {
             Some(range)
         } else {
             let frames = self.frames.as_ref()?;
-            let (first, last) = covering(frames, range);
+            let (mut first, mut last) = covering(frames, range);
+            while first < last && cache.has(self.frame_name(first)) {
+                first += 1;
+            }
+            while first < last && cache.has(self.frame_name(last - 1)) {
+                last -= 1;
+            }
             let offset = frame_start(frames, first).0;
             let len = frame_start(frames, last).0.saturating_sub(offset);
-            Some(Range { offset, len })
+            (len > 0).then_some(Range { offset, len })
+        }
+    }
+
+    /// The name of a frame that is decompressed without the blob being verified.
+    fn frame_name(&self, index: usize) -> FrameName {
+        FrameName {
+            blob: self.id,
+            verified: false,
+            index,
         }
     }
 
@@ -208,13 +230,13 @@ impl Blob {
     /// Fills a run with a part of a compressed blob.
     pub(crate) fn fill_compressed(
         &self,
-        statistics: &Statistics,
+        means: Means<'_>,
         workspace: &mut Workspace,
         range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        let frames = self.frames(statistics, &mut workspace.stored)?;
-        self.decompress(statistics, frames, workspace, range, run)
+        let frames = self.frames(means.statistics, &mut workspace.stored)?;
+        self.decompress(means, frames, workspace, range, run)
     }
 
     /// The part of a compressed blob's content that the frame at an offset has.
@@ -237,21 +259,21 @@ impl Blob {
 
     fn decompress(
         &self,
-        statistics: &Statistics,
+        means: Means<'_>,
         frames: &[Frame],
         workspace: &mut Workspace,
         range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
+        let Means {
+            workspaces,
+            statistics,
+        } = means;
+        let cache = &workspaces.frames;
         let (mut first, last) = covering(frames, range);
         while first < last {
-            let name = |index| FrameName {
-                blob: self.id,
-                verified: false,
-                index,
-            };
             let part = Part::of(frames, first, range);
-            if part.fill_from_last(name(first), &workspace.parts().1, run) {
+            if part.fill_from(cache, self.frame_name(first), run) {
                 // It need not even be read.
                 first += 1;
                 continue;
@@ -259,26 +281,25 @@ impl Blob {
             // As many frames as fit are read at once.
             let start = frame_start(frames, first).0;
             let mut next = first + 1;
-            while next < last && frame_start(frames, next + 1).0 - start <= MAX_STORED as u64 {
+            while next < last
+                && !cache.has(self.frame_name(next))
+                && frame_start(frames, next + 1).0 - start <= MAX_STORED as u64
+            {
                 next += 1;
             }
             let group = Range {
                 offset: start,
                 len: frame_start(frames, next).0 - start,
             };
-            let (stored, mut decoder) = workspace.parts();
+            let Workspace { context, stored } = &mut *workspace;
             let stored = stored.read(self, statistics, group, true)?;
             for index in first..next {
                 let from = (frame_start(frames, index).0 - start) as usize;
                 let to = (frame_start(frames, index + 1).0 - start) as usize;
                 let frame = stored.get(from..to).ok_or(Fault::Error(EIO))?;
-                Part::of(frames, index, range).decompress(
-                    statistics,
-                    frame,
-                    name(index),
-                    &mut decoder,
-                    run,
-                )?;
+                let name = self.frame_name(index);
+                let part = Part::of(frames, index, range);
+                part.decompress(means, frame, name, context, run)?;
             }
             first = next;
         }
@@ -291,16 +312,16 @@ impl Blob {
     /// checked. What a workspace still holds of an earlier read was hashed, too.
     pub(crate) fn fill_verified(
         &self,
-        statistics: &Statistics,
+        means: Means<'_>,
         workspace: &mut Workspace,
         digest: &Digest,
         compressed: bool,
         range: Range,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        let (stored, mut decoder) = workspace.parts();
+        let Workspace { context, stored } = workspace;
         if stored.verified(digest).is_none() {
-            stored.read_verified(self, statistics, digest)?;
+            stored.read_verified(self, means.statistics, digest)?;
         }
         let stored = stored.verified(digest).ok_or(Fault::TooShort)?;
         let size = stored.len();
@@ -331,13 +352,8 @@ impl Blob {
                 verified: true,
                 index,
             };
-            Part::of(frames, index, range).decompress(
-                statistics,
-                frame,
-                name,
-                &mut decoder,
-                run,
-            )?;
+            let part = Part::of(frames, index, range);
+            part.decompress(means, frame, name, context, run)?;
         }
         check_end(frames, range)
     }
@@ -398,57 +414,49 @@ impl Part {
         }
     }
 
-    /// Fills a run with what is wanted, if the frame is the one that was decompressed last; says
-    /// whether it was.
-    fn fill_from_last(
-        &self,
-        name: FrameName,
-        decoder: &Decoder<'_>,
-        run: &mut FolioRun<'_>,
-    ) -> bool {
-        if *decoder.frame != Some(name) {
-            return false;
-        }
-        let Some(wanted) = decoder.content.get(self.from..self.to) else {
-            return false;
+    /// Fills a run with what is wanted, if the frame is in the cache; says whether it was.
+    fn fill_from(&self, cache: &FrameCache, name: FrameName, run: &mut FolioRun<'_>) -> bool {
+        let fill = |content: &[u8]| {
+            let wanted = content.get(self.from..self.to)?;
+            run.fill_bytes(wanted);
+            Some(())
         };
-        run.fill_bytes(wanted);
-        true
+        cache.with(name, fill).flatten().is_some()
     }
 
     /// Decompresses the frame and fills a run with what is wanted of it: directly, if that is all
     /// of it and the memory is in one piece.
     fn decompress(
         &self,
-        statistics: &Statistics,
+        means: Means<'_>,
         frame: &[u8],
         name: FrameName,
-        decoder: &mut Decoder<'_>,
+        context: &mut DCtx,
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
-        if self.from >= self.to || self.fill_from_last(name, decoder, run) {
+        let cache = &means.workspaces.frames;
+        if self.from >= self.to || self.fill_from(cache, name, run) {
             return Ok(());
         }
-        statistics.bytes_decompressed.add(self.size as u64);
+        let size = self.size as u64;
         if self.to - self.from == self.size {
-            let context = &mut *decoder.context;
             let direct = run.fill_in_place(self.size, |memory| self.decode(frame, context, memory));
             if let Some(result) = direct {
+                means.statistics.bytes_decompressed.add(size);
                 return result;
             }
         }
-        *decoder.frame = None;
-        let content = decoder
-            .content
-            .get_mut(..self.size)
-            .ok_or(Fault::TooLarge)?;
-        let content = self.decode(frame, decoder.context, content)?;
-        run.fill_bytes(content.get(self.from..self.to).ok_or(Fault::FrameSize)?);
-        *decoder.frame = Some(name);
-        Ok(())
+        let make = |content: &mut KVVec<u8>| {
+            means.statistics.bytes_decompressed.add(size);
+            self.decode(frame, context, content).map(drop)
+        };
+        cache.with_or_make(name, make, |content| {
+            run.fill_bytes(content.get(self.from..self.to).ok_or(Fault::FrameSize)?);
+            Ok(())
+        })
     }
 
-    /// Decompresses the frame into memory of its size, and checks it.
+    /// Decompresses the frame, and checks it.
     fn decode<'b, W: WriteBuf + ?Sized>(
         &self,
         frame: &[u8],
@@ -544,15 +552,6 @@ impl kernel::fmt::Display for Fault {
             Self::Checksum => "a frame has another checksum than the seek table says",
         })
     }
-}
-
-/// What tells a frame from all others.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct FrameName {
-    blob: u64,
-    /// Whether the blob's digest was checked before the frame was decompressed.
-    verified: bool,
-    index: usize,
 }
 
 /// How many parts of blobs are kept of what was read.
@@ -786,41 +785,25 @@ impl Stored {
     }
 }
 
-/// What a reader needs to decompress and to verify.
+/// What a reader needs to read blobs, to decompress and to verify.
 ///
-/// It keeps what it came to last, for a reader that comes for more of it.
+/// It keeps what it read last, for a reader that comes for more of it.
 pub(crate) struct Workspace {
     context: DCtx,
     stored: Stored,
-    /// For a frame's data that cannot be decompressed into the page cache: [`MAX_FRAME_SIZE`]
-    /// bytes.
-    content: KVVec<u8>,
-    /// The frame that `content` begins with.
-    frame: Option<FrameName>,
-}
-
-/// The part of a workspace that decompresses.
-struct Decoder<'a> {
-    context: &'a mut DCtx,
-    content: &'a mut [u8],
-    frame: &'a mut Option<FrameName>,
 }
 
 impl Workspace {
     fn new() -> Result<Self> {
-        let mut content = KVVec::new();
-        content.resize(MAX_FRAME_SIZE as usize, 0, GFP_KERNEL)?;
         Ok(Self {
             context: DCtx::try_create()?,
             stored: Stored::new()?,
-            content,
-            frame: None,
         })
     }
 
-    /// Whether some of a blob, or of its content, is there.
+    /// Whether some of a blob is there.
     pub(crate) fn holds(&self, wanted: &Blob) -> bool {
-        matches!(self.frame, Some(frame) if frame.blob == wanted.id) || self.stored.holds(wanted)
+        self.stored.holds(wanted)
     }
 
     /// Reads parts of blobs that are wanted next, as they are stored, as many as there is room for
@@ -831,16 +814,6 @@ impl Workspace {
         wanted: impl Iterator<Item = (&'a Blob, Range)>,
     ) {
         self.stored.read_together(statistics, wanted);
-    }
-
-    /// What a blob is read to, and what decompresses from there.
-    fn parts(&mut self) -> (&mut Stored, Decoder<'_>) {
-        let decoder = Decoder {
-            context: &mut self.context,
-            content: &mut self.content,
-            frame: &mut self.frame,
-        };
-        (&mut self.stored, decoder)
     }
 }
 
@@ -853,23 +826,32 @@ pub(crate) struct Workspaces {
     free: Mutex<KVec<KBox<Workspace>>>,
     #[pin]
     returned: CondVar,
+    frames: FrameCache,
 }
 
 impl Workspaces {
-    /// Makes a pool of a workspace for each processor, up to a limit.
+    /// Makes a pool of two workspaces for each processor, for one may wait for a disk, up to a
+    /// limit.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let count = (cpu::nr_cpu_ids() as usize).clamp(1, MAX_WORKSPACES);
+        let count = (2 * cpu::nr_cpu_ids() as usize).clamp(1, MAX_WORKSPACES);
         let mut free = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
             free.push(KBox::new(Workspace::new()?, GFP_KERNEL)?, GFP_KERNEL)?;
         }
+        let frames = FrameCache::new(count)?;
         Arc::pin_init(
             pin_init!(Self {
+                frames,
                 free <- new_mutex!(free, "puzzlefs_workspaces"),
                 returned <- new_condvar!("puzzlefs_workspaces"),
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// The frames that were decompressed last.
+    pub(crate) fn frames(&self) -> &FrameCache {
+        &self.frames
     }
 
     /// Lends a workspace, when there is one: if possible, one that holds what is wanted, otherwise

@@ -222,7 +222,8 @@ fn fill_pieces(
     let mut fill = |mut workspace: Option<&mut Workspace>| {
         if let Some(workspace) = workspace.as_deref_mut().filter(|_| several) {
             let wanted = found().filter_map(|(piece, blob)| {
-                let range = blob.to_read(&piece.chunk, verified, piece.range)?;
+                let range =
+                    blob.to_read(&piece.chunk, verified, piece.range, workspaces.frames())?;
                 Some((&**blob, range))
             });
             workspace.read_together(statistics, wanted);
@@ -283,10 +284,10 @@ fn fill_piece(
     let (statistics, chunk, range) = (image.statistics(), &piece.chunk, piece.range);
     match (image.verify(), chunk.compressed, workspace) {
         (Verify::Digest, compressed, Some(workspace)) => {
-            blob.fill_verified(statistics, workspace, &chunk.blob, compressed, range, run)
+            blob.fill_verified(means(image), workspace, &chunk.blob, compressed, range, run)
         }
         (Verify::None | Verify::FsVerity, true, Some(workspace)) => {
-            blob.fill_compressed(statistics, workspace, range, run)
+            blob.fill_compressed(means(image), workspace, range, run)
         }
         (Verify::None | Verify::FsVerity, false, workspace) => {
             blob.fill_raw(statistics, workspace, chunk, range, run)

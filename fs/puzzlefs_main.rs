@@ -27,6 +27,7 @@ mod blob;
 mod blob_store;
 mod dir;
 mod file;
+mod frame_cache;
 mod image;
 mod inode;
 mod message;

@@ -28,6 +28,13 @@ unsafe impl Send for DCtx {}
 pub(crate) trait WriteBuf {
     /// The memory, to which nothing but initialised bytes must be written.
     fn memory(&mut self) -> &mut Memory;
+
+    /// Says that so many bytes from the beginning of the memory have been written.
+    ///
+    /// # Safety
+    ///
+    /// They must have been.
+    unsafe fn filled_until(&mut self, _bytes: usize) {}
 }
 
 /// The memory of a [`WriteBuf`].
@@ -46,6 +53,21 @@ impl WriteBuf for [u8] {
         // SAFETY: Bytes may be seen as bytes that need not be initialised, as long as nothing else is
         // written to them: zstd writes bytes, and nobody else can reach into a `Memory`.
         unsafe { &mut *(core::ptr::from_mut(self) as *mut Memory) }
+    }
+}
+
+/// All of a vector's capacity; it is as long then as what was written.
+impl WriteBuf for KVVec<u8> {
+    fn memory(&mut self) -> &mut Memory {
+        self.clear();
+        self.spare_capacity_mut().memory()
+    }
+
+    unsafe fn filled_until(&mut self, bytes: usize) {
+        self.clear();
+        // SAFETY: By the safety requirements so many bytes are initialised, from the beginning of
+        // the vector's memory on, which is as large as its capacity.
+        unsafe { self.inc_len(bytes) };
     }
 }
 
@@ -76,14 +98,14 @@ impl DCtx {
         dst: &'b mut W,
         src: &[u8],
     ) -> Result<&'b mut [u8], ErrorCode> {
-        let dst = dst.memory();
+        let memory = dst.memory();
         // SAFETY: By the type invariants the context is valid, and nobody else uses it; the slices
         // are valid for their lengths.
         let written = unsafe {
             bindings::zstd_decompress_dctx(
                 self.context.as_ptr(),
-                dst.0.as_mut_ptr().cast(),
-                dst.0.len(),
+                memory.0.as_mut_ptr().cast(),
+                memory.0.len(),
                 src.as_ptr().cast(),
                 src.len(),
             )
@@ -92,8 +114,13 @@ impl DCtx {
         if unsafe { bindings::zstd_is_error(written) } != 0 {
             return Err(ErrorCode);
         }
-        let dst = dst.0.get_mut(..written).ok_or(ErrorCode)?;
-        // SAFETY: zstd has written as many bytes as it says, from the beginning of `dst`.
-        Ok(unsafe { &mut *(core::ptr::from_mut(dst) as *mut [u8]) })
+        let written = memory.0.get_mut(..written).ok_or(ErrorCode)?;
+        // SAFETY: zstd has written as many bytes as it says, from the beginning of the memory.
+        let written = unsafe { &mut *(core::ptr::from_mut(written) as *mut [u8]) };
+        let (written, bytes) = (core::ptr::from_mut(written), written.len());
+        // SAFETY: As above.
+        unsafe { dst.filled_until(bytes) };
+        // SAFETY: The memory is borrowed as long as `dst` is, and does not move.
+        Ok(unsafe { &mut *written })
     }
 }
