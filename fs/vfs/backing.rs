@@ -170,20 +170,23 @@ impl Directory {
         }?;
         let file = NonNull::new(file).ok_or(EIO)?;
         // SAFETY: The file is valid.
-        let past_cache = unsafe {
-            match bindings::vfs_rs_direct_alignment(file.as_ptr()) as usize {
-                alignment if alignment.is_power_of_two() && alignment <= MAX_ALIGNMENT => {
-                    Some(PastCache::Direct { alignment })
-                }
-                _ if bindings::vfs_rs_has_drop_behind(file.as_ptr()) => Some(PastCache::DropBehind),
-                _ => None,
-            }
+        let (alignment, drops_behind) = unsafe {
+            (
+                bindings::vfs_rs_direct_alignment(file.as_ptr()) as usize,
+                bindings::vfs_rs_has_drop_behind(file.as_ptr()),
+            )
+        };
+        let past_cache = if alignment.is_power_of_two() && alignment <= MAX_ALIGNMENT {
+            Some(PastCache::Direct { alignment })
+        } else {
+            drops_behind.then_some(PastCache::DropBehind)
         };
         Ok(BackingFile {
             // SAFETY: The reference is ours; the file is in no file descriptor table, so nobody
             // uses its position.
             file: unsafe { ARef::from_raw(file.cast::<File>()) },
             past_cache,
+            drops_behind,
         })
     }
 
@@ -228,12 +231,15 @@ pub(crate) struct BackingFile {
     /// How the file is read without leaving pages in the page cache of the filesystem below; `None`
     /// if that cannot be.
     past_cache: Option<PastCache>,
+    /// Whether reads through that page cache can be told to leave nothing there.
+    drops_behind: bool,
 }
 
 /// How a file is read without leaving pages in a page cache.
 #[derive(Clone, Copy)]
 enum PastCache {
-    /// Not through it; offsets, lengths and memory must be aligned.
+    /// Not through it, and without waiting for the locks of others; offsets, lengths and memory
+    /// must be aligned.
     Direct { alignment: usize },
     /// Through it, but what was read is dropped. So are files with fs-verity read.
     DropBehind,
@@ -477,11 +483,13 @@ impl BackingFile {
         if !buffer.has_room(at, len) {
             return Err(EINVAL);
         }
-        if let Some(how) = self.past_cache_now() {
+        let first = self.past_cache_now();
+        let second = (first.is_some() && self.drops_behind).then_some(PastCache::DropBehind);
+        for how in [first, second].into_iter().flatten() {
             match self.read_past_cache(buffer, at, offset, len, how) {
-                // Somebody has it open for writing, or the filesystem below says only now that it
-                // cannot do this.
-                Err(e) if e == ETXTBSY || e == EINVAL || e == EOPNOTSUPP => {}
+                // It would have to wait for somebody who may wait for us, or the filesystem below
+                // says only now that it cannot do this.
+                Err(e) if e == EAGAIN || e == EINVAL || e == EOPNOTSUPP => {}
                 result => return result,
             }
         }

@@ -248,12 +248,15 @@ s64 vfs_rs_inode_ctime(const struct inode *inode, u32 *nsec)
 	return inode_get_ctime_sec(inode);
 }
 
-/* What offsets, lengths and memory must be aligned to for direct reads; 0: there are none. */
+/*
+ * What offsets, lengths and memory must be aligned to for direct reads that wait for no lock; 0:
+ * there are none.
+ */
 unsigned int vfs_rs_direct_alignment(const struct file *file)
 {
 	struct kstat stat;
 
-	if (!(file->f_mode & FMODE_CAN_ODIRECT) ||
+	if (!(file->f_mode & FMODE_CAN_ODIRECT) || !(file->f_mode & FMODE_NOWAIT) ||
 	    vfs_getattr(&file->f_path, &stat, STATX_DIOALIGN, AT_STATX_DONT_SYNC) ||
 	    !(stat.result_mask & STATX_DIOALIGN))
 		return 0;
@@ -276,14 +279,38 @@ bool vfs_rs_is_cached(const struct file *file)
 }
 
 /*
- * Reads into memory of kmalloc or vmalloc: directly, or leaving no pages behind.
- *
- * A direct read may wait for the inode's lock, with folios of ours locked. Whoever writes to the
- * file has that lock while he faults in what he writes, which could be one of these folios: so
- * there must be no writer (ETXTBSY if there is one).
- *
+ * A direct read takes the inode's lock. Here it must not wait for it: a page fault may have brought
+ * us here, with mmap_lock and folios of ours locked, and whoever has the inode's lock may be about
+ * to take those, to copy to or from user memory (a write, FIEMAP). So the read is one that fails
+ * with EAGAIN instead, and is then to be done through the page cache.
+ */
+static void vfs_rs_direct_read(struct kiocb *iocb, struct file *file, loff_t pos)
+{
+	init_sync_kiocb(iocb, file);
+	iocb->ki_pos = pos;
+	iocb->ki_flags |= IOCB_DIRECT | IOCB_NOWAIT;
+}
+
+/*
  * Readahead is called with a plug, which is for who does not wait for what he submits: a request
  * would be held back until this task sleeps, and then be given to another to dispatch.
+ */
+static void vfs_rs_unplug(void)
+{
+	if (current->plug)
+		blk_finish_plug(current->plug);
+}
+
+/* The device wrote to the pages, perhaps behind the back of these addresses' cache. */
+static void vfs_rs_was_read(void *buffer, size_t len)
+{
+	if (is_vmalloc_addr(buffer))
+		invalidate_kernel_vmap_range(buffer, len);
+}
+
+/*
+ * Reads into memory of kmalloc or vmalloc: directly (EAGAIN if that would have to wait), or leaving
+ * no pages behind.
  */
 ssize_t vfs_rs_read_past(struct file *file, void *buffer, size_t len, loff_t pos, bool direct)
 {
@@ -293,22 +320,16 @@ ssize_t vfs_rs_read_past(struct file *file, void *buffer, size_t len, loff_t pos
 	ssize_t read;
 
 	iov_iter_kvec(&iter, ITER_DEST, &vec, 1, len);
-	init_sync_kiocb(&iocb, file);
-	iocb.ki_pos = pos;
-	iocb.ki_flags |= direct ? IOCB_DIRECT : IOCB_DONTCACHE;
 	if (direct) {
-		read = deny_write_access(file);
-		if (read)
-			return read;
-		if (current->plug)
-			blk_finish_plug(current->plug);
+		vfs_rs_direct_read(&iocb, file, pos);
+		vfs_rs_unplug();
+	} else {
+		init_sync_kiocb(&iocb, file);
+		iocb.ki_pos = pos;
+		iocb.ki_flags |= IOCB_DONTCACHE;
 	}
 	read = vfs_iocb_iter_read(file, &iocb, &iter);
-	if (direct)
-		allow_write_access(file);
-	/* The device wrote to the pages, perhaps behind the back of these addresses' cache. */
-	if (is_vmalloc_addr(buffer))
-		invalidate_kernel_vmap_range(buffer, len);
+	vfs_rs_was_read(buffer, len);
 	return read;
 }
 
@@ -334,8 +355,8 @@ static void vfs_rs_read_done(struct kiocb *iocb, long result)
 }
 
 /*
- * Does direct reads, of buffers of the kernel's allocators, and waits for all of them. What is said
- * of vfs_rs_read_past() is true here, too.
+ * Does direct reads, to buffers of the kernel's allocators, and waits until all of them have ended;
+ * those that would have had to wait for a lock have failed with EAGAIN.
  */
 void vfs_rs_read_together(struct vfs_rs_read *reads, unsigned int count)
 {
@@ -349,8 +370,7 @@ void vfs_rs_read_together(struct vfs_rs_read *reads, unsigned int count)
 	init_completion(&all.done);
 	/* One is ours, until all have been submitted. */
 	atomic_set(&all.left, count + 1);
-	if (current->plug)
-		blk_finish_plug(current->plug);
+	vfs_rs_unplug();
 	blk_start_plug(&plug);
 	for (i = 0; i < count; i++) {
 		struct vfs_rs_read *read = &reads[i];
@@ -361,19 +381,9 @@ void vfs_rs_read_together(struct vfs_rs_read *reads, unsigned int count)
 
 		iocbs[i].read = read;
 		iocbs[i].reads = &all;
-		init_sync_kiocb(iocb, read->file);
-		iocb->ki_pos = read->pos;
-		iocb->ki_flags |= IOCB_DIRECT;
+		vfs_rs_direct_read(iocb, read->file, read->pos);
 		iocb->ki_complete = vfs_rs_read_done;
 		iov_iter_kvec(&iter, ITER_DEST, &vec, 1, read->len);
-		result = deny_write_access(read->file);
-		if (result) {
-			/* There is nothing to be allowed again. */
-			iocbs[i].read = NULL;
-			read->result = result;
-			atomic_dec(&all.left);
-			continue;
-		}
 		result = vfs_iocb_iter_read(read->file, iocb, &iter);
 		if (result != -EIOCBQUEUED)
 			vfs_rs_read_done(iocb, result);
@@ -381,12 +391,8 @@ void vfs_rs_read_together(struct vfs_rs_read *reads, unsigned int count)
 	blk_finish_plug(&plug);
 	if (!atomic_dec_and_test(&all.left))
 		wait_for_completion_io(&all.done);
-	for (i = 0; i < count; i++) {
-		if (iocbs[i].read)
-			allow_write_access(reads[i].file);
-		if (is_vmalloc_addr(reads[i].buffer))
-			invalidate_kernel_vmap_range(reads[i].buffer, reads[i].len);
-	}
+	for (i = 0; i < count; i++)
+		vfs_rs_was_read(reads[i].buffer, reads[i].len);
 }
 
 /* The sha256 fs-verity digest of an open file; false if it has none. */
