@@ -27,7 +27,7 @@ guest_cleanup() {
 
 # The kernel under test, what it is told beside the rest, how much slower than it
 # the one that is booted is, the module, and the guest's memory.
-KARGS=${PUZZLEFS_KARGS:-} SLOWNESS=1 MODULE=puzzlefs.ko MEMORY=${PUZZLEFS_GUEST_MEMORY:-2G}
+KARGS=${PUZZLEFS_KARGS:-} SLOWNESS=1 MODULE=${PUZZLEFS_MODULE:-puzzlefs.ko} MEMORY=${PUZZLEFS_GUEST_MEMORY:-2G}
 
 # Boot the debug kernel instead. It has all drivers built in.
 take_debug_kernel() {
@@ -88,7 +88,7 @@ qemu_command() {
 		-nodefaults -no-user-config -display none -no-reboot
 		-m "$MEMORY" -smp 2 -device virtio-rng-pci
 		-kernel "$KIMAGE" -initrd "$KINITRAMFS"
-		-append "console=ttyS0,115200 panic=-1 oops=panic mitigations=off loglevel=${2:-7} log_buf_len=8M printk.devkmsg=on rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300 puzzlefs.mode=$1 $KARGS ${CASE_KARGS:-}${PUZZLEFS_SEED:+ puzzlefs.seed=$PUZZLEFS_SEED}${PUZZLEFS_ROUNDS:+ puzzlefs.rounds=$PUZZLEFS_ROUNDS}"
+		-append "console=ttyS0,115200 panic=-1 oops=panic mitigations=off loglevel=${2:-7} log_buf_len=8M printk.devkmsg=on rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300 puzzlefs.mode=$1 $KARGS${PUZZLEFS_SEED:+ puzzlefs.seed=$PUZZLEFS_SEED}${PUZZLEFS_ROUNDS:+ puzzlefs.rounds=$PUZZLEFS_ROUNDS} ${CASE_KARGS:-}"
 	)
 	local disk
 	for disk in "$GUEST_IMAGE" "$WORK/payload.img" "$WORK/scratch.img"; do
@@ -222,11 +222,14 @@ run_guest() {
 # `together`, and those of `alone`, each in a boot of its own. $GUEST is the number of this
 # one; what it counted is left in a file.
 work() {
-	local entry name
+	local entry name initramfs
 	declare -A metrics=()
 	while take together; do run_guest "$entry" together; done
 	while take alone; do
-		CASE_KARGS=$(header "$cases/$(basename "${entry%:*}")" kernel-args) run_guest "$entry"
+		name=$cases/$(basename "${entry%:*}")
+		initramfs=$KINITRAMFS
+		[[ " $(header "$name" needs) " != *" initramfs "* || ! -f $WORK/initrd ]] || initramfs=$WORK/initrd
+		CASE_KARGS=$(header "$name" kernel-args) KINITRAMFS=$initramfs run_guest "$entry"
 	done
 	echo "$passed $failed $skipped" >"$WORK/counts-$GUEST"
 	for name in "${!metrics[@]}"; do echo "$name ${metrics[$name]}"; done >"$WORK/metrics-$GUEST"
