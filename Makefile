@@ -11,7 +11,7 @@ export V CASES ROUNDS PUZZLEFS_CACHE DEBIAN_MIRROR
 # What runs and tests does so in the kernel of the cache, whatever this is.
 unexport KDIR KMAKE
 
-.PHONY: help run shell test test-debug test-dkms check fuzz bench bench-build module tools deb cases clean distclean provision
+.PHONY: help run shell test test-debug test-dkms check fuzz bench bench-build module tools deb patches cases clean distclean provision
 
 help:
 	@echo 'PuzzleFS: a container filesystem for the Linux kernel'
@@ -34,6 +34,8 @@ help:
 	@echo '                    kernel than the one that is tested'
 	@echo '  make tools        build/bin/puzzlefs, build/bin/mount.puzzlefs (static)'
 	@echo '  make deb          Debian packages of both, in build/deb'
+	@echo '  make patches      the module as a series for a kernel tree, in build/patches,'
+	@echo '                    and a build of the patched source'
 	@echo '  make provision    only fill the cache: compilers, kernel, guest'
 	@echo
 	@echo '  make clean        remove build/'
@@ -83,6 +85,9 @@ tools:
 
 deb:
 	@packaging/build
+
+patches:
+	@packaging/patches --build
 
 provision:
 	@$(Q)/provision

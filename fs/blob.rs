@@ -2,8 +2,9 @@
 
 //! Blobs: an open file of the store, and what is known of it.
 //!
-//! What is read of a blob goes to the buffer of a [`Workspace`], past the page cache of the filesystem
-//! below, and from there, decompressed or verified, to the folios of a file: it is cached once.
+//! What is read of a blob goes to the buffer of a [`Workspace`], past the page cache of the
+//! filesystem below, and from there, decompressed or verified, to the folios of a file: it is
+//! cached once.
 
 use crate::{
     frame_cache::{FrameCache, FrameName},
@@ -131,8 +132,8 @@ impl Blob {
             .ok_or(Fault::Error(EAGAIN))
     }
 
-    /// Starts reading what a part of the blob's content is made of, where the filesystem below keeps
-    /// it until it is asked for.
+    /// Starts reading what a part of the blob's content is made of, where the filesystem below
+    /// keeps it until it is asked for.
     pub(crate) fn will_need(&self, compressed: bool, whole: bool, range: Range) {
         if self.file.is_read_past_cache() {
             return;

@@ -91,8 +91,8 @@ impl OpenBlobs {
         Some(slot.blob.clone())
     }
 
-    /// Keeps an open blob, in the place of the one that has not been asked for for the longest time
-    /// if there is no other.
+    /// Keeps an open blob, in the place of the one whose last use is the longest ago, if
+    /// there is no other.
     fn insert(&self, digest: &Digest, blob: &Arc<Blob>) {
         let Some(shard) = self.shard(digest) else {
             return;

@@ -3,9 +3,9 @@
 //! File data: from extents to folios.
 //!
 //! A file is its chunks in order, each a range of a blob. A run of folios is filled chunk by chunk:
-//! see [`crate::blob`]. What several of them need of their blobs is read first, so that the disk has
-//! all of it to do at once. What comes without more work, the rest of a frame, is made part of the
-//! run: see [`extent`].
+//! see [`crate::blob`]. What several of them need of their blobs is read first, so that the disk
+//! has all of it to do at once. What comes without more work, the rest of a frame, is made part of
+//! the run: see [`extent`].
 //!
 //! The metadata holds the chunks' lengths but not their offsets in the file. [`Content`] keeps the
 //! offsets of some, evenly spaced, in a table of bounded size: a chunk is found by binary search in

@@ -54,8 +54,8 @@ impl Places {
         Some(index)
     }
 
-    /// The slot of a frame, or else the one that has not been asked for for the longest time, which
-    /// is its from now on.
+    /// The slot of a frame, or else the one whose last use is the longest ago, which is its
+    /// from now on.
     fn find_or_take(&mut self, frame: FrameName) -> Option<usize> {
         if let Some(index) = self.find(frame) {
             return Some(index);

@@ -119,7 +119,8 @@ impl Options {
     pub(crate) fn rootfs(&self, context: &MountContext) -> Result<Digest> {
         self.rootfs.ok_or_else(|| {
             context.error(fmt!(
-                "no image: mount.puzzlefs finds it by its tag; without it, rootfs=<SHA-256 of the metadata blob> is needed"
+                "no image: mount.puzzlefs finds it by its tag; without it, \
+                 rootfs=<SHA-256 of the metadata blob> is needed"
             ));
             EINVAL
         })

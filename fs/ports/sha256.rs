@@ -105,7 +105,8 @@ impl HashMarker for Sha256 {}
 const SAMPLE: usize = 64 << 10;
 const ROUNDS: usize = 3;
 
-/// Measures both implementations, checks one by the other, and has the faster one used from then on.
+/// Measures both implementations, checks one by the other, and has the faster one used from then
+/// on.
 ///
 /// # Errors
 ///

@@ -2,8 +2,8 @@
 
 //! zstd, by the kernel's library, with the names of the crate `zstd-safe`.
 //!
-//! Unlike there, a context is made of memory that is taken when it is created: to decompress with it
-//! takes none.
+//! Unlike there, a context is made of memory that is taken when it is created: to decompress with
+//! it takes none.
 //!
 //! C header: [`include/linux/zstd.h`](srctree/include/linux/zstd.h)
 
@@ -50,8 +50,8 @@ impl WriteBuf for [MaybeUninit<u8>] {
 
 impl WriteBuf for [u8] {
     fn memory(&mut self) -> &mut Memory {
-        // SAFETY: Bytes may be seen as bytes that need not be initialised, as long as nothing else is
-        // written to them: zstd writes bytes, and nobody else can reach into a `Memory`.
+        // SAFETY: Bytes may be seen as bytes that need not be initialised, as long as nothing else
+        // is written to them: zstd writes bytes, and nobody else can reach into a `Memory`.
         unsafe { &mut *(core::ptr::from_mut(self) as *mut Memory) }
     }
 }

@@ -471,8 +471,8 @@ impl BackingFile {
     }
 
     /// Reads `len` bytes from the file's byte `offset` on to a buffer, at `at` or a little behind,
-    /// past the page cache of the filesystem below if possible; gives the place, which is shorter at
-    /// the file's end.
+    /// past the page cache of the filesystem below if possible; gives the place, which is shorter
+    /// at the file's end.
     pub(crate) fn read_to(
         &self,
         buffer: &mut ReadBuffer,

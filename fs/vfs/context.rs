@@ -68,8 +68,8 @@ impl MountContext {
         }
         let fc = self.0.get();
         // SAFETY: By the type invariants only this task uses the context, whose source is null or
-        // from the slab, and freed with it. What `source()` has lent is not used any more, as `self`
-        // is borrowed mutably.
+        // from the slab, and freed with it. What `source()` has lent is not used any more, as
+        // `self` is borrowed mutably.
         unsafe {
             bindings::kfree((*fc).source.cast());
             (*fc).source = copy;

@@ -69,8 +69,8 @@ impl<T: FileSystem> ExportOps<T> {
         kind as c_int
     }
 
-    /// Gives the inode that a handle names, or the directory that a connectable one names beside it:
-    /// `export_operations.fh_to_dentry` and `fh_to_parent`.
+    /// Gives the inode that a handle names, or the directory that a connectable one names beside
+    /// it: `export_operations.fh_to_dentry` and `fh_to_parent`.
     ///
     /// # Safety
     ///

@@ -3,10 +3,10 @@
 //! Page cache that inodes share.
 //!
 //! Inodes with equal contents, of whatever superblocks, can have one page cache: that of an inode
-//! of an internal mount, which nobody sees. `i_mapping` of each of them points there, as it does for
-//! inodes of block devices. Open files and maps remain those of their own inode: path, permissions,
-//! attributes. The page cache asks for pages by way of the file that somebody reads, and so of an
-//! inode that knows where the contents are: see [`folio`].
+//! of an internal mount, which nobody sees. `i_mapping` of each of them points there, as it does
+//! for inodes of block devices. Open files and maps remain those of their own inode: path,
+//! permissions, attributes. The page cache asks for pages by way of the file that somebody reads,
+//! and so of an inode that knows where the contents are: see [`folio`].
 //!
 //! C headers: [`include/linux/pseudo_fs.h`](srctree/include/linux/pseudo_fs.h),
 //! [`include/linux/mount.h`](srctree/include/linux/mount.h)
@@ -87,7 +87,7 @@ impl<T: FileSystem> SharedMappings<T> {
             return ENOMEM.to_errno();
         }
         // SAFETY: As above. `OPS` is promoted to a static: it is a constant of function pointers.
-        // All there is is read-only: nothing is ever written back.
+        // Everything is read-only: nothing is ever written back.
         unsafe {
             (*context).ops = &Self::OPS;
             let fc = fc.cast::<bindings::fs_context>();
