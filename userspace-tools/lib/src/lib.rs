@@ -27,6 +27,7 @@ mod graph;
 pub mod import;
 mod index;
 pub mod layout;
+pub mod message;
 mod metadata;
 pub mod mount;
 pub mod oci;

@@ -173,7 +173,12 @@ impl<I: Input> Reader<I> {
         loop {
             self.skip(self.data + self.padding)?;
             (self.data, self.padding) = (0, 0);
-            let block = self.block()?;
+            let block = match self.block() {
+                Err(Fault::Malformed(_)) if self.members == 0 => {
+                    return malformed("too short for a tar archive: truncated, or none at all")
+                }
+                block => block?,
+            };
             if block == [0; BLOCK] {
                 self.finish()?;
                 return Ok(None);

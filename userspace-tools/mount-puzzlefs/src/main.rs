@@ -9,8 +9,11 @@
 mod args;
 
 use args::{Args, Request};
+use puzzlefs_lib::message;
 use puzzlefs_lib::mount::{self, Cause, Options};
 use std::ffi::OsStr;
+use std::fmt::Display;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -76,15 +79,13 @@ fn main() -> ExitCode {
     let args = match Request::parse(std::env::args_os().skip(1)) {
         Ok(Request::Mount(args)) => args,
         Ok(Request::Help) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
+            return print(HELP);
         }
         Ok(Request::Version) => {
-            println!("mount.puzzlefs {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
+            return print(concat!("mount.puzzlefs ", env!("CARGO_PKG_VERSION"), "\n"));
         }
         Err(message) => {
-            eprintln!("mount.puzzlefs: {message}; see mount.puzzlefs --help");
+            say(format_args!("{message}; see mount.puzzlefs --help"));
             return ExitCode::from(status::USAGE);
         }
     };
@@ -93,10 +94,25 @@ fn main() -> ExitCode {
         Err(Refusal { status, message }) => {
             let (source, directory) = (Path::new(&args.source), Path::new(&args.directory));
             let (source, directory) = (source.display(), directory.display());
-            eprintln!("mount.puzzlefs: {source} on {directory}: {message}");
+            say(format_args!("{source} on {directory}: {message}"));
             ExitCode::from(status)
         }
     }
+}
+
+/// Prints what was asked for.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format_args!("standard output: cannot write to it: {error}"));
+            ExitCode::from(status::SYSTEM)
+        }
+    }
+}
+
+fn say(what: impl Display) {
+    message::tell("mount.puzzlefs", what);
 }
 
 fn run(args: &Args) -> Result<(), Refusal> {
@@ -120,9 +136,9 @@ fn run(args: &Args) -> Result<(), Refusal> {
     if args.verbose {
         let (source, data) = (source.to_string_lossy(), options.data());
         let data = data.to_string_lossy();
-        eprintln!("mount.puzzlefs: source {source}, options {data}");
+        say(format_args!("source {source}, options {data}"));
         if options.read_write {
-            eprintln!("mount.puzzlefs: puzzlefs is read-only: mounting read-only");
+            say("puzzlefs is read-only: mounting read-only");
         }
     }
     mount::check_mount_point(directory)?;
@@ -130,7 +146,7 @@ fn run(args: &Args) -> Result<(), Refusal> {
         return Ok(());
     }
     for remark in mount::mount(&source, &options, directory, args.sloppy)? {
-        eprintln!("mount.puzzlefs: {remark}");
+        say(remark);
     }
     Ok(())
 }

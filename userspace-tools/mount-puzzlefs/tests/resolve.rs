@@ -128,6 +128,15 @@ fn sources() {
         assert!(said.starts_with("mount.puzzlefs: "), "{said}");
     }
 
+    // Where nothing can be told, the exit status still is.
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mount-puzzlefs"));
+    let status = command.stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mount-puzzlefs"));
+    let output = command.arg("--help").stdout(full()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+
     let rootfs_path = Path::new(store).join("blobs/sha256").join(&rootfs);
     fs::rename(&rootfs_path, rootfs_path.with_extension("gone")).unwrap();
     let said = stderr(&helper(&["-f", &first, directory]));

@@ -3,7 +3,7 @@
 //! `puzzlefs build`.
 
 use crate::cli::{BuildArgs, OutputArgs, RuleArgs};
-use crate::output::{is_broken_pipe, Output};
+use crate::output::{is_broken_pipe, say, Output};
 use crate::{format, progress, work};
 use anyhow::Context;
 use puzzlefs_lib::builder::{self, BuildOptions, Summary};
@@ -12,6 +12,7 @@ use puzzlefs_lib::seekable::Compression;
 use puzzlefs_lib::{ImageRef, Progress, Selector, Store};
 use serde::Serialize;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -39,19 +40,22 @@ struct Report<'a> {
 
 /// Builds an image.
 pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
+    let source = &arguments.source;
     make(
+        source,
         &arguments.image,
         &arguments.rules,
         &arguments.output,
         |store, mut options, progress| {
             options.one_file_system = arguments.one_file_system;
-            builder::build(&arguments.source, store, &options, progress)
+            builder::build(source, store, &options, progress)
         },
     )
 }
 
 /// Makes an image by `build`, and tells of it.
 pub fn make(
+    source: &Path,
     image: &OsStr,
     rules: &RuleArgs,
     output: &OutputArgs,
@@ -66,9 +70,20 @@ pub fn make(
         }
         .into());
     };
+    // A misspelt word makes no store.
+    if source != Path::new("-") {
+        fs::metadata(source).map_err(|cause| puzzlefs_lib::Error::Io {
+            path: source.to_path_buf(),
+            action: "open what is to be read",
+            cause,
+        })?;
+    }
     let rules = rules.rules();
     let progress = work::stoppable()?;
-    let store = Store::create(&image.store)?;
+    let store = match output.base {
+        Some(_) => Store::open(&image.store)?,
+        None => Store::create(&image.store)?,
+    };
     let options = BuildOptions {
         jobs: work::jobs(output.jobs),
         rules: rules.clone(),
@@ -82,7 +97,9 @@ pub fn make(
     })?;
     warn(&summary);
     for pattern in rules.unmatched() {
-        eprintln!("puzzlefs: --exclude '{pattern}': there is nothing that matches");
+        say(format_args!(
+            "--exclude '{pattern}': there is nothing that matches"
+        ));
     }
     let seconds = start.elapsed();
     let mut out = Output::new();
@@ -121,11 +138,15 @@ fn compression(output: &OutputArgs) -> Option<Compression> {
 fn warn(summary: &Summary) {
     if let Some(path) = &summary.skipped_store {
         let path = path.display();
-        eprintln!("puzzlefs: {path}: it is the store: an empty directory in the image");
+        say(format_args!(
+            "{path}: it is the store: an empty directory in the image"
+        ));
     }
     for path in &summary.skipped_mounts {
         let path = path.display();
-        eprintln!("puzzlefs: {path}: on another file system: an empty directory in the image");
+        say(format_args!(
+            "{path}: on another file system: an empty directory in the image"
+        ));
     }
 }
 

@@ -2,9 +2,10 @@
 
 //! `puzzlefs cat`.
 
-use crate::output::{escaped, Output};
+use crate::output::Output;
 use anyhow::bail;
 use clap::Args;
+use puzzlefs_lib::message::printable;
 use puzzlefs_lib::path::LastLink;
 use puzzlefs_lib::reader::{Blobs, ImageReader};
 use puzzlefs_lib::{store, Error, ImageRef};
@@ -35,15 +36,19 @@ pub fn run(arguments: &CatArgs) -> anyhow::Result<()> {
         let at = reader.resolve(path, LastLink::Follow)?;
         let inode = reader.checked(reader.metadata().inode_at(at))?;
         if inode.file_type() != FileType::File {
-            bail!("{}: not a regular file in the image", escaped(path));
+            bail!("{}: not a regular file in the image", printable(path));
         }
-        reader.read_file(at, &mut blobs, |piece| {
-            out.write_all(piece).map_err(|cause| Error::Io {
-                path: "standard output".into(),
-                action: "write to it",
-                cause,
-            })
-        })?;
+        // The reader has this crate's library's errors: what happens to the output is kept here.
+        let mut written = Ok(());
+        let read = reader.read_file(at, &mut blobs, |piece| {
+            written = out.write_all(piece);
+            match &written {
+                Ok(()) => Ok(()),
+                Err(_) => Err(Error::Interrupted),
+            }
+        });
+        written?;
+        read?;
     }
     Ok(out.flush()?)
 }

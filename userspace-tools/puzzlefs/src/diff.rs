@@ -80,20 +80,23 @@ pub fn run(arguments: &DiffArgs) -> anyhow::Result<()> {
     }
     // Change by change: paths can be far longer than the images are large.
     let mut comma = "";
+    // The comparison has the library's errors: what happens to the output is kept here.
+    let mut written = Ok(());
     let totals = diff::diff(&old, &new, |difference| {
-        let written = if arguments.json {
+        written = if arguments.json {
             let change = serde_json::to_string(&change(difference)).map_err(io::Error::from);
             change.and_then(|change| write!(out, "{comma}{change}"))
         } else {
             line(difference, &mut out)
         };
         comma = ",";
-        written.map_err(|cause| Error::Io {
-            path: "standard output".into(),
-            action: "write to it",
-            cause,
-        })
-    })?;
+        match &written {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Error::Interrupted),
+        }
+    });
+    written?;
+    let totals = totals?;
     if arguments.json {
         let totals = serde_json::to_string(&report(&totals))?;
         writeln!(out, "],{}", totals.trim_start_matches('{'))?;

@@ -2,13 +2,13 @@
 
 //! `puzzlefs du`.
 
-use crate::format;
-use crate::output::{escaped, Output};
+use crate::output::{say, Output};
+use crate::{format, work};
 use anyhow::bail;
 use clap::Args;
 use puzzlefs_lib::builder::Count;
+use puzzlefs_lib::message::printable;
 use puzzlefs_lib::usage::{self, Usage};
-use puzzlefs_lib::Store;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ struct ImageReport<'a> {
 
 /// Prints what the images of a store cost.
 pub fn run(arguments: &DuArgs) -> anyhow::Result<()> {
-    let usage = usage::usage(&Store::open(&arguments.store)?)?;
+    let usage = usage::usage(&work::store(&arguments.store)?)?;
     let mut out = Output::new();
     if arguments.json {
         out.json(&report(&usage))?;
@@ -58,7 +58,7 @@ pub fn run(arguments: &DuArgs) -> anyhow::Result<()> {
     }
     out.flush()?;
     for error in &usage.errors {
-        eprintln!("puzzlefs: {error}");
+        say(error);
     }
     if !usage.errors.is_empty() {
         bail!("what these have is counted as unreferenced");
@@ -97,7 +97,7 @@ fn table(usage: &Usage, out: &mut Output) -> anyhow::Result<()> {
     for image in &usage.images {
         let name = match &image.tags[..] {
             [] => image.manifest.to_oci(),
-            tags => escaped(tags.join(", ").as_bytes()),
+            tags => printable(tags.join(", ").as_bytes()),
         };
         let [alone, unique, shared] =
             [image.alone, image.unique, image.shared].map(|count| format::bytes(count.bytes));

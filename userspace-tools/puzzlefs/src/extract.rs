@@ -4,7 +4,7 @@
 
 use crate::cli::ExtractArgs;
 use crate::format;
-use crate::output::Output;
+use crate::output::{say, Output};
 use puzzlefs_lib::{extract, store, ImageRef};
 use std::io::Write;
 
@@ -18,7 +18,9 @@ pub fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
     output.flush()?;
     if extracted.not_owned > 0 {
         let inodes = format::count(extracted.not_owned, "inode", "inodes");
-        eprintln!("puzzlefs: {inodes} kept this user as the owner; extracting owners takes root");
+        say(format_args!(
+            "{inodes} kept this user as the owner; extracting owners takes root"
+        ));
     }
     Ok(())
 }

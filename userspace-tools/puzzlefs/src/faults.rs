@@ -5,6 +5,7 @@
 use crate::format;
 use crate::output::Output;
 use anyhow::bail;
+use puzzlefs_lib::message::printable;
 use puzzlefs_lib::verify::Fault;
 use serde::Serialize;
 use std::ffi::OsStr;
@@ -29,10 +30,12 @@ pub fn report(faults: &[Fault]) -> Vec<FaultReport<'_>> {
 
 /// Prints faults, a line each.
 pub fn tell(faults: &[Fault], out: &mut Output) -> anyhow::Result<()> {
+    // It may have words from an image or an index in it.
+    let text = |text: &str| printable(text.as_bytes());
     for fault in faults {
         match &fault.image {
-            Some(image) => writeln!(out, "{image}: {}", fault.what)?,
-            None => writeln!(out, "{}", fault.what)?,
+            Some(image) => writeln!(out, "{}: {}", text(image), text(&fault.what))?,
+            None => writeln!(out, "{}", text(&fault.what))?,
         }
     }
     Ok(())

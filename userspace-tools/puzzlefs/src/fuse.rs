@@ -6,6 +6,7 @@
 //! of the image, which makes everything that the kernel asks for findable without keeping account
 //! of what it knows. What is kept is bounded: by a number, or by the size of the metadata.
 
+use crate::output::say;
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
@@ -467,7 +468,7 @@ fn sized(bytes: &[u8], room: u32, reply: ReplyXattr) {
 /// Says on standard error what went wrong, and what the kernel is told: for a malformed image, what
 /// the kernel module says too.
 fn told(error: &Error) -> Errno {
-    eprintln!("puzzlefs: {error}");
+    say(error);
     match error {
         Error::Metadata { .. } => Errno::from_i32(rustix::io::Errno::UCLEAN.raw_os_error()),
         _ => Errno::EIO,

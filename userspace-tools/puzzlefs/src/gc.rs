@@ -2,12 +2,11 @@
 
 //! `puzzlefs gc`.
 
-use crate::format;
-use crate::output::Output;
+use crate::output::{say, Output};
+use crate::{format, work};
 use anyhow::bail;
 use clap::Args;
 use puzzlefs_lib::gc::{self, Collected};
-use puzzlefs_lib::Store;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -48,13 +47,13 @@ struct Removed {
 
 /// Removes the blobs of a store that no image needs.
 pub fn run(arguments: &GcArgs) -> anyhow::Result<()> {
-    let store = Store::open(&arguments.store)?;
+    let store = work::store(&arguments.store)?;
     let collected = if arguments.dry_run {
         gc::dry_run(&store)?
     } else {
         let collected = gc::collect(&store, || {
             if !arguments.no_wait {
-                eprintln!("puzzlefs: waiting for builders at work in the store");
+                say("waiting for builders at work in the store");
             }
             !arguments.no_wait
         })?;

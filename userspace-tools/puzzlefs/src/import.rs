@@ -10,6 +10,7 @@ use puzzlefs_lib::import::{self, ImportSource};
 pub fn run(arguments: &ImportArgs) -> anyhow::Result<()> {
     let source = ImportSource::parse(&arguments.source, arguments.platform.clone());
     build::make(
+        &source.path,
         &arguments.image,
         &arguments.rules,
         &arguments.output,

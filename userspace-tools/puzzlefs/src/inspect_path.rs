@@ -5,7 +5,8 @@
 use crate::cli::InspectArgs;
 use crate::format;
 use crate::ls::{type_of, InodeReport};
-use crate::output::{escaped, hex, JsonPath, Output};
+use crate::output::{hex, JsonPath, Output};
+use puzzlefs_lib::message::printable;
 use puzzlefs_lib::path::LastLink;
 use puzzlefs_lib::reader::ImageReader;
 use puzzlefs_lib::{store, Digest, ImageRef};
@@ -104,7 +105,7 @@ fn tell(
 ) -> anyhow::Result<()> {
     let (letter, word) = type_of(inode.kind());
     let mtime = reader.checked(inode.mtime())?;
-    writeln!(out, "path    {}", escaped(path))?;
+    writeln!(out, "path    {}", printable(path))?;
     writeln!(
         out,
         "inode   {} in layer {}, {word}",
@@ -127,7 +128,7 @@ fn tell(
     match inode.kind() {
         Kind::Symlink => {
             let target = reader.checked(inode.symlink_target())?;
-            writeln!(out, "target  {}", escaped(target))?;
+            writeln!(out, "target  {}", printable(target))?;
         }
         Kind::Chr { major, minor } | Kind::Blk { major, minor } => {
             writeln!(out, "device  {major}, {minor}")?;
@@ -136,7 +137,7 @@ fn tell(
     }
     for xattr in reader.checked(inode.xattrs())?.iter() {
         let xattr = reader.checked(xattr)?;
-        let (name, value) = (escaped(xattr.name), escaped(xattr.value));
+        let (name, value) = (printable(xattr.name), printable(xattr.value));
         writeln!(out, "xattr   {name}={value}")?;
     }
     if inode.kind() != Kind::File {

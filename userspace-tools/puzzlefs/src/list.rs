@@ -2,10 +2,11 @@
 
 //! `puzzlefs list`.
 
-use crate::format;
-use crate::output::{escaped, Output};
+use crate::output::{say, Output};
+use crate::{format, work};
 use anyhow::bail;
 use clap::Args;
+use puzzlefs_lib::message::printable;
 use puzzlefs_lib::oci::{self, Descriptor};
 use puzzlefs_lib::{Digest, Store};
 use serde::Serialize;
@@ -42,7 +43,7 @@ struct Listed<'a> {
 
 /// Lists the images of a store, in the order of the index.
 pub fn run(arguments: &ListArgs) -> anyhow::Result<()> {
-    let store = Store::open(&arguments.store)?;
+    let store = work::store(&arguments.store)?;
     let index = store.index()?;
     let images: Vec<_> = index.manifests.iter().map(|m| listed(&store, m)).collect();
     let mut out = Output::new();
@@ -94,7 +95,7 @@ fn listed<'a>(store: &Store, manifest: &'a Descriptor) -> Listed<'a> {
 
 fn table(images: &[Listed<'_>], out: &mut Output) -> anyhow::Result<()> {
     // What another tool wrote may be anything.
-    let text = |text: &str| escaped(text.as_bytes());
+    let text = |text: &str| printable(text.as_bytes());
     let tags = images
         .iter()
         .map(|image| image.tag.map_or("-".to_owned(), text));
@@ -113,7 +114,7 @@ fn table(images: &[Listed<'_>], out: &mut Output) -> anyhow::Result<()> {
         }
         writeln!(out)?;
         if let Some(error) = &image.error {
-            eprintln!("puzzlefs: {tag}: {error}");
+            say(format_args!("{tag}: {error}"));
         }
     }
     Ok(())

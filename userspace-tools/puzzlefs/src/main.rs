@@ -79,7 +79,7 @@ fn main() -> ExitCode {
         // It has said why itself.
         Err(error) if error.is::<ServerFailed>() => ExitCode::from(status_of(&error)),
         Err(error) => {
-            eprintln!("puzzlefs: {error:#}");
+            output::say(format_args!("{error:#}"));
             ExitCode::from(status_of(&error))
         }
     }

@@ -3,11 +3,12 @@
 //! `puzzlefs completions` and `puzzlefs man`: made of what the command line is read by.
 
 use crate::cli::Cli;
+use crate::output::Output;
 use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 /// `puzzlefs completions`.
@@ -34,7 +35,9 @@ pub fn completions(arguments: &CompletionsArgs) -> anyhow::Result<()> {
         "puzzlefs",
         &mut script,
     );
-    Ok(io::stdout().write_all(&script)?)
+    let mut out = Output::new();
+    out.write_all(&script)?;
+    Ok(out.flush()?)
 }
 
 /// Writes the manual pages: `puzzlefs.1`, and one a command, `puzzlefs-build.1`.

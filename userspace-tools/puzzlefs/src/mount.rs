@@ -2,6 +2,7 @@
 
 //! `puzzlefs mount`.
 
+use crate::output::say;
 use crate::{mount_fuse, work};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -127,7 +128,7 @@ fn read_only(
         _ => failure,
     })?;
     for remark in remarks {
-        eprintln!("puzzlefs: {}: {remark}", directory.display());
+        say(format_args!("{}: {remark}", directory.display()));
     }
     Ok(())
 }

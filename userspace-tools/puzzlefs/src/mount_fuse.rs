@@ -4,6 +4,7 @@
 
 use crate::fuse::Fuse;
 use crate::mount::MountArgs;
+use crate::output::say;
 use anyhow::{Context, Result};
 use fuser::{Config, MountOption, Session, SessionACL};
 use puzzlefs_lib::mount::{self, Cause, Failure, Options, Unmounted};
@@ -108,7 +109,7 @@ pub fn serve(
             match mount::unmount(&directory, false) {
                 // The mount is the lower layer of another.
                 Ok(Unmounted::Done | Unmounted::Nothing) => {}
-                Err(error) => eprintln!("puzzlefs: {}: {error}", directory.display()),
+                Err(error) => say(format_args!("{}: {error}", directory.display())),
             }
         }
     });

@@ -4,10 +4,11 @@
 
 use crate::format;
 use puzzlefs_lib::builder::Count;
+use puzzlefs_lib::message::{self, printable};
 use puzzlefs_lib::Error;
 use serde::Serialize;
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 
 /// Standard output, whose errors are told: unlike `println!`, which panics.
@@ -28,8 +29,8 @@ impl Output {
 
     /// Prints a JSON value and the end of the line.
     pub fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
-        serde_json::to_writer(&mut self.stream, value)?;
-        Ok(self.stream.write_all(b"\n")?)
+        serde_json::to_writer(&mut *self, value).map_err(io::Error::from)?;
+        Ok(self.write_all(b"\n")?)
     }
 
     /// Prints how many blobs there are of each kind, and how large they are, below each other: the
@@ -50,7 +51,7 @@ impl Output {
     /// A file's name as it is to be printed: as it is, unless it could tell a terminal something.
     pub fn name<'a>(&self, name: &'a [u8]) -> Cow<'a, [u8]> {
         if self.terminal {
-            Cow::Owned(escaped(name).into_bytes())
+            Cow::Owned(printable(name).into_bytes())
         } else {
             Cow::Borrowed(name)
         }
@@ -59,31 +60,25 @@ impl Output {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(bytes)
+        self.stream.write(bytes).map_err(named)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
+        self.stream.flush().map_err(named)
     }
 }
 
-/// A name with its control characters and what is not UTF-8 escaped, for terminals and messages.
-pub fn escaped(name: &[u8]) -> String {
-    let mut text = String::with_capacity(name.len());
-    for chunk in name.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() {
-                text.extend(character.escape_default());
-            } else {
-                text.push(character);
-            }
-        }
-        for byte in chunk.invalid() {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
+/// The error with what it is about.
+fn named(error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("standard output: cannot write to it: {error}"),
+    )
+}
+
+/// Tells something on standard error, in a line of its own.
+pub fn say(what: impl Display) {
+    message::tell("puzzlefs", what);
 }
 
 /// A file's name in JSON, which knows nothing but text.
@@ -125,16 +120,4 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
         };
         kind == Some(ErrorKind::BrokenPipe)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_could_move_a_cursor_is_escaped() {
-        assert_eq!(escaped("größe 1".as_bytes()), "größe 1");
-        assert_eq!(escaped(b"a\x1b[2J\n\xff"), "a\\u{1b}[2J\\n\\xff");
-        assert_eq!(escaped("\u{9b}".as_bytes()), "\\u{9b}");
-    }
 }

@@ -3,6 +3,7 @@
 //! Shows a build's progress: a bar on a terminal, now and then a line elsewhere.
 
 use crate::format;
+use crate::output::say;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use puzzlefs_lib::Progress;
 use std::io::IsTerminal;
@@ -99,12 +100,12 @@ fn lines(words: Words, progress: &Progress, finished: &mpsc::Receiver<()>) {
         if progress.is_reading() {
             let done = format::bytes(progress.bytes_done());
             let total = format::bytes(progress.bytes_found());
-            eprintln!(
-                "puzzlefs: {seconds} s: {} {done} of {total} in {things}",
+            say(format_args!(
+                "{seconds} s: {} {done} of {total} in {things}",
                 words.done
-            );
+            ));
         } else {
-            eprintln!("puzzlefs: {seconds} s: found {things}");
+            say(format_args!("{seconds} s: found {things}"));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 //! `puzzlefs umount`.
 
+use crate::output::say;
 use anyhow::Context;
 use clap::Args;
 use puzzlefs_lib::mount::{self, Unmounted};
@@ -27,7 +28,7 @@ pub fn run(arguments: &UmountArgs) -> anyhow::Result<()> {
         .with_context(|| format!("cannot unmount {shown}"))?
     {
         Unmounted::Done => {}
-        Unmounted::Nothing => eprintln!("puzzlefs: {shown}: nothing is mounted there"),
+        Unmounted::Nothing => say(format_args!("{shown}: nothing is mounted there")),
     }
     Ok(())
 }

@@ -3,9 +3,10 @@
 //! What commands that take a while have in common.
 
 use anyhow::Context;
-use puzzlefs_lib::{ImageRef, Progress, Selector, Store};
+use puzzlefs_lib::{Error, ImageRef, Progress, Selector, Store};
 use std::ffi::OsStr;
 use std::num::NonZero;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
@@ -36,6 +37,27 @@ pub fn image_or_store(name: &OsStr) -> anyhow::Result<(Store, Option<Selector>)>
     if Path::new(name).is_dir() {
         return Ok((Store::open(Path::new(name))?, None));
     }
-    let image = ImageRef::parse(name)?;
+    let image = match ImageRef::parse(name) {
+        Err(Error::Reference { reference, .. }) if !name.as_bytes().contains(&b':') => {
+            let what = "neither a directory nor <oci-dir>:<tag> or \
+                        <oci-dir>@sha256:<manifest digest>";
+            let what = what.to_owned();
+            return Err(Error::Reference { reference, what }.into());
+        }
+        image => image?,
+    };
     Ok((Store::open(&image.store)?, Some(image.selector)))
+}
+
+/// Opens a store, for a command that is about the whole of it.
+pub fn store(path: &Path) -> anyhow::Result<Store> {
+    let image = ImageRef::parse(path.as_os_str());
+    match (Store::open(path), image) {
+        (Err(_), Ok(image)) if !path.exists() && image.store.is_dir() => Err(Error::Reference {
+            reference: path.to_string_lossy().into_owned(),
+            what: format!("give the store alone, {}", image.store.display()),
+        }
+        .into()),
+        (store, _) => Ok(store?),
+    }
 }

@@ -363,7 +363,14 @@ fn what_is_refused() {
         (file("a", b"x"), "truncated"),
         (damaged, "header before byte 1536 is damaged"),
         (noise(4096, 1), "neither a directory nor a tar archive"),
-        (Vec::new(), "truncated"),
+        (
+            Vec::new(),
+            "too short for a tar archive: truncated, or none",
+        ),
+        (
+            b"text".to_vec(),
+            "too short for a tar archive: truncated, or none",
+        ),
         (b"\x1f\x8b\x08\0\0\0\0\0\0\xff".to_vec(), "truncated"),
         (b"\xfd7zXZ\0\0\0".to_vec(), "compressed with xz"),
     ] {
