@@ -2,6 +2,11 @@
 
 //! POSIX access control lists: from the text that archives have to the kernel's attribute.
 
+/// The attribute of a file's own list.
+pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";
+/// The attribute of the list that what is made in a directory gets.
+pub(crate) const DEFAULT: &[u8] = b"system.posix_acl_default";
+
 /// The version of the attribute's form.
 const VERSION: u32 = 2;
 const USER_OBJ: u16 = 0x01;
@@ -34,6 +39,36 @@ pub(crate) fn from_text(text: &[u8]) -> Result<Vec<u8>, String> {
         value.extend_from_slice(&id.to_le_bytes());
     }
     Ok(value)
+}
+
+/// What the kernel makes of the attribute of a file's own list: the nine bits of the mode that the
+/// list stands for, and whether it says more than they do. If it does not, there is no list.
+///
+/// None for what is no such attribute.
+pub(crate) fn mode(value: &[u8]) -> Option<(u16, bool)> {
+    let (version, entries) = value.split_first_chunk()?;
+    if u32::from_le_bytes(*version) != VERSION || entries.len() % 8 != 0 {
+        return None;
+    }
+    let (mut owner, mut group, mut mask, mut other) = (None, None, None, None);
+    let mut more = false;
+    for entry in entries.chunks_exact(8) {
+        let half = |at| u16::from_le_bytes([entry[at], entry[at + 1]]);
+        let permissions = half(2) & 7;
+        match half(0) {
+            USER_OBJ => owner = Some(permissions),
+            GROUP_OBJ => group = Some(permissions),
+            OTHER => other = Some(permissions),
+            MASK => {
+                mask = Some(permissions);
+                more = true;
+            }
+            USER | GROUP => more = true,
+            _ => return None,
+        }
+    }
+    let (owner, group, other) = (owner?, group?, other?);
+    Some((owner << 6 | mask.unwrap_or(group) << 3 | other, more))
 }
 
 /// The tag, the id and the permissions of one entry.
@@ -96,6 +131,13 @@ mod tests {
         assert_eq!(value, wanted.concat());
         let lines = b"user::rw-\ngroup::r--\nuser:77:r-x\t#effective:r--\nmask::r--\nother::---\n";
         assert_eq!(from_text(lines).unwrap(), value);
+        // The mask is what `ls -l` shows for the group.
+        assert_eq!(mode(&value), Some((0o640, true)));
+        let plain = from_text(b"user::rwx,group::r-x,other::--x").unwrap();
+        assert_eq!(mode(&plain), Some((0o751, false)));
+        for wrong in [&b""[..], b"\x02", b"\x03\0\0\0", &value[..21], &value[..20]] {
+            assert_eq!(mode(wrong), None);
+        }
         for wrong in [
             "user:joe:r--",
             "user",

@@ -9,6 +9,7 @@
 mod header;
 mod pax;
 
+use crate::acl;
 use crate::assembly::MEMBER_COST;
 use crate::tree::{Time, Xattr};
 use header::{until_nul, Header};
@@ -79,6 +80,23 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// Makes the mode and the access control list agree, as the kernel does where a list is set:
+    /// not every tar writes the mode that `ls` shows, and some write lists that say no more.
+    fn settle_acl(&mut self) {
+        if matches!(self.kind, MemberKind::Symlink(_)) {
+            return;
+        }
+        let mut xattrs = self.xattrs.iter();
+        let at = xattrs.position(|(name, _)| name == acl::ACCESS);
+        let mode = at.and_then(|at| Some((at, acl::mode(&self.xattrs[at].1)?)));
+        if let Some((at, (bits, more))) = mode {
+            self.permissions = self.permissions & 0o7000 | bits;
+            if !more {
+                self.xattrs.remove(at);
+            }
+        }
+    }
+
     /// About the memory that it takes, in bytes.
     pub fn memory(&self) -> u64 {
         let xattrs = self.xattrs.iter();
@@ -288,6 +306,7 @@ impl<I: Input> Reader<I> {
             path,
         };
         member.xattrs.sort();
+        member.settle_acl();
         Ok(member)
     }
 

@@ -7,6 +7,7 @@ mod common;
 use common::*;
 use puzzlefs_lib::builder::{self, BuildOptions};
 use puzzlefs_lib::{Progress, Store};
+use rustix::fs::XattrFlags;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -118,11 +119,28 @@ fn what_bsdtar_writes() {
         }
         inventory
     };
+    // The mode that it writes for a file with a list has the group's own permissions, where the
+    // kernel shows the mask.
+    let list = [
+        (1, 7, NONE),
+        (2, 6, 77),
+        (4, 4, NONE),
+        (16, 6, NONE),
+        (32, 1, NONE),
+    ];
+    let set = |name: &str, value: &[u8]| {
+        rustix::fs::setxattr(tree.join("large"), name, value, XattrFlags::empty()).unwrap();
+    };
+    set("system.posix_acl_access", &acl(&list));
+    set("user.short", b"\0\xff");
     build(&tree, &store, "directory", 2);
     let archive = path("a.tar");
-    pack("bsdtar", &["--format=pax"], &tree, &archive);
-    build(&archive, &store, "archive", 2);
-    assert_same(&inventory("archive"), &inventory("directory"));
+    for header in ["ALL", "SCHILY", "LIBARCHIVE"] {
+        let header = format!("--options=pax:xattrheader={header}");
+        pack("bsdtar", &["--format=pax", &header], &tree, &archive);
+        build(&archive, &store, "archive", 2);
+        assert_same(&inventory("archive"), &inventory("directory"));
+    }
 }
 
 /// Of GNU's own format, which has whole seconds and no attributes.
@@ -296,6 +314,50 @@ fn pax_records() {
     let xattrs: Vec<_> = seen.xattrs.iter().collect();
     assert_eq!(xattrs, [(&b"user.a".to_vec(), &b"with\nnewline".to_vec())]);
     assert!(inventory[&PathBuf::from("next")].xattrs.is_empty());
+}
+
+/// The id of an entry of an access control list that is for no user or group of its own.
+const NONE: u32 = u32::MAX;
+
+/// The attribute of an access control list.
+fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut value = vec![2, 0, 0, 0];
+    for (tag, permissions, id) in entries {
+        value.extend_from_slice(&tag.to_le_bytes());
+        value.extend_from_slice(&permissions.to_le_bytes());
+        value.extend_from_slice(&id.to_le_bytes());
+    }
+    value
+}
+
+/// As the kernel has it: what a list says of the mode is the mode, and one that says no more is
+/// none.
+#[test]
+fn lists_and_modes_agree() {
+    let inventory = built(&[
+        pax(&[(
+            "SCHILY.acl.access",
+            "user::rwx,user:9:rw-,group::r--,mask::rw-,other::--x",
+        )]),
+        file("list", b""),
+        pax(&[("SCHILY.acl.access", "user::rwx,group::r-x,other::---")]),
+        file("none", b""),
+        pax(&[("SCHILY.acl.access", ""), ("SCHILY.acl.default", "")]),
+        file("empty", b""),
+    ]);
+    let list = &inventory[Path::new("list")];
+    let wanted = acl(&[
+        (1, 7, NONE),
+        (2, 6, 9),
+        (4, 4, NONE),
+        (16, 6, NONE),
+        (32, 1, NONE),
+    ]);
+    assert_eq!(list.permissions, 0o761);
+    assert_eq!(list.xattrs[&b"system.posix_acl_access"[..]], wanted);
+    let none = &inventory[Path::new("none")];
+    assert_eq!((none.permissions, none.xattrs.len()), (0o750, 0));
+    assert!(inventory[Path::new("empty")].xattrs.is_empty());
 }
 
 #[test]

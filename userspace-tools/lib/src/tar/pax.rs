@@ -88,20 +88,38 @@ impl Pax {
             b"GNU.sparse.numblocks" => {
                 self.sparse.map.get_or_insert_default();
             }
-            b"SCHILY.acl.access" => self.take_acl(b"system.posix_acl_access", value)?,
-            b"SCHILY.acl.default" => self.take_acl(b"system.posix_acl_default", value)?,
+            b"SCHILY.acl.access" => self.take_acl(acl::ACCESS, value)?,
+            b"SCHILY.acl.default" => self.take_acl(acl::DEFAULT, value)?,
+            // What GNU tar has of it, without the zero byte that ends it.
+            b"RHT.security.selinux" => {
+                self.take_xattr(b"security.selinux", &[value, b"\0"].concat())?;
+            }
             key => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.take_xattr(name, value)?;
+                } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+                    self.take_encoded_xattr(name, value)?;
                 }
             }
         }
         Ok(())
     }
 
+    /// Takes an attribute in libarchive's own form, unless it came in the other too.
+    fn take_encoded_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
+        let (Some(name), Some(value)) = (from_percent(name), from_base64(value)) else {
+            return malformed("an extended attribute is malformed");
+        };
+        if self.xattrs.iter().any(|(known, _)| *known == name) {
+            return Ok(());
+        }
+        self.take_xattr(&name, &value)
+    }
+
     /// Takes an access control list in the form of text, unless it came as an attribute too.
     fn take_acl(&mut self, name: &[u8], text: &[u8]) -> Result<()> {
-        if self.xattrs.iter().any(|(known, _)| known == name) {
+        // An empty list is none.
+        if text.is_empty() || self.xattrs.iter().any(|(known, _)| known == name) {
             return Ok(());
         }
         match acl::from_text(text) {
@@ -122,6 +140,55 @@ impl Pax {
         self.xattrs.push((name.to_vec(), value.to_vec()));
         Ok(())
     }
+}
+
+/// Bytes of which some are written as `%41`.
+fn from_percent(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        bytes.push(match first {
+            b'%' => {
+                let (digits, after) = rest.split_at_checked(2)?;
+                rest = after;
+                let digit = |at: usize| char::from(digits[at]).to_digit(16);
+                (digit(0)? << 4 | digit(1)?) as u8
+            }
+            byte => byte,
+        });
+    }
+    Some(bytes)
+}
+
+/// The bytes of base64, with or without the padding at its end.
+fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let text = text.trim_ascii_end();
+    let digits = text.iter().rposition(|&byte| byte != b'=');
+    let digits = &text[..digits.map_or(0, |last| last + 1)];
+    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
+    for group in digits.chunks(4) {
+        let mut bits = 0u32;
+        for &digit in group {
+            let digit = match digit {
+                b'A'..=b'Z' => digit - b'A',
+                b'a'..=b'z' => digit - b'a' + 26,
+                b'0'..=b'9' => digit - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                _ => return None,
+            };
+            bits = bits << 6 | u32::from(digit);
+        }
+        // Of the bits of an unfinished group, what is not a whole byte is padding.
+        let whole = group.len() * 6 / 8;
+        let bits = bits << (32 - group.len() * 6);
+        bytes.extend_from_slice(bits.to_be_bytes().get(..whole)?);
+        if whole == 0 {
+            return None;
+        }
+    }
+    Some(bytes)
 }
 
 pub(super) fn decimal(text: &[u8]) -> Result<u64> {
@@ -187,6 +254,27 @@ mod tests {
         assert_eq!(time("1.0000000019").unwrap(), (1, 1));
         for wrong in ["", ".", "1.x", "x", "99999999999999999999", "--1"] {
             assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_and_values_of_libarchive() {
+        assert_eq!(from_percent(b"user.a%3db%25").unwrap(), b"user.a=b%");
+        for wrong in [&b"%"[..], b"a%4", b"%zz"] {
+            assert_eq!(from_percent(wrong), None);
+        }
+        for (text, value) in [
+            ("", &b""[..]),
+            ("AAEC/w", b"\0\x01\x02\xff"),
+            ("AAEC/w==", b"\0\x01\x02\xff"),
+            ("MQ", b"1"),
+            ("YQpiPWM", b"a\nb=c"),
+            ("YWJj", b"abc"),
+        ] {
+            assert_eq!(from_base64(text.as_bytes()).as_deref(), Some(value));
+        }
+        for wrong in ["A", "AB-C", "AAAAA", "A=A="] {
+            assert_eq!(from_base64(wrong.as_bytes()), None, "{wrong}");
         }
     }
 
