@@ -301,16 +301,19 @@ impl Read for Stream {
 impl Input for Stream {}
 
 fn compression(magic: &[u8], path: &Path) -> Result<Compression> {
-    let others: [(&[u8], &str); 4] = [
+    let others: [(&[u8], &str); 6] = [
         (b"\xfd7zXZ\0", "xz"),
         (b"BZh", "bzip2"),
         (b"\x04\x22\x4d\x18", "lz4"),
         (b"\x1f\x9d", "compress"),
+        (b"LZIP", "lzip"),
+        (b"\x89LZO", "lzop"),
     ];
     if magic.starts_with(b"\x1f\x8b") {
         return Ok(Compression::Gzip);
     }
-    if magic.starts_with(b"\x28\xb5\x2f\xfd") {
+    // The second is a frame to be skipped, which pzstd begins with.
+    if let [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] = magic {
         return Ok(Compression::Zstd);
     }
     match others.iter().find(|(start, _)| magic.starts_with(start)) {

@@ -168,18 +168,23 @@ impl Importer<'_> {
     }
 
     /// An image of an OCI image layout.
-    fn oci_image(&self, index: &Index) -> Result<Chosen> {
-        let mut candidates: Vec<&Descriptor> = index.manifests.iter().collect();
+    fn oci_image<'i>(&self, index: &'i Index) -> Result<Chosen> {
+        let mut candidates: Vec<&'i Descriptor> = index.manifests.iter().collect();
         if let Some(tag) = &self.source.tag {
-            candidates.retain(|descriptor| names(descriptor).any(|name| name == tag));
+            let ending = format!("/{tag}");
+            let called = |name: &str| name == tag || name.ends_with(&ending);
+            candidates.retain(|descriptor| names(descriptor).any(called));
         }
-        let mut tags: Vec<&str> = index.manifests.iter().flat_map(names).collect();
-        tags.sort_unstable();
-        tags.dedup();
-        let tagged = candidates.iter().filter_map(|one| names(one).next());
-        let tagged: BTreeSet<&str> = tagged.collect();
-        if candidates.is_empty() || (self.source.tag.is_none() && tagged.len() > 1) {
-            return Err(self.choice(&tags));
+        // Images of several names may have one tag: 'latest', where Docker saved them.
+        let full_names = |descriptors: &[&'i Descriptor]| -> BTreeSet<&'i str> {
+            let descriptors = descriptors.iter();
+            descriptors.filter_map(|one| names(one).last()).collect()
+        };
+        let found = full_names(&candidates);
+        if candidates.is_empty() || found.len() > 1 {
+            let all: Vec<&Descriptor> = index.manifests.iter().collect();
+            let all = full_names(&all).into_iter().collect::<Vec<_>>();
+            return Err(self.choice(found.len(), &all));
         }
         let mut descriptor = self.for_platform(&candidates)?.clone();
         for _ in 0..INDEX_DEPTH {
@@ -267,7 +272,7 @@ impl Importer<'_> {
         let found: Vec<&SavedImage> = images.iter().filter(wanted).collect();
         let &[image] = &found[..] else {
             let names: Vec<String> = images.iter().flat_map(names).collect();
-            return Err(self.choice(&names));
+            return Err(self.choice(found.len(), &names));
         };
         let bytes = self.container.read(&image.config, JSON_MAX)?;
         let bytes = bytes.ok_or_else(|| self.missing(&image.config))?;
@@ -349,7 +354,8 @@ impl Importer<'_> {
         }
         let (stored, content) = (Witness::default(), Witness::default());
         let stream = Stream::new(stored.watch(file.take(size)), path)?;
-        let mut reader = Reader::new(content.watch(stream));
+        // Its digest says whether it is whole.
+        let mut reader = Reader::of_any_end(content.watch(stream));
         let mut members = Vec::new();
         let mut memory = 0;
         while let Some(mut member) = archive::next(&mut reader, path, progress)? {
@@ -398,10 +404,11 @@ impl Importer<'_> {
         self.error(format!("{name} is damaged: its size or digest is another"))
     }
 
-    /// An image has to be chosen.
-    fn choice(&self, names: &[impl AsRef<str>]) -> Error {
+    /// An image has to be chosen: so many were found, of all with these names.
+    fn choice(&self, found: usize, names: &[impl AsRef<str>]) -> Error {
         let asked = match &self.source.tag {
-            Some(tag) => format!("there is no image '{tag}'"),
+            Some(tag) if found == 0 => format!("there is no image '{tag}'"),
+            Some(tag) => format!("there is not one image '{tag}'"),
             None => "there is not one image".to_owned(),
         };
         self.error(format!(
@@ -424,7 +431,7 @@ fn listed(names: &[impl AsRef<str>]) -> String {
     text
 }
 
-/// The names of an image in an index: its tag, and what containerd calls it.
+/// The names of an image in an index: its tag and, last, what containerd calls it in full.
 fn names(descriptor: &Descriptor) -> impl Iterator<Item = &str> {
     let keys = [oci::REF_NAME, "io.containerd.image.name"];
     let names = keys.into_iter();

@@ -29,6 +29,8 @@ pub(crate) const PATH_MAX: u64 = 64 << 10;
 /// The most pieces of a sparse file.
 const PIECES_MAX: u64 = 16 << 20;
 
+const TOO_SHORT: &str = "too short for a tar archive: truncated, or none at all";
+
 /// Why an archive cannot be read.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -159,6 +161,8 @@ pub(crate) struct Reader<I> {
     /// The records of PAX headers for all members that follow.
     global: Pax,
     members: u64,
+    /// Whether the end has to be marked.
+    marked_end: bool,
 }
 
 impl<I: Input> Reader<I> {
@@ -170,6 +174,16 @@ impl<I: Input> Reader<I> {
             padding: 0,
             global: Pax::default(),
             members: 0,
+            marked_end: true,
+        }
+    }
+
+    /// Reads an archive that may end behind any member, as not all programs mark the end. Whether it
+    /// is whole, the caller has to know.
+    pub fn of_any_end(input: I) -> Self {
+        Reader {
+            marked_end: false,
+            ..Self::new(input)
         }
     }
 
@@ -188,14 +202,15 @@ impl<I: Input> Reader<I> {
     /// None at the end, which has to be marked: an archive without the mark may be truncated.
     pub fn next(&mut self) -> Result<Option<Member>> {
         let mut pax = self.global.clone();
+        let members = self.members;
         loop {
             self.skip(self.data + self.padding)?;
             (self.data, self.padding) = (0, 0);
-            let block = match self.block() {
-                Err(Fault::Malformed(_)) if self.members == 0 => {
-                    return malformed("too short for a tar archive: truncated, or none at all")
-                }
-                block => block?,
+            let block = match self.block_or_end()? {
+                Some(block) => block,
+                None if !self.marked_end && self.members == members => return Ok(None),
+                None if self.members == 0 => return malformed(TOO_SHORT),
+                None => return malformed("it is truncated: its end is not marked"),
             };
             if block == [0; BLOCK] {
                 self.finish()?;
@@ -416,6 +431,24 @@ impl<I: Input> Reader<I> {
         let mut block = [0; BLOCK];
         self.fill(&mut block)?;
         Ok(block)
+    }
+
+    /// The next block; none at the end of all.
+    fn block_or_end(&mut self) -> Result<Option<Block>> {
+        let mut block = [0; BLOCK];
+        loop {
+            match self.input.read(&mut block[..1]) {
+                Ok(0) => return Ok(None),
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.position += 1;
+        match self.fill(&mut block[1..]) {
+            Err(Fault::Malformed(_)) if self.members == 0 => malformed(TOO_SHORT),
+            filled => filled.map(|()| Some(block)),
+        }
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<()> {

@@ -88,6 +88,11 @@ fn a_directory_and_its_archive_give_the_same_image() {
     for program in ["gzip", "zstd"] {
         assert_eq!(digest(&compress(program, &archive), &store), wanted);
     }
+    // As pzstd writes it: a frame to be skipped comes first.
+    let frames = fs::read(compress("zstd", &archive)).unwrap();
+    let skipped = b"\x50\x2a\x4d\x18\x04\0\0\0size";
+    fs::write(path("p.tar.zst"), [&skipped[..], &frames].concat()).unwrap();
+    assert_eq!(digest(&path("p.tar.zst"), &store), wanted);
     check_store(&store);
 
     let output = puzzlefs()
@@ -435,6 +440,7 @@ fn what_is_refused() {
         ),
         (b"\x1f\x8b\x08\0\0\0\0\0\0\xff".to_vec(), "truncated"),
         (b"\xfd7zXZ\0\0\0".to_vec(), "compressed with xz"),
+        (b"LZIP\x01\0\0\0".to_vec(), "compressed with lzip"),
     ] {
         let output = try_archive(scratch.path(), &bytes);
         assert_eq!(

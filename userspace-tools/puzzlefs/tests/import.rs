@@ -376,6 +376,58 @@ fn platforms_and_names() {
     }
 }
 
+/// What Docker saves of two images that are both 'latest': an index with their full names.
+#[test]
+fn names_in_full() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let layout = Layout::new(path("layout"));
+    let images = ["one", "two"].map(|name| {
+        let mut image = layout.image("amd64", &[(layer(&format!("echo {name} >name")), "")]);
+        image.as_object_mut().unwrap().remove("platform");
+        image["annotations"] = json!({
+            "io.containerd.image.name": format!("docker.io/library/{name}:latest"),
+            "org.opencontainers.image.ref.name": "latest",
+        });
+        image
+    });
+    layout.index(&images);
+    let source = layout.0.to_str().unwrap();
+    for (name, asked) in [("", "image; "), (":latest", "image 'latest'; ")] {
+        let said = refusal(&[], &format!("{source}{name}"), &path("store"));
+        let names = "there is: docker.io/library/one:latest, docker.io/library/two:latest";
+        let wanted = format!("there is not one {asked}{names}; give one as");
+        assert!(said.contains(&wanted), "{said}");
+    }
+    for name in [
+        "docker.io/library/two:latest",
+        "library/two:latest",
+        "two:latest",
+    ] {
+        let output = try_import(&[], &format!("{source}:{name}"), &path("store"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let inventory = image_inventory(&path("store"), "t");
+        let wanted = Digest::of(b"two\n").to_hex();
+        assert_eq!(inventory[Path::new("name")].contents, wanted);
+    }
+}
+
+/// Not all programs mark the end of an archive, and an empty layer may have no bytes at all. Their
+/// digests say whether they are whole.
+#[test]
+fn layers_without_an_end() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let mut unmarked = layer("echo x >file");
+    let end = unmarked.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+    unmarked.truncate(end.next_multiple_of(512));
+    let layout = Layout::new(path("layout"));
+    layout.index(&[layout.image("amd64", &[(unmarked, "gzip"), (Vec::new(), "")])]);
+    import(&layout.0, &path("store"));
+    let inventory = image_inventory(&path("store"), "t");
+    assert_eq!(inventory[Path::new("file")].size, 2);
+}
+
 #[test]
 fn what_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
