@@ -32,6 +32,10 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub const VERITY_ROOT_HASH: &str = "io.puzzlefsoci.puzzlefs.puzzlefs_verity_root_hash";
 /// The annotation that says when an image was made.
 pub const CREATED: &str = "org.opencontainers.image.created";
+/// The version of manifests and indices.
+pub const SCHEMA_VERSION: u32 = 2;
+/// The version of the layout.
+pub const LAYOUT_VERSION: &str = "1.0.0";
 /// The contents of the file `oci-layout`.
 pub const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 
@@ -112,7 +116,7 @@ impl Manifest {
         );
         config.data = Some("e30=".to_owned());
         Manifest {
-            schema_version: 2,
+            schema_version: SCHEMA_VERSION,
             media_type: Some(MANIFEST.to_owned()),
             artifact_type: Some(ROOTFS.to_owned()),
             config,
@@ -130,6 +134,14 @@ impl Manifest {
     pub fn rootfs(&self) -> Option<&Descriptor> {
         self.layers.iter().find(|layer| layer.media_type == ROOTFS)
     }
+}
+
+/// `oci-layout`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Layout {
+    /// [`LAYOUT_VERSION`].
+    pub image_layout_version: String,
 }
 
 /// `index.json`.
@@ -151,7 +163,7 @@ pub struct Index {
 impl Default for Index {
     fn default() -> Self {
         Index {
-            schema_version: 2,
+            schema_version: SCHEMA_VERSION,
             media_type: Some(INDEX.to_owned()),
             manifests: Vec::new(),
             other: Other::new(),

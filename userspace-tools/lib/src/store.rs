@@ -9,12 +9,13 @@
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::index::WriteLock;
-use crate::oci::{self, Descriptor, Index, Manifest};
+use crate::oci::{self, Descriptor, Index, Layout, Manifest};
 use crate::reference::{ImageRef, Selector};
 use crate::verity;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
@@ -23,6 +24,8 @@ use std::path::{Path, PathBuf};
 
 /// The largest `index.json` read, in bytes.
 const INDEX_MAX: u64 = 64 << 20;
+/// The largest `oci-layout` read, in bytes.
+const LAYOUT_MAX: u64 = 64 << 10;
 /// The largest manifest read, in bytes: about two million blobs.
 pub(crate) const MANIFEST_MAX: u64 = 512 << 20;
 
@@ -202,16 +205,37 @@ impl Store {
 
     /// Reads `index.json`. A store without one has no images.
     pub fn index(&self) -> Result<Index> {
-        let path = self.path.join("index.json");
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(&self.root, "index.json", flags, Mode::empty()) {
+        Ok(self.written_index()?.unwrap_or_default())
+    }
+
+    /// Reads `index.json`; none where there is none.
+    pub(crate) fn written_index(&self) -> Result<Option<Index>> {
+        self.json("index.json", "an OCI image index", INDEX_MAX)
+    }
+
+    /// Reads `oci-layout`; none where there is none.
+    pub(crate) fn layout(&self) -> Result<Option<Layout>> {
+        self.json("oci-layout", "that of an OCI image layout", LAYOUT_MAX)
+    }
+
+    /// Reads a file of the store's own directory, which has to be `what`.
+    fn json<T: DeserializeOwned>(&self, name: &str, what: &str, max: u64) -> Result<Option<T>> {
+        let path = self.path.join(name);
+        // What is no regular file must not block.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = match rustix::fs::openat(&self.root, name, flags, Mode::empty()) {
             Ok(fd) => File::from(fd),
-            Err(Errno::NOENT) => return Ok(Index::default()),
+            Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(Error::io(path, "open it")(errno)),
         };
-        let bytes = read_bounded(file, &path, INDEX_MAX)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Error::store(path, format!("not an OCI image index: {error}")))
+        let metadata = file.metadata().map_err(Error::io(&path, "examine it"))?;
+        if !metadata.is_file() {
+            return Err(Error::store(path, "not a regular file"));
+        }
+        let bytes = read_bounded(file, &path, max)?;
+        let value = serde_json::from_slice(&bytes);
+        let value = value.map_err(|error| Error::store(path, format!("not {what}: {error}")))?;
+        Ok(Some(value))
     }
 
     /// Finds an image.

@@ -9,6 +9,7 @@
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::graph;
+use crate::oci;
 use crate::parallel::{self, into_inner, lock};
 use crate::progress::Progress;
 use crate::reference::Selector;
@@ -17,7 +18,7 @@ use crate::store::Store;
 use crate::structure::{Blobs, Checker, Wanted};
 use crate::verity;
 use sha2::{Digest as _, Sha256};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Mutex;
@@ -69,14 +70,16 @@ pub fn verify_image(
 pub fn verify_store(store: &Store, jobs: usize, progress: &Progress) -> Result<Verified> {
     let mut verified = Verified::default();
     let mut blobs = Blobs::new();
-    let (roots, errors) = graph::roots(store)?;
+    let (present, others) = store.list_blobs()?;
+    own_files(store, !present.is_empty(), &mut verified.faults);
+    // With an index that cannot be read there is no image to look at, but there are the blobs.
+    let (roots, errors) = graph::roots(store).unwrap_or_default();
     let mut fault = |image: Option<String>, what: String| {
         verified.faults.push(Fault { image, what });
     };
     errors
         .into_iter()
         .for_each(|error| fault(None, error.to_string()));
-    let (present, others) = store.list_blobs()?;
     for name in others {
         let path = store.path().join("blobs/sha256").join(name);
         fault(None, format!("{}: not a blob's name", path.display()));
@@ -103,6 +106,52 @@ pub fn verify_store(store: &Store, jobs: usize, progress: &Progress) -> Result<V
     }
     check_blobs(store, &blobs, jobs, progress, &mut verified)?;
     Ok(verified)
+}
+
+/// Whether the files of the store's own directory are what they have to be.
+fn own_files(store: &Store, has_blobs: bool, faults: &mut Vec<Fault>) {
+    let mut fault = |what: String| faults.push(Fault { image: None, what });
+    let wrong = |name: &str, what: String| Error::store(store.path().join(name), what).to_string();
+    match store.layout() {
+        Ok(Some(layout)) if layout.image_layout_version == oci::LAYOUT_VERSION => {}
+        Ok(Some(layout)) => {
+            let version = layout.image_layout_version;
+            let what = format!("version '{version}' instead of {}", oci::LAYOUT_VERSION);
+            fault(wrong("oci-layout", what));
+        }
+        Ok(None) => fault(wrong("oci-layout", "missing".to_owned())),
+        Err(error) => fault(error.to_string()),
+    }
+    let index = match store.written_index() {
+        Ok(Some(index)) => index,
+        Ok(None) => {
+            if has_blobs {
+                let what = "missing: nothing says which images there are";
+                fault(wrong("index.json", what.to_owned()));
+            }
+            return;
+        }
+        Err(error) => return fault(error.to_string()),
+    };
+    if index.schema_version != oci::SCHEMA_VERSION {
+        let what = format!("version {} of an index is not known", index.schema_version);
+        fault(wrong("index.json", what));
+    }
+    let media_type = index.media_type.as_deref().unwrap_or(oci::INDEX);
+    if ![oci::INDEX, oci::DOCKER_LIST].contains(&media_type) {
+        let what = format!("its type is '{media_type}', which is no index");
+        fault(wrong("index.json", what));
+    }
+    let mut tagged: HashMap<&str, &str> = HashMap::new();
+    for manifest in &index.manifests {
+        let Some(tag) = manifest.tag() else { continue };
+        let first = tagged.entry(tag).or_insert(&manifest.digest);
+        // One image of each platform may be.
+        if *first != manifest.digest && !manifest.other.contains_key("platform") {
+            let what = format!("several images are tagged '{tag}'; the last one counts");
+            fault(wrong("index.json", what));
+        }
+    }
 }
 
 /// Gives a file's contents to a function, from where it is read on, and counts them as done. The

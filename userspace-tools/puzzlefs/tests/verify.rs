@@ -11,6 +11,7 @@ use puzzlefs_lib::reader::ImageReader;
 use puzzlefs_lib::verify::verify_image;
 use puzzlefs_lib::{verity, Digest, Progress, Selector};
 use puzzlefs_schema::metadata_capnp::{dir_entry, inode, rootfs};
+use rustix::fs::{FileType, Mode, CWD};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -304,4 +305,56 @@ fn any_metadata_is_looked_at() {
     }
     // Owners and times may be anything; most else is a fault.
     assert!(sound < 300, "{sound}");
+}
+
+/// What the files of the store's own directory say, which no digest covers.
+#[test]
+fn the_stores_own_files_are_looked_at() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = store_of_two(scratch.path());
+    let (index, layout) = (store.join("index.json"), store.join("oci-layout"));
+    let sound = [&index, &layout].map(|path| fs::read_to_string(path).unwrap());
+    let told = |wanted: &str| {
+        let (report, faults) = verify(store.to_str().unwrap());
+        assert!(
+            faults.iter().any(|fault| fault.contains(wanted)),
+            "{wanted}: {faults:?}"
+        );
+        // Whatever they say, the blobs are read.
+        assert!(report["blobs"].as_u64() > Some(5), "{report}");
+        fs::write(&index, &sound[0]).unwrap();
+        fs::write(&layout, &sound[1]).unwrap();
+        assert_eq!(verify(store.to_str().unwrap()).1, [""; 0]);
+    };
+    let change = |from: &str, to: &str| {
+        assert!(sound[0].contains(from));
+        fs::write(&index, sound[0].replacen(from, to, 1)).unwrap();
+    };
+    fs::remove_file(&index).unwrap();
+    told("index.json: missing: nothing says which images there are");
+    fs::write(&index, "{").unwrap();
+    told("index.json: not an OCI image index: ");
+    fs::remove_file(&index).unwrap();
+    rustix::fs::mknodat(CWD, &index, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let output = run(&["list", store.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let (_, faults) = verify(store.to_str().unwrap());
+    assert!(faults[0].ends_with("index.json: not a regular file"));
+    fs::remove_file(&index).unwrap();
+    change("\"schemaVersion\":2", "\"schemaVersion\":1");
+    told("index.json: version 1 of an index is not known");
+    change(oci::INDEX, "application/json");
+    told("index.json: its type is 'application/json', which is no index");
+    change("\"raw\"", "\"zstd\"");
+    told("index.json: several images are tagged 'zstd'; the last one counts");
+    for (text, wanted) in [
+        ("", "oci-layout: not that of an OCI image layout: "),
+        (
+            "{\"imageLayoutVersion\":\"2.0.0\"}",
+            "oci-layout: version '2.0.0' instead of 1.0.0",
+        ),
+    ] {
+        fs::write(&layout, text).unwrap();
+        told(wanted);
+    }
 }
