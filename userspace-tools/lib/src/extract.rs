@@ -35,7 +35,8 @@ pub struct Extracted {
 /// Extracts an image into a directory, which is made if it is not there and must be empty.
 ///
 /// As root, everything is as in the image. Others get their own files, and what they may not set
-/// (owners, `trusted.` and `security.` attributes) is left out; devices they cannot make.
+/// (owners, `trusted.` and `security.` attributes) is left out, and with an owner the set-uid and
+/// set-gid bits: whose the program was to run as is not who has it now. Devices they cannot make.
 pub fn extract(store: &Store, image: &Image, target: &Path) -> Result<Extracted> {
     let reader = ImageReader::new(store, image)?;
     std::fs::create_dir_all(target).map_err(Error::io(target, "make it"))?;
@@ -65,6 +66,9 @@ struct Extractor<'a> {
     blobs: Blobs,
     made: Extracted,
 }
+
+/// The set-uid and set-gid bits.
+const SET_ID: u16 = 0o6000;
 
 /// The names that lead to something from the root.
 type Names<'a> = Vec<&'a [u8]>;
@@ -193,9 +197,15 @@ impl<'a> Extractor<'a> {
     ) -> Result<()> {
         let fd: BorrowedFd<'_> = directory.as_fd();
         let (uid, gid) = (Uid::from_raw(inode.uid()), Gid::from_raw(inode.gid()));
+        let mut permissions = inode.permissions();
         match fs::chownat(fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(()) => {}
-            Err(Errno::PERM) if !self.privileged => self.made.not_owned += 1,
+            Err(Errno::PERM) if !self.privileged => {
+                self.made.not_owned += 1;
+                if inode.kind() != Kind::Dir {
+                    permissions &= !SET_ID;
+                }
+            }
             Err(errno) => return Err(self.error(path, "set its owner", errno)),
         }
         let mut proc_path = format!("/proc/self/fd/{}/", fd.as_raw_fd()).into_bytes();
@@ -216,7 +226,7 @@ impl<'a> Extractor<'a> {
             }
         }
         if inode.kind() != Kind::Symlink {
-            let mode = Mode::from_raw_mode(inode.permissions().into());
+            let mode = Mode::from_raw_mode(permissions.into());
             fs::chmodat(fd, name, mode, AtFlags::empty())
                 .map_err(|errno| self.error(path, "set its permissions", errno))?;
         }
