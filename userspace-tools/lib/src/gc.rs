@@ -15,7 +15,7 @@ use crate::builder::Count;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::graph;
-use crate::index::{open_lock, PRIVATE};
+use crate::index::{lock_path, make_private, open_lock, PRIVATE};
 use crate::mount::{self, Mount};
 use crate::reader::ImageReader;
 use crate::reference::Selector;
@@ -28,7 +28,7 @@ use rustix::io::Errno;
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 
-const LOCK: &str = ".puzzlefs/gc.lock";
+const LOCK: &str = "gc.lock";
 
 /// The lock between those who rely on blobs and whoever removes them. Dropping it lets it go.
 pub(crate) struct UseLock {
@@ -55,11 +55,15 @@ impl UseLock {
     }
 
     fn take(store: &Store, how: FlockOperation) -> Result<(Self, bool)> {
-        let lock = open_lock(&store.path, &store.root, LOCK)?;
+        let private = make_private(&store.path, &store.root)?;
+        let lock = open_lock(&store.path, &private, LOCK)?;
         let taken = match rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, how)) {
             Ok(()) => true,
             Err(Errno::WOULDBLOCK) => false,
-            Err(errno) => return Err(Error::io(store.path.join(LOCK), "take the lock")(errno)),
+            Err(errno) => {
+                let path = lock_path(&store.path, LOCK);
+                return Err(Error::io(path, "take the lock")(errno));
+            }
         };
         Ok((UseLock { _lock: lock }, taken))
     }

@@ -81,8 +81,7 @@ impl Store {
             }
             Err(errno) => return Err(Error::io(path, "look for oci-layout in it")(errno)),
         }
-        let blobs_path = path.join("blobs/sha256");
-        let blobs = open_directory(&blobs_path).map_err(Error::io(&blobs_path, "open it"))?;
+        let blobs = open_blobs(path, &root)?;
         Ok(Store {
             path: path.to_path_buf(),
             root,
@@ -123,9 +122,19 @@ impl Store {
                 ));
             }
         }
-        let blobs = path.join("blobs/sha256");
-        fs::create_dir_all(&blobs).map_err(Error::io(&blobs, "make it"))?;
         let root = open_directory(path).map_err(Error::io(path, "open the store"))?;
+        let mut at = root
+            .try_clone()
+            .map_err(Error::io(path, "open the store"))?;
+        let mut name = path.to_path_buf();
+        for part in BLOBS {
+            name.push(part);
+            match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(Error::io(name, "make it")(errno)),
+            }
+            at = open_own(&at, &name, part)?;
+        }
         WriteLock::take(path, &root)?.replace_file("oci-layout", oci::LAYOUT.as_bytes())
     }
 
@@ -316,6 +325,30 @@ pub fn find_image(reference: &ImageRef) -> Result<(Store, Image)> {
     let store = Store::open(&reference.store)?;
     let image = store.image(&reference.selector)?;
     Ok((store, image))
+}
+
+/// The directories that lead to a store's blobs.
+const BLOBS: [&str; 2] = ["blobs", "sha256"];
+
+/// Opens the directory of a store's blobs. As for the kernel, it must not be elsewhere: whoever made
+/// the store would have others write there, and remove.
+fn open_blobs(path: &Path, root: &OwnedFd) -> Result<OwnedFd> {
+    let [outer, inner] = BLOBS;
+    let name = path.join(outer);
+    let blobs = open_own(root, &name, outer)?;
+    open_own(&blobs, &name.join(inner), inner)
+}
+
+/// Opens a directory of a store that must not be a symbolic link.
+pub(crate) fn open_own(parent: &OwnedFd, path: &Path, name: &str) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            let what = "not a directory; a symbolic link is not followed here";
+            Err(Error::store(path, what))
+        }
+        result => result.map_err(|errno| Error::io(path, "open it")(errno)),
+    }
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
