@@ -11,6 +11,8 @@ mkdir src
 head -c 300000 /dev/urandom >src/for-all
 echo secret >src/for-root
 chmod 644 src/for-all && chmod 600 src/for-root
+setfattr -n trusted.hidden -v secret src/for-all
+setfattr -n user.shown -v shown src/for-all
 source=$(build_image src)
 store=$CASE_DIR/store
 rootfs=$(puzzlefs resolve "$source")
@@ -32,6 +34,11 @@ unshare --mount --propagation private bash -c 'mount -t tmpfs tmpfs "$1" && cmp 
 drop_caches
 unshare --user --map-root-user cat "$mnt/for-all" >got || fail "a reader in a user namespace"
 assert_same src/for-all got
+# Its root has no CAP_SYS_ADMIN that counts.
+said=$(unshare --user --map-root-user getfattr --absolute-names -d -m - "$mnt/for-all")
+[[ $said == *user.shown* && $said != *trusted* ]] || fail "what the root of a user namespace is shown: $said"
+assert_match "$(expect_failure unshare --user --map-root-user getfattr -n trusted.hidden "$mnt/for-all")" "No such attribute" \
+	"a trusted attribute for the root of a user namespace"
 # A root directory without the store.
 drop_caches
 mkdir -p small/{mnt,bin}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=bash disable=SC2154,SC2016 # mount_image sets mnt; single quotes are meant
 #
-# A reader in a memory control group reads and maps a tree that is larger than its limit: nobody is
-# killed for it, and what it reads is right.
+# A reader in a memory control group reads and maps a tree that is larger than its limit, raw and
+# not verified, and compressed and verified: nobody is killed for it, and what it reads is right.
 #
 # timeout: 90
 
@@ -35,13 +35,18 @@ for i in {1..9}; do
 	} >"src/$i"
 done
 mount_image "$(build_image src)"
+puzzlefs build -q --compress=1 src "$CASE_DIR/zstd:image"
+mount_image "$CASE_DIR/zstd:image" "$CASE_DIR/verified" verify=digest
+mnt=$CASE_DIR/mnt
 
 for file in src/*; do sha256sum <"$file"; done >wanted
-bash -c '
-	echo $$ >"$1/cgroup.procs"
-	for file in "$2"/*; do sha256sum <"$file"; done
-' bash $group "$mnt" >got || fail "a reader under a limit: status $?"
-diff wanted got || fail "what was read under a limit differs"
+for image in "$mnt" "$CASE_DIR/verified"; do
+	bash -c '
+		echo $$ >"$1/cgroup.procs"
+		for file in "$2"/*; do sha256sum <"$file"; done
+	' bash $group "$image" >got || fail "a reader of $image under a limit: status $?"
+	diff wanted got || fail "what was read of $image under a limit differs"
+done
 bash -c '
 	echo $$ >"$1/cgroup.procs"
 	exec python3 - "$2" <<-"END"
