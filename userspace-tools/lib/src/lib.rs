@@ -47,6 +47,7 @@ pub mod store;
 mod structure;
 mod tags;
 mod tar;
+pub mod time;
 pub mod tree;
 pub mod usage;
 pub mod verify;

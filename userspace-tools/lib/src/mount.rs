@@ -15,7 +15,7 @@ pub use call::remount;
 pub use options::Options;
 pub(crate) use table::Mount;
 pub use unmount::{unmount, Unmounted};
-pub use writable::{Upper, Writable};
+pub use writable::{copy_root, Upper, Writable};
 
 use crate::digest::Digest;
 use crate::error::Error;
@@ -185,6 +185,20 @@ pub fn mount(
     let prepared = call::prepare(TYPE, source, options, sloppy)?;
     call::attach(&prepared, directory)?;
     Ok(prepared.remarks)
+}
+
+/// Whether an image is mounted on a directory, of this source and with the options that say which it
+/// is and how it is verified; `None` where nothing is mounted.
+pub fn is_mounted(source: &OsStr, options: &Options, directory: &Path) -> Option<bool> {
+    let mount = Mount::on(directory)?;
+    let same = ["rootfs", "rootfs_verity", "verify"].iter().all(|name| {
+        let mut parameters = options.parameters.iter().rev();
+        let wanted = parameters.find(|(parameter, _)| parameter == name);
+        let wanted = wanted.and_then(|(_, value)| value.clone());
+        // The table of mounts does not have it.
+        mount.option(name) == wanted.filter(|value| value != "none")
+    });
+    Some(same && mount.fs_type == TYPE && mount.source == source)
 }
 
 /// What a mount that does not name its image in its options is called in the table of mounts: the

@@ -36,6 +36,16 @@ impl Platform {
         }
     }
 
+    /// The operating system, `linux`.
+    pub fn os(&self) -> &str {
+        &self.os
+    }
+
+    /// The processor, `amd64`.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
     /// What an index says of an image.
     pub(crate) fn of(descriptor: &Descriptor) -> Option<Self> {
         let platform = descriptor.other.get("platform")?;

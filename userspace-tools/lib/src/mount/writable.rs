@@ -31,6 +31,8 @@ use std::path::{Path, PathBuf};
 
 /// Where layers are attached while an overlay is being made.
 const RUN: &str = "/run/puzzlefs";
+/// How the names of overlayfs' own attributes begin.
+const OVERLAY_XATTRS: &[u8] = b"trusted.overlay.";
 
 /// Where what is written goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -225,34 +227,38 @@ fn make_upper(lower: &Path, upper: &Path) -> Result<(), Failure> {
     if !make_directory(upper)? {
         return Ok(());
     }
-    let copy = || -> std::io::Result<()> {
-        let root = fs::metadata(lower)?;
-        let (uid, gid) = (Uid::from_raw(root.uid()), Gid::from_raw(root.gid()));
-        rustix::fs::chown(upper, Some(uid), Some(gid))?;
-        let all = XattrSelection::default();
-        for (name, value) in xattrs::read(lower.as_os_str().as_bytes(), &all)? {
-            match rustix::fs::setxattr(upper, &*name, &value, XattrFlags::empty()) {
-                // The file system below has none of this kind.
-                Ok(()) | Err(Errno::OPNOTSUPP) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        fs::set_permissions(upper, root.permissions())?;
-        let time = Timespec {
-            tv_sec: root.mtime(),
-            tv_nsec: root.mtime_nsec(),
-        };
-        let times = Timestamps {
-            last_access: time,
-            last_modification: time,
-        };
-        Ok(rustix::fs::utimensat(CWD, upper, &times, AtFlags::empty())?)
-    };
-    copy().map_err(|error| {
+    copy_root(lower, upper).map_err(|error| {
         // Half made, it would be taken as it is next time.
         let _ = fs::remove_dir(upper);
         failed(upper.display())(error)
     })
+}
+
+/// Gives the directory at the top of an overlay, which is what shows as its root, what the one below
+/// has: owner, mode, time and extended attributes, but for overlayfs' own.
+pub fn copy_root(lower: &Path, upper: &Path) -> std::io::Result<()> {
+    let root = fs::metadata(lower)?;
+    let (uid, gid) = (Uid::from_raw(root.uid()), Gid::from_raw(root.gid()));
+    rustix::fs::chown(upper, Some(uid), Some(gid))?;
+    let all = XattrSelection::default();
+    let xattrs = xattrs::read(lower.as_os_str().as_bytes(), &all)?.into_iter();
+    for (name, value) in xattrs.filter(|(name, _)| !name.starts_with(OVERLAY_XATTRS)) {
+        match rustix::fs::setxattr(upper, &*name, &value, XattrFlags::empty()) {
+            // The file system below has none of this kind.
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    fs::set_permissions(upper, root.permissions())?;
+    let time = Timespec {
+        tv_sec: root.mtime(),
+        tv_nsec: root.mtime_nsec(),
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    Ok(rustix::fs::utimensat(CWD, upper, &times, AtFlags::empty())?)
 }
 
 /// Makes a directory; false if it is there.
