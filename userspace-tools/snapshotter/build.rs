@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Generates the services, of which `src/api.rs` has the messages.
+//!
+//! They are told here as containerd's .proto files have them, so that no compiler of these is needed.
+//! Of containerd's services there is what is called.
+
+use tonic_build::manual::{Builder, Method, Service};
+
+/// A method: its name in Rust and in the protocol, what it takes and what it gives.
+type Call = (&'static str, &'static str, &'static str, &'static str);
+
+fn service(
+    package: &str,
+    name: &str,
+    calls: &[Call],
+    streams: impl Fn(&str) -> (bool, bool),
+) -> Service {
+    let mut service = Service::builder().package(package).name(name);
+    for (name, route, input, output) in calls {
+        let mut method = Method::builder()
+            .name(name)
+            .route_name(route)
+            .input_type(format!("crate::api::{input}"))
+            .output_type(format!("crate::api::{output}"))
+            .codec_path("tonic_prost::ProstCodec");
+        let (client, server) = streams(route);
+        if client {
+            method = method.client_streaming();
+        }
+        if server {
+            method = method.server_streaming();
+        }
+        service = service.method(method.build());
+    }
+    service.build()
+}
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    let snapshots = service(
+        "containerd.services.snapshots.v1",
+        "Snapshots",
+        &[
+            ("prepare", "Prepare", "PrepareRequest", "MountsResponse"),
+            ("view", "View", "PrepareRequest", "MountsResponse"),
+            ("mounts", "Mounts", "KeyRequest", "MountsResponse"),
+            ("commit", "Commit", "CommitRequest", "Empty"),
+            ("remove", "Remove", "KeyRequest", "Empty"),
+            ("stat", "Stat", "KeyRequest", "InfoMessage"),
+            ("update", "Update", "UpdateRequest", "InfoMessage"),
+            ("list", "List", "ListRequest", "ListResponse"),
+            ("usage", "Usage", "KeyRequest", "UsageResponse"),
+            ("cleanup", "Cleanup", "CleanupRequest", "Empty"),
+        ],
+        |route| (false, route == "List"),
+    );
+    let own = service(
+        "puzzlefs.snapshotter.v1",
+        "Images",
+        &[("add", "Add", "AddRequest", "Empty")],
+        |_| (false, false),
+    );
+    Builder::new().compile(&[snapshots, own]);
+
+    let content = service(
+        "containerd.services.content.v1",
+        "Content",
+        &[
+            ("update", "Update", "ContentUpdateRequest", "Empty"),
+            ("write", "Write", "WriteRequest", "WriteResponse"),
+        ],
+        |route| (route == "Write", route == "Write"),
+    );
+    let images = service(
+        "containerd.services.images.v1",
+        "Images",
+        &[
+            ("create", "Create", "ImageRequest", "Empty"),
+            ("update", "Update", "ImageRequest", "Empty"),
+        ],
+        |_| (false, false),
+    );
+    let leases = service(
+        "containerd.services.leases.v1",
+        "Leases",
+        &[
+            ("create", "Create", "LeaseCreateRequest", "Empty"),
+            ("delete", "Delete", "LeaseDeleteRequest", "Empty"),
+        ],
+        |_| (false, false),
+    );
+    Builder::new()
+        .build_server(false)
+        .compile(&[content, images, leases]);
+}

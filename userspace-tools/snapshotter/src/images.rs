@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Mounting images by the kernel module.
+
+use crate::snapshots::Mounter;
+use crate::state::Image;
+use anyhow::{anyhow, ensure, Context, Result};
+use puzzlefs_lib::mount::{self, Options};
+use puzzlefs_lib::Digest;
+use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+/// The kernel module.
+pub struct Kernel;
+
+impl Mounter for Kernel {
+    fn mount(&self, manifest: &Digest, image: &Image, directory: &Path) -> Result<()> {
+        // By its digest, against which the manifest is checked: whatever a tag names by now, and
+        // whoever may write to the store.
+        let mut name = image.store.clone().into_os_string();
+        name.push("@");
+        name.push(manifest.to_oci());
+        let mount = || -> Result<()> {
+            let mut options = parse(&image.options)?;
+            let source = mount::resolve(&name, &mut options)?;
+            match mount::is_mounted(&source, &options, directory) {
+                Some(true) => return Ok(()),
+                // With other options, or by somebody else.
+                Some(false) => self.unmount(directory)?,
+                None => {}
+            }
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)?;
+            for remark in mount::mount(&source, &options, directory, false)? {
+                eprintln!("puzzlefs-snapshotter: {}: {remark}", name.to_string_lossy());
+            }
+            Ok(())
+        };
+        mount().with_context(|| format!("{}: cannot be mounted", name.to_string_lossy()))
+    }
+
+    fn unmount(&self, directory: &Path) -> Result<()> {
+        // There may be several on one another. Overlays that containers use keep the mounts they have.
+        while directory.exists() {
+            match mount::unmount(directory, true)? {
+                mount::Unmounted::Done => {}
+                mount::Unmounted::Nothing => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads mount options, which must not say themselves which image it is.
+pub fn parse(list: &str) -> Result<Options> {
+    let options = Options::parse(&[OsString::from(list)]).map_err(|error| anyhow!(error))?;
+    ensure!(
+        !options.name_image() && !options.remount,
+        "mount options can say how the image is mounted, not which: '{list}'"
+    );
+    Ok(options)
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs-snapshotter`: has containerd run images of a PuzzleFS store, which stay where they are.
+//!
+//! `serve` is a proxy plugin of containerd for snapshots. `import` makes containerd know an image: as
+//! one of a single layer, whose contents are the manifest of the image in its store, and which the
+//! plugin says is unpacked already.
+
+mod api;
+mod images;
+mod import;
+mod manual;
+mod serve;
+mod service;
+mod snapshots;
+mod state;
+mod usage;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Where the snapshotter listens.
+const SOCKET: &str = "/run/puzzlefs-snapshotter/snapshotter.sock";
+
+/// Has containerd run images of a PuzzleFS store, mounted from where they are.
+#[derive(Debug, Parser)]
+#[command(
+    name = "puzzlefs-snapshotter",
+    version,
+    max_term_width = 100,
+    after_help = "\
+In /etc/containerd/config.toml:
+    [proxy_plugins.puzzlefs]
+      type = \"snapshot\"
+      address = \"/run/puzzlefs-snapshotter/snapshotter.sock\"
+
+Then:
+    puzzlefs-snapshotter import /srv/images:debian docker.io/library/debian:puzzlefs
+    ctr run --rm -t --snapshotter puzzlefs docker.io/library/debian:puzzlefs NAME /bin/sh
+
+Exit status: 0 done; 1 failed; 2 wrong usage."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Be containerd's snapshotter
+    Serve(serve::ServeArgs),
+    /// Make an image of a store known to containerd
+    Import(import::ImportArgs),
+    /// Write manual pages into a directory
+    #[command(hide = true)]
+    Man(manual::ManArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
+        Command::Man(arguments) => manual::man(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("puzzlefs-snapshotter: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs-snapshotter serve`: what containerd's proxy plugin connects to.
+
+use crate::images::Kernel;
+use crate::service::Both;
+use crate::snapshots::Snapshots;
+use anyhow::{Context, Result};
+use clap::Args;
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{signal, SignalKind};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+
+/// `puzzlefs-snapshotter serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where to keep what is written in containers, and what is known of snapshots
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        default_value = "/var/lib/puzzlefs-snapshotter"
+    )]
+    pub root: PathBuf,
+    /// Where to mount images
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        default_value = "/run/puzzlefs-snapshotter/images"
+    )]
+    pub mounts: PathBuf,
+    /// The socket to listen on
+    #[arg(long, value_name = "SOCKET", default_value = crate::SOCKET)]
+    pub address: PathBuf,
+}
+
+/// Serves until it is told to end. Mounts and snapshots stay.
+pub fn run(arguments: &ServeArgs) -> Result<()> {
+    let address = &arguments.address;
+    let shown = || address.display().to_string();
+    let snapshots = Snapshots::open(&arguments.root, &arguments.mounts, Kernel)?;
+    if let Some(parent) = address.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
+        made.with_context(|| parent.display().to_string())?;
+    }
+    // Whose it was is gone, or it would have the lock still.
+    match fs::remove_file(address) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(shown),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let listener = bind(address).with_context(shown)?;
+        let (mut terminate, mut interrupt) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
+        let told_to_end = async move {
+            std::future::poll_fn(|context| {
+                let ends = [
+                    terminate.poll_recv(context).is_ready(),
+                    interrupt.poll_recv(context).is_ready(),
+                ];
+                match ends.contains(&true) {
+                    true => std::task::Poll::Ready(()),
+                    false => std::task::Poll::Pending,
+                }
+            })
+            .await;
+        };
+        tell_systemd();
+        eprintln!("puzzlefs-snapshotter: listening on {}", address.display());
+        let incoming = UnixListenerStream::new(listener);
+        Server::builder()
+            .serve_with_incoming_shutdown(Both::new(snapshots), incoming, told_to_end)
+            .await?;
+        Ok(())
+    })
+}
+
+/// Makes the socket, for root alone: who speaks to it has images mounted.
+fn bind(address: &Path) -> Result<UnixListener> {
+    let directory = address.parent().unwrap_or(Path::new("/"));
+    // Nobody gets at it before it is closed to them.
+    let hidden = directory.join(format!(".socket.{}", std::process::id()));
+    let _ = fs::remove_file(&hidden);
+    let listener = UnixListener::bind(&hidden)?;
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&hidden, address)?;
+    Ok(listener)
+}
+
+/// Tells systemd that it is ready, if that is who started it (sd_notify(3)).
+fn tell_systemd() {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let tell = || -> std::io::Result<()> {
+        let address = match path.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            _ => SocketAddr::from_pathname(&path)?,
+        };
+        UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address)?;
+        Ok(())
+    };
+    if let Err(error) = tell() {
+        eprintln!("puzzlefs-snapshotter: {}: {error}", path.to_string_lossy());
+    }
+}

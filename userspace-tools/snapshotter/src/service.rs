@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The two services of the socket: containerd's, of snapshots, and our own, of images.
+
+use crate::api::own::images_server::{Images, ImagesServer};
+use crate::api::snapshots::snapshots_server::{self, SnapshotsServer};
+use crate::api::{
+    AddRequest, CleanupRequest, CommitRequest, Empty, InfoMessage, KeyRequest, Kind, ListRequest,
+    ListResponse, MountsResponse, PrepareRequest, UpdateRequest, UsageResponse,
+};
+use crate::images;
+use crate::snapshots::{Cause, Mounter, Refusal, Snapshots};
+use crate::state::Image;
+use puzzlefs_lib::Digest;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tonic::body::Body;
+use tonic::codegen::{http, BoxFuture, Service};
+use tonic::{async_trait, Request, Response, Status};
+
+/// How many snapshots go into one message of a list.
+const LIST_PIECE: usize = 100;
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.cause {
+            Cause::NotFound => Status::not_found,
+            Cause::AlreadyExists => Status::already_exists,
+            Cause::Precondition => Status::failed_precondition,
+            Cause::Invalid => Status::invalid_argument,
+            Cause::Failed => Status::unknown,
+        };
+        status(refusal.message)
+    }
+}
+
+/// What answers the calls. The work is done by threads that may wait for a disk.
+struct Answers<M>(Arc<Snapshots<M>>);
+
+impl<M> Clone for Answers<M> {
+    fn clone(&self) -> Self {
+        Answers(Arc::clone(&self.0))
+    }
+}
+
+impl<M: Mounter> Answers<M> {
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Snapshots<M>) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Status> {
+        let snapshots = Arc::clone(&self.0);
+        let done = tokio::task::spawn_blocking(move || work(&snapshots)).await;
+        let result = done.map_err(|error| Status::internal(error.to_string()))?;
+        result.map_err(|refusal| {
+            if refusal.cause == Cause::Failed {
+                eprintln!("puzzlefs-snapshotter: {}", refusal.message);
+            }
+            refusal.into()
+        })
+    }
+
+    async fn prepare(
+        &self,
+        kind: Kind,
+        request: PrepareRequest,
+    ) -> Result<Response<MountsResponse>, Status> {
+        let PrepareRequest {
+            key,
+            parent,
+            labels,
+            ..
+        } = request;
+        let mounts = self
+            .call(move |s| s.prepare(kind, &key, &parent, labels))
+            .await?;
+        Ok(Response::new(MountsResponse { mounts }))
+    }
+}
+
+#[async_trait]
+impl<M: Mounter> snapshots_server::Snapshots for Answers<M> {
+    async fn prepare(
+        &self,
+        request: Request<PrepareRequest>,
+    ) -> Result<Response<MountsResponse>, Status> {
+        self.prepare(Kind::Active, request.into_inner()).await
+    }
+
+    async fn view(
+        &self,
+        request: Request<PrepareRequest>,
+    ) -> Result<Response<MountsResponse>, Status> {
+        self.prepare(Kind::View, request.into_inner()).await
+    }
+
+    async fn mounts(
+        &self,
+        request: Request<KeyRequest>,
+    ) -> Result<Response<MountsResponse>, Status> {
+        let key = request.into_inner().key;
+        let mounts = self.call(move |s| s.mounts(&key)).await?;
+        Ok(Response::new(MountsResponse { mounts }))
+    }
+
+    async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<Empty>, Status> {
+        let CommitRequest {
+            name, key, labels, ..
+        } = request.into_inner();
+        self.call(move |s| s.commit(&name, &key, labels)).await?;
+        Ok(Response::new(Empty {}))
+    }
+
+    async fn remove(&self, request: Request<KeyRequest>) -> Result<Response<Empty>, Status> {
+        let key = request.into_inner().key;
+        self.call(move |s| s.remove(&key)).await?;
+        Ok(Response::new(Empty {}))
+    }
+
+    async fn stat(&self, request: Request<KeyRequest>) -> Result<Response<InfoMessage>, Status> {
+        let key = request.into_inner().key;
+        let info = self.call(move |s| s.stat(&key)).await?;
+        Ok(Response::new(InfoMessage { info: Some(info) }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<UpdateRequest>,
+    ) -> Result<Response<InfoMessage>, Status> {
+        let request = request.into_inner();
+        let wanted = request.info.unwrap_or_default();
+        let fields = request.update_mask.unwrap_or_default().paths;
+        let info = self.call(move |s| s.update(wanted, &fields)).await?;
+        Ok(Response::new(InfoMessage { info: Some(info) }))
+    }
+
+    type ListStream = tokio_stream::Iter<std::vec::IntoIter<Result<ListResponse, Status>>>;
+
+    /// All snapshots, whatever the filters: containerd, which keeps the names that users know, asks for
+    /// all, and looks itself at what it is given where it asks for less.
+    async fn list(
+        &self,
+        _request: Request<ListRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let all = self.call(|s| Ok(s.list())).await?;
+        let pieces = all.chunks(LIST_PIECE);
+        let pieces: Vec<_> = pieces
+            .map(|piece| {
+                Ok(ListResponse {
+                    info: piece.to_vec(),
+                })
+            })
+            .collect();
+        Ok(Response::new(tokio_stream::iter(pieces)))
+    }
+
+    async fn usage(&self, request: Request<KeyRequest>) -> Result<Response<UsageResponse>, Status> {
+        let key = request.into_inner().key;
+        Ok(Response::new(self.call(move |s| s.usage(&key)).await?))
+    }
+
+    async fn cleanup(&self, _request: Request<CleanupRequest>) -> Result<Response<Empty>, Status> {
+        self.call(|s| Ok(s.clean_up()?)).await?;
+        Ok(Response::new(Empty {}))
+    }
+}
+
+#[async_trait]
+impl<M: Mounter> Images for Answers<M> {
+    async fn add(&self, request: Request<AddRequest>) -> Result<Response<Empty>, Status> {
+        let AddRequest {
+            store,
+            manifest,
+            options,
+        } = request.into_inner();
+        let manifest = Digest::from_oci(&manifest)
+            .ok_or_else(|| Status::invalid_argument(format!("'{manifest}' is not a digest")))?;
+        let image = Image {
+            store: PathBuf::from(store),
+            options,
+        };
+        if !image.store.is_absolute() {
+            return Err(Status::invalid_argument("the store's path is not absolute"));
+        }
+        images::parse(&image.options)
+            .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
+        self.call(move |s| s.add_image(&manifest, image)).await?;
+        Ok(Response::new(Empty {}))
+    }
+}
+
+/// Both services, told apart by the paths that are called.
+pub struct Both<M> {
+    snapshots: SnapshotsServer<Answers<M>>,
+    images: ImagesServer<Answers<M>>,
+}
+
+impl<M> Clone for Both<M> {
+    fn clone(&self) -> Self {
+        Both {
+            snapshots: self.snapshots.clone(),
+            images: self.images.clone(),
+        }
+    }
+}
+
+impl<M: Mounter> Both<M> {
+    /// Serves these snapshots.
+    pub fn new(snapshots: Snapshots<M>) -> Self {
+        let answers = Answers(Arc::new(snapshots));
+        Both {
+            snapshots: SnapshotsServer::new(answers.clone()),
+            images: ImagesServer::new(answers),
+        }
+    }
+}
+
+impl<M: Mounter> Service<http::Request<Body>> for Both<M> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        // Of a method that neither has, the one says so as well as the other.
+        match request.uri().path().starts_with("/puzzlefs.") {
+            true => self.images.call(request),
+            false => self.snapshots.call(request),
+        }
+    }
+}

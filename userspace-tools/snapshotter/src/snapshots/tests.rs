@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The snapshots on a directory of the host, with images that are not mounted but noted down.
+
+use super::*;
+use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Arc;
+
+/// What is mounted where, by the options that it was mounted with.
+#[derive(Clone, Default)]
+struct Notes {
+    mounted: Arc<Mutex<BTreeSet<(PathBuf, String)>>>,
+    /// Mounts with these options fail.
+    broken: Arc<Mutex<Option<String>>>,
+}
+
+impl Mounter for Notes {
+    fn mount(&self, _: &Digest, image: &Image, directory: &Path) -> anyhow::Result<()> {
+        let broken = self.broken.lock().unwrap().clone();
+        ensure!(broken.as_ref() != Some(&image.options), "broken");
+        self.unmount(directory)?;
+        fs::create_dir_all(directory)?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o1711))?;
+        let mount = (directory.to_owned(), image.options.clone());
+        self.mounted.lock().unwrap().insert(mount);
+        Ok(())
+    }
+
+    fn unmount(&self, directory: &Path) -> anyhow::Result<()> {
+        let mut mounted = self.mounted.lock().unwrap();
+        mounted.retain(|(mounted, _)| mounted != directory);
+        Ok(())
+    }
+}
+
+struct Host {
+    directory: tempfile::TempDir,
+    notes: Notes,
+}
+
+impl Host {
+    fn new() -> Self {
+        Host {
+            directory: tempfile::tempdir().unwrap(),
+            notes: Notes::default(),
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    fn mounts(&self) -> PathBuf {
+        self.directory.path().join("mounts")
+    }
+
+    fn open(&self) -> Snapshots<Notes> {
+        Snapshots::open(&self.root(), &self.mounts(), self.notes.clone()).unwrap()
+    }
+
+    fn directories(&self) -> BTreeSet<String> {
+        let names = list(&self.root().join("snapshots")).unwrap();
+        names.iter().map(|name| shown(name)).collect()
+    }
+
+    fn mounted(&self) -> Vec<(PathBuf, String)> {
+        let mounted = self.notes.mounted.lock().unwrap();
+        mounted.iter().cloned().collect()
+    }
+}
+
+fn manifest() -> Digest {
+    Digest::of(b"manifest")
+}
+
+fn image(options: &str) -> Image {
+    Image {
+        store: "/srv/images".into(),
+        options: options.to_owned(),
+    }
+}
+
+fn reference() -> Labels {
+    Labels::from([(REFERENCE.to_owned(), manifest().to_oci())])
+}
+
+/// Has an image imported, as `puzzlefs-snapshotter import` and containerd do.
+fn import(snapshots: &Snapshots<Notes>) -> String {
+    snapshots.add_image(&manifest(), image("")).unwrap();
+    let asked = snapshots.prepare(Kind::Active, "asked", "", reference());
+    assert_eq!(asked.unwrap_err().cause, Cause::AlreadyExists);
+    manifest().to_oci()
+}
+
+fn prepare(snapshots: &Snapshots<Notes>, kind: Kind, key: &str, parent: &str) -> Mount {
+    let mounts = snapshots.prepare(kind, key, parent, Labels::new()).unwrap();
+    let [mount] = <[Mount; 1]>::try_from(mounts).unwrap();
+    mount
+}
+
+fn option<'a>(mount: &'a Mount, name: &str) -> Option<&'a str> {
+    let mut options = mount.options.iter();
+    options.find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn cause<T>(result: Result<T>) -> Cause {
+    result.map(drop).unwrap_err().cause
+}
+
+#[test]
+fn containers_of_an_image_share_its_mount() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let name = import(&snapshots);
+    assert_eq!(
+        host.mounted(),
+        [],
+        "an image that nobody uses is not mounted"
+    );
+    let mount_point = host.mounts().join(manifest().to_hex());
+    let mut uppers = BTreeSet::new();
+    for key in ["one", "two", "three"] {
+        let mount = prepare(&snapshots, Kind::Active, key, &name);
+        assert_eq!(mount.fs_type, "overlay");
+        assert_eq!(option(&mount, "lowerdir"), mount_point.to_str());
+        let upper = option(&mount, "upperdir").unwrap().to_owned();
+        let mode = fs::metadata(&upper).unwrap().mode();
+        assert_eq!(
+            mode & 0o7777,
+            0o1711,
+            "the image's root directory has this mode"
+        );
+        assert!(Path::new(option(&mount, "workdir").unwrap()).is_dir());
+        uppers.insert(upper);
+        assert_eq!(snapshots.mounts(key).unwrap(), [mount]);
+        assert_eq!(host.mounted(), [(mount_point.clone(), String::new())]);
+    }
+    assert_eq!(uppers.len(), 3);
+    for key in ["two", "one"] {
+        snapshots.remove(key).unwrap();
+        assert_eq!(host.mounted().len(), 1);
+    }
+    assert_eq!(cause(snapshots.remove(&name)), Cause::Precondition);
+    snapshots.remove("three").unwrap();
+    assert_eq!(host.mounted(), []);
+    assert!(!mount_point.exists());
+    assert_eq!(host.directories(), BTreeSet::new());
+    assert!(snapshots.stat(&name).is_ok());
+    snapshots.remove(&name).unwrap();
+    // Nothing is known of it any more.
+    let asked = snapshots.prepare(Kind::Active, "asked", "", reference());
+    assert_eq!(asked.unwrap()[0].fs_type, "bind");
+}
+
+#[test]
+fn a_layer_is_there_only_if_the_image_is_known() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let other = |value: &str| Labels::from([(REFERENCE.to_owned(), value.to_owned())]);
+    let name = import(&snapshots);
+    // Whoever asks again is told so again, and there is one snapshot.
+    assert_eq!(import(&snapshots), name);
+    let found = snapshots.stat(&name).unwrap();
+    assert_eq!((found.kind(), &*found.parent), (Kind::Committed, ""));
+    assert_eq!(found.labels, reference());
+    assert_eq!(snapshots.list(), [found]);
+    for (number, value) in [
+        Digest::of(b"other").to_oci(),
+        manifest().to_hex(),
+        "sha256:../../etc".to_owned(),
+        String::new(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let key = format!("key {number}");
+        snapshots
+            .prepare(Kind::Active, &key, "", other(value))
+            .unwrap();
+    }
+    // On top of something it is another layer.
+    snapshots
+        .prepare(Kind::Active, "above", &name, reference())
+        .unwrap();
+}
+
+#[test]
+fn what_was_written_can_be_committed_and_built_on() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let name = import(&snapshots);
+    let first = prepare(&snapshots, Kind::Active, "first", &name);
+    let first_upper = option(&first, "upperdir").unwrap();
+    fs::write(Path::new(first_upper).join("file"), vec![1; 10_000]).unwrap();
+    let usage = snapshots.usage("first").unwrap();
+    assert!(usage.size >= 10_000 && usage.inodes == 2, "{usage:?}");
+    let labels = Labels::from([("a".to_owned(), "b".to_owned())]);
+    snapshots.commit("layer", "first", labels.clone()).unwrap();
+    assert_eq!(cause(snapshots.stat("first")), Cause::NotFound);
+    let layer = snapshots.stat("layer").unwrap();
+    assert_eq!(layer.kind(), Kind::Committed);
+    assert_eq!((&layer.parent, &layer.labels), (&name, &labels));
+    assert_eq!(snapshots.usage("layer").unwrap(), usage);
+    assert_eq!(snapshots.usage(&name).unwrap(), UsageResponse::default());
+    assert_eq!(cause(snapshots.mounts("layer")), Cause::Precondition);
+
+    let mount_point = shown(&host.mounts().join(manifest().to_hex()));
+    let lower = format!("{first_upper}:{mount_point}");
+    let second = prepare(&snapshots, Kind::Active, "second", "layer");
+    assert_eq!(option(&second, "lowerdir"), Some(&*lower));
+    assert_ne!(option(&second, "upperdir"), Some(first_upper));
+    let view = prepare(&snapshots, Kind::View, "view", "layer");
+    assert_eq!(view.fs_type, "overlay");
+    assert_eq!(option(&view, "lowerdir"), Some(&*lower));
+    assert_eq!(option(&view, "upperdir"), None);
+    let view = prepare(&snapshots, Kind::View, "view of the image", &name);
+    assert_eq!(view.fs_type, "bind");
+    assert_eq!(
+        (view.source, view.options),
+        (mount_point, vec!["ro".to_owned(), "rbind".to_owned()])
+    );
+
+    for (result, wanted) in [
+        (
+            snapshots.commit("x", "view", Labels::new()),
+            Cause::Precondition,
+        ),
+        (
+            snapshots.commit("x", "layer", Labels::new()),
+            Cause::Precondition,
+        ),
+        (
+            snapshots.commit("x", "none", Labels::new()),
+            Cause::NotFound,
+        ),
+        (
+            snapshots.commit("layer", "second", Labels::new()),
+            Cause::AlreadyExists,
+        ),
+        (
+            snapshots.commit("", "second", Labels::new()),
+            Cause::Invalid,
+        ),
+        (snapshots.remove("layer"), Cause::Precondition),
+        (snapshots.remove("none"), Cause::NotFound),
+    ] {
+        assert_eq!(result.unwrap_err().cause, wanted);
+    }
+    // The layer alone needs the image, too.
+    for key in ["second", "view", "view of the image"] {
+        snapshots.remove(key).unwrap();
+    }
+    assert_eq!(host.mounted().len(), 1);
+    snapshots.remove("layer").unwrap();
+    assert_eq!(host.mounted(), []);
+}
+
+#[test]
+fn without_an_image_it_is_as_any_other_snapshotter() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let first = prepare(&snapshots, Kind::Active, "first", "");
+    assert_eq!((&*first.fs_type, &first.options[0][..]), ("bind", "rw"));
+    assert_eq!(fs::metadata(&first.source).unwrap().mode() & 0o7777, 0o755);
+    let empty = prepare(&snapshots, Kind::View, "empty", "");
+    assert_eq!((&*empty.fs_type, &empty.options[0][..]), ("bind", "ro"));
+    snapshots.commit("layer", "first", Labels::new()).unwrap();
+    let second = prepare(&snapshots, Kind::Active, "second", "layer");
+    assert_eq!(option(&second, "lowerdir"), Some(&*first.source));
+    assert_eq!(host.mounted(), []);
+    for (key, parent, wanted) in [
+        ("second", "layer", Cause::AlreadyExists),
+        ("layer", "", Cause::AlreadyExists),
+        ("third", "second", Cause::Precondition),
+        ("third", "none", Cause::NotFound),
+        ("", "", Cause::Invalid),
+    ] {
+        for kind in [Kind::Active, Kind::View] {
+            let made = snapshots.prepare(kind, key, parent, Labels::new());
+            assert_eq!(cause(made), wanted, "{key} {parent}");
+        }
+    }
+    assert_eq!(host.directories().len(), 3);
+}
+
+#[test]
+fn labels() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let map = |labels: &[(&str, &str)]| -> Labels {
+        let labels = labels.iter();
+        labels
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect()
+    };
+    let given = map(&[("a", "1"), ("b.c", "2")]);
+    snapshots.prepare(Kind::Active, "key", "", given).unwrap();
+    let update = |labels, fields: &[&str]| {
+        let wanted = Info {
+            name: "key".to_owned(),
+            parent: "ignored".to_owned(),
+            labels: map(labels),
+            ..Info::default()
+        };
+        let fields: Vec<String> = fields.iter().map(|field| field.to_string()).collect();
+        let updated = snapshots.update(wanted, &fields)?;
+        assert_eq!(snapshots.stat("key")?, updated);
+        assert_eq!((&*updated.parent, updated.kind()), ("", Kind::Active));
+        Ok(updated.labels)
+    };
+    let changed = [("b.c", "3"), ("d", "4"), ("e", "5")];
+    let updated = update(&changed, &["labels.b.c", "labels.d", "labels.a"]).unwrap();
+    assert_eq!(updated, map(&changed[..2]));
+    assert_eq!(update(&changed, &["labels"]).unwrap(), map(&changed));
+    assert_eq!(update(&[("x", "y")], &[]).unwrap(), map(&[("x", "y")]));
+    for field in ["parent", "labels.", "labelsx", ""] {
+        assert_eq!(cause(update(&[], &[field])), Cause::Invalid, "{field}");
+    }
+    let nobody = Info::default();
+    assert_eq!(cause(snapshots.update(nobody, &[])), Cause::NotFound);
+}
+
+#[test]
+fn another_that_starts_finds_all_of_it() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let name = import(&snapshots);
+    let active = prepare(&snapshots, Kind::Active, "active", &name);
+    prepare(&snapshots, Kind::Active, "gone", &name);
+    snapshots.remove("gone").unwrap();
+    let known = snapshots.list();
+    let error = Snapshots::open(&host.root(), &host.mounts(), host.notes.clone()).err();
+    let error = format!("{:#}", error.unwrap());
+    assert!(error.contains("another snapshotter is at work"), "{error}");
+    drop(snapshots);
+
+    // A machine that starts anew has no mounts, and a snapshotter that was killed leaves what is in no
+    // state: an image of which it was told, a directory that was just made, or just not removed.
+    host.notes.mounted.lock().unwrap().clear();
+    fs::remove_dir_all(host.mounts()).unwrap();
+    let stray = host.root().join("snapshots/77/fs/file");
+    fs::create_dir_all(&stray).unwrap();
+    let snapshots = host.open();
+    assert!(!stray.exists());
+    assert_eq!(snapshots.list(), known);
+    assert_eq!(snapshots.mounts("active").unwrap(), [active]);
+    assert_eq!(host.mounted().len(), 1);
+    let other = Digest::of(b"other");
+    snapshots.add_image(&other, image("")).unwrap();
+    drop(snapshots);
+    host.notes
+        .mount(&other, &image(""), &host.mounts().join(other.to_hex()))
+        .unwrap();
+    let snapshots = host.open();
+    assert_eq!(
+        host.mounted().len(),
+        1,
+        "what nothing stands on is unmounted"
+    );
+    let labels = Labels::from([(REFERENCE.to_owned(), other.to_oci())]);
+    snapshots
+        .prepare(Kind::Active, "other", "", labels)
+        .unwrap();
+
+    // A number is not given to another, for what has it may be mounted.
+    let numbers = host.directories();
+    snapshots.remove("other").unwrap();
+    prepare(&snapshots, Kind::Active, "next", "");
+    assert_eq!(host.directories().intersection(&numbers).count(), 1);
+    snapshots.clean_up().unwrap();
+    assert_eq!(host.directories().len(), 2);
+}
+
+#[test]
+fn an_image_that_cannot_be_mounted() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let broken = |options: Option<&str>| {
+        *host.notes.broken.lock().unwrap() = options.map(str::to_owned);
+    };
+    broken(Some("a"));
+    assert_eq!(
+        cause(snapshots.add_image(&manifest(), image("a"))),
+        Cause::Failed
+    );
+    let asked = snapshots.prepare(Kind::Active, "asked", "", reference());
+    asked.expect("the image is not known");
+    snapshots.remove("asked").unwrap();
+
+    // It was there when it was imported, but is not any more.
+    broken(None);
+    let name = import(&snapshots);
+    broken(Some(""));
+    let refused = snapshots.prepare(Kind::Active, "active", &name, Labels::new());
+    assert_eq!(cause(refused), Cause::Failed);
+    assert_eq!(host.directories(), BTreeSet::new());
+    assert_eq!(cause(snapshots.stat("active")), Cause::NotFound);
+    broken(None);
+    prepare(&snapshots, Kind::Active, "active", &name);
+
+    // Imported once more, it is mounted in another way, also for containers that start again.
+    snapshots.add_image(&manifest(), image("b")).unwrap();
+    assert_eq!(host.mounted()[0].1, "b");
+    broken(Some("c"));
+    assert_eq!(
+        cause(snapshots.add_image(&manifest(), image("c"))),
+        Cause::Failed
+    );
+    snapshots.mounts("active").unwrap();
+    assert_eq!(host.mounted()[0].1, "b");
+}
+
+#[test]
+fn a_disk_without_room() {
+    let host = Host::new();
+    let snapshots = host.open();
+    prepare(&snapshots, Kind::Active, "there", "");
+    let known = snapshots.list();
+    // In the place of the file that the state is written to.
+    let obstacle = host.root().join("state.json.new");
+    fs::create_dir(&obstacle).unwrap();
+    let refused = snapshots.prepare(Kind::Active, "key", "", Labels::new());
+    assert_eq!(cause(refused), Cause::Failed);
+    assert_eq!(cause(snapshots.remove("there")), Cause::Failed);
+    assert_eq!(
+        cause(snapshots.commit("layer", "there", Labels::new())),
+        Cause::Failed
+    );
+    assert_eq!(snapshots.list(), known);
+    assert_eq!(host.directories().len(), 1);
+    fs::remove_dir(&obstacle).unwrap();
+    drop(snapshots);
+    let snapshots = host.open();
+    assert_eq!(snapshots.list(), known);
+    snapshots.remove("there").unwrap();
+}
+
+#[test]
+fn paths_that_overlayfs_would_take_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["a,b", "a:b", "a\\b", "a\"b"] {
+        let bad = directory.path().join(name);
+        let good = directory.path().join("good");
+        for (root, mounts) in [(&bad, &good), (&good, &bad)] {
+            let error = Snapshots::open(root, mounts, Notes::default()).err();
+            assert!(
+                error.unwrap().to_string().contains("absolute path"),
+                "{name}"
+            );
+        }
+    }
+    let relative = Path::new("relative");
+    assert!(Snapshots::open(relative, relative, Notes::default()).is_err());
+}

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What the snapshotter has to know after it was killed: the images and the snapshots, in one file that
+//! is replaced as a whole.
+
+use crate::api::{Kind, Labels, Timestamp, UsageResponse};
+use anyhow::{bail, ensure, Context, Result};
+use puzzlefs_lib::Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// The file's format.
+const VERSION: u32 = 1;
+const FILE: &str = "state.json";
+
+/// All that is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    version: u32,
+    /// The number that the next directory gets; none is given twice.
+    pub next: u64,
+    /// The images by the digests of their manifests, in hexadecimal digits.
+    pub images: BTreeMap<String, Image>,
+    /// The snapshots by their names.
+    pub snapshots: BTreeMap<String, Snapshot>,
+}
+
+/// An image of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The absolute path of the store.
+    pub store: PathBuf,
+    /// Mount options, `digest=` among them.
+    pub options: String,
+}
+
+/// A snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// What kind of.
+    pub kind: Kind,
+    /// The name of the one that it stands on, which is committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// What is in it.
+    pub content: Content,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: Labels,
+    /// Since when there is one of that name.
+    pub created: Timestamp,
+    /// When it was changed.
+    pub updated: Timestamp,
+    /// How large it was when it was committed.
+    #[serde(default)]
+    pub usage: UsageResponse,
+}
+
+/// What is in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Content {
+    /// A directory of ours, by its number: what was written.
+    Directory(u64),
+    /// An image, mounted from its store.
+    Image(String),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            version: VERSION,
+            next: 1,
+            images: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+        }
+    }
+}
+
+impl State {
+    /// Reads the file in a directory; where there is none, nothing is known yet.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let path = directory.join(FILE);
+        let state = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(anyhow::Error::from),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::default()),
+            Err(error) => Err(error.into()),
+        };
+        state
+            .and_then(|state: State| state.check().map(|()| state))
+            .with_context(|| path.display().to_string())
+    }
+
+    /// Replaces the file: after a crash it is the old one or the new one.
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        let path = directory.join(FILE);
+        let new = directory.join("state.json.new");
+        let write = || -> Result<()> {
+            let mut file = File::create(&new)?;
+            file.write_all(&serde_json::to_vec(self)?)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            Ok(File::open(directory)?.sync_all()?)
+        };
+        write().with_context(|| format!("{}: cannot write it", path.display()))
+    }
+
+    /// Whether it can be worked with: somebody may have edited it.
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.version == VERSION,
+            "written by another version of this program: format {}, not {VERSION}",
+            self.version
+        );
+        for hex in self.images.keys() {
+            ensure!(
+                Digest::from_hex(hex.as_bytes()).is_some(),
+                "'{hex}' is not a digest"
+            );
+        }
+        for (name, snapshot) in &self.snapshots {
+            match &snapshot.content {
+                Content::Directory(number) if *number >= self.next => {
+                    bail!("snapshot '{name}' has a directory with a number that was not given yet")
+                }
+                Content::Image(hex) if !self.images.contains_key(hex) => {
+                    bail!("snapshot '{name}' is of an image that is not there")
+                }
+                _ => {}
+            }
+            let parent = snapshot.parent.as_ref();
+            if let Some(parent) = parent.filter(|parent| !self.is_committed(parent)) {
+                bail!("snapshot '{name}' stands on '{parent}', which is not committed");
+            }
+            // Were there a circle, its way would be longer than there are snapshots.
+            ensure!(
+                self.ancestry(name).count() <= self.snapshots.len(),
+                "snapshot '{name}' stands on itself"
+            );
+        }
+        Ok(())
+    }
+
+    fn is_committed(&self, name: &str) -> bool {
+        let snapshot = self.snapshots.get(name);
+        snapshot.is_some_and(|snapshot| snapshot.kind == Kind::Committed)
+    }
+
+    /// A snapshot, the one that it stands on, and so on; one more than there are, if in a circle.
+    pub fn ancestry<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Snapshot> {
+        let mut next = self.snapshots.get(name);
+        let chain = std::iter::from_fn(move || {
+            let this = next?;
+            next = this
+                .parent
+                .as_ref()
+                .and_then(|parent| self.snapshots.get(parent));
+            Some(this)
+        });
+        chain.take(self.snapshots.len() + 1)
+    }
+
+    /// The image at the bottom of what a snapshot stands on; none of an image itself.
+    pub fn image_below(&self, name: &str) -> Option<&str> {
+        let below = self.ancestry(name).skip(1).last()?;
+        match &below.content {
+            Content::Image(hex) => Some(hex),
+            Content::Directory(_) => None,
+        }
+    }
+
+    /// Whether something stands on an image, so that it has to be mounted.
+    pub fn is_used(&self, image: &str) -> bool {
+        let mut names = self.snapshots.keys();
+        names.any(|name| self.image_below(name) == Some(image))
+    }
+
+    /// Forgets images of which there is no snapshot.
+    pub fn forget_images(&mut self) {
+        let contents: Vec<&Content> = self.snapshots.values().map(|s| &s.content).collect();
+        self.images
+            .retain(|hex, _| contents.contains(&&Content::Image(hex.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(kind: Kind, parent: Option<&str>, content: Content) -> Snapshot {
+        Snapshot {
+            kind,
+            parent: parent.map(str::to_owned),
+            content,
+            labels: Labels::new(),
+            created: Timestamp::default(),
+            updated: Timestamp::default(),
+            usage: UsageResponse::default(),
+        }
+    }
+
+    fn sample() -> State {
+        let hex = Digest::of(b"manifest").to_hex();
+        let mut state = State {
+            next: 9,
+            ..State::default()
+        };
+        let image = Image {
+            store: "/srv/images".into(),
+            options: "verify=digest".to_owned(),
+        };
+        state.images.insert(hex.clone(), image);
+        for (name, kind, parent, content) in [
+            ("image", Kind::Committed, None, Content::Image(hex)),
+            (
+                "layer",
+                Kind::Committed,
+                Some("image"),
+                Content::Directory(1),
+            ),
+            ("active", Kind::Active, Some("layer"), Content::Directory(2)),
+            ("other", Kind::View, None, Content::Directory(3)),
+        ] {
+            let snapshot = snapshot(kind, parent, content);
+            state.snapshots.insert(name.to_owned(), snapshot);
+        }
+        state
+    }
+
+    #[test]
+    fn it_is_read_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(State::load(directory.path()).unwrap(), State::default());
+        let state = sample();
+        state.save(directory.path()).unwrap();
+        assert_eq!(State::load(directory.path()).unwrap(), state);
+        // What a killed writer left is nothing to a reader, and in nobody's way.
+        fs::write(directory.path().join("state.json.new"), "{").unwrap();
+        assert_eq!(State::load(directory.path()).unwrap(), state);
+        State::default().save(directory.path()).unwrap();
+        assert_eq!(State::load(directory.path()).unwrap(), State::default());
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let refused = |change: &dyn Fn(&mut State)| {
+            let mut state = sample();
+            change(&mut state);
+            state.save(directory.path()).unwrap();
+            format!("{:#}", State::load(directory.path()).unwrap_err())
+        };
+        type Change = (&'static str, &'static dyn Fn(&mut State));
+        let table: [Change; 7] = [
+            ("another version", &|state| state.version = 2),
+            ("not a digest", &|state| {
+                let image = state.images.first_entry().unwrap().remove();
+                state.images.insert("../..".to_owned(), image);
+            }),
+            ("not given yet", &|state| state.next = 3),
+            ("is not there", &|state| state.images.clear()),
+            ("not committed", &|state| {
+                state.snapshots.remove("image");
+            }),
+            ("not committed", &|state| {
+                state.snapshots.get_mut("layer").unwrap().kind = Kind::Active;
+            }),
+            ("stands on itself", &|state| {
+                state.snapshots.get_mut("image").unwrap().parent = Some("layer".to_owned());
+            }),
+        ];
+        for (wanted, change) in table {
+            let message = refused(change);
+            assert!(message.contains(wanted), "{wanted}: {message}");
+            assert!(message.contains("state.json"), "{message}");
+        }
+        fs::write(directory.path().join(FILE), "{}").unwrap();
+        State::load(directory.path()).unwrap_err();
+    }
+
+    #[test]
+    fn images_below() {
+        let mut state = sample();
+        let hex = state.images.keys().next().unwrap().clone();
+        assert_eq!(state.image_below("active"), Some(&*hex));
+        assert_eq!(state.image_below("layer"), Some(&*hex));
+        for other in ["image", "other", "none"] {
+            assert_eq!(state.image_below(other), None, "{other}");
+        }
+        assert!(state.is_used(&hex));
+        state.forget_images();
+        assert_eq!(state.images.len(), 1);
+        for name in ["active", "layer"] {
+            state.snapshots.remove(name);
+        }
+        assert!(!state.is_used(&hex));
+        state.snapshots.remove("image");
+        state.forget_images();
+        assert_eq!(state.images.len(), 0);
+    }
+}
