@@ -233,3 +233,160 @@ impl<M: Mounter> Service<http::Request<Body>> for Both<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::own::images_client::ImagesClient;
+    use crate::api::snapshots::snapshots_client::SnapshotsClient;
+    use crate::api::{FieldMask, Info, Labels};
+    use crate::snapshots::tests::Notes;
+    use crate::snapshots::REFERENCE;
+    use tokio::net::UnixListener;
+    use tokio_stream::wrappers::UnixListenerStream;
+    use tonic::transport::{Channel, Endpoint, Server};
+    use tonic::Code;
+
+    /// Has a snapshotter of its own answer on a socket.
+    fn with_server<F: std::future::Future>(work: impl FnOnce(Channel) -> F) -> F::Output {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let snapshots = Snapshots::open(&path("root"), &path("mounts"), Notes::default()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = UnixListener::bind(path("socket")).unwrap();
+            let incoming = UnixListenerStream::new(listener);
+            let server = Server::builder().serve_with_incoming(Both::new(snapshots), incoming);
+            let server = tokio::spawn(server);
+            let address = format!("unix://{}", path("socket").display());
+            let endpoint = Endpoint::from_shared(address).unwrap();
+            let result = work(endpoint.connect().await.unwrap()).await;
+            server.abort();
+            result
+        })
+    }
+
+    fn prepare(key: &str, parent: &str, labels: Labels) -> PrepareRequest {
+        PrepareRequest {
+            key: key.to_owned(),
+            parent: parent.to_owned(),
+            labels,
+            ..PrepareRequest::default()
+        }
+    }
+
+    fn key(key: &str) -> KeyRequest {
+        KeyRequest {
+            key: key.to_owned(),
+            ..KeyRequest::default()
+        }
+    }
+
+    fn code<T>(result: Result<T, Status>) -> Code {
+        result.map(drop).unwrap_err().code()
+    }
+
+    #[test]
+    fn what_containerd_asks() {
+        with_server(|channel| async {
+            let mut snapshots = SnapshotsClient::new(channel);
+            let made = snapshots.prepare(prepare("a", "", Labels::new())).await;
+            let mounts = made.unwrap().into_inner();
+            assert_eq!(mounts.mounts.len(), 1);
+            let asked = snapshots.mounts(key("a")).await.unwrap();
+            assert_eq!(asked.into_inner(), mounts);
+            let usage = snapshots.usage(key("a")).await.unwrap().into_inner();
+            assert_eq!(usage.inodes, 1);
+            let commit = CommitRequest {
+                name: "layer".to_owned(),
+                key: "a".to_owned(),
+                ..CommitRequest::default()
+            };
+            snapshots.commit(commit.clone()).await.unwrap();
+            assert_eq!(code(snapshots.commit(commit).await), Code::NotFound);
+            let seen = snapshots.view(prepare("b", "layer", Labels::new())).await;
+            assert_eq!(seen.unwrap().into_inner().mounts[0].options[0], "ro");
+            let wanted = Info {
+                name: "b".to_owned(),
+                labels: Labels::from([("x".to_owned(), "y".to_owned())]),
+                ..Info::default()
+            };
+            let update = UpdateRequest {
+                info: Some(wanted.clone()),
+                update_mask: Some(FieldMask {
+                    paths: vec!["labels.x".to_owned()],
+                }),
+                ..UpdateRequest::default()
+            };
+            let updated = snapshots.update(update).await.unwrap().into_inner().info;
+            let found = snapshots.stat(key("b")).await.unwrap().into_inner().info;
+            assert_eq!(found, updated);
+            let found = found.unwrap();
+            assert_eq!((found.kind(), &found.labels), (Kind::View, &wanted.labels));
+            assert_eq!(
+                code(snapshots.remove(key("layer")).await),
+                Code::FailedPrecondition
+            );
+            assert_eq!(code(snapshots.stat(key("a")).await), Code::NotFound);
+            assert_eq!(
+                code(snapshots.prepare(prepare("", "", Labels::new())).await),
+                Code::InvalidArgument
+            );
+            // More than go into one message.
+            for number in 0..2 * LIST_PIECE {
+                let key = format!("c{number}");
+                snapshots
+                    .prepare(prepare(&key, "layer", Labels::new()))
+                    .await
+                    .unwrap();
+            }
+            let answer = snapshots.list(ListRequest::default()).await;
+            let mut pieces = answer.unwrap().into_inner();
+            let mut names = Vec::new();
+            while let Some(piece) = pieces.message().await.unwrap() {
+                assert!(piece.info.len() <= LIST_PIECE);
+                names.extend(piece.info.into_iter().map(|info| info.name));
+            }
+            assert_eq!(names.len(), 2 * LIST_PIECE + 2);
+            snapshots.remove(key("b")).await.unwrap();
+            snapshots.cleanup(CleanupRequest::default()).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn what_an_import_tells() {
+        with_server(|channel| async {
+            let mut images = ImagesClient::new(channel.clone());
+            let mut snapshots = SnapshotsClient::new(channel);
+            let manifest = Digest::of(b"manifest").to_oci();
+            let good = AddRequest {
+                store: "/srv/images".to_owned(),
+                manifest: manifest.clone(),
+                options: "verify=digest".to_owned(),
+            };
+            let bad = |change: &dyn Fn(&mut AddRequest)| {
+                let mut request = good.clone();
+                change(&mut request);
+                request
+            };
+            for request in [
+                bad(&|request| request.store = "images".to_owned()),
+                bad(&|request| request.manifest = "sha256:..".to_owned()),
+                bad(&|request| request.options = "rootfs=ab".to_owned()),
+                bad(&|request| request.options = "remount".to_owned()),
+                bad(&|request| request.options = "a=\"b".to_owned()),
+            ] {
+                assert_eq!(code(images.add(request).await), Code::InvalidArgument);
+            }
+            let labels = Labels::from([(REFERENCE.to_owned(), manifest.clone())]);
+            images.add(good).await.unwrap();
+            let asked = snapshots.prepare(prepare("import", "", labels)).await;
+            assert_eq!(code(asked), Code::AlreadyExists);
+            let found = snapshots.stat(key(&manifest)).await.unwrap().into_inner();
+            assert_eq!(found.info.unwrap().kind(), Kind::Committed);
+        });
+    }
+}

@@ -561,4 +561,4 @@ fn remove_empty(path: &Path) {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// What is mounted where, by the options that it was mounted with.
 #[derive(Clone, Default)]
-struct Notes {
+pub struct Notes {
     mounted: Arc<Mutex<BTreeSet<(PathBuf, String)>>>,
     /// Mounts with these options fail.
     broken: Arc<Mutex<Option<String>>>,
