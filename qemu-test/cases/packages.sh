@@ -11,7 +11,7 @@ files() {
 }
 # The guest's own are out of the way.
 rmmod puzzlefs
-for tool in puzzlefs mount.puzzlefs; do
+for tool in puzzlefs mount.puzzlefs puzzlefs-snapshotter; do
 	while type -P "$tool" >/dev/null; do rm "$(type -P "$tool")"; hash -r; done
 done
 rm -f /sbin/mount.puzzlefs
@@ -22,10 +22,10 @@ mkdir src mnt
 echo contents >src/file
 
 # The guest's kernel was not installed as a package.
-dpkg -i --force-depends /payload/deb/puzzlefs-{tools,modules}*.deb >log 2>&1 || fail "dpkg: $(tail -3 log)"
+dpkg -i --force-depends /payload/deb/puzzlefs-{tools,modules,snapshotter}*.deb >log 2>&1 || fail "dpkg: $(tail -3 log)"
 # (dpkg also knows of those that these conflict with.)
 installed() { dpkg-query -Wf '${db:Status-Abbrev}${Package}\n' 'puzzlefs-*' | sed -n 's/^ii *//p'; }
-assert_eq "$(installed | paste -sd' ')" "puzzlefs-modules-$(uname -r) puzzlefs-tools" 'the packages that are installed'
+assert_eq "$(installed | paste -sd' ')" "puzzlefs-modules-$(uname -r) puzzlefs-snapshotter puzzlefs-tools" 'the packages that are installed'
 assert_match "$(modinfo -n puzzlefs)" '/updates/puzzlefs.ko$' 'the module that is found'
 hash -r
 puzzlefs build -q src "$CASE_DIR/store:image"
@@ -35,15 +35,22 @@ mount -T fstab -a
 assert_same src/file mnt/file
 assert_match "$(grep '^puzzlefs ' /proc/modules)" Live 'the module'
 umount mnt
-for file in /usr/share/man/man1/puzzlefs-build.1.gz /usr/share/bash-completion/completions/puzzlefs; do
+for file in /usr/share/man/man1/puzzlefs-{build,snapshotter}.1.gz /usr/share/bash-completion/completions/puzzlefs; do
 	[[ -s $file ]] || fail "no $file"
 done
-assert_eq "$(dpkg --verify puzzlefs-tools)" '' 'dpkg --verify'
+assert_eq "$(dpkg --verify puzzlefs-tools puzzlefs-snapshotter)" '' 'dpkg --verify'
+unit=/etc/systemd/system/multi-user.target.wants/puzzlefs-snapshotter.service
+[[ -L $unit ]] || fail 'the unit is not enabled'
+systemd-analyze verify --recursive-errors=no /usr/lib/systemd/system/puzzlefs-snapshotter.service
+# As if it had run.
+mkdir -p /var/lib/puzzlefs-snapshotter/snapshots/1/fs /run/puzzlefs-snapshotter/images/x
+mount -t tmpfs image /run/puzzlefs-snapshotter/images/x
 
 # Once more over what is there, as an upgrade is; then they go.
-dpkg -i --force-depends /payload/deb/puzzlefs-{tools,modules}*.deb >log 2>&1 || fail "dpkg, again: $(tail -3 log)"
+dpkg -i --force-depends /payload/deb/puzzlefs-{tools,modules,snapshotter}*.deb >log 2>&1 || fail "dpkg, again: $(tail -3 log)"
 modprobe -r puzzlefs
 mapfile -t packages < <(installed)
 dpkg --purge "${packages[@]}" >log 2>&1 || fail "dpkg --purge: $(tail -3 log)"
 expect_failure modprobe puzzlefs >/dev/null
+[[ ! -e /run/puzzlefs-snapshotter ]] || fail 'what the snapshotter has mounted is left'
 files | diff before - || fail 'files are left, or gone'
