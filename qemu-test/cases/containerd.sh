@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# containerd and runc run images of a store by puzzlefs-snapshotter: ten containers share a mount, a
+# snapshotter that is killed comes back to it, the digest is enforced, and nothing is left behind.
+#
+# needs: sample
+# timeout: 400
+# klog-allow: overlayfs:
+
+run=/run/containerd-case
+mkdir -p "$run"
+cat >config.toml <<END
+version = 2
+root = "$CASE_DIR/containerd"
+state = "$run/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "$run/containerd.sock"
+[proxy_plugins.puzzlefs]
+  type = "snapshot"
+  address = "$run/snapshotter.sock"
+END
+
+wait_for() {
+	local tries
+	for ((tries = 0; tries < 300; tries++)); do
+		if "$@" >/dev/null 2>&1; then return; fi
+		sleep 0.1
+	done
+	fail "in vain: $*"
+}
+start_snapshotter() {
+	puzzlefs-snapshotter serve --root "$CASE_DIR/snapshotter" --mounts "$run/images" --address "$run/snapshotter.sock" \
+		>>snapshotter.log 2>&1 &
+	snapshotter=$!
+	wait_for grep -q "listening on" snapshotter.log
+}
+kill_snapshotter() {
+	kill -KILL "$snapshotter"
+	wait "$snapshotter" || true
+	: >snapshotter.log
+}
+ctr() { command ctr --address "$run/containerd.sock" "$@"; }
+import() {
+	puzzlefs-snapshotter import --containerd "$run/containerd.sock" --address "$run/snapshotter.sock" "$@"
+}
+# run_container ARGUMENT...
+run_container() { ctr run --snapshotter puzzlefs --fifo-dir "$run/fifo" --cgroup "/containerd-case/${id:=c}" "$@"; }
+mounted() { awk -v under="$run/images/" '$0 ~ / - puzzlefs / && index($5, under) == 1' /proc/self/mountinfo; }
+mounts() { mounted | wc -l; }
+overlays() { grep -c " - overlay " /proc/self/mountinfo || true; }
+directories() { find "$CASE_DIR/snapshotter/snapshots" -mindepth 1 -maxdepth 1 | wc -l; }
+
+start_snapshotter
+containerd --config config.toml >containerd.log 2>&1 &
+containerd=$!
+wait_for ctr version
+
+# An image of a whole Debian, which is in containerd's store by its manifest alone.
+debian=docker.io/library/debian:puzzlefs
+import -o verify=digest /payload/store:debian "$debian"
+assert_match "$(ctr image check --snapshotter puzzlefs "name==$debian")" " complete +\(3/3\) .* true" 'containerd has the image'
+assert_eq "$(mounts)" 0 'an image that nobody uses is not mounted'
+mount_image /payload/store:debian
+assert_eq "$(run_container --rm "$debian" c /usr/bin/cat /etc/debian_version)" "$(<"$CASE_DIR/mnt/etc/debian_version")"
+said=$(run_container --rm "$debian" c /usr/bin/python3 -c 'import os
+open("/etc/new", "w").write("x")
+os.remove("/etc/hostname") if os.path.exists("/etc/hostname") else None
+print(os.getpid(), "new" in os.listdir("/etc"), oct(os.stat("/").st_mode))')
+assert_eq "$said" "1 True $(python3 -c 'import os, sys; print(oct(os.stat(sys.argv[1]).st_mode))' "$CASE_DIR/mnt")"
+[[ ! -e $CASE_DIR/mnt/etc/new ]] || fail "the image was written to"
+unmount_image
+expect_failure run_container --rm "$debian" c /usr/bin/false >/dev/null
+assert_eq "$(mounts) $(overlays) $(directories)" "0 0 0" 'what is left of containers that are gone'
+size=$(du -sk "$CASE_DIR/containerd" "$CASE_DIR/snapshotter" | awk '{ sum += $1 } END { print sum }')
+((size < 20000)) || fail "something was unpacked: $size KiB"
+
+# Ten at once, over one mount.
+for id in one.{1..10}; do
+	run_container --detach "$debian" "$id" /usr/bin/python3 -c \
+		'import sys, time; open("/name", "w").write(sys.argv[1]); time.sleep(1000)' "$id"
+done
+assert_eq "$(mounts) $(overlays) $(directories)" "1 10 10" 'mounts and snapshots of ten containers'
+assert_match "$(mounted)" ',verify=digest' 'the mount options'
+inside() {
+	local id=$1
+	shift
+	ctr task exec --exec-id "exec-$RANDOM" --fifo-dir "$run/fifo" "$id" "$@"
+}
+
+# The snapshotter is killed. Containers do not notice, and another finds everything.
+image=$(mounted | awk '{ print $1 }')
+kill_snapshotter
+assert_eq "$(inside one.1 /usr/bin/cat /name)" one.1
+start_snapshotter
+assert_eq "$(mounted | awk '{ print $1 }')" "$image" 'the mount'
+for id in one.{1..10}; do
+	wait_for inside "$id" /usr/bin/test -s /name
+	assert_eq "$(inside "$id" /usr/bin/cat /name)" "$id"
+done
+assert_eq "$(id=more run_container --rm "$debian" more /usr/bin/cat /etc/debian_version | wc -l)" 1
+assert_eq "$(mounts) $(overlays) $(directories)" "1 10 10" 'mounts and snapshots after the restart'
+
+# What a container has written becomes a layer, for others to stand on.
+stop() {
+	ctr task kill --signal KILL "$1"
+	wait_for task_stopped "$1"
+	ctr task rm "$1" >/dev/null 2>&1 || true
+}
+task_stopped() { ctr task ls | awk -v id="$1" '$1 == id { print $3 }' | grep -qv RUNNING; }
+snapshots() { ctr snapshot --snapshotter puzzlefs "$@"; }
+stop one.1
+snapshots commit layer one.1
+ctr container rm one.1
+snapshots prepare on-layer layer >/dev/null
+mkdir layered
+bash -ec "$(snapshots mounts "$CASE_DIR/layered" on-layer)"
+assert_eq "$(<layered/name)" one.1
+[[ -x layered/usr/bin/python3 ]] || fail 'the image is not below'
+umount layered
+snapshots view seen layer >/dev/null
+bash -ec "$(snapshots mounts "$CASE_DIR/layered" seen)"
+assert_eq "$(<layered/name)" one.1
+expect_errno EROFS touch layered/new
+umount layered
+expect_failure snapshots rm layer >/dev/null
+for name in on-layer seen layer; do snapshots rm "$name"; done
+for id in one.{2..10}; do
+	stop "$id"
+	ctr container rm "$id"
+done
+assert_eq "$(mounts) $(overlays) $(directories)" "0 0 0" 'what is left of ten containers'
+
+# One that is made, but starts when the machine has been started anew: all mounts are gone.
+ctr container create --snapshotter puzzlefs "$debian" later /usr/bin/cat /etc/debian_version
+kill_snapshotter
+umount "$(mounted | awk '{ print $5 }')"
+start_snapshotter
+assert_eq "$(ctr task start --fifo-dir "$run/fifo" later | wc -l)" 1
+ctr task rm later >/dev/null 2>&1 || true
+ctr container rm later
+assert_eq "$(mounts) $(directories)" "0 0" 'what is left of one that started later'
+
+# A configuration is kept; and one number vouches for all of the image.
+mount_image /payload/store:debian
+mkdir -p root/{usr/bin,lib64,lib/x86_64-linux-gnu}
+cp -L "$mnt/usr/bin/env" root/usr/bin/
+cp -L "$mnt/lib64/ld-linux-x86-64.so.2" root/lib64/
+cp -L "$mnt/lib/x86_64-linux-gnu/libc.so.6" root/lib/x86_64-linux-gnu/
+unmount_image
+python3 - root layout <<'END'
+import hashlib, io, json, os, sys, tarfile
+root, layout = sys.argv[1:]
+os.makedirs(f"{layout}/blobs/sha256")
+def blob(data, kind):
+    digest = hashlib.sha256(data).hexdigest()
+    with open(f"{layout}/blobs/sha256/{digest}", "wb") as file:
+        file.write(data)
+    return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
+out = io.BytesIO()
+with tarfile.open(fileobj=out, mode="w") as tar:
+    tar.add(root, "")
+layer = blob(out.getvalue(), "layer.v1.tar")
+config = blob(json.dumps({
+    "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+    "config": {"Entrypoint": ["/usr/bin/env"], "Env": ["PATH=/usr/bin", "FROM=the configuration"]},
+}).encode(), "config.v1+json")
+manifest = blob(json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode(), "manifest.v1+json")
+manifest["annotations"] = {"org.opencontainers.image.ref.name": "app", "io.containerd.image.name": "docker.io/library/plain:app"}
+with open(f"{layout}/index.json", "w") as file:
+    json.dump({"schemaVersion": 2, "manifests": [manifest]}, file)
+with open(f"{layout}/oci-layout", "w") as file:
+    file.write('{"imageLayoutVersion": "1.0.0"}')
+END
+puzzlefs import -q layout:app store:app >/dev/null
+puzzlefs enable-verity -q store:app >said
+digest=$(grep -oE '^digest=[0-9a-f]+' said)
+app=docker.io/library/app:puzzlefs
+expect_failure import -o "digest=$(printf '%064d' 0)" store:app "$app" >/dev/null
+assert_match "$said" 'not the image that was asked for' 'the reason'
+expect_failure run_container --rm "$app" c >/dev/null
+import -o "$digest" store:app "$app"
+id=app run_container --detach "$app" app /usr/bin/env -- /usr/bin/env >said 2>&1 || fail "$(<said)"
+assert_match "$(mounted)" ',rootfs_verity=[0-9a-f]{64},verify=fsverity' 'the mount options'
+wait_for task_stopped app
+ctr task rm app >/dev/null 2>&1 || true
+ctr container rm app
+assert_match "$(run_container --rm "$app" c)" 'FROM=the configuration'
+# Again, with other options: the image is there, and mounted in this way from now on.
+import -o verify=digest store:app "$app"
+ctr container create --snapshotter puzzlefs "$app" c
+assert_match "$(mounted)" ',verify=digest' 'the mount options'
+ctr container rm c
+# In another namespace it is the same snapshot.
+import --namespace other store:app "$app"
+assert_match "$(id=c run_container --rm "$app" c)" 'FROM=the configuration'
+assert_match "$(ctr --namespace other run --snapshotter puzzlefs --fifo-dir "$run/fifo" --cgroup /containerd-case/c --rm "$app" c)" \
+	'FROM=the configuration'
+ctr --namespace other image rm --sync "$app"
+assert_match "$(run_container --rm "$app" c)" 'FROM=the configuration'
+
+# Whoever spoils the store gets no container.
+blob=$(find store/blobs/sha256 -size +500k | head -1)
+cp "$blob" saved
+rm "$blob"
+python3 -c 'import sys; data = bytearray(open("saved", "rb").read()); data[len(data) // 2] ^= 1; open(sys.argv[1], "wb").write(data)' "$blob"
+import -o verify=digest store:app "$app"
+expect_failure run_container --rm "$app" c >/dev/null
+ctr container rm c 2>/dev/null || true
+rm "$blob"
+cp saved "$blob"
+
+# An image whose layers are unpacked goes as with any other snapshotter.
+tar -C layout -cf plain.tar .
+ctr image import --snapshotter puzzlefs plain.tar >/dev/null
+assert_match "$(run_container --rm docker.io/library/plain:app c)" 'FROM=the configuration'
+
+for name in $(ctr image ls -q); do ctr image rm --sync "$name"; done
+assert_eq "$(snapshots ls | tail -n +2)" '' 'snapshots'
+assert_eq "$(mounts) $(overlays) $(directories)" "0 0 0" 'what is left of images that are gone'
+python3 -c 'import json, sys; state = json.load(open(sys.argv[1])); assert not state["images"] and not state["snapshots"], state' \
+	snapshotter/state.json
+assert_eq "$(find "$run/images" -mindepth 1)" '' 'mount points'
+kill "$containerd"
+wait "$containerd" || true
+find /sys/fs/cgroup/containerd-case -depth -type d -exec rmdir {} + || true
+kill "$snapshotter"
+wait "$snapshotter" || fail "the snapshotter does not end well: $(tail -3 snapshotter.log)"
