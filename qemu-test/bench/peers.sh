@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # One Debian root filesystem in PuzzleFS and its peers: sizes, and the time of some workloads, all
 # systems in turn, on one disk, in one guest.
-# needs: sample
+# needs: sample reference
 # timeout: 7200
 #
 # Not a test: nothing is compared with a limit. `make bench` prints the table.
 
 # shellcheck source=qemu-test/bench/lib/measure.sh
 . /payload/cases/lib/measure.sh
+images=/payload/images reference=/payload/reference/puzzlefs
 rounds=$(sed -nE 's/.*puzzlefs\.rounds=([0-9]+).*/\1/p' /proc/cmdline)
 rounds=${rounds:-5}
 reader=/payload/bin/reader
@@ -24,9 +25,17 @@ for blob in verity/blobs/sha256/*; do fsverity enable "$blob"; done
 mkfs.erofs --quiet plain.erofs tree >/dev/null
 mkfs.erofs --quiet -zzstd,3 -C65536 zstd.erofs tree >/dev/null
 mksquashfs tree zstd.squashfs -comp zstd -Xcompression-level 3 -quiet -no-progress >/dev/null
+systems=(ext4 puzzlefs puzzlefs-fsverity puzzlefs-zstd puzzlefs-zstd-digest erofs erofs-zstd squashfs)
+if [[ -d $images/sample.objects ]]; then
+	systems+=(composefs composefs-fsverity)
+	cp -a "$images/sample.objects" objects
+	cp -a objects objects-verity
+	find objects-verity -type f -exec fsverity enable {} \;
+fi
+[[ ! -x $reference ]] || systems+=(reference-fuse)
+[[ -e /dev/fuse ]] || mknod /dev/fuse c 10 229
 sync
 
-systems=(ext4 puzzlefs puzzlefs-fsverity puzzlefs-zstd puzzlefs-zstd-digest erofs erofs-zstd squashfs)
 for system in "${systems[@]}"; do mkdir -p "m.$system"; done
 attach() {
 	case $1 in
@@ -38,6 +47,17 @@ attach() {
 	erofs) mount -t erofs -o ro "$CASE_DIR/plain.erofs" m.erofs ;;
 	erofs-zstd) mount -t erofs -o ro "$CASE_DIR/zstd.erofs" m.erofs-zstd ;;
 	squashfs) mount -t squashfs -o loop,ro "$CASE_DIR/zstd.squashfs" m.squashfs ;;
+	composefs) attach_composefs "$images/sample.composefs" "$CASE_DIR/objects" m.composefs ;;
+	composefs-fsverity)
+		attach_composefs "$images/sample.composefs" "$CASE_DIR/objects-verity" m.composefs-fsverity verity=require
+		;;
+	reference-fuse)
+		"$reference" mount --foreground "$CASE_DIR/store:debian" m.reference-fuse >fuse.log 2>&1 &
+		until mountpoint -q m.reference-fuse; do
+			kill -0 $! || fail "$(tail -n 3 fuse.log)"
+			sleep 0.01
+		done
+		;;
 	esac
 }
 metric puzzlefs.bytes "$(bytes_of store)"
@@ -45,6 +65,7 @@ metric puzzlefs-zstd.bytes "$(bytes_of zstd)"
 metric erofs.bytes "$(bytes_of plain.erofs)"
 metric erofs-zstd.bytes "$(bytes_of zstd.erofs)"
 metric squashfs.bytes "$(bytes_of zstd.squashfs)"
+[[ ! -d objects ]] || metric composefs.bytes "$(bytes_of objects "$images/sample.composefs")"
 large=$(cd tree && find . -type f -size +4M -printf '%s %p\n' | sort -rn | head -1 | cut -d' ' -f2-)
 
 declare -A wanted=()
@@ -61,6 +82,8 @@ cached() { awk '/^(Cached|Buffers|SReclaimable):/ { n += $2 } END { print n }' /
 
 for ((round = 1; round <= rounds; round++)); do
 	for system in "${systems[@]}"; do
+		# As slow as it is, it is measured once.
+		[[ $system != reference-fuse || $round == 1 ]] || continue
 		drop_caches
 		start
 		attach "$system"
@@ -86,6 +109,6 @@ for ((round = 1; round <= rounds; round++)); do
 		took "$system" cold-read read "m.$system"
 		metric "$system.memory.$round" "$((($(cached) - before) * 1024))"
 		took "$system" warm-read read "m.$system"
-		umount "m.$system"
+		detach "$system" "m.$system"
 	done
 done

@@ -27,8 +27,9 @@ WORKLOADS = {
 }
 VERSIONS = ["bytes", "mount", "read", "memory", "again", "memory-again"]
 MANY = ["many-bytes", "many-mount", "many-mounted", "many-walk", "many-walked"]
-SYSTEMS = ["ext4", "puzzlefs", "puzzlefs-noshare", "puzzlefs-fsverity", "erofs", "puzzlefs-zstd",
-           "puzzlefs-zstd-digest", "erofs-zstd", "squashfs"]
+SYSTEMS = ["ext4", "puzzlefs", "puzzlefs-noshare", "puzzlefs-fsverity", "erofs", "erofs-share", "composefs",
+           "composefs-fsverity", "puzzlefs-zstd", "puzzlefs-zstd-digest", "erofs-zstd", "squashfs",
+           "reference-fuse"]
 
 
 def cell(values):
@@ -98,7 +99,9 @@ def main():
 <!-- Written by `make bench`. -->
 One Debian root filesystem, in one guest of Linux {kernel}, all on one ext4; {rounds} rounds, all
 systems in turn. Seconds: the median, and the farthest round from it. The guest is emulated:
-ratios count, not the figures. `erofs` is mounted from a file, `squashfs` through a loop device.
+ratios count, not the figures. `erofs` is mounted from a file, `squashfs` through a loop device;
+`composefs` is EROFS with the tree and overlayfs to the files, `-fsverity` with `verity=require`;
+`reference-fuse` is the reference implementation, of the same image as `puzzlefs`, measured once.
 "Cached after" is what page cache, buffers and reclaimable slab grew by when all was read once.
 
 {table(systems)}
@@ -107,7 +110,8 @@ ratios count, not the figures. `erofs` is mounted from a file, `squashfs` throug
 
 Each of the ten states of one Debian root that [building.md](building.md) tells of, mounted beside the
 others and read as a whole, in one guest with 8 GB of memory; then ten more mounts of the last, read
-as well. "Memory" is what the guest has less of free memory than before the first mount.
+as well. "Memory" is what the guest has less of free memory than before the first mount. `erofs-share`
+is EROFS of digests of its files, mounted with `inode_share`.
 
 | system | size | mount ten | read all | memory | read ten more mounts | memory |
 | --- | --- | --- | --- | --- | --- | --- |

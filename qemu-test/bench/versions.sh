@@ -22,11 +22,15 @@ attach() { # SYSTEM IMAGE DIRECTORY
 	erofs) mount -t erofs -o ro "$images/$2.erofs" "$3" ;;
 	erofs-zstd) mount -t erofs -o ro "$images/$2.erofs-zstd" "$3" ;;
 	squashfs) mount -t squashfs -o loop,ro "$images/$2.squashfs" "$3" ;;
+	erofs-share) mount -t erofs -o ro,inode_share,domain_id=bench "$images/$2.erofs-share" "$3" ;;
+	composefs) attach_composefs "$images/$2.composefs" "$images/$store.objects" "$3" ;;
 	esac
 }
+systems=(puzzlefs puzzlefs-noshare puzzlefs-zstd erofs erofs-zstd squashfs)
+[[ ! -d $images/versions.objects ]] || systems+=(erofs-share composefs)
 free() { awk '/^MemFree:/ { print $2 * 1024 }' /proc/meminfo; }
 
-for system in puzzlefs puzzlefs-noshare puzzlefs-zstd erofs erofs-zstd squashfs; do
+for system in "${systems[@]}"; do
 	drop_caches
 	before=$(free)
 	start
@@ -41,7 +45,7 @@ for system in puzzlefs puzzlefs-noshare puzzlefs-zstd erofs erofs-zstd squashfs;
 	for mount in {11..20}; do "$reader" read "m.$mount" >/dev/null; done
 	end "$system.again"
 	metric "$system.memory-again" "$((before - $(free)))"
-	for mount in {1..20}; do umount "m.$mount"; done
+	for mount in {1..20}; do detach "$system" "m.$mount"; done
 
 	drop_caches
 	before=$(free)
@@ -53,11 +57,12 @@ for system in puzzlefs puzzlefs-noshare puzzlefs-zstd erofs erofs-zstd squashfs;
 	"$reader" walk m.1 >/dev/null
 	end "$system.many-walk"
 	metric "$system.many-walked" "$((before - $(free)))"
-	umount m.1
+	detach "$system" m.1
 done
 
-for system in puzzlefs puzzlefs-noshare puzzlefs-zstd erofs erofs-zstd squashfs; do
-	files=${system%-noshare}
-	metric "$system.bytes" "$(bytes_of "$images"/*".$files" -not -path '*/many.*')"
-	metric "$system.many-bytes" "$(bytes_of "$images/many.$files")"
+for system in "${systems[@]}"; do
+	files=${system%-noshare} objects=() many=()
+	if [[ $system == composefs ]]; then objects=("$images/versions.objects") many=("$images/many.objects"); fi
+	metric "$system.bytes" "$(bytes_of "$images"/*".$files" "${objects[@]}" -not -path '*/many.*')"
+	metric "$system.many-bytes" "$(bytes_of "$images/many.$files" "${many[@]}")"
 done
