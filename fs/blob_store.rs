@@ -4,8 +4,8 @@
 //!
 //! All mounts of one store share one [`BlobStore`], so that a blob is opened once. Open blobs are
 //! kept in a cache that is bounded by its size and given back under memory pressure. The cache is
-//! cut into shards with a lock each, so that readers seldom meet; a shard is small enough that a
-//! search through all of it costs less than what any cleverer structure would.
+//! cut into shards with a lock each, so that readers seldom meet; a shard is so small that a search
+//! through all of it costs less than what any cleverer structure would.
 
 use crate::{
     blob::{Blob, Workspaces},
@@ -29,10 +29,10 @@ use kernel::{
 use puzzlefs_schema::Digest;
 
 /// How many shards a store's cache has.
-const SHARDS: usize = 16;
+const SHARDS: usize = 128;
 
 /// How many open blobs a shard holds at the most.
-const SLOTS: usize = 64;
+const SLOTS: usize = 8;
 
 /// A place for an open blob.
 struct Slot {
@@ -46,7 +46,7 @@ struct Slot {
 struct Shard {
     clock: u64,
     /// Never grows beyond its capacity, which is [`SLOTS`].
-    slots: KVVec<Slot>,
+    slots: KVec<Slot>,
 }
 
 /// The open blobs of a store.
@@ -61,7 +61,7 @@ impl OpenBlobs {
         for _ in 0..SHARDS {
             let shard = Shard {
                 clock: 0,
-                slots: KVVec::with_capacity(SLOTS, GFP_KERNEL)?,
+                slots: KVec::with_capacity(SLOTS, GFP_KERNEL)?,
             };
             shards.push(
                 KBox::pin_init(new_spinlock!(shard, "puzzlefs_open_blobs"), GFP_KERNEL)?,
