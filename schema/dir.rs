@@ -34,6 +34,16 @@ pub struct RawDirEntry<'a> {
     pub ino: u64,
 }
 
+impl<'r> RawDirEntry<'r> {
+    /// Reads an entry, and checks its name.
+    fn read(entry: dir_entry::Reader<'r>) -> Result<Self> {
+        Ok(Self {
+            name: name(entry)?,
+            ino: entry.get_ino(),
+        })
+    }
+}
+
 /// An entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirEntry<'a> {
@@ -79,29 +89,28 @@ pub struct DirLayer<'a> {
 }
 
 impl<'a> DirLayer<'a> {
+    /// Reads the part of a directory whose inode is at a place.
     pub(crate) fn read(
         metadata: Metadata<'a>,
+        view: View<'_>,
         at: Locator,
         inode: inode::Reader<'_>,
     ) -> Result<Self> {
         let ino = inode.get_ino();
-        let Ok(mode::Dir(dir)) = inode.get_mode().which() else {
-            return Err(Error::new(ErrorKind::NotADirectory).of(ino));
+        let read = || {
+            let Ok(mode::Dir(dir)) = inode.get_mode().which() else {
+                return Err(ErrorKind::NotADirectory.into());
+            };
+            let dir = dir?;
+            Ok(Self {
+                metadata,
+                at,
+                ino,
+                len: view.bounded(dir.get_entries()?)?.len(),
+                look_below: dir.get_look_below(),
+            })
         };
-        let look_below = dir
-            .map_err(Error::from)
-            .map_err(|e| e.of(ino))?
-            .get_look_below();
-        let len = metadata
-            .read(|view| Ok(entries(view, at)?.len()))
-            .map_err(|e| e.of(ino))?;
-        Ok(Self {
-            metadata,
-            at,
-            ino,
-            len,
-            look_below,
-        })
+        read().map_err(|e: Error| e.of(ino))
     }
 
     /// Where the directory's inode is in the metadata.
@@ -146,7 +155,7 @@ impl<'a> DirLayer<'a> {
                     return Ok(None);
                 };
                 match FileType::of(inode) {
-                    FileType::Dir => Self::read(self.metadata, at, inode).map(Some),
+                    FileType::Dir => Self::read(self.metadata, view, at, inode).map(Some),
                     _ => Ok(None),
                 }
             })
@@ -163,10 +172,10 @@ impl<'a> DirLayer<'a> {
     pub fn entry(&self, index: usize) -> Result<RawDirEntry<'a>> {
         let index = u32::try_from(index).map_err(|_| ErrorKind::NoSuchPlace)?;
         self.entries(|entries| {
-            let entry = element(entries, index)?;
+            let entry = RawDirEntry::read(element(entries, index)?)?;
             Ok(RawDirEntry {
-                name: self.metadata.keep(name(entry)?)?,
-                ino: entry.get_ino(),
+                name: self.metadata.keep(entry.name)?,
+                ..entry
             })
         })
     }
@@ -294,8 +303,12 @@ impl<I: Deref<Target = [u32]>> Part<I> {
         self.len == 0
     }
 
-    /// Finds the place of a name.
-    fn search(&self, entries: Entries<'_>, wanted: &[u8]) -> Result<Option<u32>> {
+    /// Finds the entry of a name, and its place.
+    fn search<'r>(
+        &self,
+        entries: Entries<'r>,
+        wanted: &[u8],
+    ) -> Result<Option<(u32, RawDirEntry<'r>)>> {
         let place = |nth: u32| match &self.index {
             None => Ok(nth),
             Some(index) => match index.get(nth as usize) {
@@ -311,7 +324,8 @@ impl<I: Deref<Target = [u32]>> Part<I> {
             return Ok(None);
         }
         let place = place(nth)?;
-        Ok((name(element(entries, place)?)? == wanted).then_some(place))
+        let entry = RawDirEntry::read(entries.try_get(place).ok_or(ErrorKind::NoSuchPlace)?)?;
+        Ok((entry.name == wanted).then_some((place, entry)))
     }
 }
 
@@ -336,9 +350,8 @@ impl<I> Copy for Dir<'_, '_, I> {}
 impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
     pub(crate) fn new(metadata: Metadata<'a>, parts: &'p [Part<I>]) -> Result<Self> {
         let dir = Self { metadata, parts };
-        let words = metadata.read(|view| Ok(view.words()))?;
         // Parts that are one list, said many times.
-        if dir.len() > words as u64 {
+        if dir.len() > metadata.words() as u64 {
             return Err(dir.named(ErrorKind::ListTooLong.into()));
         }
         Ok(dir)
@@ -371,8 +384,8 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
             let mut base: u64 = 0;
             for part in self.parts {
                 let entries = entries(view, part.at)?;
-                if let Some(place) = part.search(entries, name)? {
-                    return self.entry(view, entries, place, base);
+                if let Some((place, entry)) = part.search(entries, name)? {
+                    return self.entry(view, entry, base.saturating_add(place.into()));
                 }
                 base = base.saturating_add(part.len.into());
             }
@@ -423,10 +436,12 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
                     let first = u32::try_from(first).unwrap_or(part.len);
                     for place in first..part.len {
                         pace.step()?;
-                        if hidden(view, above, name(element(entries, place)?)?)? {
+                        let entry = RawDirEntry::read(element(entries, place)?)?;
+                        if hidden(view, above, entry.name)? {
                             continue;
                         }
-                        let Some(entry) = self.entry(view, entries, place, base)? else {
+                        let place = base.saturating_add(place.into());
+                        let Some(entry) = self.entry(view, entry, place)? else {
                             continue;
                         };
                         if let ControlFlow::Break(with) = give(entry) {
@@ -440,26 +455,23 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
         })
     }
 
-    /// The entry at a place of a part whose first entry has the cursor `base`; `None` if it is a
+    /// What an entry stands for that is at a place, counted through all parts; `None` if that is a
     /// whiteout.
     fn entry(
         &self,
         view: View<'_>,
-        entries: Entries<'_>,
-        place: u32,
-        base: u64,
+        entry: RawDirEntry<'_>,
+        place: u64,
     ) -> Result<Option<DirEntry<'a>>> {
-        let entry = element(entries, place)?;
-        let ino = entry.get_ino();
-        match view.find(ino)? {
+        match view.find(entry.ino)? {
             Found::Whiteout => Ok(None),
-            Found::Nothing => Err(Error::new(ErrorKind::DanglingEntry).of(ino)),
-            Found::At(at, inode) => Ok(Some(DirEntry {
-                name: self.metadata.keep(name(entry)?)?,
-                ino,
+            Found::Nothing => Err(Error::new(ErrorKind::DanglingEntry).of(entry.ino)),
+            Found::At(at, file_type) => Ok(Some(DirEntry {
+                name: self.metadata.keep(entry.name)?,
+                ino: entry.ino,
                 at,
-                file_type: FileType::of(inode),
-                cursor: base.saturating_add(place.into()).saturating_add(1),
+                file_type,
+                cursor: place.saturating_add(1),
             })),
         }
     }

@@ -43,10 +43,33 @@ pub struct ExtentList {
     at: Locator,
     ino: u64,
     len: u32,
+    /// The chunk of a file that has but one, as most have: it need not be looked for again.
+    only: Option<Chunk>,
     declared_size: Option<u64>,
 }
 
 impl ExtentList {
+    /// The list of an inode's chunks that is being read.
+    pub(crate) fn new(
+        at: Locator,
+        ino: u64,
+        declared_size: Option<u64>,
+        chunks: struct_list::Reader<'_, file_chunk::Owned>,
+    ) -> Self {
+        let len = chunks.len();
+        Self {
+            at,
+            ino,
+            len,
+            // What is wrong with it will show when it is used.
+            only: chunks
+                .try_get(0)
+                .filter(|_| len == 1)
+                .and_then(|chunk| read(chunk).ok()),
+            declared_size,
+        }
+    }
+
     /// The number of chunks.
     pub fn len(&self) -> usize {
         self.len as usize
@@ -59,19 +82,15 @@ impl ExtentList {
 }
 
 impl<'a> Extents<'a> {
+    /// Reads the list of the chunks of the regular file at a place.
     pub(crate) fn read(
         metadata: Metadata<'a>,
         at: Locator,
         ino: u64,
         declared_size: Option<u64>,
     ) -> Result<Self> {
-        let len = metadata.read(|view| Ok(chunks(view, at)?.len()))?;
-        let list = ExtentList {
-            at,
-            ino,
-            len,
-            declared_size,
-        };
+        let list = metadata
+            .read(|view| Ok(ExtentList::new(at, ino, declared_size, chunks(view, at)?)))?;
         Ok(Self { metadata, list })
     }
 
@@ -105,6 +124,9 @@ impl<'a> Extents<'a> {
     /// [`ErrorKind::NoSuchPlace`], [`ErrorKind::EmptyChunk`], [`ErrorKind::FileTooLarge`],
     /// [`ErrorKind::BlobRange`], [`ErrorKind::DigestLength`], and those of the encoding.
     pub fn get(&self, index: usize) -> Result<Chunk> {
+        if let Some(only) = self.list.only.filter(|_| index == 0) {
+            return Ok(only);
+        }
         let index = u32::try_from(index).map_err(|_| ErrorKind::NoSuchPlace)?;
         self.chunks(|chunks| read(element(chunks, index)?))
     }
@@ -121,6 +143,12 @@ impl<'a> Extents<'a> {
         index: usize,
         mut give: impl FnMut(Chunk) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
+        if let Some(only) = self.list.only {
+            return Ok(match index {
+                0 => give(only),
+                _ => ControlFlow::Continue(()),
+            });
+        }
         let first = u32::try_from(index).map_err(|_| ErrorKind::NoSuchPlace)?;
         self.chunks(|chunks| {
             let mut pace = self.metadata.pace();
@@ -153,23 +181,30 @@ impl<'a> Extents<'a> {
         let stride = stride(self.len(), table.len());
         let mut slots = table.iter_mut();
         let mut until_slot: usize = 0;
-
-        let size = self.chunks(|chunks| {
-            let mut size: u64 = 0;
-            let mut pace = self.metadata.pace();
-            for chunk in chunks.iter() {
-                pace.step()?;
-                if until_slot == 0 {
-                    until_slot = stride;
-                    if let Some(slot) = slots.next() {
-                        *slot = size;
-                    }
+        let mut size: u64 = 0;
+        let mut add = |len| {
+            if until_slot == 0 {
+                until_slot = stride;
+                if let Some(slot) = slots.next() {
+                    *slot = size;
                 }
-                until_slot = until_slot.saturating_sub(1);
-                size = add_len(size, chunk_len(chunk)?)?;
             }
-            Ok(size)
-        })?;
+            until_slot = until_slot.saturating_sub(1);
+            size = add_len(size, len)?;
+            Ok(())
+        };
+
+        match self.list.only {
+            Some(only) => add(only.len).map_err(|e: crate::Error| e.of(self.list.ino))?,
+            None => self.chunks(|chunks| {
+                let mut pace = self.metadata.pace();
+                for chunk in chunks.iter() {
+                    pace.step()?;
+                    add(chunk_len(chunk)?)?;
+                }
+                Ok(())
+            })?,
+        }
         if self
             .list
             .declared_size
@@ -195,6 +230,10 @@ impl<'a> Extents<'a> {
     pub fn seek(&self, offset: u64, table: &[u64]) -> Result<(usize, u64)> {
         // No file goes beyond, and so not into the part of a table that has no chunks.
         let offset = offset.min(MAX_FILE_SIZE);
+        if let Some(only) = self.list.only {
+            let end = add_len(0, only.len).map_err(|e| e.of(self.list.ino))?;
+            return Ok(if offset < end { (0, 0) } else { (1, end) });
+        }
         let stride = stride(self.len(), table.len());
         let slot = table.partition_point(|&start| start <= offset);
         let (first, mut start) = match slot.checked_sub(1) {

@@ -162,14 +162,30 @@ fn segment_len(bytes: &[u8], id: u32) -> Option<usize> {
 /// The segments of a message, for Cap'n Proto to read.
 #[derive(Clone, Copy)]
 pub(crate) struct Segments<'a> {
-    pub(crate) framing: &'a Framing,
-    pub(crate) bytes: &'a [u8],
+    framing: &'a Framing,
+    bytes: &'a [u8],
+    /// The first one, which is asked for whenever a pointer is followed: most messages have no other.
+    first: Option<&'a [u8]>,
+}
+
+impl<'a> Segments<'a> {
+    pub(crate) fn new(framing: &'a Framing, bytes: &'a [u8]) -> Self {
+        Self {
+            framing,
+            bytes,
+            first: framing.segment(bytes, 0),
+        }
+    }
 }
 
 impl ReaderSegments for Segments<'_> {
+    #[inline]
     fn get_segment(&self, id: u32) -> Option<&[u8]> {
         step();
-        self.framing.segment(self.bytes, id)
+        match id {
+            0 => self.first,
+            _ => self.framing.segment(self.bytes, id),
+        }
     }
 
     fn len(&self) -> usize {

@@ -3,10 +3,12 @@
 //! Inodes.
 
 use crate::{
+    metadata::View,
     metadata_capnp::inode::{self, mode},
-    DirLayer, Error, ErrorKind, Extents, Locator, Metadata, Result, Xattrs, MAX_FILE_SIZE,
-    MAX_SYMLINK_LEN,
+    DirLayer, Error, ErrorKind, ExtentList, Extents, Locator, Metadata, Result, Xattrs,
+    MAX_FILE_SIZE, MAX_SYMLINK_LEN,
 };
+use capnp::traits::IntoInternalStructReader;
 
 /// The lower twelve bits of a mode.
 const PERMISSIONS: u16 = 0o7777;
@@ -16,6 +18,10 @@ const MAX_MAJOR: u64 = (1 << 12) - 1;
 
 /// The largest minor number of a device: the kernel's has twenty bits.
 const MAX_MINOR: u64 = (1 << 20) - 1;
+
+/// Where in an inode's data the discriminant of the union `mode` is, in units of its two bytes. The
+/// wire format has it there: neither that nor the numbers of the variants can change.
+const DISCRIMINANT: usize = 4;
 
 /// The type of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,17 +48,22 @@ pub enum FileType {
 
 impl FileType {
     /// The type of an inode that is being read.
+    ///
+    /// The union's discriminant alone is looked at: to ask the union for its value follows pointers.
     pub(crate) fn of(inode: inode::Reader<'_>) -> Self {
-        match inode.get_mode().which() {
-            Ok(mode::Unknown(())) | Err(_) => Self::Unknown,
-            Ok(mode::Fifo(())) => Self::Fifo,
-            Ok(mode::Chr(_)) => Self::Chr,
-            Ok(mode::Dir(_)) => Self::Dir,
-            Ok(mode::Blk(_)) => Self::Blk,
-            Ok(mode::File(_)) => Self::File,
-            Ok(mode::Lnk(())) => Self::Symlink,
-            Ok(mode::Sock(())) => Self::Sock,
-            Ok(mode::Wht(())) => Self::Whiteout,
+        match inode
+            .into_internal_struct_reader()
+            .get_data_field::<u16>(DISCRIMINANT)
+        {
+            1 => Self::Fifo,
+            2 => Self::Chr,
+            3 => Self::Dir,
+            4 => Self::Blk,
+            5 => Self::File,
+            6 => Self::Symlink,
+            7 => Self::Sock,
+            8 => Self::Whiteout,
+            _ => Self::Unknown,
         }
     }
 }
@@ -118,15 +129,17 @@ pub struct Inode<'a> {
     gid: u32,
     permissions: u16,
     extension: Option<Extension>,
+    /// A regular file's chunks; `None` too if something is wrong with the list, which will show
+    /// when it is used.
+    chunks: Option<ExtentList>,
+    /// Whether there may be extended attributes.
+    has_additional: bool,
 }
 
 impl<'a> Inode<'a> {
-    /// Reads an inode.
-    pub(crate) fn read(
-        metadata: Metadata<'a>,
-        at: Locator,
-        inode: inode::Reader<'_>,
-    ) -> Result<Self> {
+    /// Reads the inode at a place.
+    pub(crate) fn read(metadata: Metadata<'a>, view: View<'_>, at: Locator) -> Result<Self> {
+        let inode = view.inode(at)?;
         let ino = inode.get_ino();
         if ino == 0 {
             return Err(ErrorKind::InodeNumber.into());
@@ -145,15 +158,23 @@ impl<'a> Inode<'a> {
             size: inode.get_size(),
             nlink,
         });
+        let mode = inode.get_mode().which();
+        let chunks = match &mode {
+            Ok(mode::File(Ok(chunks))) => view.bounded(*chunks).ok(),
+            _ => None,
+        };
+        let declared_size = extension.map(|e| e.size);
         Ok(Self {
             metadata,
             at,
             ino,
-            kind: kind(inode).map_err(|e| e.of(ino))?,
+            kind: kind(mode).map_err(|e| e.of(ino))?,
             uid: inode.get_uid(),
             gid: inode.get_gid(),
             permissions,
             extension,
+            chunks: chunks.map(|chunks| ExtentList::new(at, ino, declared_size, chunks)),
+            has_additional: inode.has_additional(),
         })
     }
 
@@ -248,8 +269,12 @@ impl<'a> Inode<'a> {
     /// [`ErrorKind::NotAFile`], and those of [`declared_size`](Self::declared_size) and of the
     /// encoding.
     pub fn extents(&self) -> Result<Extents<'a>> {
-        Extents::read(self.metadata, self.at, self.ino, self.declared_size()?)
-            .map_err(|e| e.of(self.ino))
+        let declared_size = self.declared_size()?;
+        match self.chunks {
+            Some(chunks) => Ok(Extents::of(self.metadata, chunks)),
+            None => Extents::read(self.metadata, self.at, self.ino, declared_size)
+                .map_err(|e| e.of(self.ino)),
+        }
     }
 
     /// This layer's part of a directory.
@@ -305,7 +330,7 @@ impl<'a> Inode<'a> {
     ///
     /// Those of the encoding.
     pub fn has_xattrs(&self) -> Result<bool> {
-        Ok(!self.xattrs()?.is_empty())
+        Ok(self.has_additional && !self.xattrs()?.is_empty())
     }
 
     fn error(&self, kind: ErrorKind) -> Error {
@@ -314,8 +339,8 @@ impl<'a> Inode<'a> {
 }
 
 /// The kind of an inode, with its device number checked.
-fn kind(inode: inode::Reader<'_>) -> Result<Kind> {
-    Ok(match inode.get_mode().which() {
+fn kind(mode: core::result::Result<mode::WhichReader<'_>, capnp::NotInSchema>) -> Result<Kind> {
+    Ok(match mode {
         Ok(mode::Unknown(())) => Kind::Unknown,
         Ok(mode::Fifo(())) => Kind::Fifo,
         Ok(mode::Chr(device)) => {

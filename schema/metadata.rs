@@ -8,8 +8,8 @@ use crate::{
     metadata_capnp::{inode, inode_vector, rootfs, verity_data},
     search::partition_point,
     steps::step,
-    Digest, Dir, DirLayer, ErrorKind, ExtentList, Extents, Inode, Part, Result, MANIFEST_VERSION,
-    MAX_FILE_SIZE, MAX_LAYERS, ROOT_INO,
+    Digest, Dir, DirLayer, ErrorKind, ExtentList, Extents, FileType, Inode, Part, Result,
+    MANIFEST_VERSION, MAX_FILE_SIZE, MAX_LAYERS, ROOT_INO,
 };
 use capnp::{
     message::{Reader, ReaderOptions},
@@ -205,7 +205,7 @@ impl<'a> Metadata<'a> {
     /// [`ErrorKind::NoSuchPlace`], [`ErrorKind::InodeNumber`], [`ErrorKind::UnknownKind`],
     /// [`ErrorKind::DeviceNumber`], [`ErrorKind::Permissions`], and those of the encoding.
     pub fn inode_at(&self, at: Locator) -> Result<Inode<'a>> {
-        self.read(|view| Inode::read(*self, at, view.inode(at)?))
+        self.read(|view| Inode::read(*self, view, at))
     }
 
     /// One layer's part of the directory at a place.
@@ -216,7 +216,7 @@ impl<'a> Metadata<'a> {
     ///
     /// [`ErrorKind::NotADirectory`], [`ErrorKind::NoSuchPlace`], and those of the encoding.
     pub fn dir_at(&self, at: Locator) -> Result<DirLayer<'a>> {
-        self.read(|view| DirLayer::read(*self, at, view.inode(at)?))
+        self.read(|view| DirLayer::read(*self, view, at, view.inode(at)?))
     }
 
     /// The chunks of a file, of which this list was kept.
@@ -347,25 +347,30 @@ impl<'a> Metadata<'a> {
 
     /// Opens the message for one operation.
     pub(crate) fn read<T>(&self, operation: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
-        let words = self.framing.words();
+        let words = self.words();
         self.root(|root| {
+            let layers = bounded(root.get_metadatas()?, words)?;
+            let top = match layers.try_get(0) {
+                Some(top) => Some(bounded(top.get_inodes()?, words)?),
+                None => None,
+            };
             operation(View {
                 root,
-                layers: bounded(root.get_metadatas()?, words)?,
+                layers,
+                top,
                 words,
             })
         })
     }
 
+    /// The length of the message, in words.
+    pub(crate) fn words(&self) -> usize {
+        self.framing.words()
+    }
+
     /// Opens the message for something that is in its root.
     fn root<T>(&self, operation: impl FnOnce(rootfs::Reader<'_>) -> Result<T>) -> Result<T> {
-        let message = Reader::new(
-            Segments {
-                framing: self.framing,
-                bytes: self.bytes,
-            },
-            OPTIONS,
-        );
+        let message = Reader::new(Segments::new(self.framing, self.bytes), OPTIONS);
         operation(message.get_root()?)
     }
 
@@ -411,9 +416,9 @@ impl Pace {
 
 /// What a search for an inode comes to.
 #[derive(Clone, Copy)]
-pub(crate) enum Found<'r> {
-    /// The inode is there.
-    At(Locator, inode::Reader<'r>),
+pub(crate) enum Found {
+    /// The inode is there, of that type.
+    At(Locator, FileType),
     /// A whiteout is there.
     Whiteout,
     /// No layer has the number.
@@ -426,6 +431,8 @@ pub(crate) struct View<'r> {
     root: rootfs::Reader<'r>,
     /// The layers, a list that is within its bounds.
     layers: struct_list::Reader<'r, inode_vector::Owned>,
+    /// The inodes of the topmost layer, mostly the only one.
+    top: Option<struct_list::Reader<'r, inode::Owned>>,
     /// The length of the message.
     words: usize,
 }
@@ -454,7 +461,10 @@ impl<'r> View<'r> {
 
     /// The inodes of a layer.
     pub(crate) fn inodes(&self, layer: u32) -> Result<struct_list::Reader<'r, inode::Owned>> {
-        self.bounded(element(self.layers, layer)?.get_inodes()?)
+        match self.top.filter(|_| layer == 0) {
+            Some(top) => Ok(top),
+            None => self.bounded(element(self.layers, layer)?.get_inodes()?),
+        }
     }
 
     /// The inode at a place.
@@ -467,12 +477,12 @@ impl<'r> View<'r> {
     }
 
     /// Finds the inode of a number, in the topmost layer that has it.
-    pub(crate) fn find(&self, ino: u64) -> Result<Found<'r>> {
+    pub(crate) fn find(&self, ino: u64) -> Result<Found> {
         Ok(match self.find_from(0, ino)? {
             None => Found::Nothing,
-            Some((at, inode)) => match inode.get_mode().which() {
-                Ok(inode::mode::Wht(())) => Found::Whiteout,
-                _ => Found::At(at, inode),
+            Some((at, inode)) => match FileType::of(inode) {
+                FileType::Whiteout => Found::Whiteout,
+                file_type => Found::At(at, file_type),
             },
         })
     }
