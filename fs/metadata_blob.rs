@@ -54,8 +54,11 @@ impl MetadataBlob {
     }
 }
 
-/// Tells whoever mounts what is wrong with a metadata blob.
+/// Tells whoever mounts what is wrong with a metadata blob. With whoever is being killed nothing is.
 pub(crate) fn explain(context: &MountContext, digest: &Digest, what: &str, e: Error) -> Error {
+    if e == EINTR || e == ERESTARTSYS {
+        return e;
+    }
     context.error(fmt!(
         "metadata blob {}: {what}: {}",
         Show(digest),
