@@ -105,7 +105,7 @@ def mounter(rng, small, number):
         os.mkdir(f"{CASE_DIR}/at/{number}/{image}")
     total = 0
     while True:
-        together = rng.choice((1, 5, len(share)))
+        together = rng.choice((1, 1, 5, 5, 20, len(share)))
         some = rng.sample(share, together)
         with unbroken():
             for image in some:
@@ -205,6 +205,7 @@ def references():
 
 # ---------------------------------------------------------------- all of it
 
+prepared = time.monotonic()
 images = truth.Truth(random)
 small = Small()
 os.makedirs("container/files")
@@ -226,6 +227,7 @@ with open("/sys/fs/cgroup/cgroup.controllers") as file:
         write_file(f"{CGROUP}/memory.max", b"64M")
         limited = ["sh", "-c", f'echo $$ >{CGROUP}/cgroup.procs && exec "$@"', "sh"]
 started = time.monotonic()
+metric("crowd.seconds_to_prepare", round(started - prepared, 1))
 readers = [truth.start((limited if number % 2 else []) + images.command(
     "--seed", random.getrandbits(32), "--operations", 10**9, "--seconds", SECONDS, "--threads", THREADS,
     *(["--signals"] if number == 3 else []))) for number in range(READERS)]
@@ -242,6 +244,8 @@ took = time.monotonic() - started
 for pid in children:
     os.kill(pid, signal.SIGTERM)
 statuses = {children[pid]: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children}
+metric("crowd.seconds", round(took, 1))
+metric("crowd.seconds_to_end", round(time.monotonic() - started - took, 1))
 complaints = ""
 with contextlib.suppress(FileNotFoundError), open("complaints") as file:
     complaints = file.read()

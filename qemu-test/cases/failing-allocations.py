@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Each allocation of memory in turn that the kernel makes for a mount, a lookup, a listing, a read by
+# any call and an unmount fails: each ends in ENOMEM or as ever, and the same again gives what was
+# built. Then those of the kernel's workers fail at random, who read ahead.
+#
+# kernel: debug
+# needs: programs
+# timeout: 300
+# klog-allow: puzzlefs:
+import contextlib
+import os
+import sys
+import threading
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import mountapi  # noqa: E402
+import truth  # noqa: E402
+from case import CASE_DIR, run, seeded_random, write_file  # noqa: E402
+from metadata import Chunk, Inode, Store, rootfs_of  # noqa: E402
+
+DEBUG = "/sys/kernel/debug"
+random = seeded_random()
+
+# All allocations can fail, not only those that may not wait; nothing is said of it.
+for knob in ("failslab/ignore-gfp-wait", "fail_page_alloc/ignore-gfp-wait", "fail_page_alloc/ignore-gfp-highmem"):
+    write_file(f"{DEBUG}/{knob}", b"N")
+for knob in ("failslab/verbose", "fail_page_alloc/verbose", "fail_page_alloc/min-order"):
+    write_file(f"{DEBUG}/{knob}", b"0")
+
+os.makedirs("src/deep/er/still")
+os.makedirs("src/many")
+write_file("src/large", b"".join(random.choice((random.randbytes, bytes))(50_000) for _ in range(12)))
+write_file("src/deep/er/still/file", random.randbytes(9000))
+write_file("src/deep/attributes")
+os.setxattr("src/deep/attributes", "user.long", b"v" * 2000)
+for number in range(20):
+    os.setxattr("src/deep/attributes", f"user.{number}", b"v")
+os.symlink("t" * 3000, "src/link")
+for number in range(300):
+    write_file(f"src/many/{number:04}", b"the same")
+
+# Another store stays mounted, so that buffers are made once, but for the mount itself.
+other = Store("other")
+keeper = f"{CASE_DIR}/keeper"
+os.mkdir(keeper)
+keeps = other.add_image([Inode(1, "dir", 0o755, entries=[])])
+mnt = f"{CASE_DIR}/mnt"
+os.mkdir(mnt)
+os.mkdir(f"{mnt}.again")
+
+
+def faults(store, options, *operations):
+    """Runs the program on a store; what it says is the result."""
+    rootfs = rootfs_of(f"{CASE_DIR}/{store}:image")
+    print(f"{store}, {options}:", flush=True)
+    print(run("faults", "src", mnt, f"{CASE_DIR}/{store}", f"rootfs={rootfs},{options}", *operations), flush=True)
+
+
+READS = ("read", "page", "ahead", "map", "populate", "splice", "sendfile")
+for store, build in {"raw": [], "zstd": ["--compress", "--frame-size=16K"]}.items():
+    run("puzzlefs", "build", "--quiet", *build, "src", f"{store}:image")
+for blob in os.listdir("raw/blobs/sha256"):
+    run("fsverity", "enable", f"raw/blobs/sha256/{blob}")
+faults("raw", "verify=none", "mount", "unmount")
+mountapi.mount(other.path, keeper, f"rootfs={keeps}")
+faults("raw", "verify=none", "mount", "unmount", "again", "remount", "told", "lookup", "missing", "many", "list", "link",
+       "getxattr", "listxattr", "open", "handle", *READS)
+faults("raw", "verify=none,noshare", "open", "read", "handle")
+faults("raw", "verify=fsverity", "read", "page", "map")
+faults("raw", "verify=digest", "read", "page", "map")
+faults("zstd", "verify=none", "mount", *READS)
+faults("zstd", "verify=digest", "read", "page", "map")
+
+# A directory that is not in order needs an index.
+unsorted = Store("unsorted")
+os.makedirs("index/many")
+large = random.randbytes(20_000)
+write_file("index/large", large)
+for number in range(300):
+    os.mkfifo(f"index/many/{number:04}", 0o644)
+    os.utime(f"index/many/{number:04}", (0, 0))
+rootfs = unsorted.add_image([
+    Inode(1, "dir", 0o755, entries=[(b"large", 2), (b"many", 4)]), Inode(2, chunks=[Chunk(unsorted.add(large), len(large))]),
+    Inode(3, "fifo"), Inode(4, "dir", 0o755, entries=[(b"%04d" % number, 3) for number in reversed(range(300))])])
+print("in no order:", run("faults", "index", mnt, f"{CASE_DIR}/unsorted", f"rootfs={rootfs}", "many", "missing", "list"))
+mountapi.umount(keeper)
+
+# One in ten of the workers' allocations, at random: read-ahead gives up, and nobody notices.
+stop = threading.Event()
+
+
+def mark():
+    """All workers there are; new ones come."""
+    while not stop.wait(1):
+        for task in os.listdir("/proc"):
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{task}/comm") as file:
+                    if file.read().startswith("kworker"):
+                        write_file(f"/proc/{task}/make-it-fail", b"1")
+
+
+images = truth.Truth(random)
+os.sync()
+for kind in ("failslab", "fail_page_alloc"):
+    for knob, value in (("times", -1), ("task-filter", "Y"), ("interval", 1), ("probability", 10)):
+        write_file(f"{DEBUG}/{kind}/{knob}", str(value).encode())
+marker = threading.Thread(target=mark)
+marker.start()
+try:
+    print(truth.finish(truth.start(images.command("--seed", random.getrandbits(32), "--operations", 10**9, "--seconds", 60,
+                                                  "--threads", 2, "--drop"))))
+finally:
+    for kind in ("failslab", "fail_page_alloc"):
+        write_file(f"{DEBUG}/{kind}/probability", b"0")
+    stop.set()
+    marker.join()
