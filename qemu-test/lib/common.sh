@@ -7,10 +7,7 @@
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 QT=$TOP/qemu-test
 CACHE=${PUZZLEFS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/puzzlefs}
-mkdir -p "$CACHE"
-CACHE=$(cd "$CACHE" && pwd -P)
 BUILD=$TOP/build
-export PUZZLEFS_CACHE=$CACHE
 
 # shellcheck source=qemu-test/versions
 . "$QT/versions"
@@ -46,6 +43,13 @@ die() {
 need_root() {
 	[[ $EUID -eq 0 ]] || die -$E_NOT_ROOT "must be run by root (chroot, mknod and mounts): try sudo make ..."
 }
+
+mkdir -p "$CACHE" 2>/dev/null || {
+	need_root
+	die "the cache, $CACHE, cannot be made: set PUZZLEFS_CACHE to another place"
+}
+CACHE=$(cd "$CACHE" && pwd -P)
+export PUZZLEFS_CACHE=$CACHE
 
 # step NAME LOG COMMAND...: run it in silence, tell how long it took. What it
 # printed is in LOG, whose end is shown when it fails: all of it when
