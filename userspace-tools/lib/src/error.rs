@@ -83,7 +83,7 @@ pub enum Error {
         what: String,
     },
     /// The work was interrupted on request.
-    #[error("interrupted; nothing was tagged")]
+    #[error("interrupted")]
     Interrupted,
 }
 

@@ -7,6 +7,7 @@
 
 use crate::beneath::open_beneath;
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::reader::{Blobs, ImageReader};
 use crate::store::{Image, Store};
 use crate::visit::Descent;
@@ -37,7 +38,14 @@ pub struct Extracted {
 /// As root, everything is as in the image. Others get their own files, and what they may not set
 /// (owners, `trusted.` and `security.` attributes) is left out, and with an owner the set-uid and
 /// set-gid bits: whose the program was to run as is not who has it now. Devices they cannot make.
-pub fn extract(store: &Store, image: &Image, target: &Path) -> Result<Extracted> {
+///
+/// What an interrupted extraction made so far stays.
+pub fn extract(
+    store: &Store,
+    image: &Image,
+    target: &Path,
+    progress: &Progress,
+) -> Result<Extracted> {
     let reader = ImageReader::new(store, image)?;
     std::fs::create_dir_all(target).map_err(Error::io(target, "make it"))?;
     let mut entries = std::fs::read_dir(target).map_err(Error::io(target, "list it"))?;
@@ -46,8 +54,20 @@ pub fn extract(store: &Store, image: &Image, target: &Path) -> Result<Extracted>
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = fs::open(target, flags, Mode::empty()).map_err(Error::io(target, "open it"))?;
+    // What it has got from the directory that it is in, all that is made in it would get, too.
+    let proc_path = format!("/proc/self/fd/{}", root.as_raw_fd());
+    for list in ["system.posix_acl_default", "system.posix_acl_access"] {
+        match fs::removexattr(&proc_path, list) {
+            // A filesystem without them.
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+            Err(errno) => {
+                return Err(Error::io(target, "remove its access control list")(errno));
+            }
+        }
+    }
     let mut extractor = Extractor {
         reader: &reader,
+        progress,
         target,
         root,
         privileged: rustix::process::geteuid().is_root(),
@@ -60,6 +80,7 @@ pub fn extract(store: &Store, image: &Image, target: &Path) -> Result<Extracted>
 
 struct Extractor<'a> {
     reader: &'a ImageReader<'a>,
+    progress: &'a Progress,
     target: &'a Path,
     root: OwnedFd,
     privileged: bool,
@@ -87,6 +108,8 @@ impl<'a> Extractor<'a> {
             let directory = open_beneath(&self.root, &names, flags)
                 .map_err(|errno| self.error(&names, "open it", errno))?;
             for entry in descent.enter(at)? {
+                self.progress.check()?;
+                self.progress.found_entry();
                 let mut path = names.clone();
                 path.push(entry.name);
                 let inode = self
@@ -169,8 +192,10 @@ impl<'a> Extractor<'a> {
         let file = File::from(file);
         let full_path = self.path(path);
         let mut at = 0;
+        let progress = self.progress;
         self.reader
             .read_file(inode.locator(), &mut self.blobs, |bytes| {
+                progress.check()?;
                 // Zeros stay holes.
                 if bytes.iter().any(|&byte| byte != 0) {
                     file.write_all_at(bytes, at)

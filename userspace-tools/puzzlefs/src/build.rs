@@ -74,7 +74,7 @@ pub fn make(
     if source != Path::new("-") {
         fs::metadata(source).map_err(|cause| puzzlefs_lib::Error::Io {
             path: source.to_path_buf(),
-            action: "open what is to be read",
+            action: "open the directory or archive to build from",
             cause,
         })?;
     }

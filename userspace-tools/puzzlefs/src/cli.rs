@@ -264,6 +264,12 @@ pub struct ExtractArgs {
     pub image: OsString,
     /// Where to: a directory that is empty or not there yet
     pub directory: PathBuf,
+    /// Print one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress and no summary
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// `puzzlefs inspect`.

@@ -3,18 +3,48 @@
 //! `puzzlefs extract`.
 
 use crate::cli::ExtractArgs;
-use crate::format;
 use crate::output::{say, Output};
+use crate::progress::Words;
+use crate::{format, progress, work};
 use puzzlefs_lib::{extract, store, ImageRef};
+use serde::Serialize;
 use std::io::Write;
+
+const WORDS: Words = Words {
+    // How many bytes there are is not known before: files of an image may share what they hold.
+    counting: "extracting",
+    things: ("entry", "entries"),
+    doing: "extracting",
+    done: "extracted",
+};
+
+/// What `--json` prints. Fields are added, never renamed.
+#[derive(Serialize)]
+struct Report {
+    entries: u64,
+    bytes: u64,
+    /// Inodes that kept this user as the owner.
+    not_owned: u64,
+}
 
 /// Extracts an image.
 pub fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
     let (store, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
-    let extracted = extract::extract(&store, &image, &arguments.directory)?;
-    let entries = format::count(extracted.entries, "entry", "entries");
+    let progress = work::stoppable()?;
+    let extracted = progress::shown_as(WORDS, &progress, arguments.quiet, || {
+        extract::extract(&store, &image, &arguments.directory, &progress)
+    })?;
     let mut output = Output::new();
-    writeln!(output, "{} in {entries}", format::bytes(extracted.bytes))?;
+    if arguments.json {
+        output.json(&Report {
+            entries: extracted.entries,
+            bytes: extracted.bytes,
+            not_owned: extracted.not_owned,
+        })?;
+    } else if !arguments.quiet {
+        let entries = format::count(extracted.entries, "entry", "entries");
+        writeln!(output, "{} in {entries}", format::bytes(extracted.bytes))?;
+    }
     output.flush()?;
     if extracted.not_owned > 0 {
         let inodes = format::count(extracted.not_owned, "inode", "inodes");

@@ -79,9 +79,21 @@ fn main() -> ExitCode {
         // It has said why itself.
         Err(error) if error.is::<ServerFailed>() => ExitCode::from(status_of(&error)),
         Err(error) => {
-            output::say(format_args!("{error:#}"));
+            match error.downcast_ref() {
+                Some(Error::Interrupted) => output::say(format_args!("{error:#}; {}", left(&cli))),
+                _ => output::say(format_args!("{error:#}")),
+            }
             ExitCode::from(status_of(&error))
         }
+    }
+}
+
+/// What an interrupted command leaves.
+fn left(cli: &Cli) -> &'static str {
+    match cli.command {
+        Command::Build(_) | Command::Import(_) | Command::Copy(_) => "nothing was tagged",
+        Command::Extract(_) => "what was extracted so far is left",
+        _ => "not all was looked at",
     }
 }
 

@@ -105,7 +105,7 @@ fn lines(words: Words, progress: &Progress, finished: &mpsc::Receiver<()>) {
                 words.done
             ));
         } else {
-            say(format_args!("{seconds} s: found {things}"));
+            say(format_args!("{seconds} s: {}: {things}", words.counting));
         }
     }
 }

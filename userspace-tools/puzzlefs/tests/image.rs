@@ -7,7 +7,7 @@ mod common;
 use common::*;
 use puzzlefs_lib::reader::{Blobs, ImageReader};
 use puzzlefs_lib::{oci, verity, Digest};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, XattrFlags};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -307,4 +307,72 @@ fn extract_takes_no_more_entries_than_the_metadata_has_room_for() {
     assert!(said.contains("more entries than it has room for"), "{said}");
     let made = |directory: &std::path::Path| std::fs::read_dir(directory).unwrap().count();
     assert!(made(&target.join("029")) > 0 && made(&target.join("000")) == 0);
+}
+
+/// What is extracted into a directory that gives all that is made in it an access control list.
+#[test]
+fn no_list_of_the_directory_around_it_is_extracted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    make_tree(&path("tree"), false);
+    build(&path("tree"), &path("store"), "t", 2);
+    fs::create_dir(path("around")).unwrap();
+    // user::rwx, user:77:rwx, group::r-x, mask::rwx, other::r-x.
+    let mut list = vec![2, 0, 0, 0];
+    let none = u32::MAX;
+    for (tag, permissions, id) in [
+        (1u16, 7u16, none),
+        (2, 7, 77),
+        (4, 5, none),
+        (16, 7, none),
+        (32, 5, none),
+    ] {
+        list.extend_from_slice(&tag.to_le_bytes());
+        list.extend_from_slice(&permissions.to_le_bytes());
+        list.extend_from_slice(&id.to_le_bytes());
+    }
+    let name = "system.posix_acl_default";
+    if rustix::fs::setxattr(path("around"), name, &list, XattrFlags::empty()).is_err() {
+        return eprintln!("skipped: no access control lists on this filesystem");
+    }
+    let target = path("around/made/target");
+    let arguments = ["extract", "--json", &reference(&path("store"), "t")];
+    let output = puzzlefs().args(arguments).arg(&target).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let inventory = directory_inventory(&target);
+    assert_eq!(report["entries"], inventory.len() - 1);
+    if is_root() {
+        assert_same(&inventory, &image_inventory(&path("store"), "t"));
+    }
+}
+
+#[test]
+fn an_extraction_can_be_interrupted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    fs::create_dir(path("tree")).unwrap();
+    for number in 0..20_000 {
+        fs::write(path("tree").join(number.to_string()), "contents").unwrap();
+    }
+    build(&path("tree"), &path("store"), "t", 2);
+    let mut command = puzzlefs();
+    let image = reference(&path("store"), "t");
+    command.args(["extract", &image]).arg(path("target"));
+    let child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !path("target/0").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let said = stderr(&output);
+    assert_eq!(
+        said,
+        "puzzlefs: interrupted; what was extracted so far is left\n"
+    );
 }
