@@ -13,6 +13,8 @@ use crate::parallel::{self, into_inner, lock};
 use crate::progress::Progress;
 use crate::staging::{Content, Placed, Staging};
 use crate::store::{Image, Store, MANIFEST_MAX};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -33,13 +35,22 @@ pub struct Copied {
     pub shared: Count,
 }
 
+/// How an image is copied.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyOptions {
+    /// Blobs to copy at once.
+    pub jobs: usize,
+    /// Read the blobs that are there already, and replace those that are damaged.
+    pub check: bool,
+}
+
 /// Copies an image of the store `from` into the store `to`, and sets the tag.
 pub fn copy(
     from: &Store,
     image: &Image,
     to: &Store,
     tag: &str,
-    jobs: usize,
+    options: CopyOptions,
     progress: &Progress,
 ) -> Result<Copied> {
     let staging = Staging::new(to)?;
@@ -56,11 +67,14 @@ pub fn copy(
     let copied = Mutex::new(Copied::default());
     let blobs: Vec<_> = blobs.into_iter().collect();
     parallel::for_each(
-        jobs,
+        options.jobs,
         &blobs,
         || vec![0; READ],
         |buffer, (digest, size)| {
             progress.check()?;
+            if options.check {
+                remove_damaged(from, to, digest, *size, buffer)?;
+            }
             let placed = copy_blob(from, digest, *size, &staging, buffer)?;
             progress.done_bytes(*size);
             lock(&copied).add(placed, *size);
@@ -70,6 +84,9 @@ pub fn copy(
     let mut copied = into_inner(copied);
     let manifest = from.read_blob(&image.manifest_digest, MANIFEST_MAX)?;
     let size = manifest.len() as u64;
+    if options.check {
+        remove_damaged(from, to, &image.manifest_digest, size, &mut vec![0; READ])?;
+    }
     let placed = staging.put(&image.manifest_digest, Content::Bytes(&[&manifest]))?;
     copied.add(placed, size);
     progress.check()?;
@@ -85,6 +102,30 @@ impl Copied {
             Placed::New => self.new.add(bytes),
             Placed::Shared => self.shared.add(bytes),
         }
+    }
+}
+
+/// Removes a blob of the store `to` that is not what its name says, where the store `from` has the
+/// right one.
+fn remove_damaged(
+    from: &Store,
+    to: &Store,
+    digest: &Digest,
+    size: u64,
+    buffer: &mut [u8],
+) -> Result<()> {
+    // One of another size is replaced without being read.
+    if to.blob_size(digest)? != Some(size) || to.digest_of_blob(digest, buffer)? == *digest {
+        return Ok(());
+    }
+    let found = from.digest_of_blob(digest, buffer)?;
+    if found != *digest {
+        let what = format!("the blob is damaged here, too: its contents have sha256 {found}");
+        return Err(Error::store(from.blob_path(digest), what));
+    }
+    match rustix::fs::unlinkat(&to.blobs, digest.to_hex(), AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Error::io(to.blob_path(digest), "remove it")(errno)),
     }
 }
 

@@ -71,7 +71,7 @@ pub fn extract(
         target,
         root,
         privileged: rustix::process::geteuid().is_root(),
-        blobs: Blobs::default(),
+        blobs: Blobs::checked(),
         made: Extracted::default(),
     };
     extractor.run()?;

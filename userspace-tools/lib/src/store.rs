@@ -16,6 +16,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
@@ -198,6 +199,20 @@ impl Store {
             return Err(Error::store(path(), "not a regular file"));
         }
         Ok(file)
+    }
+
+    /// Reads a blob, however large, and gives the digest that its contents have.
+    pub(crate) fn digest_of_blob(&self, digest: &Digest, buffer: &mut [u8]) -> Result<Digest> {
+        let mut file = self.open_blob(digest)?;
+        let mut sha256 = Sha256::new();
+        loop {
+            match file.read(buffer) {
+                Ok(0) => return Ok(Digest(sha256.finalize().into())),
+                Ok(read) => sha256.update(&buffer[..read]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io(self.blob_path(digest), "read it")(error)),
+            }
+        }
     }
 
     /// Reads a whole blob of at most `max` bytes and checks it against its digest.

@@ -29,7 +29,7 @@ pub struct CatArgs {
 pub fn run(arguments: &CatArgs) -> anyhow::Result<()> {
     let (store, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
     let reader = ImageReader::new(&store, &image)?;
-    let mut blobs = Blobs::default();
+    let mut blobs = Blobs::checked();
     let mut out = Output::new();
     for path in &arguments.paths {
         let path = path.as_bytes();

@@ -6,7 +6,7 @@ use crate::output::Output;
 use crate::progress::Words;
 use crate::{progress, work};
 use clap::Args;
-use puzzlefs_lib::copy;
+use puzzlefs_lib::copy::{self, CopyOptions};
 use puzzlefs_lib::{store, Error, ImageRef, Selector, Store};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
@@ -26,6 +26,9 @@ pub struct CopyArgs {
     /// Blobs to copy at once [default: one per processor]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
+    /// Read the blobs that are there already, too, and replace those that are damaged
+    #[arg(long)]
+    pub check: bool,
     /// Print one JSON object on standard output
     #[arg(long)]
     pub json: bool,
@@ -60,9 +63,12 @@ pub fn run(arguments: &CopyArgs) -> anyhow::Result<()> {
     let (from, image) = store::find_image(&image_ref)?;
     let to = Store::create(&target)?;
     let progress = work::stoppable()?;
-    let jobs = work::jobs(arguments.jobs);
+    let options = CopyOptions {
+        jobs: work::jobs(arguments.jobs),
+        check: arguments.check,
+    };
     let copied = progress::shown_as(WORDS, &progress, arguments.quiet, || {
-        copy::copy(&from, &image, &to, &tag, jobs, &progress)
+        copy::copy(&from, &image, &to, &tag, options, &progress)
     })?;
     let mut out = Output::new();
     if arguments.json {

@@ -105,3 +105,85 @@ fn damage_does_not_travel() {
     copy(&reference(&from, "t"), &reference(&to, "t"));
     check_store(&to);
 }
+
+/// A blob that is there, has the right size and is damaged all the same.
+#[test]
+fn what_is_damaged_in_the_target_is_replaced_if_asked_for() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let (tree, from, to) = (path("tree"), path("from"), path("to"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), noise(200_000, 1)).unwrap();
+    build(&tree, &from, "t", 1);
+    copy(&reference(&from, "t"), &reference(&to, "t"));
+    let (store, image) = open(&to, "t");
+    let digests = image.manifest.layers.iter().chain([&image.manifest.config]);
+    let digests = digests.map(|blob| Digest::from_oci(&blob.digest).unwrap());
+    let damage = |path: &std::path::Path| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[0] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    let mut damaged = 0;
+    for digest in digests.chain([image.manifest_digest]) {
+        damage(&store.blob_path(&digest));
+        damaged += 1;
+    }
+    let arguments = [
+        "copy",
+        "--json",
+        &reference(&from, "t"),
+        &reference(&to, "t"),
+    ];
+    let copied: Value = serde_json::from_str(&says(&arguments)).unwrap();
+    assert_eq!(copied["new_blobs"], 0);
+    let copied = says(&[&arguments[..], &["--check"]].concat());
+    let copied: Value = serde_json::from_str(&copied).unwrap();
+    assert_eq!(
+        (&copied["new_blobs"], &copied["shared_blobs"]),
+        (&damaged.into(), &0.into())
+    );
+    says(&["verify", "-q", to.to_str().unwrap()]);
+    check_store(&to);
+
+    // Where both are damaged, nothing is taken away.
+    let data = Digest::from_oci(&image.data_blobs().next().unwrap().digest).unwrap();
+    let blob = store.blob_path(&data);
+    damage(&blob);
+    damage(&open(&from, "t").0.blob_path(&data));
+    let said = fails(&[
+        "copy",
+        "--check",
+        &reference(&from, "t"),
+        &reference(&to, "t"),
+    ]);
+    assert!(said.contains("the blob is damaged here, too"), "{said}");
+    assert!(blob.exists());
+}
+
+/// What is read by the tools is what the digests say, or nothing.
+#[test]
+fn damage_is_neither_extracted_nor_shown() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let (tree, store) = (path("tree"), path("store"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), noise(200_000, 1)).unwrap();
+    build(&tree, &store, "t", 1);
+    let image = reference(&store, "t");
+    assert_eq!(run(&["cat", &image, "file"]).stdout, noise(200_000, 1));
+    let (opened, found) = open(&store, "t");
+    let last = found.data_blobs().last().unwrap();
+    let blob = opened.blob_path(&Digest::from_oci(&last.digest).unwrap());
+    let mut bytes = fs::read(&blob).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    for arguments in [
+        &["cat", &image, "file"][..],
+        &["extract", &image, path("target").to_str().unwrap()],
+    ] {
+        let said = fails(arguments);
+        let wanted = format!("{}: the blob is damaged: ", blob.display());
+        assert!(said.contains(&wanted), "{said}");
+    }
+}
