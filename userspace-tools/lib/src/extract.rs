@@ -31,13 +31,15 @@ pub struct Extracted {
     pub bytes: u64,
     /// Inodes whose owner could not be set, for want of privilege.
     pub not_owned: u64,
+    /// Names of devices that were left out, for want of privilege.
+    pub no_devices: u64,
 }
 
 /// Extracts an image into a directory, which is made if it is not there and must be empty.
 ///
 /// As root, everything is as in the image. Others get their own files, and what they may not set
-/// (owners, `trusted.` and `security.` attributes) is left out, and with an owner the set-uid and
-/// set-gid bits: whose the program was to run as is not who has it now. Devices they cannot make.
+/// (owners, `trusted.` and `security.` attributes) or make (devices) is left out and counted; with an
+/// owner go the set-uid and set-gid bits: whose the program was to run as is not who has it now.
 ///
 /// What an interrupted extraction made so far stays.
 pub fn extract(
@@ -124,8 +126,8 @@ impl<'a> Extractor<'a> {
                     self.link(first, &directory, entry.name)
                         .map_err(|errno| self.error(&path, "link it", errno))?;
                 } else {
-                    self.make(&path, &directory, entry.name, &inode)?;
-                    if inode.nlink() != Some(1) {
+                    let made = self.make(&path, &directory, entry.name, &inode)?;
+                    if made && inode.nlink() != Some(1) {
                         links.insert(entry.ino, path);
                     }
                 }
@@ -147,19 +149,22 @@ impl<'a> Extractor<'a> {
         fs::linkat(CWD, file, directory, name, AtFlags::SYMLINK_FOLLOW)
     }
 
-    /// Makes anything but a directory.
+    /// Makes anything but a directory, and says whether it did.
     fn make(
         &mut self,
         path: &[&[u8]],
         directory: &OwnedFd,
         name: &[u8],
         inode: &Inode<'_>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let node = |kind: FileType, device: u64| {
             fs::mknodat(directory, name, kind, Mode::RUSR | Mode::WUSR, device)
         };
         let result = match inode.kind() {
-            Kind::File => return self.file(path, directory, name, inode),
+            Kind::File => {
+                self.file(path, directory, name, inode)?;
+                return Ok(true);
+            }
             Kind::Symlink => {
                 let target = self.reader.checked(inode.symlink_target())?;
                 fs::symlinkat(target, directory, name)
@@ -175,8 +180,14 @@ impl<'a> Extractor<'a> {
                 return Err(Error::store(self.path(path), what));
             }
         };
+        let is_device = matches!(inode.kind(), Kind::Chr { .. } | Kind::Blk { .. });
+        if result == Err(Errno::PERM) && is_device && !self.privileged {
+            self.made.no_devices += 1;
+            return Ok(false);
+        }
         result.map_err(|errno| self.error(path, "make it", errno))?;
-        self.attributes(path, directory, name, inode)
+        self.attributes(path, directory, name, inode)?;
+        Ok(true)
     }
 
     fn file(

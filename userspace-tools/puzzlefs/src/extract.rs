@@ -6,6 +6,7 @@ use crate::cli::ExtractArgs;
 use crate::output::{say, Output};
 use crate::progress::Words;
 use crate::{format, progress, work};
+use anyhow::bail;
 use puzzlefs_lib::{extract, store, ImageRef};
 use serde::Serialize;
 use std::io::Write;
@@ -25,6 +26,8 @@ struct Report {
     bytes: u64,
     /// Inodes that kept this user as the owner.
     not_owned: u64,
+    /// Names of devices that were left out.
+    no_devices: u64,
 }
 
 /// Extracts an image.
@@ -40,6 +43,7 @@ pub fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
             entries: extracted.entries,
             bytes: extracted.bytes,
             not_owned: extracted.not_owned,
+            no_devices: extracted.no_devices,
         })?;
     } else if !arguments.quiet {
         let entries = format::count(extracted.entries, "entry", "entries");
@@ -51,6 +55,10 @@ pub fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
         say(format_args!(
             "{inodes} kept this user as the owner; extracting owners takes root"
         ));
+    }
+    if extracted.no_devices > 0 {
+        let devices = format::count(extracted.no_devices, "device was", "devices were");
+        bail!("all is extracted, but {devices} left out; making devices takes root");
     }
     Ok(())
 }

@@ -10,7 +10,9 @@ use puzzlefs_lib::{oci, verity, Digest};
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -375,4 +377,37 @@ fn an_extraction_can_be_interrupted() {
         said,
         "puzzlefs: interrupted; what was extracted so far is left\n"
     );
+}
+
+/// An ordinary user gets all but the devices, and is told.
+#[test]
+fn devices_are_left_out_where_they_cannot_be_made() {
+    if !is_root() {
+        return eprintln!("skipped: not root");
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    fs::create_dir(path("tree")).unwrap();
+    let device = rustix::fs::makedev(1, 3);
+    let mode = Mode::from_raw_mode(0o666);
+    let kind = rustix::fs::FileType::CharacterDevice;
+    rustix::fs::mknodat(rustix::fs::CWD, path("tree/null"), kind, mode, device).unwrap();
+    fs::hard_link(path("tree/null"), path("tree/other")).unwrap();
+    fs::write(path("tree/zfile"), "contents").unwrap();
+    build(&path("tree"), &path("store"), "t", 1);
+    // A user without any right to the program's own directory runs a copy of it.
+    let program = path("puzzlefs");
+    fs::copy(env!("CARGO_BIN_EXE_puzzlefs"), &program).unwrap();
+    let open =
+        |name: &Path, mode| fs::set_permissions(name, PermissionsExt::from_mode(mode)).unwrap();
+    open(scratch.path(), 0o777);
+    let mut command = std::process::Command::new(program);
+    let image = reference(&path("store"), "t");
+    let command = command.args(["extract", &image]).arg(path("target"));
+    let output = command.uid(65534).gid(65534).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("but 2 devices were left out"), "{said}");
+    assert_eq!(fs::read(path("target/zfile")).unwrap(), b"contents");
+    assert!(!path("target/null").exists());
 }
