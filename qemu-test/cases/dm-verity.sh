@@ -77,7 +77,7 @@ flip() {
 mkdir mnt device
 for kind in ext4 erofs; do
 	case $kind in
-	ext4) mke2fs -q -t ext4 -O ^has_journal -d store ext4.img 64m ;;
+	ext4) mke2fs -q -t ext4 -b 4096 -O ^has_journal -d store ext4.img 64m ;;
 	erofs) mkfs.erofs --quiet erofs.img store ;;
 	esac
 	veritysetup format --root-hash-file "$kind.root" "$kind.img" "$kind.hash" >/dev/null

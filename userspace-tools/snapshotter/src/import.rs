@@ -364,7 +364,7 @@ impl Containerd {
     /// list of snapshots.
     async fn prepare(&self, layer: &Descriptor) -> Result<()> {
         let mut snapshots = SnapshotsClient::new(self.channel.clone());
-        let key = format!("puzzlefs-import {}", layer.digest);
+        let key = format!("puzzlefs-import-{}", layer.digest);
         let request = PrepareRequest {
             snapshotter: self.snapshotter.clone(),
             key: key.clone(),

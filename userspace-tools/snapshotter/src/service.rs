@@ -161,7 +161,11 @@ impl<M: Mounter> snapshots_server::Snapshots for Answers<M> {
     }
 
     async fn cleanup(&self, _request: Request<CleanupRequest>) -> Result<Response<Empty>, Status> {
-        self.call(|s| Ok(s.clean_up()?)).await?;
+        self.call(|s| {
+            s.clean_up();
+            Ok(())
+        })
+        .await?;
         Ok(Response::new(Empty {}))
     }
 }

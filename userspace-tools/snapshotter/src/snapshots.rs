@@ -120,7 +120,7 @@ impl<M: Mounter> Snapshots<M> {
             state: Mutex::new(state),
             _lock: lock_file,
         };
-        snapshots.clean_up()?;
+        snapshots.clean_up();
         Ok(snapshots)
     }
 
@@ -284,7 +284,7 @@ impl<M: Mounter> Snapshots<M> {
         self.unmount_unused(&state);
         drop(state);
         if let Content::Directory(number) = content {
-            remove_directory(&self.directory(number))?;
+            remove_directory(&self.directory(number));
         }
         Ok(())
     }
@@ -351,29 +351,24 @@ impl<M: Mounter> Snapshots<M> {
         }
     }
 
-    /// Removes directories and unmounts images that belong to no snapshot.
-    pub fn clean_up(&self) -> anyhow::Result<()> {
+    /// Removes directories and unmounts images that belong to no snapshot. What cannot be removed stays
+    /// for the next time.
+    pub fn clean_up(&self) {
         let state = self.lock();
-        let listed = list(&self.root.join("snapshots"))?;
-        let mounted = list(&self.mounts)?;
-        for name in mounted {
-            if !name.to_str().is_some_and(|hex| state.is_used(hex)) {
-                self.mounter.unmount(&self.mounts.join(&name))?;
-                remove_empty(&self.mounts.join(&name));
-            }
-        }
+        self.unmount_unused(&state);
         let contents: Vec<&Content> = state.snapshots.values().map(|s| &s.content).collect();
         let is_known = |name: &PathBuf| {
             let number = name.to_str().and_then(|name| name.parse().ok());
             number.is_some_and(|number| contents.contains(&&Content::Directory(number)))
         };
-        let unknown: Vec<PathBuf> = listed.into_iter().filter(|name| !is_known(name)).collect();
+        let directory = self.root.join("snapshots");
+        let mut unknown = list(&directory);
+        unknown.retain(|name| !is_known(name));
         // No number is given twice, so what nobody knows now stays unknown.
         drop(state);
         for name in unknown {
-            remove_directory(&self.root.join("snapshots").join(name))?;
+            remove_directory(&directory.join(name));
         }
-        Ok(())
     }
 
     /// The mounts that containerd is to make for a snapshot. The image below is mounted first.
@@ -460,7 +455,7 @@ impl<M: Mounter> Snapshots<M> {
 
     /// Unmounts images that nothing stands on any more.
     fn unmount_unused(&self, state: &State) {
-        for name in list(&self.mounts).unwrap_or_default() {
+        for name in list(&self.mounts) {
             if let Some(hex) = name.to_str().filter(|hex| !state.is_used(hex)) {
                 self.unmount(hex);
             }
@@ -472,7 +467,7 @@ impl<M: Mounter> Snapshots<M> {
         match self.mounter.unmount(&directory) {
             Ok(()) => remove_empty(&directory),
             // It is tried again by the next to be removed.
-            Err(error) => eprintln!("puzzlefs-snapshotter: {}: {error:#}", directory.display()),
+            Err(error) => told(&directory, &error),
         }
     }
 
@@ -532,27 +527,30 @@ fn make_directory(path: &Path) -> anyhow::Result<()> {
 }
 
 /// The names in a directory; none where there is none.
-fn list(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let shown = || path.display().to_string();
-    let mut names = Vec::new();
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(names),
-        entries => entries.with_context(shown)?,
-    };
-    for entry in entries {
-        names.push(PathBuf::from(entry.with_context(shown)?.file_name()));
-    }
-    Ok(names)
+fn list(path: &Path) -> Vec<PathBuf> {
+    let names = fs::read_dir(path).and_then(|entries| {
+        let names = entries.map(|entry| Ok(PathBuf::from(entry?.file_name())));
+        names.collect()
+    });
+    names.unwrap_or_else(|error| {
+        if error.kind() != ErrorKind::NotFound {
+            told(path, &error.into());
+        }
+        Vec::new()
+    })
 }
 
 /// Removes a directory with all that is in it, if it is there.
-fn remove_directory(path: &Path) -> anyhow::Result<()> {
+fn remove_directory(path: &Path) {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("{}: cannot remove it", path.display()))
-        }
-        _ => Ok(()),
+        Err(error) if error.kind() != ErrorKind::NotFound => told(path, &error.into()),
+        _ => {}
     }
+}
+
+/// Tells of what is in nobody's way.
+fn told(path: &Path, error: &anyhow::Error) {
+    eprintln!("puzzlefs-snapshotter: {}: {error:#}", path.display());
 }
 
 /// Removes what an image was mounted on. If it is not empty, it is not ours.
