@@ -336,6 +336,7 @@ impl Builder<'_> {
                 node,
                 size,
                 digest: Digest::of(&batch.bytes[start..]),
+                modified: self.tree.nodes[node as usize].mtime.seconds,
             });
         }
         let mut packer = lock(&self.packer);

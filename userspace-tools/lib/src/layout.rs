@@ -6,14 +6,16 @@
 //!   start: equal files give equal chunks wherever they stand, and so do equal parts.
 //! - Smaller files are packed whole, in the order of the walk, into blobs that end where the
 //!   contents of a file say so: a small file is one extent, and a changed one costs one pack.
-//!   A small file equal to an earlier one is not stored again.
+//!   They end, too, where the times of modification say that what follows comes from elsewhere:
+//!   the files of one package, which are of one time, change together, and those of its
+//!   neighbour do not. A small file equal to an earlier one is not stored again.
 //! - Zeros: each [`Layout::zero_grid`]-aligned block of a cut file that holds only zeros is a
 //!   reference to one shared blob of zeros. This looks at the contents, never at how the source
 //!   filesystem allocated them, so that a sparse file and its full copy give the same image;
 //!   holes are only a way not to read the zeros.
 //!
-//! Everything here is a pure function of contents and order: no count of jobs, no time, no
-//! inode numbers of the source.
+//! Everything here is a pure function of contents, order and what the image says of its files: no
+//! count of jobs, no time of the build, no inode numbers of the source.
 
 use crate::digest::Digest;
 use fastcdc::v2020::FastCDC;
@@ -33,6 +35,8 @@ pub struct Layout {
     pub chunk_max: usize,
     /// Files smaller than this are packed; at most `chunk_max`.
     pub pack_below: u64,
+    /// Between files whose times are further apart, in seconds, a pack ends.
+    pub pack_gap: u64,
     /// The alignment and unit of what counts as a run of zeros.
     pub zero_grid: usize,
     /// The size of the shared blob of zeros, a multiple of `zero_grid`: the most that one
@@ -61,6 +65,7 @@ impl Layout {
             chunk_avg: average,
             chunk_max: average * 4,
             pack_below: average as u64,
+            pack_gap: 3600,
             zero_grid: 64 << 10,
             zero_blob: 1 << 20,
         }
@@ -92,6 +97,15 @@ impl Layout {
     /// Whether a file of `next` bytes no longer goes into a pack that holds `packed` bytes.
     pub fn pack_is_full(&self, packed: usize, next: usize) -> bool {
         packed + next > self.chunk_max
+    }
+
+    /// Whether a pack that holds `packed` bytes ends between two files that were modified in these
+    /// seconds.
+    ///
+    /// What was made in one go has times that are minutes apart, if not equal ones: a copy of a tree
+    /// with a new time for each file is packed as if there were none.
+    pub fn pack_ends_between(&self, packed: usize, last: i64, next: i64) -> bool {
+        packed >= self.chunk_min && last.abs_diff(next) > self.pack_gap
     }
 
     /// Whether a pack that now holds `packed` bytes ends after the file just added.
@@ -172,6 +186,17 @@ mod tests {
             ends(cut(&layout, &other), 100),
         );
         assert!(before.difference(&after).count() <= 3);
+    }
+
+    #[test]
+    fn packs_end_where_times_differ() {
+        let layout = Layout::default();
+        let (enough, hour) = (layout.chunk_min, 3600);
+        assert!(layout.pack_ends_between(enough, 0, hour + 1));
+        assert!(layout.pack_ends_between(enough, hour + 1, 0));
+        assert!(layout.pack_ends_between(enough, i64::MIN, i64::MAX));
+        assert!(!layout.pack_ends_between(enough - 1, 0, hour + 1));
+        assert!(!layout.pack_ends_between(enough, 0, hour));
     }
 
     #[test]

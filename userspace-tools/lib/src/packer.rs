@@ -21,6 +21,8 @@ pub(crate) struct SmallFile {
     pub node: NodeId,
     pub size: usize,
     pub digest: Digest,
+    /// The second of the last modification.
+    pub modified: i64,
 }
 
 /// A blob of small files.
@@ -47,6 +49,8 @@ pub(crate) struct Packer<'a> {
     next: usize,
     number: u32,
     open: Vec<u8>,
+    /// When the last file of the open pack was modified.
+    modified: i64,
     placed: Vec<PlacedFile>,
     /// The pack and offset of each content seen.
     seen: HashMap<Digest, (u32, u32)>,
@@ -60,6 +64,7 @@ impl<'a> Packer<'a> {
             next: 0,
             number: 0,
             open: Vec::new(),
+            modified: 0,
             placed: Vec::new(),
             seen: HashMap::new(),
         }
@@ -104,9 +109,15 @@ impl<'a> Packer<'a> {
         let place = match self.seen.get(&file.digest) {
             Some(&place) => place,
             None => {
-                if self.layout.pack_is_full(self.open.len(), file.size) {
+                let packed = self.open.len();
+                if self.layout.pack_is_full(packed, file.size)
+                    || self
+                        .layout
+                        .pack_ends_between(packed, self.modified, file.modified)
+                {
                     packs.push(self.close());
                 }
+                self.modified = file.modified;
                 let place = (self.number, self.open.len() as u32);
                 self.open.extend_from_slice(bytes);
                 self.seen.insert(file.digest, place);
@@ -147,6 +158,7 @@ mod tests {
                 node,
                 size: bytes.len(),
                 digest: Digest::of(bytes),
+                modified: i64::from(node / 90) * 86_400,
             });
         }
         batch
