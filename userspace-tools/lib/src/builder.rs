@@ -8,7 +8,7 @@ use crate::delta::{Base, OnBase};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::layout::Layout;
-use crate::metadata::{self, Encoded};
+use crate::metadata;
 use crate::oci::{self, Descriptor, Manifest};
 use crate::progress::Progress;
 use crate::reader::ImageReader;
@@ -191,7 +191,7 @@ struct Layer {
     tree: Tree,
     /// The inode number of each node.
     numbers: Vec<u64>,
-    metadata: Encoded,
+    metadata: Vec<u8>,
 }
 
 impl<'a> Stack<'a> {
@@ -268,7 +268,7 @@ impl<'a> Stack<'a> {
         };
         // Files are compared with what is in the store.
         self.staging.commit()?;
-        let reader = ImageReader::of_pieces(self.store, &top.metadata.pieces())?;
+        let reader = ImageReader::of_bytes(self.store, &top.metadata)?;
         let nodes = top.numbers.into_iter().zip(top.tree.nodes);
         let known = nodes.filter_map(|(number, node)| match node.kind {
             Kind::File(state) => Some((number, state)),
@@ -328,15 +328,13 @@ impl<'a> Stack<'a> {
     }
 
     /// Writes the metadata blob, and returns its descriptor.
-    fn store_metadata(&self, metadata: &Encoded) -> Result<Descriptor> {
-        let pieces = metadata.pieces();
-        let mut verity = verity::Hasher::new();
-        pieces.iter().for_each(|piece| verity.update(piece));
-        let digest = Digest::of_pieces(&pieces);
-        let size = pieces.iter().map(|piece| piece.len() as u64).sum();
-        self.staging.put(&digest, Content::Bytes(&pieces))?;
+    fn store_metadata(&self, metadata: &[u8]) -> Result<Descriptor> {
+        let digest = Digest::of(metadata);
+        let verity = verity::digest(metadata);
+        let size = metadata.len() as u64;
+        self.staging.put(&digest, Content::Bytes(&[metadata]))?;
         Ok(Descriptor::new(oci::ROOTFS, digest, size)
-            .annotated(oci::VERITY_ROOT_HASH, verity.finish().to_hex()))
+            .annotated(oci::VERITY_ROOT_HASH, verity.to_hex()))
     }
 
     /// Writes the manifest and the configuration that it names, and returns the manifest's digest

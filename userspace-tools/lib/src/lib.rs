@@ -20,6 +20,7 @@ mod delta;
 pub mod diff;
 pub mod digest;
 pub mod enable_verity;
+mod encoding;
 pub mod error;
 pub mod extract;
 pub mod gc;

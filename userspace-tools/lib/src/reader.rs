@@ -84,12 +84,10 @@ impl<'s> ImageReader<'s> {
         Self::of_words(store, path, words)
     }
 
-    /// Takes a metadata blob that is not in the store yet: the pieces of its bytes. The data blobs
-    /// are there.
-    pub(crate) fn of_pieces(store: &'s Store, pieces: &[&[u8]]) -> Result<Self> {
-        let bytes = pieces.concat();
+    /// Takes a metadata blob that is not in the store yet. The data blobs are there.
+    pub(crate) fn of_bytes(store: &'s Store, bytes: &[u8]) -> Result<Self> {
         let mut words = capnp::Word::allocate_zeroed_vec(bytes.len().div_ceil(8));
-        capnp::Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(&bytes);
+        capnp::Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
         Self::of_words(store, store.path().join("an image in the making"), words)
     }
 
