@@ -47,5 +47,75 @@ pub fn man(arguments: &ManArgs) -> anyhow::Result<()> {
     fs::create_dir_all(directory).with_context(fail)?;
     let command = Cli::command().disable_help_subcommand(true);
     let fail = || format!("{}: cannot write the pages into it", directory.display());
-    clap_mangen::generate_to(command, directory).with_context(fail)
+    let names = command.get_subcommands().filter(|c| !c.is_hide_set());
+    let mut names: Vec<String> = names.map(|c| format!("-{}", c.get_name())).collect();
+    names.push(String::new());
+    clap_mangen::generate_to(command, directory).with_context(fail)?;
+    for name in names {
+        let path = directory.join(format!("puzzlefs{name}.1"));
+        let page = fs::read_to_string(&path).with_context(fail)?;
+        fs::write(&path, finished(page, &name)).with_context(fail)?;
+    }
+    Ok(())
 }
+
+/// A page with what its generator leaves out: a name for the section of notes, examples, and exit
+/// statuses.
+fn finished(page: String, name: &str) -> String {
+    let mut page = page.replace(".SH EXTRA\n", ".SH NOTES\n");
+    let examples = EXAMPLES.iter().filter(|(command, _)| *command == name);
+    for (at, (_, lines)) in examples.enumerate() {
+        page.push_str(if at == 0 { ".SH EXAMPLES\n" } else { "" });
+        page.push_str(".nf\n");
+        page.push_str(&lines.replace('-', "\\-").replace('\'', "\\(aq"));
+        page.push_str("\n.fi\n");
+    }
+    if !name.is_empty() {
+        page.push_str(".SH \"EXIT STATUS\"\n0 if all was done; ");
+        page.push_str("the others are listed in\n.BR puzzlefs (1).\n");
+    }
+    page
+}
+
+/// For pages, by what comes after the program's name.
+const EXAMPLES: [(&str, &str); 8] = [
+    (
+        "",
+        "puzzlefs build --compress /srv/roots/debian /srv/images:debian\n\
+         puzzlefs mount /srv/images:debian /mnt\n\
+         puzzlefs umount /mnt",
+    ),
+    (
+        "-build",
+        "puzzlefs build --compress /srv/roots/debian /srv/images:debian\n\
+         puzzlefs build --exclude '/var/cache/*' root.tar.zst /srv/images:debian\n\
+         ssh host tar -c --format=posix --xattrs -C / --one-file-system . |\n\
+         \x20   puzzlefs build - /srv/images:host",
+    ),
+    (
+        "-import",
+        "docker save debian:13 | puzzlefs import - /srv/images:debian\n\
+         puzzlefs import --platform linux/arm64 layout:13 /srv/images:debian-arm64",
+    ),
+    (
+        "-extract",
+        "puzzlefs extract /srv/images:debian /srv/roots/debian",
+    ),
+    (
+        "-mount",
+        "puzzlefs mount --verify digest /srv/images:debian /mnt\n\
+         puzzlefs mount --writable /srv/images:debian /mnt\n\
+         puzzlefs mount --fuse images:debian mnt",
+    ),
+    (
+        "-copy",
+        "puzzlefs copy /srv/images:debian /backup/images\n\
+         puzzlefs copy --check /backup/images:debian /srv/images",
+    ),
+    (
+        "-verify",
+        "puzzlefs verify /srv/images\n\
+         puzzlefs verify --json /srv/images:debian | jq -r '.faults[].fault'",
+    ),
+    ("-gc", "puzzlefs gc --dry-run /srv/images"),
+];

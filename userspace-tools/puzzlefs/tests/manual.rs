@@ -52,10 +52,17 @@ fn every_command_has_a_page() {
         let name = format!("puzzlefs-{command}");
         let page = fs::read_to_string(pages.join(format!("{name}.1"))).unwrap();
         assert!(page.contains(&format!(".TH {name} 1")), "{page}");
+        assert!(page.contains(".SH \"EXIT STATUS\""), "{page}");
+        assert!(!page.contains(".SH EXTRA"), "{page}");
         // Hyphens are escaped there.
         let escaped = name.replace('-', "\\-");
         assert!(main.contains(&format!("{escaped}(1)")), "{command}: {main}");
         wanted.push(format!("{name}.1"));
+    }
+    assert!(main.contains("Exit status: 0 done; 1 failed;"), "{main}");
+    for page in ["puzzlefs.1", "puzzlefs-build.1", "puzzlefs-copy.1"] {
+        let page = fs::read_to_string(pages.join(page)).unwrap();
+        assert!(page.contains(".SH EXAMPLES\n.nf\npuzzlefs "), "{page}");
     }
     wanted.sort();
     let found = fs::read_dir(&pages).unwrap();
