@@ -57,7 +57,7 @@ containerd=$!
 wait_for ctr version
 
 # An image of a whole Debian, which is in containerd's store by its manifest alone.
-debian=docker.io/library/debian:puzzlefs
+debian=localhost/debian:puzzlefs
 import -o verify=digest /payload/store:debian "$debian"
 assert_match "$(ctr image check --snapshotter puzzlefs "name==$debian")" " complete +\(2/2\) .* true" 'containerd has the image'
 assert_eq "$(mounts)" 0 'an image that nobody uses is not mounted'
@@ -166,7 +166,7 @@ config = blob(json.dumps({
     "config": {"Entrypoint": ["/usr/bin/env"], "Env": ["PATH=/usr/bin", "FROM=the configuration"]},
 }).encode(), "config.v1+json")
 manifest = blob(json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode(), "manifest.v1+json")
-manifest["annotations"] = {"org.opencontainers.image.ref.name": "app", "io.containerd.image.name": "docker.io/library/plain:app"}
+manifest["annotations"] = {"org.opencontainers.image.ref.name": "app", "io.containerd.image.name": "localhost/plain:app"}
 with open(f"{layout}/index.json", "w") as file:
     json.dump({"schemaVersion": 2, "manifests": [manifest]}, file)
 with open(f"{layout}/oci-layout", "w") as file:
@@ -175,7 +175,7 @@ END
 puzzlefs import -q layout:app store:app >/dev/null
 puzzlefs enable-verity -q store:app >said
 digest=$(grep -oE '^digest=[0-9a-f]+' said)
-app=docker.io/library/app:puzzlefs
+app=localhost/app:puzzlefs
 expect_failure import -o "digest=$(printf '%064d' 0)" store:app "$app" >/dev/null
 assert_match "$said" 'not the image that was asked for' 'the reason'
 expect_failure run_container --rm "$app" c >/dev/null
@@ -213,7 +213,7 @@ cp saved "$blob"
 # An image whose layers are unpacked goes as with any other snapshotter.
 tar -C layout -cf plain.tar .
 ctr image import --snapshotter puzzlefs plain.tar >/dev/null
-assert_match "$(run_container --rm docker.io/library/plain:app c)" 'FROM=the configuration'
+assert_match "$(run_container --rm localhost/plain:app c)" 'FROM=the configuration'
 
 for name in $(ctr image ls -q); do ctr image rm --sync "$name"; done
 assert_eq "$(snapshots ls | tail -n +2)" '' 'snapshots'

@@ -386,7 +386,7 @@ fn names_in_full() {
         let mut image = layout.image("amd64", &[(layer(&format!("echo {name} >name")), "")]);
         image.as_object_mut().unwrap().remove("platform");
         image["annotations"] = json!({
-            "io.containerd.image.name": format!("docker.io/library/{name}:latest"),
+            "io.containerd.image.name": format!("localhost/{name}:latest"),
             "org.opencontainers.image.ref.name": "latest",
         });
         image
@@ -395,12 +395,12 @@ fn names_in_full() {
     let source = layout.0.to_str().unwrap();
     for (name, asked) in [("", "image; "), (":latest", "image 'latest'; ")] {
         let said = refusal(&[], &format!("{source}{name}"), &path("store"));
-        let names = "there is: docker.io/library/one:latest, docker.io/library/two:latest";
+        let names = "there is: localhost/one:latest, localhost/two:latest";
         let wanted = format!("there is not one {asked}{names}; give one as");
         assert!(said.contains(&wanted), "{said}");
     }
     for name in [
-        "docker.io/library/two:latest",
+        "localhost/two:latest",
         "library/two:latest",
         "two:latest",
     ] {

@@ -55,7 +55,7 @@ pub struct ImportArgs {
     /// The image: <oci-dir>:<tag> or <oci-dir>@sha256:<manifest digest>
     #[arg(value_name = "IMAGE")]
     pub image: OsString,
-    /// What containerd is to call it, as docker.io/library/debian:puzzlefs
+    /// What containerd is to call it, as localhost/debian:puzzlefs
     #[arg(value_name = "NAME")]
     pub name: String,
     /// How it is to be mounted

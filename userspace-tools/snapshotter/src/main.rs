@@ -35,8 +35,8 @@ In /etc/containerd/config.toml:
       address = \"/run/puzzlefs-snapshotter/snapshotter.sock\"
 
 Then:
-    puzzlefs-snapshotter import /srv/images:debian docker.io/library/debian:puzzlefs
-    ctr run --rm -t --snapshotter puzzlefs docker.io/library/debian:puzzlefs NAME /bin/sh
+    puzzlefs-snapshotter import /srv/images:debian localhost/debian:puzzlefs
+    ctr run --rm -t --snapshotter puzzlefs localhost/debian:puzzlefs NAME /bin/sh
 
 Exit status: 0 done; 1 failed; 2 wrong usage."
 )]
