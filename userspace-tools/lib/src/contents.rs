@@ -9,6 +9,9 @@
 //! large file writes its chunks itself as long as there are other files for the other threads,
 //! and shares them out when it has the last one.
 //!
+//! One more thread has what was written go to the disk meanwhile: the builder is not done before it
+//! is there, and at the end nothing else is left to do.
+//!
 //! What comes out does not depend on the number of threads or on who was faster.
 
 use crate::builder::BuildOptions;
@@ -37,6 +40,9 @@ const BATCH_FILES: usize = 512;
 const BATCHES_AHEAD: usize = 8;
 /// The most chunks a thread that waits for work has queued up for it.
 const CHUNKS_AHEAD: usize = 4;
+/// How many bytes are written before they are sent to the disk. Each time costs the filesystem a
+/// commit of its journal.
+const FLUSH_BYTES: u64 = 48 << 20;
 /// The size of one read of a large file.
 const READ: usize = 256 << 10;
 /// The room for a large file's data that is read and not cut.
@@ -137,6 +143,8 @@ pub(crate) fn store_contents(
         large,
         schedule: Mutex::default(),
         wake: Condvar::new(),
+        flush: Mutex::default(),
+        flush_wake: Condvar::new(),
         packer: Mutex::new(Packer::new(layout)),
         blobs: Mutex::default(),
         written: Mutex::default(),
@@ -147,7 +155,10 @@ pub(crate) fn store_contents(
         for _ in 1..jobs {
             scope.spawn(|| builder.work());
         }
+        scope.spawn(|| builder.flush());
         builder.work();
+        lock(&builder.flush).done = true;
+        builder.flush_wake.notify_one();
     });
     builder.finish()
 }
@@ -197,6 +208,8 @@ struct Builder<'a> {
     large: Vec<NodeId>,
     schedule: Mutex<Schedule>,
     wake: Condvar,
+    flush: Mutex<Flush>,
+    flush_wake: Condvar,
     packer: Mutex<Packer<'a>>,
     /// The blob of each content, by the content's digest; none while a thread is at it.
     blobs: Mutex<HashMap<Digest, Option<StoredBlob>>>,
@@ -216,6 +229,15 @@ struct Schedule {
     busy: usize,
     /// The first error; everybody stops on it.
     error: Option<Error>,
+}
+
+/// What there is to send to the disk.
+#[derive(Default)]
+struct Flush {
+    /// Bytes that were written since the last time.
+    bytes: u64,
+    /// There will be no more.
+    done: bool,
 }
 
 enum Work {
@@ -279,6 +301,31 @@ impl Builder<'_> {
             }
             drop(schedule);
             self.wake.notify_all();
+        }
+    }
+
+    /// What one thread does until the others are done: has what they write go to the disk.
+    fn flush(&self) {
+        loop {
+            let mut flush = lock(&self.flush);
+            while flush.bytes < FLUSH_BYTES && !flush.done {
+                flush = self
+                    .flush_wake
+                    .wait(flush)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            // What is left then is for `Staging::commit`.
+            if flush.done {
+                return;
+            }
+            flush.bytes = 0;
+            drop(flush);
+            if let Err(error) = self.staging.flush() {
+                // It is told once: the commit would not hear of it.
+                lock(&self.schedule).error.get_or_insert(error);
+                self.wake.notify_all();
+                return;
+            }
         }
     }
 
@@ -517,6 +564,13 @@ impl Builder<'_> {
             Content::Bytes(&pieces)
         };
         let new = first && self.staging.put(&digest, content)? == Placed::New;
+        if new {
+            let mut flush = lock(&self.flush);
+            flush.bytes += bytes.len() as u64;
+            if flush.bytes >= FLUSH_BYTES {
+                self.flush_wake.notify_one();
+            }
+        }
         Ok(StoredBlob {
             digest,
             blob: Blob {

@@ -156,6 +156,13 @@ impl<'a> Staging<'a> {
         Ok(Placed::New)
     }
 
+    /// Sends what was written so far to the disk, so that there is little left to do for
+    /// [`Staging::commit`].
+    pub fn flush(&self) -> Result<()> {
+        let target = self.store.path.join("blobs/sha256");
+        rustix::fs::syncfs(&self.directory).map_err(Error::io(&target, "sync the blobs"))
+    }
+
     /// Makes every blob put so far durable, then visible under its final name.
     pub fn commit(&self) -> Result<()> {
         let Pending { blobs, .. } = mem::take(&mut *self.pending());
@@ -163,7 +170,7 @@ impl<'a> Staging<'a> {
             return Ok(());
         }
         let target = self.store.path.join("blobs/sha256");
-        rustix::fs::syncfs(&self.directory).map_err(Error::io(&target, "sync the blobs"))?;
+        self.flush()?;
         for (digest, size) in blobs {
             self.publish(&digest, size).map_err(|errno| {
                 Error::io(self.store.blob_path(&digest), "name the blob")(errno)
