@@ -89,8 +89,8 @@ impl<'a> Extents<'a> {
         ino: u64,
         declared_size: Option<u64>,
     ) -> Result<Self> {
-        let list = metadata
-            .read(|view| Ok(ExtentList::new(at, ino, declared_size, chunks(view, at)?)))?;
+        let list =
+            metadata.read(|view| Ok(ExtentList::new(at, ino, declared_size, chunks(view, at)?)))?;
         Ok(Self { metadata, list })
     }
 

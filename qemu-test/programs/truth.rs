@@ -489,7 +489,7 @@ fn work(
     targets: &[Target<'_>],
     stop: &AtomicBool,
 ) -> Result<Counts, String> {
-    let mut random = Random(options.seed.wrapping_mul(0x1_0000_0001) ^ thread << 40);
+    let mut random = Random(options.seed.wrapping_mul(0x1_0000_0001) ^ (thread << 40));
     let mut tools = Tools::new().map_err(|error| format!("thread {thread}: {error}"))?;
     let mut files: Vec<Option<File>> = targets.iter().map(|_| None).collect();
     let mut counts = Counts::default();

@@ -5,8 +5,8 @@
 use crate::contents::{Contents, Extent};
 use crate::delta::{Base, Delta};
 use crate::digest::Digest;
-use crate::error::{Error, Result};
 use crate::encoding::{At, Message, Size, TooLarge};
+use crate::error::{Error, Result};
 use crate::tree::{Kind, NodeId, Tree};
 use capnp::message::ReaderOptions;
 use puzzlefs_schema::metadata_capnp as wire;
