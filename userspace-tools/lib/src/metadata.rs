@@ -372,7 +372,7 @@ impl Copy<'_> {
         let to = put_additional(
             self.message,
             to.additional,
-            xattrs.len() > 0,
+            !xattrs.is_empty(),
             !target.is_empty(),
         )?;
         if let Some(to) = to.target {
