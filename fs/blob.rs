@@ -511,6 +511,14 @@ impl Fault {
         matches!(self, Self::Error(e) if *e == EINTR || *e == ERESTARTSYS)
     }
 
+    /// The error, if it tells nothing of the blob: that the task gave up, or that there is no memory.
+    pub(crate) fn passing(&self) -> Option<Error> {
+        match self {
+            Self::Error(e) if self.is_interruption() || *e == ENOMEM => Some(*e),
+            _ => None,
+        }
+    }
+
     /// Whether what was read is not what the image, or the blob's own checksums, want.
     pub(crate) fn is_verification(&self) -> bool {
         matches!(

@@ -232,7 +232,11 @@ fn fill_pieces(
             let from = run.position();
             if let Err(e) = fill_piece(image, piece, workspace.as_deref_mut(), run) {
                 complain(image, inode, piece, run.position(), &e);
-                run.fail(piece.range.len.saturating_sub(run.position() - from));
+                let left = piece.range.len.saturating_sub(run.position() - from);
+                match e.passing() {
+                    Some(e) => run.give_up(left, e),
+                    None => run.fail(left),
+                }
             }
         }
     };

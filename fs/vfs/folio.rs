@@ -43,6 +43,8 @@ pub(crate) struct FolioRun<'a> {
     /// The folio in which the cursor is, and the position of its first byte.
     current: (usize, u64),
     failed: u64,
+    /// Why bytes could not be read that another time may well be.
+    given_up: Option<Error>,
     _locked: PhantomData<&'a mut bindings::folio>,
 }
 
@@ -58,6 +60,7 @@ impl FolioRun<'_> {
             cursor: 0,
             current: (0, 0),
             failed: 0,
+            given_up: None,
             _locked: PhantomData,
         }
     }
@@ -227,6 +230,13 @@ impl FolioRun<'_> {
             self.advance(bytes, left);
             len -= bytes as u64;
         }
+    }
+
+    /// Says that the next `len` bytes, or as many as there are left, could not be read just now, for
+    /// a reason that is not in the file: whoever asked for them is told it.
+    pub(crate) fn give_up(&mut self, len: u64, e: Error) {
+        self.given_up = Some(e);
+        self.fail(len);
     }
 
     /// Fills the next `len` bytes, or as many as there are left, from a file of the filesystem
@@ -523,6 +533,9 @@ unsafe fn read_one<T: FileSystem>(inode: &INode<T>, folio: *mut bindings::folio)
 
     if run.is_filled(0) {
         return 0;
+    }
+    if let Some(e) = run.given_up {
+        return e.to_errno();
     }
     // SAFETY: The folio is still locked by the run, hence valid.
     if !unsafe { bindings::vfs_rs_folio_test_large(folio) } {

@@ -7,7 +7,7 @@
 #
 # kernel: debug
 # needs: programs
-# timeout: 300
+# timeout: 600
 # klog-allow: puzzlefs:
 import contextlib
 import os
