@@ -511,7 +511,7 @@ impl Fault {
         matches!(self, Self::Error(e) if *e == EINTR || *e == ERESTARTSYS)
     }
 
-    /// The error, if it tells nothing of the blob: that the task gave up, or that there is no memory.
+    /// The error, if it tells nothing of the blob: the task gave up, or there is no memory.
     pub(crate) fn passing(&self) -> Option<Error> {
         match self {
             Self::Error(e) if self.is_interruption() || *e == ENOMEM => Some(*e),

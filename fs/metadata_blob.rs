@@ -54,7 +54,7 @@ impl MetadataBlob {
     }
 }
 
-/// Tells whoever mounts what is wrong with a metadata blob. With whoever is being killed nothing is.
+/// Tells whoever mounts what is wrong with a metadata blob; nothing is if the task is being killed.
 pub(crate) fn explain(context: &MountContext, digest: &Digest, what: &str, e: Error) -> Error {
     if e == EINTR || e == ERESTARTSYS {
         return e;

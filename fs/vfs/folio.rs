@@ -232,8 +232,8 @@ impl FolioRun<'_> {
         }
     }
 
-    /// Says that the next `len` bytes, or as many as there are left, could not be read just now, for
-    /// a reason that is not in the file: whoever asked for them is told it.
+    /// Says that the next `len` bytes, or as many as there are left, could not be read just now,
+    /// for a reason that is not in the file: whoever asked for them is told it.
     pub(crate) fn give_up(&mut self, len: u64, e: Error) {
         self.given_up = Some(e);
         self.fail(len);
