@@ -4,7 +4,7 @@
 # snapshotter that is killed comes back to it, the digest is enforced, and nothing is left behind.
 #
 # needs: sample
-# timeout: 300
+# timeout: 600
 # klog-allow: overlayfs:|puzzlefs: 
 
 run=/run/containerd-case
