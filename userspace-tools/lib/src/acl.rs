@@ -68,7 +68,7 @@ pub(crate) fn mode(value: &[u8]) -> Option<(u16, bool)> {
         }
     }
     let (owner, group, other) = (owner?, group?, other?);
-    Some((owner << 6 | mask.unwrap_or(group) << 3 | other, more))
+    Some(((owner << 6) | (mask.unwrap_or(group) << 3) | other, more))
 }
 
 /// The tag, the id and the permissions of one entry.

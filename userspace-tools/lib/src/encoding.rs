@@ -38,7 +38,7 @@ impl Size {
 
     /// As pointers to structures and tags of lists have it.
     fn bits(self) -> u64 {
-        (self.data as u64) << 32 | (self.pointers as u64) << 48
+        ((self.data as u64) << 32) | ((self.pointers as u64) << 48)
     }
 }
 
@@ -116,9 +116,9 @@ impl Message {
         let tag = self.allocate(words.checked_add(1).ok_or(TooLarge)?)?;
         self.set(
             pointer,
-            Self::offset(pointer, tag) | 1 | COMPOSITE << 32 | (words as u64) << 35,
+            Self::offset(pointer, tag) | 1 | (COMPOSITE << 32) | ((words as u64) << 35),
         );
-        self.set(tag, (len as u64) << 2 | size.bits());
+        self.set(tag, ((len as u64) << 2) | size.bits());
         Ok(tag + 1)
     }
 
@@ -144,7 +144,7 @@ impl Message {
                 at
             }
         };
-        let bits = 1 | BYTES << 32 | (data.len() as u64) << 35;
+        let bits = 1 | (BYTES << 32) | ((data.len() as u64) << 35);
         self.set(pointer, Self::offset(pointer, at) | bits);
         Ok(())
     }

@@ -159,8 +159,8 @@ struct Pointers {
 impl Inode {
     /// Fills in an inode of the list.
     fn put(&self, message: &mut Message, at: At) -> Result<Pointers, TooLarge> {
-        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let mode = self.mode as u32 | u32::from(self.permissions) << 16;
+        let pair = |low: u32, high: u32| u64::from(low) | (u64::from(high) << 32);
+        let mode = self.mode as u32 | (u32::from(self.permissions) << 16);
         let words = [
             self.ino,
             pair(mode, self.uid),

@@ -386,7 +386,7 @@ fn names_in_full() {
         let mut image = layout.image("amd64", &[(layer(&format!("echo {name} >name")), "")]);
         image.as_object_mut().unwrap().remove("platform");
         image["annotations"] = json!({
-            "io.containerd.image.name": format!("localhost/{name}:latest"),
+            "io.containerd.image.name": format!("registry.test/library/{name}:latest"),
             "org.opencontainers.image.ref.name": "latest",
         });
         image
@@ -395,11 +395,11 @@ fn names_in_full() {
     let source = layout.0.to_str().unwrap();
     for (name, asked) in [("", "image; "), (":latest", "image 'latest'; ")] {
         let said = refusal(&[], &format!("{source}{name}"), &path("store"));
-        let names = "there is: localhost/one:latest, localhost/two:latest";
+        let names = "there is: registry.test/library/one:latest, registry.test/library/two:latest";
         let wanted = format!("there is not one {asked}{names}; give one as");
         assert!(said.contains(&wanted), "{said}");
     }
-    for name in ["localhost/two:latest", "library/two:latest", "two:latest"] {
+    for name in ["registry.test/library/two:latest", "library/two:latest", "two:latest"] {
         let output = try_import(&[], &format!("{source}:{name}"), &path("store"));
         assert!(output.status.success(), "{}", stderr(&output));
         let inventory = image_inventory(&path("store"), "t");

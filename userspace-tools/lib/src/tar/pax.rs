@@ -153,7 +153,7 @@ fn from_percent(text: &[u8]) -> Option<Vec<u8>> {
                 let (digits, after) = rest.split_at_checked(2)?;
                 rest = after;
                 let digit = |at: usize| char::from(digits[at]).to_digit(16);
-                (digit(0)? << 4 | digit(1)?) as u8
+                ((digit(0)? << 4) | digit(1)?) as u8
             }
             byte => byte,
         });
@@ -178,7 +178,7 @@ fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
                 b'/' => 63,
                 _ => return None,
             };
-            bits = bits << 6 | u32::from(digit);
+            bits = (bits << 6) | u32::from(digit);
         }
         // Of the bits of an unfinished group, what is not a whole byte is padding.
         let whole = group.len() * 6 / 8;
