@@ -399,7 +399,11 @@ fn names_in_full() {
         let wanted = format!("there is not one {asked}{names}; give one as");
         assert!(said.contains(&wanted), "{said}");
     }
-    for name in ["registry.test/library/two:latest", "library/two:latest", "two:latest"] {
+    for name in [
+        "registry.test/library/two:latest",
+        "library/two:latest",
+        "two:latest",
+    ] {
         let output = try_import(&[], &format!("{source}:{name}"), &path("store"));
         assert!(output.status.success(), "{}", stderr(&output));
         let inventory = image_inventory(&path("store"), "t");

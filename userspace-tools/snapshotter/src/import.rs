@@ -52,8 +52,10 @@ The store stays where it is, and is needed as long as containerd has the image: 
 tag in the store, or 'puzzlefs gc' takes its blobs away when no container uses it. 'ctr image rm'
 removes the image from containerd, and nothing from the store.")]
 pub struct ImportArgs {
-    /// The image: <oci-dir>:<tag> or <oci-dir>@sha256:<manifest digest>
-    #[arg(value_name = "IMAGE")]
+    #[arg(
+        value_name = "IMAGE",
+        help = "The image: <oci-dir>:<tag> or <oci-dir>@sha256:<manifest digest>"
+    )]
     pub image: OsString,
     /// What containerd is to call it, as localhost/debian:puzzlefs
     #[arg(value_name = "NAME")]
