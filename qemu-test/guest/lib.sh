@@ -120,7 +120,7 @@ loopback_up() {
 
 # kmsg_since_start: the kernel's log since the case began.
 kmsg_since_start() {
-	dmesg --nopager | awk -v mark="puzzlefs-test: begin $CASE" 'seen; index($0, mark) { seen = 1 }'
+	dmesg --nopager | awk -v mark="puzzlefs-test: begin $CASE" 'seen; { sub(/[ \t\r]+$/, "") } substr($0, length($0) - length(mark) + 1) == mark { seen = 1 }'
 }
 
 # slab_objects CACHE: how many objects are in use.
