@@ -83,11 +83,13 @@ size=$(du -sk "$CASE_DIR/containerd" "$CASE_DIR/snapshotter" | awk '{ sum += $1 
 
 echo "$SECONDS s: containers run and leave nothing"
 
-# Ten at once, over one mount.
+# Ten at once, over one mount; they start at once, too.
+starting=()
 for id in one.{1..10}; do
-	run_container --detach "$debian" "$id" /usr/bin/python3 -c \
-		'import sys, time; print(sys.argv[1], file=open("/name", "w"), flush=True); time.sleep(1000)' "$id"
+	run_container --detach "$debian" "$id" /bin/sh -c 'echo "$1" >/name; exec /bin/sleep 1000' sh "$id" &
+	starting+=($!)
 done
+for pid in "${starting[@]}"; do wait "$pid" || fail 'one of ten has not started'; done
 assert_eq "$(left)" "1 10 10" 'mounts and snapshots of ten containers'
 assert_match "$(mounted)" ',verify=digest' 'the mount options'
 inside() {

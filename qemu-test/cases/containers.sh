@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck disable=SC2154 # mount_image sets mnt
 #
-# Ten containers of one image and one of each of ten versions of another, run by crun with an overlay
-# over the image: each is its own, a web server in one answers, and each version is held to its digest.
+# Ten containers of one image, run by crun, and one of each of ten versions of another, run by runc, with an
+# overlay over the image: each is its own, a web server in one answers, each version is held to its digest.
 #
 # needs: sample
 # timeout: 300
 # klog-allow: overlayfs:
 
-# bundle NAME LOWER COMMAND...: a container over a mounted image, for crun.
+# bundle NAME LOWER COMMAND...: a container over a mounted image, for crun and runc.
 bundle() {
 	local name=$1 lower=$2
 	shift 2
@@ -98,7 +98,7 @@ for number in {1..10}; do
 	puzzlefs enable-verity -q "$image" >said
 	mount_image "$image" "$CASE_DIR/version.$number" "$(grep -oE '^digest=[0-9a-f]+' said)"
 	bundle "of.$number" "$mnt" /usr/bin/cat /version
-	crun run --bundle "of.$number" "of.$number" >"of.$number/said" 2>&1 &
+	runc --root "$CASE_DIR/runc" run --bundle "of.$number" "of.$number" >"of.$number/said" 2>&1 &
 done
 wait
 for number in {1..10}; do assert_eq "$(<"of.$number/said")" "version $number"; done
