@@ -220,15 +220,21 @@ run_guest() {
 
 # work: a guest after the other, until all cases of both queues have been taken: those of
 # `together`, and those of `alone`, each in a boot of its own. $GUEST is the number of this
-# one; what it counted is left in a file.
+# one; what it counted is left in a file. If PUZZLEFS_GUESTS_FROM names a file, those
+# after the first begin when it is there.
 work() {
-	local entry name initramfs
+	local entry name initramfs need
 	declare -A metrics=()
+	if [[ ${PUZZLEFS_GUESTS_FROM:-} ]] && ((GUEST > 1)); then
+		until [[ -e $PUZZLEFS_GUESTS_FROM || -e $WORK/counts-1 ]]; do sleep 1; done
+	fi
 	while take together; do run_guest "$entry" together; done
 	while take alone; do
 		name=$cases/$(basename "${entry%:*}")
 		initramfs=$KINITRAMFS
-		[[ " $(header "$name" needs) " != *" initramfs "* || ! -f $WORK/initrd ]] || initramfs=$WORK/initrd
+		for need in $(header "$name" needs); do
+			[[ ! -f $WORK/initrd-$need ]] || initramfs=$WORK/initrd-$need
+		done
 		CASE_KARGS=$(header "$name" kernel-args) KINITRAMFS=$initramfs run_guest "$entry"
 	done
 	echo "$passed $failed $skipped" >"$WORK/counts-$GUEST"
