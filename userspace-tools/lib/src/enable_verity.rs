@@ -167,14 +167,15 @@ fn want(
             });
         }
     };
-    want(image.manifest_digest, image.manifest_verity);
+    let manifest_verity = image.manifest_verity();
+    want(image.manifest_digest, manifest_verity);
     want(image.rootfs, rootfs_verity);
     let metadata = reader.metadata();
     for index in 0..reader.checked(metadata.verity_len())? {
         let (blob, verity) = reader.checked(metadata.verity_at(index))?;
         want(Digest(*blob.as_bytes()), Digest(*verity.as_bytes()));
     }
-    Ok(image.manifest_verity)
+    Ok(manifest_verity)
 }
 
 /// What became of a blob.

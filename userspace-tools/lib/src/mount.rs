@@ -121,8 +121,8 @@ pub fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString, Failur
 /// Checks that an image's manifest is the one of an fs-verity digest, and gives the digest that it
 /// has for the metadata blob: the rest can then be checked against that.
 pub fn check_digest(image: &Image, wanted: Digest) -> Result<Digest, Failure> {
-    if image.manifest_verity != wanted {
-        let found = image.manifest_verity;
+    let found = image.manifest_verity();
+    if found != wanted {
         let message = format!(
             "the manifest has the fs-verity digest {found}, not {wanted}: \
              this is not the image that was asked for"

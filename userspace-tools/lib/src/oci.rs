@@ -4,8 +4,10 @@
 //!
 //! Follows the OCI image specification 1.1. What another tool put into `index.json` is kept.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The media type of an image manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -43,7 +45,7 @@ pub const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 type Other = serde_json::Map<String, serde_json::Value>;
 
 /// A content descriptor.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// The media type.
@@ -56,7 +58,7 @@ pub struct Descriptor {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
     /// Annotations.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Everything else.
     #[serde(flatten)]
@@ -86,6 +88,74 @@ impl Descriptor {
     pub fn tag(&self) -> Option<&str> {
         self.annotations.get(REF_NAME).map(String::as_str)
     }
+}
+
+/// Manifests have thousands of them, and each mount reads one: what serde derives for a flattened map
+/// takes several times as long.
+impl<'de> Deserialize<'de> for Descriptor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(DescriptorVisitor)
+    }
+}
+
+struct DescriptorVisitor;
+
+impl<'de> Visitor<'de> for DescriptorVisitor {
+    type Value = Descriptor;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a content descriptor")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Descriptor, A::Error> {
+        let (mut media_type, mut digest, mut size) = (None, None, None);
+        let (mut data, mut annotations, mut other) = (None, None, Other::new());
+        while let Some(key) = map.next_key::<Key>()? {
+            match key {
+                Key::MediaType => once(&mut media_type, "mediaType", &mut map)?,
+                Key::Digest => once(&mut digest, "digest", &mut map)?,
+                Key::Size => once(&mut size, "size", &mut map)?,
+                Key::Data => once(&mut data, "data", &mut map)?,
+                Key::Annotations => once(&mut annotations, "annotations", &mut map)?,
+                Key::Other(key) => {
+                    other.insert(key, map.next_value()?);
+                }
+            }
+        }
+        let missing = <A::Error as de::Error>::missing_field;
+        Ok(Descriptor {
+            media_type: media_type.ok_or_else(|| missing("mediaType"))?,
+            digest: digest.ok_or_else(|| missing("digest"))?,
+            size: size.ok_or_else(|| missing("size"))?,
+            data: data.flatten(),
+            annotations: annotations.unwrap_or_default(),
+            other,
+        })
+    }
+}
+
+/// Reads the value of a key that may be there once.
+fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    value: &mut Option<T>,
+    key: &'static str,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    if value.replace(map.next_value()?).is_some() {
+        return Err(de::Error::duplicate_field(key));
+    }
+    Ok(())
+}
+
+/// A key of a descriptor.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum Key {
+    MediaType,
+    Digest,
+    Size,
+    Data,
+    Annotations,
+    Other(String),
 }
 
 /// An image manifest.
@@ -240,6 +310,30 @@ mod tests {
         assert_eq!(index.manifests.len(), 2);
         assert_eq!(index.find("a").unwrap().digest, Digest::of(b"3").to_oci());
         assert_eq!(index.find("b").unwrap().digest, Digest::of(b"2").to_oci());
+    }
+
+    #[test]
+    fn a_descriptor_has_each_key_once_and_those_that_it_needs() {
+        let read = |text: &str| {
+            let result: Result<Descriptor, _> = serde_json::from_str(text);
+            result.map_err(|error| error.to_string())
+        };
+        let whole =
+            r#"{"size":1,"digest":"sha256:0","mediaType":"m","data":null,"x":[{"y":null}]}"#;
+        let descriptor = read(whole).unwrap();
+        assert_eq!((&*descriptor.media_type, descriptor.size), ("m", 1));
+        assert_eq!(descriptor.data, None);
+        assert_eq!(descriptor.other["x"], serde_json::json!([{"y": null}]));
+        for (text, reason) in [
+            (r#"{"digest":"d","mediaType":"m"}"#, "missing field `size`"),
+            (r#"{"size":1,"mediaType":"m"}"#, "missing field `digest`"),
+            (r#"{"size":1,"size":1}"#, "duplicate field `size`"),
+            (r#"{"size":-1}"#, "invalid value: integer `-1`"),
+            ("[1]", "expected a content descriptor"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
     }
 
     #[test]

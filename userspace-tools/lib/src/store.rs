@@ -43,10 +43,10 @@ pub struct Store {
 pub struct Image {
     /// The digest of the manifest.
     pub manifest_digest: Digest,
-    /// The manifest's fs-verity digest, of the bytes that all this was read from.
-    pub manifest_verity: Digest,
     /// The manifest.
     pub manifest: Manifest,
+    /// The bytes that all this was read from.
+    manifest_bytes: Vec<u8>,
     /// The digest of the metadata blob: what the kernel takes as `rootfs=`.
     pub rootfs: Digest,
     /// The size of the metadata blob in bytes.
@@ -56,6 +56,11 @@ pub struct Image {
 }
 
 impl Image {
+    /// The manifest's fs-verity digest.
+    pub fn manifest_verity(&self) -> Digest {
+        verity::digest(&self.manifest_bytes)
+    }
+
     /// The descriptors of the data blobs.
     pub fn data_blobs(&self) -> impl Iterator<Item = &Descriptor> + Clone {
         let layers = self.manifest.layers.iter();
@@ -281,7 +286,7 @@ impl Store {
             }
         };
         let path = self.blob_path(&digest);
-        let (manifest, manifest_verity) = self.manifest(&digest)?;
+        let (manifest, manifest_bytes) = self.manifest(&digest)?;
         let Some(rootfs) = manifest.rootfs() else {
             let what = format!(
                 "not a PuzzleFS image: it has no layer of type {}",
@@ -291,7 +296,7 @@ impl Store {
         };
         Ok(Image {
             manifest_digest: digest,
-            manifest_verity,
+            manifest_bytes,
             rootfs: self.digest(rootfs, &path)?,
             rootfs_size: rootfs.size,
             rootfs_verity: rootfs
@@ -302,14 +307,14 @@ impl Store {
         })
     }
 
-    /// Reads an image manifest, of a PuzzleFS image or not, and its fs-verity digest.
-    pub fn manifest(&self, digest: &Digest) -> Result<(Manifest, Digest)> {
+    /// Reads an image manifest, of a PuzzleFS image or not; gives its bytes, too.
+    pub fn manifest(&self, digest: &Digest) -> Result<(Manifest, Vec<u8>)> {
         let bytes = self.read_blob(digest, MANIFEST_MAX)?;
         let manifest = serde_json::from_slice(&bytes).map_err(|error| {
             let what = format!("not an OCI image manifest: {error}");
             Error::store(self.blob_path(digest), what)
         })?;
-        Ok((manifest, verity::digest(&bytes)))
+        Ok((manifest, bytes))
     }
 
     pub(crate) fn digest(&self, descriptor: &Descriptor, found_in: &Path) -> Result<Digest> {
@@ -372,7 +377,10 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 fn read_bounded(file: File, path: &Path, max: u64) -> Result<Vec<u8>> {
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
     let mut bytes = Vec::new();
+    // Only to read it at once: if there is not so much memory, the file may not be so long.
+    let _ = bytes.try_reserve_exact(size.min(max) as usize + 1);
     file.take(max + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::io(path, "read it"))?;
