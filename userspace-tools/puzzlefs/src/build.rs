@@ -117,13 +117,10 @@ pub fn make(
     }
 }
 
-/// How files are laid out: larger chunks compress better.
 fn layout(output: &OutputArgs) -> Layout {
-    match output.chunk_size {
-        Some(size) => Layout::of_average(size),
-        None if output.compress.is_some() => Layout::compressed(),
-        None => Layout::default(),
-    }
+    output
+        .chunk_size
+        .map_or_else(Layout::default, Layout::of_average)
 }
 
 fn compression(output: &OutputArgs) -> Option<Compression> {

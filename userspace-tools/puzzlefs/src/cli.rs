@@ -157,7 +157,7 @@ pub struct OutputArgs {
     /// The least content of a compressed frame, which is decompressed as one (4K to 256K) [default: 128K]
     #[arg(long, value_name = "SIZE", requires = "compress", value_parser = frame_size)]
     pub frame_size: Option<usize>,
-    /// The average size of a chunk, the unit of sharing (4K to 256K) [default: 64K, 128K if compressed]
+    /// The average size of a chunk, the unit of sharing (4K to 256K) [default: 128K]
     #[arg(long, value_name = "SIZE", value_parser = chunk_size)]
     pub chunk_size: Option<usize>,
     /// Print one JSON object on standard output
