@@ -10,7 +10,10 @@
 //!
 //! It does as little as possible beside, so that what is measured is the filesystem.
 
-use std::ffi::{c_int, c_long, c_void};
+#[path = "../programs/lib/calls.rs"]
+mod calls;
+
+use calls::*;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
@@ -123,19 +126,6 @@ fn random(path: &Path, count: u64) -> io::Result<u64> {
     }
     Ok(count)
 }
-
-extern "C" {
-    fn mmap(
-        at: *mut c_void,
-        len: usize,
-        prot: c_int,
-        flags: c_int,
-        fd: c_int,
-        offset: c_long,
-    ) -> *mut c_void;
-}
-const PROT_READ: c_int = 1;
-const MAP_PRIVATE: c_int = 2;
 
 fn map(path: &Path, count: u64) -> io::Result<u64> {
     let file = File::open(path)?;

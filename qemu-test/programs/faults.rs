@@ -10,8 +10,12 @@
 //! would have without a fault, and then, made again on the same mount, must give what it gives of
 //! the source. A line an operation tells how many allocations failed, and how it ended.
 
+#[path = "lib/calls.rs"]
+mod calls;
+
+use calls::*;
 use std::collections::BTreeMap;
-use std::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void, CString};
+use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void, CString};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
@@ -39,29 +43,6 @@ extern "C" {
     fn lgetxattr(path: *const c_char, name: *const c_char, value: *mut c_void, len: usize)
         -> isize;
     fn llistxattr(path: *const c_char, list: *mut c_char, len: usize) -> isize;
-    fn posix_fadvise(fd: c_int, offset: c_long, len: c_long, advice: c_int) -> c_int;
-    fn mmap(
-        at: *mut c_void,
-        len: usize,
-        prot: c_int,
-        flags: c_int,
-        fd: c_int,
-        offset: c_long,
-    ) -> *mut c_void;
-    fn munmap(at: *mut c_void, len: usize) -> c_int;
-    fn madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int;
-    fn splice(
-        from: c_int,
-        from_offset: *mut c_long,
-        to: c_int,
-        to_offset: *mut c_long,
-        len: usize,
-        flags: c_uint,
-    ) -> isize;
-    fn sendfile(to: c_int, from: c_int, offset: *mut c_long, count: usize) -> isize;
-    fn pipe2(fds: *mut c_int, flags: c_int) -> c_int;
-    fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
-    fn memfd_create(name: *const c_char, flags: c_uint) -> c_int;
     fn name_to_handle_at(
         directory: c_int,
         path: *const c_char,
@@ -72,17 +53,9 @@ extern "C" {
     fn open_by_handle_at(mount: c_int, handle: *mut Handle, flags: c_int) -> c_int;
     fn fork() -> c_int;
     fn waitpid(child: c_int, status: *mut c_int, options: c_int) -> c_int;
-    fn _exit(status: c_int) -> !;
 }
 const MS_RDONLY: c_ulong = 1;
 const MS_REMOUNT: c_ulong = 32;
-const O_CLOEXEC: c_int = 0o2000000;
-const F_SETPIPE_SZ: c_int = 1031;
-const FADV_WILLNEED: c_int = 3;
-const MADV_POPULATE_READ: c_int = 22;
-const PROT_READ: c_int = 1;
-const MAP_SHARED: c_int = 1;
-const SIGBUS: c_int = 7;
 const ENOMEM: i32 = 12;
 const EFAULT: i32 = 14;
 

@@ -16,9 +16,13 @@
 //! the numbers that bring it back. Else a line tells how many operations there were, how many of
 //! them were refused as they have to be, and how long they took.
 
+#[path = "lib/calls.rs"]
+mod calls;
+
+use calls::*;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ffi::{c_char, c_int, c_long, c_uint, c_void};
+use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
@@ -45,30 +49,8 @@ struct Timer {
 }
 
 extern "C" {
-    fn mmap(
-        at: *mut c_void,
-        len: usize,
-        prot: c_int,
-        flags: c_int,
-        fd: c_int,
-        offset: c_long,
-    ) -> *mut c_void;
-    fn munmap(at: *mut c_void, len: usize) -> c_int;
-    fn madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int;
     fn preadv2(fd: c_int, iov: *const IoVec, count: c_int, offset: c_long, flags: c_int) -> isize;
-    fn posix_fadvise(fd: c_int, offset: c_long, len: c_long, advice: c_int) -> c_int;
     fn readahead(fd: c_int, offset: c_long, count: usize) -> isize;
-    fn pipe2(fds: *mut c_int, flags: c_int) -> c_int;
-    fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
-    fn splice(
-        from: c_int,
-        from_offset: *mut c_long,
-        to: c_int,
-        to_offset: *mut c_long,
-        len: usize,
-        flags: c_uint,
-    ) -> isize;
-    fn sendfile(to: c_int, from: c_int, offset: *mut c_long, count: usize) -> isize;
     fn copy_file_range(
         from: c_int,
         from_offset: *mut c_long,
@@ -77,29 +59,19 @@ extern "C" {
         len: usize,
         flags: c_uint,
     ) -> isize;
-    fn memfd_create(name: *const c_char, flags: c_uint) -> c_int;
     fn setrlimit(resource: c_int, limits: *const [u64; 2]) -> c_int;
     fn setitimer(which: c_int, new: *const Timer, old: *mut Timer) -> c_int;
     fn signal(number: c_int, handler: extern "C" fn(c_int)) -> usize;
     fn write(fd: c_int, buffer: *const c_void, count: usize) -> isize;
-    fn _exit(status: c_int) -> !;
 }
-const PROT_READ: c_int = 1;
-const MAP_SHARED: c_int = 1;
-const MAP_PRIVATE: c_int = 2;
-const MADV_POPULATE_READ: c_int = 22;
 const RWF_NOWAIT: c_int = 8;
 const O_DIRECT: c_int = 0o40000;
-const O_CLOEXEC: c_int = 0o2000000;
-const F_SETPIPE_SZ: c_int = 1031;
 const RLIMIT_NOFILE: c_int = 7;
 const ITIMER_REAL: c_int = 0;
-const SIGBUS: c_int = 7;
 const SIGALRM: c_int = 14;
 const FADV_NORMAL: c_int = 0;
 const FADV_RANDOM: c_int = 1;
 const FADV_SEQUENTIAL: c_int = 2;
-const FADV_WILLNEED: c_int = 3;
 const FADV_DONTNEED: c_int = 4;
 const EAGAIN: i32 = 11;
 const EXDEV: i32 = 18;
