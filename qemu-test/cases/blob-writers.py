@@ -25,7 +25,7 @@ mnt = mount_image(build_image("src"))
 os.mkdir("others")
 for number in range(OTHERS):
     write_file(f"others/{number}", random.randbytes(300_000))
-others = mount_image(build_image("others", "others"), f"{CASE_DIR}/others-mnt")
+others = mount_image(build_image("others", tag="others"), f"{CASE_DIR}/others-mnt")
 # A small file alone is the whole of its blob.
 blob = f"{CASE_DIR}/store/blobs/sha256/{hashlib.sha256(content).hexdigest()}"
 check(os.path.exists(blob), f"no blob is the file: {glob.glob(f'{CASE_DIR}/store/blobs/sha256/*')}")

@@ -51,7 +51,7 @@ os.symlink("file", "src/link")
 os.mkfifo("src/fifo")
 os.mkdir("other-src")
 write_file("other-src/file", b"of another image")
-image, other = build_image("src"), build_image("other-src", "other")
+image, other = build_image("src"), build_image("other-src", tag="other")
 
 mnt = mount_image(image)
 handles = {name: handle_of(f"{mnt}/{name}") for name in names}

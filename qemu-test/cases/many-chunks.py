@@ -21,7 +21,7 @@ os.mkdir("probe")
 noise = random.randbytes(6 << 20)
 with open("probe/noise", "wb") as file:
     file.write(noise)
-probe = build_image("probe", store="probe-store")
+probe = build_image("probe", "--chunk-size=64K", store="probe-store")
 ends = [e.start + e.length for e in metadata.load(probe).extents("noise") if 17_000 < e.length < 60_000]
 check(ends, "no chunk of the noise ended early")
 LEAST, MARK = 16 << 10, 64
@@ -34,7 +34,7 @@ with open("src/file", "wb") as file:
         file.write(number.to_bytes(8, "little") + filler + noise[end - MARK:end + 1])
 run("rm", "-r", "probe", "probe-store")
 
-source = build_image("src")
+source = build_image("src", "--chunk-size=64K")
 extents = metadata.load(source).extents("file")
 blobs = {extent.blob for extent in extents}
 metric("many_chunks", len(blobs))

@@ -27,7 +27,7 @@ for number in range(3):
     os.mkdir(f"src{number}")
     contents.append(random.randbytes(150_000 + number))
     write_file(f"src{number}/file", contents[number])
-    images.append(metadata.rootfs_of(build_image(f"src{number}", str(number))))
+    images.append(metadata.rootfs_of(build_image(f"src{number}", tag=str(number))))
 damaged = "0" * 63 + "1"
 write_file(metadata.blob_path(store, damaged), b"not what its name says")
 stop = threading.Event()

@@ -26,7 +26,7 @@ for version in "one", "two":
     write_file(f"{version}/other", random.randbytes(300_000))
     write_file(f"{version}/empty", b"")
     os.chmod(f"{version}/dir-{version}/{version}", 0o640 if version == "one" else 0o604)
-images = {version: build_image(version, version) for version in ("one", "two")}
+images = {version: build_image(version, tag=version) for version in ("one", "two")}
 
 
 def mounted(version, name, options="ro"):

@@ -75,10 +75,10 @@ def run(*command, **options):
     return done.stdout.decode(errors="surrogateescape")
 
 
-def build_image(tree, tag="image", store=None):
-    """Builds an image; returns what mount(8) wants as its source."""
+def build_image(tree, *options, tag="image", store=None):
+    """Builds an image, with options of puzzlefs build; returns what mount(8) wants as its source."""
     store = store or f"{CASE_DIR}/store"
-    run("puzzlefs", "build", "--quiet", tree, f"{store}:{tag}")
+    run("puzzlefs", "build", "--quiet", *options, tree, f"{store}:{tag}")
     return f"{store}:{tag}"
 
 
