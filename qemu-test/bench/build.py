@@ -252,6 +252,8 @@ builders in turn. Warm: its files are in the page cache; cold: nothing is; once 
 was just made. Wall time: the median, and the farthest round from it. `reference` is the reference
 implementation, 0.2. Ours has its image on the disk when it ends, by `syncfs`. A peak of less memory
 than the {megabytes(results['script_bytes'], 0)} of the script that starts the builders is not seen.
+
+![Bars of the figures below](building.svg)
 """
     yield from table_of_sample(results.get("builders", {}))
     yield f"""

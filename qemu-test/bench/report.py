@@ -104,6 +104,8 @@ ratios count, not the figures. `erofs` is mounted from a file, `squashfs` throug
 `reference-fuse` is the reference implementation, of the same image as `puzzlefs`, measured once.
 "Cached after" is what page cache, buffers and reclaimable slab grew by when all was read once.
 
+![Bars of the figures below](reading.svg)
+
 {table(systems)}
 
 ## Ten versions of an image, mounted at once
