@@ -50,7 +50,7 @@ pub(crate) struct Blob {
     /// verifies its pages.
     verity: Option<Digest>,
     /// The frames of a compressed blob, once they were needed.
-    frames: SetOnce<KVVec<Frame>>,
+    frames: SetOnce<Arc<KVVec<Frame>>>,
 }
 
 /// The number of blobs that were opened.
@@ -108,9 +108,13 @@ impl Blob {
     }
 
     /// The frames of a compressed blob.
-    fn frames(&self, statistics: &Statistics, stored: &mut Stored) -> Result<&[Frame], Fault> {
+    fn frames(
+        &self,
+        statistics: &Statistics,
+        stored: &mut Stored,
+    ) -> Result<Arc<KVVec<Frame>>, Fault> {
         if let Some(frames) = self.frames.as_ref() {
-            return Ok(frames);
+            return Ok(frames.clone());
         }
         let size = self.file.size();
         let at_end = |len: u64| Range {
@@ -123,13 +127,10 @@ impl Blob {
             .ok_or(Fault::TooShort)?;
         let table = SeekTable::parse_footer(footer, size)?;
         let bytes = stored.read(self, statistics, at_end(table.byte_len()), true)?;
-        let frames = read_frames(&table, bytes)?;
-        // Another thread may have been first: its frames are the same.
-        self.frames.populate(frames);
-        self.frames
-            .as_ref()
-            .map(|f| &**f)
-            .ok_or(Fault::Error(EAGAIN))
+        let frames = Arc::new(read_frames(&table, bytes)?, GFP_KERNEL)?;
+        // Another thread may have been first, or be about to: its frames are the same.
+        self.frames.populate(frames.clone());
+        Ok(frames)
     }
 
     /// Starts reading what a part of the blob's content is made of, where the filesystem below
@@ -237,7 +238,7 @@ impl Blob {
         run: &mut FolioRun<'_>,
     ) -> Result<(), Fault> {
         let frames = self.frames(means.statistics, &mut workspace.stored)?;
-        self.decompress(means, frames, workspace, range, run)
+        self.decompress(means, &frames, workspace, range, run)
     }
 
     /// The part of a compressed blob's content that the frame at an offset has.
@@ -254,7 +255,7 @@ impl Blob {
         }
         means.workspaces.with(
             |workspace| workspace.stored.holds(self),
-            |workspace| find(self.frames(means.statistics, &mut workspace.stored).ok()?),
+            |workspace| find(&self.frames(means.statistics, &mut workspace.stored).ok()?),
         )
     }
 

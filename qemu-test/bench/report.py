@@ -67,6 +67,31 @@ def rows(systems, columns):
                      for name in names)
 
 
+def ten_versions(systems):
+    lines = rows(systems, VERSIONS)
+    return lines and f"""
+## Ten versions of an image, mounted at once
+
+Each of the ten states of one Debian root that [building.md](building.md) tells of, mounted beside the
+others and read as a whole, in one guest with 8 GB of memory; then ten more mounts of the last, read
+as well. "Memory" is what the guest has less of free memory than before the first mount. `erofs-share`
+is EROFS of digests of its files, mounted with `inode_share`.
+
+| system | size | mount ten | read all | memory | read ten more mounts | memory |
+| --- | --- | --- | --- | --- | --- | --- |
+{lines}"""
+
+
+def many_files(systems):
+    lines = rows(systems, MANY)
+    return lines and f"""
+## An image of 200,000 files
+
+| system | size | mount | memory | walk | memory |
+| --- | --- | --- | --- | --- | --- |
+{lines}"""
+
+
 def read_metrics(path):
     """Figures by system and by what they are of; those of rounds in a list."""
     systems = {}
@@ -106,24 +131,9 @@ ratios count, not the figures. `erofs` is mounted from a file, `squashfs` throug
 
 ![Bars of the figures below](reading.svg)
 
-{table(systems)}
-
-## Ten versions of an image, mounted at once
-
-Each of the ten states of one Debian root that [building.md](building.md) tells of, mounted beside the
-others and read as a whole, in one guest with 8 GB of memory; then ten more mounts of the last, read
-as well. "Memory" is what the guest has less of free memory than before the first mount. `erofs-share`
-is EROFS of digests of its files, mounted with `inode_share`.
-
-| system | size | mount ten | read all | memory | read ten more mounts | memory |
-| --- | --- | --- | --- | --- | --- | --- |
-{rows(versions, VERSIONS)}
-
-## An image of 200,000 files
-
-| system | size | mount | memory | walk | memory |
-| --- | --- | --- | --- | --- | --- |
-{rows(versions, MANY)}""", file=file)
+{table(systems)}""", file=file)
+        for section in filter(None, [ten_versions(versions), many_files(versions)]):
+            print(section, file=file)
 
 
 if __name__ == "__main__":
