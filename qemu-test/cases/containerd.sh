@@ -132,6 +132,8 @@ umount layered
 # ctr's views have no label that keeps them: no garbage must be due that is still to be collected.
 left >/dev/null
 snapshots view seen layer >/dev/null
+# Nor by the removal of another while it is there.
+snapshots label seen containerd.io/gc.root=case >/dev/null
 bash -ec "$(snapshots mounts "$CASE_DIR/layered" seen)"
 assert_eq "$(<layered/name)" one.1
 expect_errno EROFS touch layered/new
