@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 
-from report import SYSTEMS
+from report import SYSTEMS, WORKLOADS
 
 OURS, PEERS = 0x2F6DB5, 0xB8B8B8
 # The size of a page and of a panel, in pixels: a panel's height without bars, and for each of them.
@@ -25,10 +25,9 @@ COLUMNS = {"reading": 2, "building": 1}
 def reading(results):
     """Panels: what is measured, its unit, and each system's figure with its least and greatest."""
     systems = dict(sorted(results["systems"].items(), key=lambda item: (SYSTEMS + [item[0]]).index(item[0])))
-    for what, title in (("mount", "mount"), ("cold-walk", "walk, cold"), ("cold-read", "read all, cold"),
-                        ("warm-read", "read all, warm"), ("cold-random", "500 x 4 KiB, cold")):
-        yield title, "s", bars({name: [value / 1e6 for value in of[what]]
-                                for name, of in systems.items() if what in of})
+    for what in "mount", "cold-walk", "cold-read", "warm-read", "cold-random":
+        yield WORKLOADS[what], "s", bars({name: [value / 1e6 for value in of[what]]
+                                          for name, of in systems.items() if what in of})
     yield "cached after a cold read", "MB", bars({name: [value / 1e6 for value in of["memory"]]
                                                   for name, of in systems.items() if "memory" in of})
     for what, title, unit in (("read", "ten versions, read all", "s"), ("memory", "ten versions, memory", "MB")):

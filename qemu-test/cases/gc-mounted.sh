@@ -6,9 +6,8 @@ mkdir tree
 head -c 3000000 /dev/urandom >tree/large
 echo small >tree/small
 cp -r tree expected
-blobs() { find store/blobs/sha256 -type f | wc -l; }
 image=$(build_image tree)
-count=$(blobs)
+count=$(find store/blobs/sha256 -type f | wc -l)
 mount_image "$image"
 
 # The tag moves to an image that has nothing of it, and nothing was read yet.
