@@ -23,12 +23,13 @@ class Image:
         os.mkdir("src")
         for name, contents in self.contents.items():
             write_file(f"src/{name}", contents)
-        self.source = build_image("src")
+        # Smaller chunks than it would take by itself, for `big` to have some in its middle.
+        self.source = build_image("src", "--chunk-size=64K")
         self.store = self.source.rsplit(":", 1)[0]
         self.rootfs = metadata.rootfs_of(self.source)
         self.metadata = metadata.load(self.source)
         self.extents = {name: self.metadata.extents(name) for name in self.contents}
-        check(len(self.extents["big"]) >= 6, "too few chunks: another seed?")
+        check(len(self.extents["big"]) >= 6, f"{len(self.extents['big'])} chunks")
         self.mnt = mount_image(self.source)
         # Four times what a workspace holds.
         os.mkdir("unrelated")
