@@ -52,8 +52,7 @@ fn index(part: &DirLayer<'_>) -> Result<Option<KVVec<u32>>, Malformed> {
         Order::Sorted => Ok(None),
         Order::Unsorted => {
             // The image says how large it is: whoever looks into the directory pays for it.
-            let mut index = KVVec::new();
-            index.resize(part.len(), 0, GFP_KERNEL_ACCOUNT)?;
+            let mut index = KVVec::zeroed(part.len(), GFP_KERNEL_ACCOUNT)?;
             part.sort_index(&mut index)?;
             Ok(Some(index))
         }

@@ -54,7 +54,7 @@ impl Content {
         let extents = inode.extents()?;
         let mut checkpoints = KVec::new();
         if extents.len() >= MIN_CHUNKS_INDEXED {
-            checkpoints.resize(extents.len().min(MAX_CHECKPOINTS), 0, GFP_KERNEL)?;
+            checkpoints = KVec::zeroed(extents.len().min(MAX_CHECKPOINTS), GFP_KERNEL)?;
         }
         let size = extents.index(&mut checkpoints)?;
         Ok(Self {

@@ -78,30 +78,25 @@ fn read(blob: &Blob, digest: &Digest) -> Result<KVVec<u8>, (&'static str, Error)
     }
     let size = usize::try_from(size).map_err(|_| ("too large", EFBIG))?;
     let no_memory = |_| ("no memory", ENOMEM);
-    let mut bytes = KVVec::new();
-    bytes
-        .resize(size, 0, GFP_KERNEL | __GFP_NOWARN)
-        .map_err(no_memory)?;
+    let mut bytes = KVVec::with_capacity(size, GFP_KERNEL | __GFP_NOWARN).map_err(no_memory)?;
 
-    let mut buffer = ReadBuffer::new(READ_SIZE).map_err(|e| ("no memory", e))?;
+    let mut buffer = ReadBuffer::new(READ_SIZE.min(size)).map_err(|e| ("no memory", e))?;
     let mut hash = Sha256::new();
-    let mut offset = 0;
-    while offset < size {
+    while bytes.len() < size {
         relax().map_err(|e| ("interrupted", e))?;
-        let len = READ_SIZE.min(size - offset);
+        let len = READ_SIZE.min(size - bytes.len());
         let place = file
-            .read_to(&mut buffer, 0, offset as u64, len)
+            .read_to(&mut buffer, 0, bytes.len() as u64, len)
             .map_err(|e| ("cannot be read", e))?;
-        let end = offset + place.len();
-        let (Some(part), Some(read)) = (bytes.get_mut(offset..end), buffer.get(place)) else {
-            break;
-        };
+        let read = buffer.get(place).unwrap_or_default();
         if read.is_empty() {
             return Err(("shrank while it was read", EIO));
         }
-        part.copy_from_slice(read);
+        // There is room.
+        bytes
+            .extend_from_slice(read, GFP_KERNEL)
+            .map_err(no_memory)?;
         hash.update(read);
-        offset = end;
     }
     if hash.finalize()[..] != digest.as_bytes()[..] {
         return Err(("its contents have another digest", EBADMSG));

@@ -80,9 +80,8 @@ impl DCtx {
     pub(crate) fn try_create() -> Result<Self> {
         // SAFETY: No requirements.
         let size = unsafe { bindings::zstd_dctx_workspace_bound() };
-        let mut workspace = KVVec::new();
         // Words, since the context has to be aligned.
-        workspace.resize(size.div_ceil(size_of::<u64>()), 0u64, GFP_KERNEL)?;
+        let mut workspace = KVVec::<u64>::zeroed(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?;
         // SAFETY: The memory is ours, aligned and of that size; it does not move when the vector
         // does.
         let context = unsafe { bindings::zstd_init_dctx(workspace.as_mut_ptr().cast(), size) };

@@ -256,9 +256,8 @@ pub(crate) struct ReadBuffer {
 impl ReadBuffer {
     /// A buffer for reads of up to `len` bytes.
     pub(crate) fn new(len: usize) -> Result<Self> {
-        let mut memory = KVVec::new();
         // What surrounds the bytes that are wanted is read with them.
-        memory.resize(len + 2 * MAX_ALIGNMENT, 0, GFP_KERNEL)?;
+        let memory = KVVec::zeroed(len + 2 * MAX_ALIGNMENT, GFP_KERNEL)?;
         Ok(Self { memory })
     }
 

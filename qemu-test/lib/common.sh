@@ -207,6 +207,48 @@ leave_cargo_seed() {
 	done
 }
 
+# What a build has made of these very sources is kept in the cache, too, as
+# CACHE/built-NAME-KEY, for the next clone. A key is of the files below the
+# paths, which are the clone's, of the script that builds, and of an artefact.
+built_key() { # ARTEFACT PATH...
+	local artefact=$1
+	shift
+	{
+		artefact_key "$artefact"
+		cat "$0"
+		cd "$TOP" || exit
+		find "$@" -type f -print0 | sort -z | xargs -0 sha256sum
+	} | sha256sum | cut -c1-12
+}
+
+# take_built NAME KEY DIR FILE...: into a directory; fails if they are not all there.
+take_built() {
+	local from=$CACHE/built-$1-$2 dir=$3 file
+	shift 3
+	[[ -f $from/.complete ]] || return
+	touch "$from/.complete"
+	mkdir -p "$dir"
+	for file; do
+		# Another run may be about to remove it. By a rename: an older one may be running.
+		cp -a "$from/$file" "$dir/.new" 2>/dev/null || return
+		mv "$dir/.new" "$dir/$file"
+	done
+}
+
+# keep_built NAME KEY DIR FILE...: in the place of all but the two used last.
+keep_built() {
+	local to=$CACHE/built-$1-$2 tmp=$CACHE/built-$1-$2.tmp.$$ dir=$3 old
+	[[ ! -f $to/.complete ]] || return 0
+	mkdir -p "$tmp"
+	(shift 3 && cd "$dir" && cp -a "$@" "$tmp/")
+	echo "$to" >"$tmp/.complete"
+	sync -f "$tmp"
+	# Another run may have been first.
+	mv -T "$tmp" "$to" 2>/dev/null || rm -rf "$tmp"
+	find "$CACHE" -mindepth 2 -maxdepth 2 -path "$CACHE/built-$1-????????????/.complete" -printf '%T@ %h\n' |
+		sort -rn | tail -n +4 | while read -r _ old; do rm -rf "$old"; done
+}
+
 # The mirror of the main archive: $DEBIAN_MIRROR or the one of the host's apt.
 debian_mirror() {
 	if [[ -n ${DEBIAN_MIRROR:-} ]]; then
