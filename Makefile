@@ -11,7 +11,7 @@ export V CASES ROUNDS PUZZLEFS_CACHE DEBIAN_MIRROR
 # What runs and tests does so in the kernel of the cache, whatever this is.
 unexport KDIR KMAKE
 
-.PHONY: help run shell test test-debug test-dkms check fuzz bench bench-build module tools deb patches cases clean distclean provision
+.PHONY: help run shell test test-debug test-dkms test-install check fuzz bench bench-build module tools deb patches cases clean distclean provision
 
 help:
 	@echo 'PuzzleFS: a container filesystem for the Linux kernel'
@@ -26,6 +26,8 @@ help:
 	@echo '  make test-debug   the cases in a kernel that checks memory and locks (KASAN,'
 	@echo '                    lockdep, kmemleak); building it takes half an hour once'
 	@echo '  make test-dkms    puzzlefs-dkms, installed where it can build and where it cannot'
+	@echo '  make test-install apt installs the packages on a machine that boots, upgrades and purges'
+	@echo '                    them; ten minutes'
 	@echo '  make fuzz         the readers of untrusted bytes, for a minute each (SECONDS_EACH=600)'
 	@echo '  make bench        sizes and read times beside EROFS and squashfs, in one guest'
 	@echo '  make bench-build  sizes and times of building images, beside our peers'
@@ -59,6 +61,9 @@ test-debug:
 
 test-dkms:
 	@packaging/test-dkms
+
+test-install:
+	@packaging/test-install
 
 check:
 	@$(Q)/check

@@ -22,8 +22,8 @@ from random import Random
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import mountapi  # noqa: E402
 import truth  # noqa: E402
-from case import (CASE_DIR, check, drop_caches, equal, eventually, fail, metric, rounds, run,  # noqa: E402
-                  seeded_random, slab_objects, unmount_image, write_file)
+from case import (CASE_DIR, check, drop_caches, equal, eventually, fail, meminfo, metric, rounds,  # noqa: E402
+                  run, seeded_random, slab_objects, unmount_image, write_file)
 from metadata import Chunk, Inode, Store  # noqa: E402
 
 SECONDS = rounds()
@@ -188,9 +188,7 @@ def hog(rng):
     """Takes most of what memory is free, and gives it back."""
     write_file("/proc/self/oom_score_adj", b"1000")
     while True:
-        with open("/proc/meminfo") as file:
-            free = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) << 10
-        length = max(1 << 20, free - (220 << 20))
+        length = max(1 << 20, meminfo()["MemAvailable"] - (220 << 20))
         with mmap.mmap(-1, length) as memory:
             for at in range(0, length, 1 << 20):
                 memory[at:at + (1 << 20)] = bytes(1 << 20)

@@ -14,7 +14,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import mountapi  # noqa: E402
-from case import CASE_DIR, check, drop_caches, equal, metric, name_of  # noqa: E402
+from case import CASE_DIR, check, drop_caches, equal, meminfo, metric, name_of  # noqa: E402
 from metadata import Chunk, Inode, Store, encode, encode_layers  # noqa: E402
 from walker import Walk  # noqa: E402
 
@@ -196,8 +196,7 @@ mounted = {
 
 def memory():
     """Bytes that are in use, for whatever cannot be given back."""
-    with open("/proc/meminfo") as info:
-        fields = {line.split(":")[0]: int(line.split()[1]) << 10 for line in info}
+    fields = meminfo()
     # Not MemAvailable, which leaves out half of a page cache that is small.
     return fields["MemTotal"] - sum(fields[name] for name in (
         "MemFree", "Active(file)", "Inactive(file)", "SReclaimable"))

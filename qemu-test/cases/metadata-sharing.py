@@ -13,7 +13,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import mountapi  # noqa: E402
-from case import CASE_DIR, check, drop_caches, equal, refused  # noqa: E402
+from case import CASE_DIR, check, drop_caches, equal, meminfo, refused  # noqa: E402
 from metadata import Inode, Store  # noqa: E402
 
 ENTRIES, MOUNTS = 50_000, 40
@@ -34,9 +34,8 @@ def mount(directory, options=""):
 def in_use():
     """Memory in use, in bytes, but for what is cached of files."""
     drop_caches()
-    with open("/proc/meminfo") as file:
-        info = {key: int(value.split()[0]) for key, value in (line.split(":") for line in file)}
-    return (info["MemTotal"] - info["MemFree"] - info["Cached"] - info["Buffers"]) * 1024
+    info = meminfo()
+    return info["MemTotal"] - info["MemFree"] - info["Cached"] - info["Buffers"]
 
 
 mount(first)

@@ -11,7 +11,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import metadata  # noqa: E402
 import mountapi  # noqa: E402
-from case import (CASE_DIR, build_image, check, drop_caches, equal, eventually, metric,  # noqa: E402
+from case import (CASE_DIR, build_image, check, drop_caches, equal, eventually, meminfo, metric,  # noqa: E402
                   run, seeded_random, slab_objects, write_file)
 
 CYCLES = 200
@@ -38,9 +38,7 @@ def figures():
         references = int(file.read())
     with open("/proc/sys/fs/file-nr") as file:
         files = int(file.read().split()[0])
-    with open("/proc/meminfo") as file:
-        memory = {line.split(":")[0]: int(line.split()[1]) for line in file}
-    return references, slab_objects(), files, memory
+    return references, slab_objects(), files, meminfo()
 
 
 def cycle(number, lazily=False):
@@ -69,8 +67,8 @@ after = figures()
 equal(after[0], before[0], "references to the module")
 # file-nr counts in batches per processor.
 check(after[2] - before[2] < 50, f"open files: {before[2]}, then {after[2]}")
-slab = after[3]["SUnreclaim"] - before[3]["SUnreclaim"]
-vmalloc = after[3]["VmallocUsed"] - before[3]["VmallocUsed"]
+slab = (after[3]["SUnreclaim"] - before[3]["SUnreclaim"]) >> 10
+vmalloc = (after[3]["VmallocUsed"] - before[3]["VmallocUsed"]) >> 10
 metric("mount_cycles_slab_kib", slab)
 metric("mount_cycles_vmalloc_kib", vmalloc)
 # A page a mount would be 800 kB.

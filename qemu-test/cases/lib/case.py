@@ -98,6 +98,13 @@ def drop_caches(what=3):
         file.write(str(what))
 
 
+def meminfo():
+    """What /proc/meminfo says, in bytes (and in numbers, of huge pages)."""
+    with open("/proc/meminfo") as file:
+        lines = [line.replace(":", "").split() for line in file]
+    return {name: int(value) << 10 if unit else int(value) for name, value, *unit in lines}
+
+
 def counters(directory):
     """What /proc/self/mountstats counts of a mount."""
     with open("/proc/self/mountstats") as file:
