@@ -27,7 +27,7 @@ help:
 	@echo '                    lockdep, kmemleak); building it takes half an hour once'
 	@echo '  make test-dkms    puzzlefs-dkms, installed where it can build and where it cannot'
 	@echo '  make test-install apt installs the packages on a machine that boots, upgrades and purges'
-	@echo '                    them; ten minutes'
+	@echo '                    them; a quarter of an hour'
 	@echo '  make fuzz         the readers of untrusted bytes, for a minute each (SECONDS_EACH=600)'
 	@echo '  make bench        sizes and read times beside EROFS and squashfs, in one guest'
 	@echo '  make bench-build  sizes and times of building images, beside our peers'
