@@ -209,12 +209,14 @@ leave_cargo_seed() {
 
 # What a build has made of these very sources is kept in the cache, too, as
 # CACHE/built-NAME-KEY, for the next clone. A key is of the files below the
-# paths, which are the clone's, of the script that builds, and of an artefact.
+# paths, which are the clone's, of the script that builds, and of an artefact: of a
+# kernel, that is the release that the mirror had, too.
 built_key() { # ARTEFACT PATH...
 	local artefact=$1
 	shift
 	{
 		artefact_key "$artefact"
+		cat "$(artefact_dir "$artefact")/release" 2>/dev/null || true
 		cat "$0"
 		cd "$TOP" || exit
 		find "$@" -type f -print0 | sort -z | xargs -0 sha256sum
