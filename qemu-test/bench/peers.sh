@@ -11,7 +11,6 @@
 images=/payload/images reference=/payload/reference/puzzlefs
 rounds=$(sed -nE 's/.*puzzlefs\.rounds=([0-9]+).*/\1/p' /proc/cmdline)
 rounds=${rounds:-5}
-reader=/payload/bin/reader
 mount_image /payload/store:debian "$CASE_DIR/source"
 source=$mnt
 

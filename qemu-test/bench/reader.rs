@@ -7,8 +7,11 @@
 //!     reader readers DIR COUNT     the same by COUNT threads, each of which takes the next file
 //!     reader random FILE COUNT     read 4 KiB at COUNT random places, the same each time
 //!     reader map FILE COUNT        touch a page at COUNT random places of a map
+//!     reader mark                  nothing
 //!
-//! It does as little as possible beside, so that what is measured is the filesystem.
+//! It does as little as possible beside, so that what is measured is the filesystem. Before and
+//! behind, or once if there is nothing to do, it executes the instruction at which
+//! `instructions.c` says how many have been.
 
 #[path = "../programs/lib/calls.rs"]
 mod calls;
@@ -152,9 +155,19 @@ fn map(path: &Path, count: u64) -> io::Result<u64> {
     Ok(count)
 }
 
+/// Executes an instruction that does nothing, `MARK` of `instructions.c`.
+fn mark() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: It does nothing.
+    unsafe {
+        std::arch::asm!(".byte 0x66, 0x0f, 0x1f, 0x84, 0x00, 0x50, 0x46, 0x53, 0x4d")
+    };
+}
+
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    mark();
     let start = Instant::now();
     let done = match arguments[..] {
         ["walk", directory] => walk(Path::new(directory))?,
@@ -167,12 +180,15 @@ fn main() -> io::Result<()> {
             random(Path::new(file), count.parse().map_err(io::Error::other)?)?
         }
         ["map", file, count] => map(Path::new(file), count.parse().map_err(io::Error::other)?)?,
+        ["mark"] => return Ok(()),
         _ => {
             return Err(io::Error::other(
-                "reader walk|read DIR, reader readers DIR COUNT, reader random|map FILE COUNT",
+                "reader walk|read DIR, reader readers DIR COUNT, reader random|map FILE COUNT, reader mark",
             ))
         }
     };
-    println!("{} {done}", start.elapsed().as_nanos());
+    let took = start.elapsed();
+    mark();
+    println!("{} {done}", took.as_nanos());
     Ok(())
 }

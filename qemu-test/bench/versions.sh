@@ -8,7 +8,7 @@
 
 # shellcheck source=qemu-test/bench/lib/measure.sh
 . /payload/cases/lib/measure.sh
-reader=/payload/bin/reader images=/payload/images
+images=/payload/images
 mkdir -p m.{1..20}
 
 attach() { # SYSTEM IMAGE DIRECTORY

@@ -90,6 +90,10 @@ qemu_command() {
 		-kernel "$KIMAGE" -initrd "$KINITRAMFS"
 		-append "console=ttyS0,115200 panic=-1 oops=panic mitigations=off loglevel=${2:-7} log_buf_len=8M printk.devkmsg=on rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300 puzzlefs.mode=$1 $KARGS${PUZZLEFS_SEED:+ puzzlefs.seed=$PUZZLEFS_SEED}${PUZZLEFS_ROUNDS:+ puzzlefs.rounds=$PUZZLEFS_ROUNDS} ${CASE_KARGS:-}"
 	)
+	# Counts of instructions, at the marks that a bench sets, go to this file.
+	if [[ ${PUZZLEFS_INSTRUCTIONS:-} && $accel == tcg* ]]; then
+		qemu+=(-plugin "$BUILD/bin/instructions.so,to=$PUZZLEFS_INSTRUCTIONS")
+	fi
 	local disk
 	for disk in "$GUEST_IMAGE" "$WORK/payload.img" "$WORK/scratch.img"; do
 		qemu+=(-drive "file=$disk,if=virtio,format=raw,snapshot=on,cache=unsafe")
@@ -185,7 +189,7 @@ run_guest() {
 			# The guest has its own limit; ours is for a guest that cannot.
 			deadline=$((SECONDS + ${rest##* } + ${PUZZLEFS_GRACE:-45} * SLOWNESS))
 			;;
-		@metric) metrics[${rest%% *}]=${rest#* } ;;
+		@metric) metrics+=("$rest") ;;
 		@out) output+=("    $rest") ;;
 		@klog) output+=("    [kernel] $rest") ;;
 		@end)
@@ -223,8 +227,7 @@ run_guest() {
 # one; what it counted is left in a file. If PUZZLEFS_GUESTS_FROM names a file, those
 # after the first begin when it is there.
 work() {
-	local entry name initramfs need
-	declare -A metrics=()
+	local entry name initramfs need metrics=()
 	if [[ ${PUZZLEFS_GUESTS_FROM:-} ]] && ((GUEST > 1)); then
 		until [[ -e $PUZZLEFS_GUESTS_FROM || -e $WORK/counts-1 ]]; do sleep 1; done
 	fi
@@ -238,7 +241,7 @@ work() {
 		CASE_KARGS=$(header "$name" kernel-args) KINITRAMFS=$initramfs run_guest "$entry"
 	done
 	echo "$passed $failed $skipped" >"$WORK/counts-$GUEST"
-	for name in "${!metrics[@]}"; do echo "$name ${metrics[$name]}"; done >"$WORK/metrics-$GUEST"
+	printf '%s' "${metrics[@]/%/$'\n'}" >"$WORK/metrics-$GUEST"
 }
 
 # run_guests COUNT: so many at once take the cases of `together` and `alone`. The counts

@@ -3,9 +3,18 @@
 #
 # What the benches in guests measure with.
 
-# start, end METRIC: the time between them, in microseconds.
-start() { begun=${EPOCHREALTIME/./}; }
-end() { metric "$1" "$((${EPOCHREALTIME/./} - begun))"; }
+reader=/payload/bin/reader
+
+# start, end METRIC: the time between them, in microseconds, and marks around it for those
+# who count instructions.
+start() {
+	"$reader" mark
+	begun=${EPOCHREALTIME/./}
+}
+end() {
+	metric "$1" "$((${EPOCHREALTIME/./} - begun))"
+	"$reader" mark
+}
 
 # bytes_of PATH... [FIND-TEST...]: the sizes of all files beneath, together.
 bytes_of() { find "$@" -type f -printf '%s\n' | awk '{ n += $1 } END { print n }'; }
