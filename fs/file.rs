@@ -21,7 +21,7 @@ use crate::{
     PuzzleFs,
 };
 use core::ops::ControlFlow;
-use kernel::{prelude::*, sync::Arc};
+use kernel::{page::PAGE_SIZE, prelude::*, sync::Arc};
 use puzzlefs_schema::{Chunk, ExtentList, Extents, Inode, Metadata};
 
 /// The largest number of chunk offsets that are kept of one file.
@@ -91,8 +91,10 @@ pub(crate) fn read(inode: &INode<PuzzleFs>, run: &mut FolioRun<'_>) {
     }
 }
 
-/// What had best be read where a range is: if that is short, all of the frames that it is in, or
-/// of the chunks if they are verified. `None` if that is no more.
+/// What had best be read where a range is: if that is short, all pages of which the frames that it
+/// is in have all, or the chunks if they are verified. `None` if that is no more.
+///
+/// A page at the end of a frame is in the next one, too, and would cost all of that.
 pub(crate) fn extent(
     inode: &INode<PuzzleFs>,
     range: &core::ops::Range<u64>,
@@ -111,8 +113,15 @@ pub(crate) fn extent(
     let last = range.end.min(content.size()).checked_sub(1)?;
     let start = unit(image, extents, content, range.start)?.start;
     let end = unit(image, extents, content, last)?.end;
+    let start = start.checked_next_multiple_of(PAGE_SIZE as u64)?;
+    let end = if end < content.size() {
+        end - end % PAGE_SIZE as u64
+    } else {
+        end
+    };
     // A chunk is as long as the image says it is.
-    (end.checked_sub(start)? <= MAX_EXTENT).then_some(start..end)
+    let wider = start.min(range.start)..end.max(range.end);
+    (wider.end.checked_sub(wider.start)? <= MAX_EXTENT).then_some(wider)
 }
 
 /// The part of a file that is read as one where a position is.
