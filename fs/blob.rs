@@ -452,7 +452,7 @@ impl Part {
             means.statistics.bytes_decompressed.add(size);
             self.decode(frame, context, content).map(drop)
         };
-        cache.with_or_make(name, make, |content| {
+        cache.with_or_make(name, self.size, make, |content| {
             run.fill_bytes(content.get(self.from..self.to).ok_or(Fault::FrameSize)?);
             Ok(())
         })

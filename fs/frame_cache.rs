@@ -13,6 +13,13 @@ use kernel::{
 };
 use puzzlefs_schema::MAX_FRAME_SIZE;
 
+/// What has room for any frame that `puzzlefs build` makes unless it is told otherwise, in bytes.
+const SMALL: usize = 256 << 10;
+
+/// How many slots of that size there are for each reader: one stops in the midst of a frame of the
+/// file that it reads, and small files that others read are in other frames.
+const SMALL_PER_READER: usize = 4;
+
 /// What tells a frame from all others.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameName {
@@ -27,12 +34,14 @@ pub(crate) struct FrameName {
 struct Slot {
     /// The frame whose data `content` is.
     frame: Option<FrameName>,
-    /// Never grows beyond its capacity, which is [`MAX_FRAME_SIZE`].
+    /// Never grows beyond its capacity.
     content: KVVec<u8>,
 }
 
 /// Which slot a frame is in, or will be.
 struct Place {
+    /// The slot's capacity, in bytes.
+    room: usize,
     frame: Option<FrameName>,
     /// When the frame was last asked for, by the cache's clock.
     used: u64,
@@ -54,18 +63,18 @@ impl Places {
         Some(index)
     }
 
-    /// The slot of a frame, or else the one whose last use is the longest ago, which is its
-    /// from now on.
-    fn find_or_take(&mut self, frame: FrameName) -> Option<usize> {
+    /// The slot of a frame of that size, or else, of the smallest that have room for it, the one
+    /// whose last use is the longest ago, which is its from now on.
+    fn find_or_take(&mut self, frame: FrameName, size: usize) -> Option<usize> {
         if let Some(index) = self.find(frame) {
             return Some(index);
         }
         let places = self.places.iter_mut().enumerate();
-        let (index, place) = places.min_by_key(|(_, place)| place.used)?;
-        *place = Place {
-            frame: Some(frame),
-            used: self.clock,
-        };
+        let (index, place) = places
+            .filter(|(_, place)| place.room >= size)
+            .min_by_key(|(_, place)| (place.room, place.used))?;
+        place.frame = Some(frame);
+        place.used = self.clock;
         Some(index)
     }
 }
@@ -80,18 +89,26 @@ pub(crate) struct FrameCache {
 }
 
 impl FrameCache {
-    /// Makes a cache of so many frames of the largest size.
-    pub(crate) fn new(count: usize) -> Result<Self> {
+    /// Makes a cache for so many readers at once: for each, of four frames of the size that
+    /// builders make, and of one of the largest size.
+    pub(crate) fn new(readers: usize) -> Result<Self> {
+        let count = readers * (SMALL_PER_READER + 1);
         let mut slots = KVec::with_capacity(count, GFP_KERNEL)?;
         let mut places = KVec::with_capacity(count, GFP_KERNEL)?;
-        for _ in 0..count {
+        for index in 0..count {
+            let room = if index < readers {
+                MAX_FRAME_SIZE as usize
+            } else {
+                SMALL
+            };
             let slot = Slot {
                 frame: None,
-                content: KVVec::with_capacity(MAX_FRAME_SIZE as usize, GFP_KERNEL)?,
+                content: KVVec::with_capacity(room, GFP_KERNEL)?,
             };
             let slot = KBox::pin_init(new_mutex!(slot, "puzzlefs_frame"), GFP_KERNEL)?;
             slots.push(slot, GFP_KERNEL)?;
             let place = Place {
+                room,
                 frame: None,
                 used: 0,
             };
@@ -116,7 +133,8 @@ impl FrameCache {
         (slot.frame == Some(frame)).then(|| take(&slot.content))
     }
 
-    /// Gives a frame's data to a function, after another has made them if they are not there.
+    /// Gives the data of a frame of that size to a function, after another has made them if they
+    /// are not there.
     ///
     /// # Errors
     ///
@@ -124,10 +142,11 @@ impl FrameCache {
     pub(crate) fn with_or_make<R>(
         &self,
         frame: FrameName,
+        size: usize,
         make: impl FnOnce(&mut KVVec<u8>) -> Result<(), Fault>,
         take: impl FnOnce(&[u8]) -> Result<R, Fault>,
     ) -> Result<R, Fault> {
-        let index = self.places.lock().find_or_take(frame);
+        let index = self.places.lock().find_or_take(frame, size);
         let slot = index.and_then(|index| self.slots.get(index));
         let mut slot = slot.ok_or(Fault::Error(ENOMEM))?.lock();
         if slot.frame != Some(frame) {

@@ -92,7 +92,7 @@ impl<'a> DirLayer<'a> {
     /// Reads the part of a directory whose inode is at a place.
     pub(crate) fn read(
         metadata: Metadata<'a>,
-        view: View<'_>,
+        view: &View<'_>,
         at: Locator,
         inode: inode::Reader<'_>,
     ) -> Result<Self> {
@@ -459,7 +459,7 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
     /// whiteout.
     fn entry(
         &self,
-        view: View<'_>,
+        view: &View<'_>,
         entry: RawDirEntry<'_>,
         place: u64,
     ) -> Result<Option<DirEntry<'a>>> {
@@ -476,7 +476,7 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
         }
     }
 
-    fn read<T>(&self, operation: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
+    fn read<T>(&self, operation: impl FnOnce(&View<'_>) -> Result<T>) -> Result<T> {
         self.metadata.read(operation).map_err(|e| self.named(e))
     }
 
@@ -530,7 +530,7 @@ pub(crate) fn for_each_entry_of<'a, B>(
 
 /// Whether any of some parts has a name.
 fn hidden<I: Deref<Target = [u32]>>(
-    view: View<'_>,
+    view: &View<'_>,
     parts: &[Part<I>],
     name: &[u8],
 ) -> Result<bool> {
@@ -543,7 +543,7 @@ fn hidden<I: Deref<Target = [u32]>>(
 }
 
 /// The entries of the directory at a place.
-fn entries(view: View<'_>, at: Locator) -> Result<Entries<'_>> {
+fn entries<'r>(view: &View<'r>, at: Locator) -> Result<Entries<'r>> {
     match view.inode(at)?.get_mode().which() {
         Ok(mode::Dir(dir)) => view.bounded(dir?.get_entries()?),
         _ => Err(ErrorKind::NotADirectory.into()),

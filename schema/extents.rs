@@ -312,7 +312,7 @@ impl Iterator for ExtentsIter<'_> {
 }
 
 /// The chunks of the regular file at a place.
-fn chunks(view: View<'_>, at: Locator) -> Result<struct_list::Reader<'_, file_chunk::Owned>> {
+fn chunks<'r>(view: &View<'r>, at: Locator) -> Result<struct_list::Reader<'r, file_chunk::Owned>> {
     match view.inode(at)?.get_mode().which() {
         Ok(mode::File(chunks)) => view.bounded(chunks?),
         _ => Err(ErrorKind::NotAFile.into()),

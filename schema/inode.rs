@@ -138,7 +138,7 @@ pub struct Inode<'a> {
 
 impl<'a> Inode<'a> {
     /// Reads the inode at a place.
-    pub(crate) fn read(metadata: Metadata<'a>, view: View<'_>, at: Locator) -> Result<Self> {
+    pub(crate) fn read(metadata: Metadata<'a>, view: &View<'_>, at: Locator) -> Result<Self> {
         let inode = view.inode(at)?;
         let ino = inode.get_ino();
         if ino == 0 {

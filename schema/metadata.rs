@@ -346,7 +346,7 @@ impl<'a> Metadata<'a> {
     }
 
     /// Opens the message for one operation.
-    pub(crate) fn read<T>(&self, operation: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn read<T>(&self, operation: impl FnOnce(&View<'_>) -> Result<T>) -> Result<T> {
         let words = self.words();
         self.root(|root| {
             let layers = bounded(root.get_metadatas()?, words)?;
@@ -354,7 +354,7 @@ impl<'a> Metadata<'a> {
                 Some(top) => Some(bounded(top.get_inodes()?, words)?),
                 None => None,
             };
-            operation(View {
+            operation(&View {
                 root,
                 layers,
                 top,
@@ -426,7 +426,6 @@ pub(crate) enum Found {
 }
 
 /// A message that is open for one operation.
-#[derive(Clone, Copy)]
 pub(crate) struct View<'r> {
     root: rootfs::Reader<'r>,
     /// The layers, a list that is within its bounds.
@@ -500,8 +499,8 @@ impl<'r> View<'r> {
         }
         for layer in layer..self.layers()? {
             let inodes = self.inodes(layer)?;
-            if let Some(index) = position(inodes, ino)? {
-                return Ok(Some((Locator { layer, index }, element(inodes, index)?)));
+            if let Some((index, inode)) = position(inodes, ino)? {
+                return Ok(Some((Locator { layer, index }, inode)));
             }
         }
         Ok(None)
@@ -531,12 +530,14 @@ pub(crate) fn element<T: OwnedStruct>(
     list.try_get(index).ok_or(ErrorKind::NoSuchPlace.into())
 }
 
-/// The place of the last inode of a number in a layer.
-fn position(inodes: struct_list::Reader<'_, inode::Owned>, ino: u64) -> Result<Option<u32>> {
-    let is_at = |index| {
-        inodes
-            .try_get(index)
-            .is_some_and(|inode| inode.get_ino() == ino)
+/// The last inode of a number in a layer, and its place.
+fn position(
+    inodes: struct_list::Reader<'_, inode::Owned>,
+    ino: u64,
+) -> Result<Option<(u32, inode::Reader<'_>)>> {
+    let at = |index| {
+        let inode = inodes.try_get(index)?;
+        (inode.get_ino() == ino).then_some((index, inode))
     };
 
     // A builder numbers inodes one by one: mostly the number says where the inode is.
@@ -545,12 +546,13 @@ fn position(inodes: struct_list::Reader<'_, inode::Owned>, ino: u64) -> Result<O
         .and_then(|first| ino.checked_sub(first.get_ino()))
         .and_then(|distance| u32::try_from(distance).ok())
     {
-        if is_at(guess) && !guess.checked_add(1).is_some_and(is_at) {
-            return Ok(Some(guess));
+        let found = at(guess);
+        if found.is_some() && guess.checked_add(1).and_then(at).is_none() {
+            return Ok(found);
         }
     }
     let after = partition_point(inodes.len(), |index| {
         Ok(element(inodes, index)?.get_ino() <= ino)
     })?;
-    Ok(after.checked_sub(1).filter(|&index| is_at(index)))
+    Ok(after.checked_sub(1).and_then(at))
 }

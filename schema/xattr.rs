@@ -129,7 +129,7 @@ impl<'a> Iterator for XattrsIter<'a> {
 }
 
 /// The attributes of the inode at a place.
-fn list(view: View<'_>, at: Locator) -> Result<struct_list::Reader<'_, xattr::Owned>> {
+fn list<'r>(view: &View<'r>, at: Locator) -> Result<struct_list::Reader<'r, xattr::Owned>> {
     view.bounded(view.inode(at)?.get_additional()?.get_xattrs()?)
 }
 

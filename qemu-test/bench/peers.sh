@@ -80,6 +80,8 @@ took() { # SYSTEM WORKLOAD ARGUMENT...: in microseconds
 cached() { awk '/^(Cached|Buffers|SReclaimable):/ { n += $2 } END { print n }' /proc/meminfo; }
 
 for ((round = 1; round <= rounds; round++)); do
+	start
+	end "marks.marks.$round"
 	for system in "${systems[@]}"; do
 		# As slow as it is, it is measured once.
 		[[ $system != reference-fuse || $round == 1 ]] || continue

@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Makes NAME.json and NAME.md of the figures that a benchmark took.
 
-usage: report.py KERNEL NAME PEERS VERSIONS
+usage: report.py KERNEL NAME PEERS VERSIONS INSTRUCTIONS
 
 PEERS has a line for each figure: "SYSTEM.WORKLOAD.ROUND MICROSECONDS",
 "SYSTEM.memory.ROUND BYTES" or "SYSTEM.bytes BYTES"; VERSIONS one for each of
-many mounts and of an image of many files: "SYSTEM.WHAT FIGURE".
+many mounts and of an image of many files: "SYSTEM.WHAT FIGURE". INSTRUCTIONS
+has two lines, for before and behind, for each time of PEERS, in their order; or
+it does not exist.
 """
 
 import json
+import os
 import statistics
 import sys
 
@@ -51,6 +54,46 @@ def table(systems):
         memory = f"{statistics.median(of['memory']) / 1e6:.0f} MB"
         lines.append("| " + " | ".join([name, size, *times, memory]) + " |")
     return "\n".join(lines)
+
+
+def instructions(peers, marks):
+    """Millions of instructions by system and by workload: the median of the rounds."""
+    with open(peers, encoding="ascii") as file:
+        keys = [line.split()[0].split(".") for line in file]
+    keys = [(system, what[0]) for system, *what in keys if len(what) == 2 and what[0] != "memory"]
+    with open(marks, encoding="ascii") as file:
+        counts = [int(line) for line in file]
+    if len(counts) != 2 * len(keys):
+        raise SystemExit(f"{marks}: {len(counts)} marks for {len(keys)} times")
+    systems = {}
+    for (system, what), before, behind in zip(keys, counts[::2], counts[1::2]):
+        systems.setdefault(system, {}).setdefault(what, []).append((behind - before) / 1e6)
+    systems = {system: {what: statistics.median(rounds) for what, rounds in of.items()}
+               for system, of in systems.items()}
+    # What it takes to set two marks, where programs of their own do it.
+    between = systems.pop("marks")["marks"]
+    for of in systems.values():
+        for what in ("mount", "cold-python", "cold-nginx"):
+            of[what] -= between
+    return {system: {what: round(count, 1) for what, count in of.items()} for system, of in systems.items()}
+
+
+def instruction_table(systems):
+    if not systems:
+        return ""
+    names = sorted(systems, key=lambda name: (SYSTEMS + [name]).index(name))
+    lines = ["| " + " | ".join([name, *(f"{systems[name][w]:.1f}" if systems[name][w] < 100 else
+                                        f"{systems[name][w]:.0f}" for w in WORKLOADS)]) + " |" for name in names]
+    return f"""
+## Instructions
+
+How many instructions the guest executed meanwhile, in millions, on both its processors, in the kernel and in
+programs: the median of the rounds. Unlike times, these hardly differ from one round to the next, nor with what
+else the machine does; but instructions take different times, and what waits executes none.
+
+| system | {" | ".join(WORKLOADS.values())} |
+| --- |{" --- |" * len(WORKLOADS)}
+""" + "\n".join(lines)
 
 
 def figure(what, value):
@@ -111,12 +154,16 @@ def read_metrics(path):
 
 
 def main():
-    kernel, name, peers, versions = sys.argv[1:]
-    systems, versions = read_metrics(peers), read_metrics(versions)
+    kernel, name, peers, versions, marks = sys.argv[1:]
+    systems, versions, counts = read_metrics(peers), read_metrics(versions), {}
+    systems.pop("marks", None)
+    # An emulator counts them, a processor does not.
+    if os.path.exists(marks):
+        counts = instructions(peers, marks)
     rounds = max(len(of["mount"]) for of in systems.values())
     with open(f"{name}.json", "w") as file:
-        json.dump({"kernel": kernel, "rounds": rounds, "unit": "microseconds, bytes", "systems": systems,
-                   "versions": versions},
+        json.dump({"kernel": kernel, "rounds": rounds, "unit": "microseconds, bytes, millions of instructions", "systems": systems,
+                   "versions": versions, "instructions": counts},
                   file, indent=1, sort_keys=True)
         file.write("\n")
     with open(f"{name}.md", "w") as file:
@@ -132,7 +179,7 @@ ratios count, not the figures. `erofs` is mounted from a file, `squashfs` throug
 ![Bars of the figures below](reading.svg)
 
 {table(systems)}""", file=file)
-        for section in filter(None, [ten_versions(versions), many_files(versions)]):
+        for section in filter(None, [instruction_table(counts), ten_versions(versions), many_files(versions)]):
             print(section, file=file)
 
 
