@@ -90,13 +90,14 @@ pub(crate) struct FrameCache {
 
 impl FrameCache {
     /// Makes a cache for so many readers at once: for each, of four frames of the size that
-    /// builders make, and of one of the largest size.
+    /// builders make, and for two of them, of one of the largest size.
     pub(crate) fn new(readers: usize) -> Result<Self> {
-        let count = readers * (SMALL_PER_READER + 1);
+        let large = readers.div_ceil(2);
+        let count = large + readers * SMALL_PER_READER;
         let mut slots = KVec::with_capacity(count, GFP_KERNEL)?;
         let mut places = KVec::with_capacity(count, GFP_KERNEL)?;
         for index in 0..count {
-            let room = if index < readers {
+            let room = if index < large {
                 MAX_FRAME_SIZE as usize
             } else {
                 SMALL
