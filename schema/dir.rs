@@ -425,6 +425,10 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
         cursor: u64,
         mut give: impl FnMut(DirEntry<'a>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
+        // Whoever lists a directory asks once more at its end.
+        if cursor >= self.len() {
+            return Ok(ControlFlow::Continue(()));
+        }
         self.read(|view| {
             let mut base: u64 = 0;
             let mut pace = self.metadata.pace();

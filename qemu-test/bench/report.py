@@ -43,11 +43,14 @@ def cell(values):
     return f"{median / 1e6:.{digits}f} ± {spread / 1e6:.{digits}f}"
 
 
+def in_order(systems):
+    return sorted(systems, key=lambda name: (SYSTEMS + [name]).index(name))
+
+
 def table(systems):
-    names = sorted(systems, key=lambda name: (SYSTEMS + [name]).index(name))
     lines = ["| system | size | " + " | ".join(WORKLOADS.values()) + " | cached after |",
              "| --- |" + " --- |" * (len(WORKLOADS) + 2)]
-    for name in names:
+    for name in in_order(systems):
         of = systems[name]
         size = f"{of['bytes'] / 1e6:.1f} MB" if "bytes" in of else ""
         times = [cell(of[workload]) for workload in WORKLOADS]
@@ -81,9 +84,11 @@ def instructions(peers, marks):
 def instruction_table(systems):
     if not systems:
         return ""
-    names = sorted(systems, key=lambda name: (SYSTEMS + [name]).index(name))
-    lines = ["| " + " | ".join([name, *(f"{systems[name][w]:.1f}" if systems[name][w] < 100 else
-                                        f"{systems[name][w]:.0f}" for w in WORKLOADS)]) + " |" for name in names]
+    lines = []
+    for name in in_order(systems):
+        counts = [systems[name][workload] for workload in WORKLOADS]
+        counts = [f"{count:.1f}" if count < 100 else f"{count:.0f}" for count in counts]
+        lines.append("| " + " | ".join([name, *counts]) + " |")
     return f"""
 ## Instructions
 
@@ -104,8 +109,7 @@ def figure(what, value):
 
 
 def rows(systems, columns):
-    names = [name for name in sorted(systems, key=lambda name: (SYSTEMS + [name]).index(name))
-             if all(column in systems[name] for column in columns)]
+    names = [name for name in in_order(systems) if all(column in systems[name] for column in columns)]
     return "\n".join("| " + " | ".join([name, *(figure(c, systems[name][c]) for c in columns)]) + " |"
                      for name in names)
 
@@ -162,8 +166,8 @@ def main():
         counts = instructions(peers, marks)
     rounds = max(len(of["mount"]) for of in systems.values())
     with open(f"{name}.json", "w") as file:
-        json.dump({"kernel": kernel, "rounds": rounds, "unit": "microseconds, bytes, millions of instructions", "systems": systems,
-                   "versions": versions, "instructions": counts},
+        json.dump({"kernel": kernel, "rounds": rounds, "unit": "microseconds, bytes, millions of instructions",
+                   "systems": systems, "versions": versions, "instructions": counts},
                   file, indent=1, sort_keys=True)
         file.write("\n")
     with open(f"{name}.md", "w") as file:
