@@ -158,6 +158,12 @@ impl Blob {
         chunk.len < self.size()
     }
 
+    /// Whether all of the blob is read where a part of its content in a chunk is wanted: it has to
+    /// be, or it is small, and others of its content are likely to be wanted next.
+    pub(crate) fn is_read_whole(&self, chunk: &Chunk, verified: bool) -> bool {
+        verified || ((chunk.compressed || self.is_shared(chunk)) && self.size() <= MAX_WHOLE)
+    }
+
     /// What is read of the blob, as it is stored, for a part of its content in a chunk: all of a
     /// small one, if others of its content are likely to be wanted next, and nobody else keeps what
     /// is read. `None` if it is not known yet.
@@ -172,7 +178,7 @@ impl Blob {
             offset: 0,
             len: self.size(),
         };
-        if verified || ((chunk.compressed || self.is_shared(chunk)) && all.len <= MAX_WHOLE) {
+        if self.is_read_whole(chunk, verified) {
             Some(all)
         } else if !chunk.compressed {
             Some(range)
@@ -253,10 +259,14 @@ impl Blob {
         if let Some(frames) = self.frames.as_ref() {
             return find(frames);
         }
-        means.workspaces.with(
-            |workspace| workspace.stored.holds(self),
-            |workspace| find(&self.frames(means.statistics, &mut workspace.stored).ok()?),
-        )
+        let wanted = Wanted {
+            blob: self,
+            whole: self.size() <= MAX_WHOLE,
+        };
+        means.workspaces.with(Some(wanted), false, |workspace| {
+            let frames = self.frames(means.statistics, &mut workspace?.stored);
+            find(&frames.ok()?)
+        })
     }
 
     fn decompress(
@@ -811,11 +821,6 @@ impl Workspace {
         })
     }
 
-    /// Whether some of a blob is there.
-    pub(crate) fn holds(&self, wanted: &Blob) -> bool {
-        self.stored.holds(wanted)
-    }
-
     /// Reads parts of blobs that are wanted next, as they are stored, as many as there is room for
     /// and all at once. An error will show when they are used.
     pub(crate) fn read_together<'a>(
@@ -827,15 +832,76 @@ impl Workspace {
     }
 }
 
+/// What a workspace is wanted for: before all, to read this blob.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) blob: &'a Blob,
+    /// Whether all of the blob will be read at once.
+    pub(crate) whole: bool,
+}
+
+/// Where the workspaces are.
+struct Places {
+    /// Those that nobody uses; the one that was used last is at the end.
+    free: KVec<KBox<Workspace>>,
+    /// The blobs that are being read as a whole to those that are lent.
+    reading: [Option<u64>; MAX_WORKSPACES],
+}
+
+/// What became of a request for a workspace.
+enum Request {
+    Lent(KBox<Workspace>),
+    /// The blob is being read to one that is lent.
+    Reading,
+    NoneFree,
+}
+
+impl Places {
+    /// Takes a workspace: if possible, one that holds what is wanted, otherwise, unless somebody is
+    /// about to have it, the one that has not been used for the longest time.
+    fn take(&mut self, wanted: Option<Wanted<'_>>) -> Request {
+        let holds =
+            |workspace: &KBox<Workspace>| wanted.is_some_and(|w| workspace.stored.holds(w.blob));
+        let holding = self.free.iter().position(holds);
+        let whole = wanted.filter(|w| w.whole).map(|w| w.blob.id);
+        if holding.is_none() && whole.is_some() && self.reading.contains(&whole) {
+            return Request::Reading;
+        }
+        let Ok(workspace) = self.free.remove(holding.unwrap_or(0)) else {
+            return Request::NoneFree;
+        };
+        // There are no more workspaces than places.
+        if let Some(place) = self.reading.iter_mut().find(|place| place.is_none()) {
+            *place = whole;
+        }
+        Request::Lent(workspace)
+    }
+
+    /// Takes a workspace back.
+    fn put(&mut self, workspace: KBox<Workspace>, wanted: Option<Wanted<'_>>) {
+        let whole = wanted.filter(|w| w.whole).map(|w| w.blob.id);
+        if let Some(place) = self.reading.iter_mut().find(|place| **place == whole) {
+            *place = None;
+        }
+        // There is room: it was taken from there.
+        let _ = self.free.push_within_capacity(workspace);
+    }
+}
+
 /// A pool of workspaces, taken when the first image is mounted: readers wait for one to become
 /// free, and allocate nothing.
+///
+/// Who wants a small blob that another is reading waits until that one is done, and has it read.
 #[pin_data]
 pub(crate) struct Workspaces {
-    /// Those that nobody uses; the one that was used last is at the end.
     #[pin]
-    free: Mutex<KVec<KBox<Workspace>>>,
+    places: Mutex<Places>,
+    /// Told to one of those who wait for any workspace.
     #[pin]
     returned: CondVar,
+    /// Told to all who wait for a blob.
+    #[pin]
+    was_read: CondVar,
     frames: FrameCache,
 }
 
@@ -848,12 +914,17 @@ impl Workspaces {
         for _ in 0..count {
             free.push(KBox::new(Workspace::new()?, GFP_KERNEL)?, GFP_KERNEL)?;
         }
+        let places = Places {
+            free,
+            reading: [None; MAX_WORKSPACES],
+        };
         let frames = FrameCache::new(count)?;
         Arc::pin_init(
             pin_init!(Self {
                 frames,
-                free <- new_mutex!(free, "puzzlefs_workspaces"),
+                places <- new_mutex!(places, "puzzlefs_workspaces"),
                 returned <- new_condvar!("puzzlefs_workspaces"),
+                was_read <- new_condvar!("puzzlefs_blob_read"),
             }),
             GFP_KERNEL,
         )
@@ -864,46 +935,36 @@ impl Workspaces {
         &self.frames
     }
 
-    /// Lends a workspace, when there is one: if possible, one that holds what is wanted, otherwise
-    /// the one that has not been used for the longest time.
+    /// Lends a workspace, when there is one; with `now`, none if there is none now and nobody reads
+    /// the blob.
     pub(crate) fn with<R>(
         &self,
-        holds: impl Fn(&Workspace) -> bool,
-        work: impl FnOnce(&mut Workspace) -> R,
+        wanted: Option<Wanted<'_>>,
+        now: bool,
+        work: impl FnOnce(Option<&mut Workspace>) -> R,
     ) -> R {
-        let mut free = self.free.lock();
-        let workspace = loop {
-            match Self::take(&mut free, &holds) {
-                Some(workspace) => break workspace,
-                None => self.returned.wait(&mut free),
+        let mut places = self.places.lock();
+        let mut workspace = loop {
+            match places.take(wanted) {
+                Request::Lent(workspace) => break workspace,
+                Request::Reading => {
+                    // What this one was told of may be for another.
+                    self.returned.notify_one();
+                    self.was_read.wait(&mut places);
+                }
+                Request::NoneFree if now => {
+                    drop(places);
+                    return work(None);
+                }
+                Request::NoneFree => self.returned.wait(&mut places),
             }
         };
-        drop(free);
-        self.lend(workspace, work)
-    }
-
-    /// Lends a workspace, as [`Self::with`] does, if there is one now.
-    pub(crate) fn try_with<R>(
-        &self,
-        holds: impl Fn(&Workspace) -> bool,
-        work: impl FnOnce(&mut Workspace) -> R,
-    ) -> Option<R> {
-        let workspace = Self::take(&mut self.free.lock(), &holds)?;
-        Some(self.lend(workspace, work))
-    }
-
-    fn take(
-        free: &mut KVec<KBox<Workspace>>,
-        holds: &impl Fn(&Workspace) -> bool,
-    ) -> Option<KBox<Workspace>> {
-        let wanted = free.iter().position(|workspace| holds(workspace));
-        free.remove(wanted.unwrap_or(0)).ok()
-    }
-
-    fn lend<R>(&self, mut workspace: KBox<Workspace>, work: impl FnOnce(&mut Workspace) -> R) -> R {
-        let result = work(&mut workspace);
-        // There is room: it was taken from there.
-        let _ = self.free.lock().push_within_capacity(workspace);
+        drop(places);
+        let result = work(Some(&mut workspace));
+        self.places.lock().put(workspace, wanted);
+        if wanted.is_some_and(|w| w.whole) {
+            self.was_read.notify_all();
+        }
         self.returned.notify_one();
         result
     }
