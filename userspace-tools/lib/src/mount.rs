@@ -20,7 +20,7 @@ pub use writable::{copy_root, Upper, Writable};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::reference::ImageRef;
-use crate::store::{self, Image};
+use crate::store::{ImageRoot, Store};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -120,7 +120,7 @@ pub fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString, Failur
 
 /// Checks that an image's manifest is the one of an fs-verity digest, and gives the digest that it
 /// has for the metadata blob: the rest can then be checked against that.
-pub fn check_digest(image: &Image, wanted: Digest) -> Result<Digest, Failure> {
+pub fn check_digest(image: &ImageRoot, wanted: Digest) -> Result<Digest, Failure> {
     let found = image.manifest_verity();
     if found != wanted {
         let message = format!(
@@ -140,9 +140,10 @@ pub fn check_digest(image: &Image, wanted: Digest) -> Result<Digest, Failure> {
 }
 
 /// Finds an image whose metadata blob is there, and its store's absolute path.
-pub fn find(image: &ImageRef) -> Result<(PathBuf, Image), Failure> {
+pub fn find(image: &ImageRef) -> Result<(PathBuf, ImageRoot), Failure> {
     let fail = |error: Error| Failure::new(Cause::Failed, error);
-    let (store, found) = store::find_image(image).map_err(fail)?;
+    let store = Store::open(&image.store).map_err(fail)?;
+    let found = store.image_root(&image.selector).map_err(fail)?;
     let path = store.path().canonicalize().map_err(|error| {
         let message = format!("{}: {error}", store.path().display());
         Failure::new(Cause::System, message)

@@ -4,7 +4,7 @@
 //!
 //! Follows the OCI image specification 1.1. What another tool put into `index.json` is kept.
 
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -200,10 +200,45 @@ impl Manifest {
         serde_json::to_vec(self).expect("a manifest is always JSON")
     }
 
-    /// The descriptor of the metadata blob.
-    pub fn rootfs(&self) -> Option<&Descriptor> {
-        self.layers.iter().find(|layer| layer.media_type == ROOTFS)
+    /// Whether the image is PuzzleFS's: it has a metadata blob.
+    pub fn is_puzzlefs(&self) -> bool {
+        self.layers.iter().any(|layer| layer.media_type == ROOTFS)
     }
+}
+
+/// What a mount needs of a manifest: the descriptor of the metadata blob, of thousands of layers.
+#[derive(Debug, Deserialize)]
+pub struct Rootfs {
+    /// The first layer that is a metadata blob.
+    #[serde(rename = "layers", deserialize_with = "first_rootfs")]
+    pub descriptor: Option<Descriptor>,
+}
+
+/// Reads a list of layers, and skips those behind the metadata blob.
+fn first_rootfs<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Descriptor>, D::Error> {
+    struct Layers;
+
+    impl<'de> Visitor<'de> for Layers {
+        type Value = Option<Descriptor>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of content descriptors")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut layers: A) -> Result<Self::Value, A::Error> {
+            while let Some(layer) = layers.next_element::<Descriptor>()? {
+                if layer.media_type == ROOTFS {
+                    while layers.next_element::<IgnoredAny>()?.is_some() {}
+                    return Ok(Some(layer));
+                }
+            }
+            Ok(None)
+        }
+    }
+
+    deserializer.deserialize_seq(Layers)
 }
 
 /// `oci-layout`.
@@ -334,6 +369,26 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn the_metadata_blob_is_found_among_the_layers() {
+        let layer = |kind: &str, digest: &str| {
+            format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":1}}"#)
+        };
+        let find = |layers: &[String]| {
+            let text = format!(r#"{{"config":0,"layers":[{}],"x":[]}}"#, layers.join(","));
+            let result: Result<Rootfs, _> = serde_json::from_str(&text);
+            result.map(|rootfs| rootfs.descriptor.map(|descriptor| descriptor.digest))
+        };
+        let (data, first) = (layer(FILEDATA, "d"), layer(ROOTFS, "a"));
+        let layers = [data.clone(), first, layer(ROOTFS, "b"), data.clone()];
+        assert_eq!(find(&layers).unwrap().as_deref(), Some("a"));
+        assert_eq!(find(&layers[1..]).unwrap().as_deref(), Some("a"));
+        assert_eq!(find(&[data.clone()]).unwrap(), None);
+        assert_eq!(find(&[]).unwrap(), None);
+        assert!(find(&[data, "{".to_owned()]).is_err());
+        assert!(serde_json::from_str::<Rootfs>("{}").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::contents::Extent;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::seekable::Decoder;
-use crate::store::{Image, Store};
+use crate::store::{ImageRoot, Store};
 use puzzlefs_schema::{DirEntry, FileType, Framing, Inode, Locator, Metadata, Order, Part};
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::HashSet;
@@ -58,7 +58,7 @@ pub struct Counts {
 
 impl<'s> ImageReader<'s> {
     /// Reads the metadata of an image of a store.
-    pub fn new(store: &'s Store, image: &Image) -> Result<Self> {
+    pub fn new(store: &'s Store, image: &ImageRoot) -> Result<Self> {
         Self::of_rootfs(store, &image.rootfs, image.rootfs_size)
     }
 

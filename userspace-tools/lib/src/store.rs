@@ -9,7 +9,7 @@
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::index::WriteLock;
-use crate::oci::{self, Descriptor, Index, Layout, Manifest};
+use crate::oci::{self, Descriptor, Index, Layout, Manifest, Rootfs};
 use crate::reference::{ImageRef, Selector};
 use crate::verity;
 use rustix::fd::OwnedFd;
@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -38,13 +39,11 @@ pub struct Store {
     pub(crate) blobs: OwnedFd,
 }
 
-/// An image found in a store.
+/// Where an image's metadata is: what it takes to read or mount it.
 #[derive(Clone, Debug)]
-pub struct Image {
+pub struct ImageRoot {
     /// The digest of the manifest.
     pub manifest_digest: Digest,
-    /// The manifest.
-    pub manifest: Manifest,
     /// The bytes that all this was read from.
     manifest_bytes: Vec<u8>,
     /// The digest of the metadata blob: what the kernel takes as `rootfs=`.
@@ -55,12 +54,31 @@ pub struct Image {
     pub rootfs_verity: Option<Digest>,
 }
 
-impl Image {
+impl ImageRoot {
     /// The manifest's fs-verity digest.
     pub fn manifest_verity(&self) -> Digest {
         verity::digest(&self.manifest_bytes)
     }
+}
 
+/// An image found in a store.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Where its metadata is.
+    root: ImageRoot,
+    /// The manifest.
+    pub manifest: Manifest,
+}
+
+impl Deref for Image {
+    type Target = ImageRoot;
+
+    fn deref(&self) -> &ImageRoot {
+        &self.root
+    }
+}
+
+impl Image {
     /// The descriptors of the data blobs.
     pub fn data_blobs(&self) -> impl Iterator<Item = &Descriptor> + Clone {
         let layers = self.manifest.layers.iter();
@@ -267,8 +285,15 @@ impl Store {
         Ok(Some(value))
     }
 
-    /// Finds an image.
+    /// Finds an image, and reads all of its manifest.
     pub fn image(&self, selector: &Selector) -> Result<Image> {
+        let root = self.image_root(selector)?;
+        let manifest = self.parse_manifest(&root.manifest_digest, &root.manifest_bytes)?;
+        Ok(Image { root, manifest })
+    }
+
+    /// Finds an image's metadata.
+    pub fn image_root(&self, selector: &Selector) -> Result<ImageRoot> {
         let digest = match selector {
             Selector::Manifest(digest) => *digest,
             Selector::Tag(tag) => {
@@ -286,35 +311,39 @@ impl Store {
             }
         };
         let path = self.blob_path(&digest);
-        let (manifest, manifest_bytes) = self.manifest(&digest)?;
-        let Some(rootfs) = manifest.rootfs() else {
+        let manifest_bytes = self.read_blob(&digest, MANIFEST_MAX)?;
+        let found: Rootfs = self.parse_manifest(&digest, &manifest_bytes)?;
+        let Some(rootfs) = found.descriptor else {
             let what = format!(
                 "not a PuzzleFS image: it has no layer of type {}",
                 oci::ROOTFS
             );
             return Err(Error::store(path, what));
         };
-        Ok(Image {
+        Ok(ImageRoot {
             manifest_digest: digest,
             manifest_bytes,
-            rootfs: self.digest(rootfs, &path)?,
+            rootfs: self.digest(&rootfs, &path)?,
             rootfs_size: rootfs.size,
             rootfs_verity: rootfs
                 .annotations
                 .get(oci::VERITY_ROOT_HASH)
                 .and_then(|hex| Digest::from_hex(hex.as_bytes())),
-            manifest,
         })
     }
 
     /// Reads an image manifest, of a PuzzleFS image or not; gives its bytes, too.
     pub fn manifest(&self, digest: &Digest) -> Result<(Manifest, Vec<u8>)> {
         let bytes = self.read_blob(digest, MANIFEST_MAX)?;
-        let manifest = serde_json::from_slice(&bytes).map_err(|error| {
+        Ok((self.parse_manifest(digest, &bytes)?, bytes))
+    }
+
+    /// Parses what is wanted of the manifest of a digest.
+    fn parse_manifest<T: DeserializeOwned>(&self, digest: &Digest, bytes: &[u8]) -> Result<T> {
+        serde_json::from_slice(bytes).map_err(|error| {
             let what = format!("not an OCI image manifest: {error}");
             Error::store(self.blob_path(digest), what)
-        })?;
-        Ok((manifest, bytes))
+        })
     }
 
     pub(crate) fn digest(&self, descriptor: &Descriptor, found_in: &Path) -> Result<Digest> {
