@@ -160,8 +160,18 @@ impl Blob {
 
     /// Whether all of the blob is read where a part of its content in a chunk is wanted: it has to
     /// be, or it is small, and others of its content are likely to be wanted next.
-    pub(crate) fn is_read_whole(&self, chunk: &Chunk, verified: bool) -> bool {
+    fn is_read_whole(&self, chunk: &Chunk, verified: bool) -> bool {
         verified || ((chunk.compressed || self.is_shared(chunk)) && self.size() <= MAX_WHOLE)
+    }
+
+    /// What a workspace is wanted for, to read a part of the blob's content in a chunk.
+    pub(crate) fn wanted(&self, chunk: &Chunk, verified: bool) -> Wanted<'_> {
+        // What the filesystem below keeps, all can have of it at once.
+        let shared = verified || self.file.is_read_past_cache();
+        Wanted {
+            blob: self,
+            whole: shared && self.is_read_whole(chunk, verified),
+        }
     }
 
     /// What is read of the blob, as it is stored, for a part of its content in a chunk: all of a
@@ -261,9 +271,9 @@ impl Blob {
         }
         let wanted = Wanted {
             blob: self,
-            whole: self.size() <= MAX_WHOLE,
+            whole: self.size() <= MAX_WHOLE && self.file.is_read_past_cache(),
         };
-        means.workspaces.with(Some(wanted), false, |workspace| {
+        means.workspaces.with(wanted, false, |workspace| {
             let frames = self.frames(means.statistics, &mut workspace?.stored);
             find(&frames.ok()?)
         })
@@ -835,9 +845,16 @@ impl Workspace {
 /// What a workspace is wanted for: before all, to read this blob.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
-    pub(crate) blob: &'a Blob,
-    /// Whether all of the blob will be read at once.
-    pub(crate) whole: bool,
+    blob: &'a Blob,
+    /// Whether all of the blob will be read to it.
+    whole: bool,
+}
+
+impl Wanted<'_> {
+    /// The number of the blob, if all of it will be read.
+    fn whole(self) -> Option<u64> {
+        self.whole.then_some(self.blob.id)
+    }
 }
 
 /// Where the workspaces are.
@@ -859,11 +876,10 @@ enum Request {
 impl Places {
     /// Takes a workspace: if possible, one that holds what is wanted, otherwise, unless somebody is
     /// about to have it, the one that has not been used for the longest time.
-    fn take(&mut self, wanted: Option<Wanted<'_>>) -> Request {
-        let holds =
-            |workspace: &KBox<Workspace>| wanted.is_some_and(|w| workspace.stored.holds(w.blob));
-        let holding = self.free.iter().position(holds);
-        let whole = wanted.filter(|w| w.whole).map(|w| w.blob.id);
+    fn take(&mut self, wanted: Wanted<'_>) -> Request {
+        let mut free = self.free.iter();
+        let holding = free.position(|workspace| workspace.stored.holds(wanted.blob));
+        let whole = wanted.whole();
         if holding.is_none() && whole.is_some() && self.reading.contains(&whole) {
             return Request::Reading;
         }
@@ -878,8 +894,8 @@ impl Places {
     }
 
     /// Takes a workspace back.
-    fn put(&mut self, workspace: KBox<Workspace>, wanted: Option<Wanted<'_>>) {
-        let whole = wanted.filter(|w| w.whole).map(|w| w.blob.id);
+    fn put(&mut self, workspace: KBox<Workspace>, wanted: Wanted<'_>) {
+        let whole = wanted.whole();
         if let Some(place) = self.reading.iter_mut().find(|place| **place == whole) {
             *place = None;
         }
@@ -939,7 +955,7 @@ impl Workspaces {
     /// the blob.
     pub(crate) fn with<R>(
         &self,
-        wanted: Option<Wanted<'_>>,
+        wanted: Wanted<'_>,
         now: bool,
         work: impl FnOnce(Option<&mut Workspace>) -> R,
     ) -> R {
@@ -962,7 +978,7 @@ impl Workspaces {
         drop(places);
         let result = work(Some(&mut workspace));
         self.places.lock().put(workspace, wanted);
-        if wanted.is_some_and(|w| w.whole) {
+        if wanted.whole {
             self.was_read.notify_all();
         }
         self.returned.notify_one();

@@ -12,7 +12,7 @@
 //! the table and a short walk from there.
 
 use crate::{
-    blob::{Blob, Fault, Means, Range, Wanted, Workspace, MAX_STORED},
+    blob::{Blob, Fault, Means, Range, Workspace, MAX_STORED},
     image::Image,
     inode::{Body, Malformed},
     message::Show,
@@ -228,7 +228,7 @@ fn fill_pieces(
             blob.will_need(piece.chunk.compressed, verified, piece.range);
         }
     }
-    let fill = |mut workspace: Option<&mut Workspace>| {
+    let mut fill = |mut workspace: Option<&mut Workspace>| {
         if let Some(workspace) = workspace.as_deref_mut().filter(|_| several) {
             let wanted = found().filter_map(|(piece, blob)| {
                 let range =
@@ -249,10 +249,11 @@ fn fill_pieces(
             }
         }
     };
-    let wanted = found().next().map(|(piece, blob)| Wanted {
-        blob,
-        whole: blob.is_read_whole(&piece.chunk, verified),
-    });
+    let Some((piece, blob)) = found().next() else {
+        // Nothing can be read.
+        return fill(None);
+    };
+    let wanted = blob.wanted(&piece.chunk, verified);
     // With everybody at work, the filesystem below has the memory for what is as it is stored.
     let now = !pieces.iter().flatten().any(needs_workspace);
     workspaces.with(wanted, now, fill);
