@@ -231,7 +231,7 @@ impl Importer<'_> {
     }
 
     fn manifest(&self, manifest: &Manifest) -> Result<Chosen> {
-        if manifest.is_puzzlefs() {
+        if manifest.rootfs().is_some() {
             return Err(self.error("it is a PuzzleFS image already"));
         }
         let config = self.blob(&manifest.config)?;

@@ -200,9 +200,9 @@ impl Manifest {
         serde_json::to_vec(self).expect("a manifest is always JSON")
     }
 
-    /// Whether the image is PuzzleFS's: it has a metadata blob.
-    pub fn is_puzzlefs(&self) -> bool {
-        self.layers.iter().any(|layer| layer.media_type == ROOTFS)
+    /// The descriptor of the metadata blob.
+    pub fn rootfs(&self) -> Option<&Descriptor> {
+        self.layers.iter().find(|layer| layer.media_type == ROOTFS)
     }
 }
 

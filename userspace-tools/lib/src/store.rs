@@ -287,15 +287,25 @@ impl Store {
 
     /// Finds an image, and reads all of its manifest.
     pub fn image(&self, selector: &Selector) -> Result<Image> {
-        let root = self.image_root(selector)?;
-        let manifest = self.parse_manifest(&root.manifest_digest, &root.manifest_bytes)?;
-        Ok(Image { root, manifest })
+        let digest = self.find(selector)?;
+        let (manifest, bytes) = self.manifest(&digest)?;
+        Ok(Image {
+            root: self.root_of(digest, bytes, manifest.rootfs())?,
+            manifest,
+        })
     }
 
     /// Finds an image's metadata.
     pub fn image_root(&self, selector: &Selector) -> Result<ImageRoot> {
-        let digest = match selector {
-            Selector::Manifest(digest) => *digest,
+        let digest = self.find(selector)?;
+        let (Rootfs { descriptor }, bytes) = self.parsed(&digest)?;
+        self.root_of(digest, bytes, descriptor.as_ref())
+    }
+
+    /// Finds an image's manifest.
+    fn find(&self, selector: &Selector) -> Result<Digest> {
+        match selector {
+            Selector::Manifest(digest) => Ok(*digest),
             Selector::Tag(tag) => {
                 let index = self.index()?;
                 let Some(descriptor) = index.find(tag) else {
@@ -307,13 +317,20 @@ impl Store {
                 };
                 let digest = self.digest(descriptor, &self.path.join("index.json"))?;
                 self.check_size(&digest, descriptor)?;
-                digest
+                Ok(digest)
             }
-        };
-        let path = self.blob_path(&digest);
-        let manifest_bytes = self.read_blob(&digest, MANIFEST_MAX)?;
-        let found: Rootfs = self.parse_manifest(&digest, &manifest_bytes)?;
-        let Some(rootfs) = found.descriptor else {
+        }
+    }
+
+    /// Where the metadata is of which a manifest has this descriptor.
+    fn root_of(
+        &self,
+        manifest_digest: Digest,
+        manifest_bytes: Vec<u8>,
+        rootfs: Option<&Descriptor>,
+    ) -> Result<ImageRoot> {
+        let path = self.blob_path(&manifest_digest);
+        let Some(rootfs) = rootfs else {
             let what = format!(
                 "not a PuzzleFS image: it has no layer of type {}",
                 oci::ROOTFS
@@ -321,9 +338,9 @@ impl Store {
             return Err(Error::store(path, what));
         };
         Ok(ImageRoot {
-            manifest_digest: digest,
+            manifest_digest,
             manifest_bytes,
-            rootfs: self.digest(&rootfs, &path)?,
+            rootfs: self.digest(rootfs, &path)?,
             rootfs_size: rootfs.size,
             rootfs_verity: rootfs
                 .annotations
@@ -334,16 +351,17 @@ impl Store {
 
     /// Reads an image manifest, of a PuzzleFS image or not; gives its bytes, too.
     pub fn manifest(&self, digest: &Digest) -> Result<(Manifest, Vec<u8>)> {
-        let bytes = self.read_blob(digest, MANIFEST_MAX)?;
-        Ok((self.parse_manifest(digest, &bytes)?, bytes))
+        self.parsed(digest)
     }
 
-    /// Parses what is wanted of the manifest of a digest.
-    fn parse_manifest<T: DeserializeOwned>(&self, digest: &Digest, bytes: &[u8]) -> Result<T> {
-        serde_json::from_slice(bytes).map_err(|error| {
+    /// Reads what is wanted of a manifest; gives its bytes, too.
+    fn parsed<T: DeserializeOwned>(&self, digest: &Digest) -> Result<(T, Vec<u8>)> {
+        let bytes = self.read_blob(digest, MANIFEST_MAX)?;
+        let manifest = serde_json::from_slice(&bytes).map_err(|error| {
             let what = format!("not an OCI image manifest: {error}");
             Error::store(self.blob_path(digest), what)
-        })
+        })?;
+        Ok((manifest, bytes))
     }
 
     pub(crate) fn digest(&self, descriptor: &Descriptor, found_in: &Path) -> Result<Digest> {
