@@ -255,7 +255,8 @@ Images of one Debian root filesystem of {megabytes(results['sample_bytes'], 0)};
 builders in turn. Warm: its files are in the page cache; cold: nothing is; once more: warm, over what
 was just made. Wall time: the median, and the farthest round from it. `reference` is the reference
 implementation, 0.2. Ours has its image on the disk when it ends; the others' times until `sync -f`
-has put it there, as ours with another one, are beside. A peak of less memory than the {megabytes(results['script_bytes'], 0)} of the script that starts the builders is not seen.
+has put it there, as ours with another one, are beside. A peak of less memory than the
+{megabytes(results['script_bytes'], 0)} of the script that starts the builders is not seen.
 
 ![Bars of the figures below](building.svg)
 """
