@@ -8,13 +8,14 @@
 //! through all of it costs less than what any cleverer structure would.
 
 use crate::{
-    blob::{Blob, Workspaces},
+    blob::Blob,
     message::{ErrorName, Text},
     metadata_blob::MetadataBlob,
     registry::{InUse, Registry},
     statistics::Statistics,
     superblock::READAHEAD,
     vfs::{backing::Directory, MountContext, SharedMappings, Shrink, ShrinkerRegistration},
+    workspace::Workspaces,
     PuzzleFs,
 };
 use kernel::{

@@ -12,12 +12,14 @@
 //! the table and a short walk from there.
 
 use crate::{
-    blob::{Blob, Fault, Means, Range, Workspace, MAX_STORED},
+    blob::{Blob, Means, Range, MAX_STORED},
+    fault::Fault,
     image::Image,
     inode::{Body, Malformed},
     message::Show,
     options::Verify,
     vfs::{FolioRun, INode},
+    workspace::Workspace,
     PuzzleFs,
 };
 use core::ops::ControlFlow;

@@ -5,7 +5,7 @@
 //! Frames end where they like, pages and requests do not: where one reader stops in the midst of a
 //! frame, the next goes on, perhaps at the same time. Small files share frames.
 
-use crate::blob::Fault;
+use crate::fault::Fault;
 use kernel::{
     new_mutex, new_spinlock,
     prelude::*,

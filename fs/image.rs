@@ -3,8 +3,9 @@
 //! An image: the metadata blob of one mount, and the store that its data is in.
 
 use crate::{
-    blob::{Blob, Fault},
+    blob::Blob,
     blob_store::{BlobStore, Stores},
+    fault::Fault,
     message::Show,
     metadata_blob::{self, MetadataBlob},
     options::{Options, Verify},

@@ -26,6 +26,7 @@ use vfs::{
 mod blob;
 mod blob_store;
 mod dir;
+mod fault;
 mod file;
 mod frame_cache;
 mod image;
@@ -41,6 +42,7 @@ mod statistics;
 mod superblock;
 #[allow(unsafe_code)]
 mod vfs;
+mod workspace;
 mod xattr;
 
 module! {

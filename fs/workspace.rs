@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Workspaces: what readers need to read blobs, and take turns in using.
+
+use crate::{
+    blob::{Blob, Range, MAX_STORED, MAX_WHOLE},
+    fault::Fault,
+    frame_cache::FrameCache,
+    ports::{
+        sha256::{Digest as _, Sha256},
+        zstd_safe::DCtx,
+    },
+    statistics::Statistics,
+    vfs::backing::{FileRead, ReadBuffer, Version},
+};
+use kernel::{
+    cpu, new_condvar, new_mutex,
+    prelude::*,
+    sync::{Arc, CondVar, Mutex},
+};
+use puzzlefs_schema::Digest;
+
+/// The largest number of workspaces.
+const MAX_WORKSPACES: usize = 16;
+
+/// How many parts of blobs are kept of what was read.
+const MAX_PARTS: usize = 16;
+
+/// What was read of blobs last, as they are stored.
+pub(crate) struct Stored {
+    /// Room for [`MAX_STORED`] bytes.
+    buffer: ReadBuffer,
+    /// What is in the buffer. Never grows beyond its capacity, which is [`MAX_PARTS`].
+    parts: KVec<StoredPart>,
+    /// Where in the buffer nothing is.
+    free: usize,
+}
+
+/// A part of a blob, from a place in the buffer on.
+///
+/// As long as it was not verified it is good if the file is not changed.
+struct StoredPart {
+    blob: u64,
+    version: Version,
+    range: Range,
+    at: usize,
+    /// That it is all of the blob of this digest.
+    verified: Option<Digest>,
+}
+
+impl StoredPart {
+    /// Where the part is in the buffer.
+    fn place(&self) -> core::ops::Range<usize> {
+        self.at..self.at.saturating_add(self.range.len as usize)
+    }
+}
+
+impl Stored {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            buffer: ReadBuffer::new(MAX_STORED)?,
+            parts: KVec::with_capacity(MAX_PARTS, GFP_KERNEL)?,
+            free: 0,
+        })
+    }
+
+    /// Whether some of the blob is there.
+    fn holds(&self, wanted: &Blob) -> bool {
+        self.parts.iter().any(|part| part.blob == wanted.id())
+    }
+
+    /// Where in the buffer a part of a blob is, if it is.
+    fn find(&self, blob: &Blob, version: Version, wanted: Range) -> Option<usize> {
+        self.parts
+            .iter()
+            .filter(|part| part.blob == blob.id() && part.version == version)
+            .find_map(|part| Some(part.at + part.range.place_of(wanted)?))
+    }
+
+    /// All of the blob of a digest, if it is there and was verified.
+    pub(crate) fn verified(&self, wanted: &Digest) -> Option<&[u8]> {
+        let mut parts = self.parts.iter();
+        let part = parts.find(|part| part.verified.as_ref() == Some(wanted))?;
+        self.buffer.get(part.place())
+    }
+
+    /// Forgets everything.
+    fn clear(&mut self) {
+        self.parts.clear();
+        self.free = 0;
+    }
+
+    /// Makes room for so many bytes of a blob, at the cost of all that is there if need be; gives
+    /// where.
+    fn make_room(&mut self, len: usize) -> usize {
+        if self.parts.len() >= MAX_PARTS || !self.buffer.has_room(self.free, len) {
+            self.clear();
+        }
+        self.free
+    }
+
+    /// Keeps what was read of a blob.
+    fn keep(&mut self, blob: &Blob, version: Version, range: Range, at: usize) {
+        let part = StoredPart {
+            blob: blob.id(),
+            version,
+            range,
+            at,
+            verified: None,
+        };
+        self.free = ReadBuffer::next_place(part.place().end);
+        if self.parts.push_within_capacity(part).is_err() {
+            self.clear();
+        }
+    }
+
+    /// A part of a blob: what is there, or else read.
+    ///
+    /// With `more`, all of a small blob is read at once, unless the filesystem below keeps it.
+    pub(crate) fn read(
+        &mut self,
+        blob: &Blob,
+        statistics: &Statistics,
+        wanted: Range,
+        more: bool,
+    ) -> Result<&[u8], Fault> {
+        let version = blob.file().version();
+        let at = match self.find(blob, version, wanted) {
+            Some(at) => at,
+            None => {
+                let size = version.size();
+                let range = if more && size <= MAX_WHOLE && blob.file().is_read_past_cache() {
+                    Range {
+                        offset: 0,
+                        len: size,
+                    }
+                } else {
+                    wanted
+                };
+                let place = range.place_of(wanted).ok_or(Fault::TooShort)?;
+                self.read_range(blob, statistics, version, range)?.start + place
+            }
+        };
+        self.buffer
+            .get(at..at.saturating_add(wanted.len as usize))
+            .ok_or(Fault::TooShort)
+    }
+
+    /// Reads all of a blob, if it is not there, and checks its digest.
+    pub(crate) fn read_verified(
+        &mut self,
+        blob: &Blob,
+        statistics: &Statistics,
+        digest: &Digest,
+    ) -> Result<(), Fault> {
+        let version = blob.file().version();
+        let all = Range {
+            offset: 0,
+            len: version.size(),
+        };
+        let place = match self.find(blob, version, all) {
+            Some(at) => at..at.saturating_add(all.len as usize),
+            None => self.read_range(blob, statistics, version, all)?,
+        };
+        let mut hash = Sha256::new();
+        hash.update(self.buffer.get(place.clone()).ok_or(Fault::TooShort)?);
+        statistics.bytes_hashed.add(all.len);
+        if hash.finalize()[..] != digest.as_bytes()[..] {
+            // It is not read again otherwise.
+            self.clear();
+            return Err(Fault::Digest);
+        }
+        let mut parts = self.parts.iter_mut();
+        if let Some(part) = parts.find(|part| part.place() == place) {
+            part.verified = Some(*digest);
+        }
+        Ok(())
+    }
+
+    /// Reads a part of a blob to some place in the buffer.
+    fn read_range(
+        &mut self,
+        blob: &Blob,
+        statistics: &Statistics,
+        version: Version,
+        range: Range,
+    ) -> Result<core::ops::Range<usize>, Fault> {
+        let len = usize::try_from(range.len)
+            .ok()
+            .filter(|len| *len <= MAX_STORED)
+            .ok_or(Fault::TooLarge)?;
+        let at = self.make_room(len);
+        let place = blob
+            .file()
+            .read_to(&mut self.buffer, at, range.offset, len)?;
+        if place.len() < len {
+            return Err(Fault::TooShort);
+        }
+        statistics.bytes_read.add(range.len);
+        self.keep(blob, version, range, place.start);
+        Ok(place)
+    }
+
+    /// The reads that it takes to have these parts of blobs.
+    fn missing<'a>(
+        &self,
+        parts: &[Option<(&'a Blob, Version, Range)>; FileRead::MAX],
+    ) -> [Option<FileRead<'a>>; FileRead::MAX] {
+        let mut reads = [const { None }; FileRead::MAX];
+        for (read, part) in reads.iter_mut().zip(parts) {
+            let Some((blob, version, range)) = *part else {
+                continue;
+            };
+            if self.find(blob, version, range).is_none() {
+                *read = Some(FileRead::new(blob.file(), range.offset, range.len as usize));
+            }
+        }
+        reads
+    }
+
+    /// Reads parts of blobs, as many as there is room for and all at once, past the page cache of
+    /// the filesystem below. What cannot be read so is left to be read when it is needed.
+    fn read_together<'a>(
+        &mut self,
+        statistics: &Statistics,
+        wanted: impl Iterator<Item = (&'a Blob, Range)>,
+    ) {
+        let mut parts = [const { None::<(&Blob, Version, Range)> }; FileRead::MAX];
+        let mut count = 0;
+        for (blob, range) in wanted.filter(|(_, range)| range.len <= MAX_STORED as u64) {
+            // Files that are in one blob follow each other.
+            let again = parts.iter().flatten().any(|(other, _, earlier)| {
+                other.id() == blob.id() && earlier.place_of(range).is_some()
+            });
+            if let Some(part) = parts.get_mut(count).filter(|_| !again) {
+                *part = Some((blob, blob.file().version(), range));
+                count += 1;
+            }
+        }
+        let mut reads = self.missing(&parts);
+        let needed = reads.iter().flatten().map(FileRead::room).sum();
+        let added = reads.iter().flatten().count();
+        if self.parts.len() + added > MAX_PARTS || !self.buffer.has_room(self.free, needed) {
+            // What was there has to be read again, too.
+            self.clear();
+            reads = self.missing(&parts);
+        }
+        self.buffer.read_together(self.free, &mut reads);
+        for (part, read) in parts.iter().zip(&reads) {
+            let place = read.as_ref().and_then(FileRead::place);
+            if let (Some((blob, version, range)), Some(place)) = (part, place) {
+                statistics.bytes_read.add(range.len);
+                self.keep(blob, *version, *range, place.start);
+            }
+        }
+    }
+}
+
+/// What a reader needs to read blobs, to decompress and to verify.
+///
+/// It keeps what it read last, for a reader that comes for more of it.
+pub(crate) struct Workspace {
+    pub(crate) context: DCtx,
+    pub(crate) stored: Stored,
+}
+
+impl Workspace {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            context: DCtx::try_create()?,
+            stored: Stored::new()?,
+        })
+    }
+
+    /// Reads parts of blobs that are wanted next, as they are stored, as many as there is room for
+    /// and all at once. An error will show when they are used.
+    pub(crate) fn read_together<'a>(
+        &mut self,
+        statistics: &Statistics,
+        wanted: impl Iterator<Item = (&'a Blob, Range)>,
+    ) {
+        self.stored.read_together(statistics, wanted);
+    }
+}
+
+/// What a workspace is wanted for: before all, to read this blob.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) blob: &'a Blob,
+    /// Whether all of the blob will be read to it.
+    pub(crate) whole: bool,
+}
+
+impl Wanted<'_> {
+    /// The number of the blob, if all of it will be read.
+    fn whole(self) -> Option<u64> {
+        self.whole.then_some(self.blob.id())
+    }
+}
+
+/// Where the workspaces are.
+struct Places {
+    /// Those that nobody uses; the one that was used last is at the end.
+    free: KVec<KBox<Workspace>>,
+    /// The blobs that are being read as a whole to those that are lent.
+    reading: [Option<u64>; MAX_WORKSPACES],
+}
+
+/// What became of a request for a workspace.
+enum Request {
+    Lent(KBox<Workspace>),
+    /// The blob is being read to one that is lent.
+    Reading,
+    NoneFree,
+}
+
+impl Places {
+    /// Takes a workspace: if possible, one that holds what is wanted, otherwise, unless somebody is
+    /// about to have it, the one that has not been used for the longest time.
+    fn take(&mut self, wanted: Wanted<'_>) -> Request {
+        let mut free = self.free.iter();
+        let holding = free.position(|workspace| workspace.stored.holds(wanted.blob));
+        let whole = wanted.whole();
+        if holding.is_none() && whole.is_some() && self.reading.contains(&whole) {
+            return Request::Reading;
+        }
+        let Ok(workspace) = self.free.remove(holding.unwrap_or(0)) else {
+            return Request::NoneFree;
+        };
+        // There are no more workspaces than places.
+        if let Some(place) = self.reading.iter_mut().find(|place| place.is_none()) {
+            *place = whole;
+        }
+        Request::Lent(workspace)
+    }
+
+    /// Takes a workspace back.
+    fn put(&mut self, workspace: KBox<Workspace>, wanted: Wanted<'_>) {
+        let whole = wanted.whole();
+        if let Some(place) = self.reading.iter_mut().find(|place| **place == whole) {
+            *place = None;
+        }
+        // There is room: it was taken from there.
+        let _ = self.free.push_within_capacity(workspace);
+    }
+}
+
+/// A pool of workspaces, taken when the first image is mounted: readers wait for one to become
+/// free, and allocate nothing.
+///
+/// Who wants a small blob that another is reading waits until that one is done, and has it read.
+#[pin_data]
+pub(crate) struct Workspaces {
+    #[pin]
+    places: Mutex<Places>,
+    /// Told to one of those who wait for any workspace.
+    #[pin]
+    returned: CondVar,
+    /// Told to all who wait for a blob.
+    #[pin]
+    was_read: CondVar,
+    frames: FrameCache,
+}
+
+impl Workspaces {
+    /// Makes a pool of two workspaces for each processor, for one may wait for a disk, up to a
+    /// limit.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let count = (2 * cpu::nr_cpu_ids() as usize).clamp(1, MAX_WORKSPACES);
+        let mut free = KVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            free.push(KBox::new(Workspace::new()?, GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        let places = Places {
+            free,
+            reading: [None; MAX_WORKSPACES],
+        };
+        let frames = FrameCache::new(count)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                frames,
+                places <- new_mutex!(places, "puzzlefs_workspaces"),
+                returned <- new_condvar!("puzzlefs_workspaces"),
+                was_read <- new_condvar!("puzzlefs_blob_read"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The frames that were decompressed last.
+    pub(crate) fn frames(&self) -> &FrameCache {
+        &self.frames
+    }
+
+    /// Lends a workspace, when there is one; with `now`, none if there is none now and nobody reads
+    /// the blob.
+    pub(crate) fn with<R>(
+        &self,
+        wanted: Wanted<'_>,
+        now: bool,
+        work: impl FnOnce(Option<&mut Workspace>) -> R,
+    ) -> R {
+        let mut places = self.places.lock();
+        let mut workspace = loop {
+            match places.take(wanted) {
+                Request::Lent(workspace) => break workspace,
+                Request::Reading => {
+                    // What this one was told of may be for another.
+                    self.returned.notify_one();
+                    self.was_read.wait(&mut places);
+                }
+                Request::NoneFree if now => {
+                    drop(places);
+                    return work(None);
+                }
+                Request::NoneFree => self.returned.wait(&mut places),
+            }
+        };
+        drop(places);
+        let result = work(Some(&mut workspace));
+        self.places.lock().put(workspace, wanted);
+        if wanted.whole {
+            self.was_read.notify_all();
+        }
+        self.returned.notify_one();
+        result
+    }
+}
