@@ -14,9 +14,10 @@
 use crate::{
     metadata::{element, Found, View},
     metadata_capnp::{dir_entry, inode, inode::mode},
+    names::Names,
     search::{partition_point, sort},
     steps::step,
-    Error, ErrorKind, FileType, Locator, Metadata, Result, MAX_NAME_LEN,
+    Error, ErrorKind, FileType, Locator, Metadata, Result,
 };
 use capnp::struct_list;
 use core::ops::{ControlFlow, Deref};
@@ -36,9 +37,9 @@ pub struct RawDirEntry<'a> {
 
 impl<'r> RawDirEntry<'r> {
     /// Reads an entry, and checks its name.
-    fn read(entry: dir_entry::Reader<'r>) -> Result<Self> {
+    fn read(names: Names<'r>, entry: dir_entry::Reader<'r>) -> Result<Self> {
         Ok(Self {
-            name: name(entry)?,
+            name: names.checked(entry)?,
             ino: entry.get_ino(),
         })
     }
@@ -171,8 +172,8 @@ impl<'a> DirLayer<'a> {
     /// [`ErrorKind::NoSuchPlace`], [`ErrorKind::Name`], and those of the encoding.
     pub fn entry(&self, index: usize) -> Result<RawDirEntry<'a>> {
         let index = u32::try_from(index).map_err(|_| ErrorKind::NoSuchPlace)?;
-        self.entries(|entries| {
-            let entry = RawDirEntry::read(element(entries, index)?)?;
+        self.entries(|names, entries| {
+            let entry = RawDirEntry::read(names, element(entries, index)?)?;
             Ok(RawDirEntry {
                 name: self.metadata.keep(entry.name)?,
                 ..entry
@@ -190,14 +191,14 @@ impl<'a> DirLayer<'a> {
     /// those of the encoding. Of what is unsorted, [`sort_index`](Self::sort_index) finds the other
     /// duplicates.
     pub fn order(&self) -> Result<Order> {
-        self.entries(|entries| {
+        self.entries(|names, entries| {
             let mut order = Order::Sorted;
             // No name is empty: any is greater.
             let mut last: &[u8] = &[];
             let mut pace = self.metadata.pace();
             for entry in entries.iter() {
                 pace.step()?;
-                let name = name(entry)?;
+                let name = names.checked(entry)?;
                 match last.cmp(name) {
                     core::cmp::Ordering::Less => (),
                     core::cmp::Ordering::Equal => return Err(ErrorKind::DuplicateName.into()),
@@ -221,11 +222,11 @@ impl<'a> DirLayer<'a> {
         if index.len() != self.len() {
             return Err(Error::new(ErrorKind::IndexLength).of(self.ino));
         }
-        self.entries(|entries| {
+        self.entries(|names, entries| {
             let mut pace = self.metadata.pace();
             for entry in entries.iter() {
                 pace.step()?;
-                name(entry)?;
+                names.checked(entry)?;
             }
             for (place, slot) in (0..).zip(index.iter_mut()) {
                 *slot = place;
@@ -235,7 +236,7 @@ impl<'a> DirLayer<'a> {
                 step();
                 entries
                     .try_get(place)
-                    .and_then(|entry| entry.get_name().ok())
+                    .and_then(|entry| names.raw(entry).ok())
                     .unwrap_or_default()
             };
             sort(index, |a, b| {
@@ -255,9 +256,12 @@ impl<'a> DirLayer<'a> {
     }
 
     /// Opens the list of entries for one operation.
-    fn entries<T>(&self, operation: impl FnOnce(Entries<'_>) -> Result<T>) -> Result<T> {
+    fn entries<T>(
+        &self,
+        operation: impl for<'r> FnOnce(Names<'r>, Entries<'r>) -> Result<T>,
+    ) -> Result<T> {
         self.metadata
-            .read(|view| operation(entries(view, self.at)?))
+            .read(|view| operation(view.names(), entries(view, self.at)?))
             .map_err(|e| e.of(self.ino))
     }
 }
@@ -306,6 +310,7 @@ impl<I: Deref<Target = [u32]>> Part<I> {
     /// Finds the entry of a name, and its place.
     fn search<'r>(
         &self,
+        names: Names<'r>,
         entries: Entries<'r>,
         wanted: &[u8],
     ) -> Result<Option<(u32, RawDirEntry<'r>)>> {
@@ -318,13 +323,14 @@ impl<I: Deref<Target = [u32]>> Part<I> {
         };
         let nth = partition_point(entries.len(), |nth| {
             // To be compared, a name need not be well-formed.
-            Ok(element(entries, place(nth)?)?.get_name()? < wanted)
+            Ok(names.raw(element(entries, place(nth)?)?)? < wanted)
         })?;
         if nth >= entries.len() {
             return Ok(None);
         }
         let place = place(nth)?;
-        let entry = RawDirEntry::read(entries.try_get(place).ok_or(ErrorKind::NoSuchPlace)?)?;
+        let entry =
+            RawDirEntry::read(names, entries.try_get(place).ok_or(ErrorKind::NoSuchPlace)?)?;
         Ok((entry.name == wanted).then_some((place, entry)))
     }
 }
@@ -384,7 +390,7 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
             let mut base: u64 = 0;
             for part in self.parts {
                 let entries = entries(view, part.at)?;
-                if let Some((place, entry)) = part.search(entries, name)? {
+                if let Some((place, entry)) = part.search(view.names(), entries, name)? {
                     return self.entry(view, entry, base.saturating_add(place.into()));
                 }
                 base = base.saturating_add(part.len.into());
@@ -440,7 +446,7 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
                     let first = u32::try_from(first).unwrap_or(part.len);
                     for place in first..part.len {
                         pace.step()?;
-                        let entry = RawDirEntry::read(element(entries, place)?)?;
+                        let entry = RawDirEntry::read(view.names(), element(entries, place)?)?;
                         if hidden(view, above, entry.name)? {
                             continue;
                         }
@@ -520,7 +526,7 @@ pub(crate) fn for_each_entry_of<'a, B>(
                     }
                     let found = EntryOf {
                         dir: inode.get_ino(),
-                        name: metadata.keep(name(entry)?)?,
+                        name: metadata.keep(view.names().checked(entry)?)?,
                     };
                     if let ControlFlow::Break(with) = give(found) {
                         return Ok(ControlFlow::Break(with));
@@ -539,7 +545,10 @@ fn hidden<I: Deref<Target = [u32]>>(
     name: &[u8],
 ) -> Result<bool> {
     for part in parts {
-        if part.search(entries(view, part.at)?, name)?.is_some() {
+        if part
+            .search(view.names(), entries(view, part.at)?, name)?
+            .is_some()
+        {
             return Ok(true);
         }
     }
@@ -551,17 +560,5 @@ fn entries<'r>(view: &View<'r>, at: Locator) -> Result<Entries<'r>> {
     match view.inode(at)?.get_mode().which() {
         Ok(mode::Dir(dir)) => view.bounded(dir?.get_entries()?),
         _ => Err(ErrorKind::NotADirectory.into()),
-    }
-}
-
-/// The name of an entry, checked.
-fn name(entry: dir_entry::Reader<'_>) -> Result<&[u8]> {
-    step();
-    let name = entry.get_name()?;
-    match name {
-        b"" | b"." | b".." => Err(ErrorKind::Name.into()),
-        _ if name.len() > MAX_NAME_LEN => Err(ErrorKind::Name.into()),
-        _ if name.iter().any(|&byte| byte == b'/' || byte == 0) => Err(ErrorKind::Name.into()),
-        _ => Ok(name),
     }
 }

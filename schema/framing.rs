@@ -176,6 +176,11 @@ impl<'a> Segments<'a> {
             first: framing.segment(bytes, 0),
         }
     }
+
+    /// The first segment; nothing, if there is none.
+    pub(crate) fn first(&self) -> &'a [u8] {
+        self.first.unwrap_or_default()
+    }
 }
 
 impl ReaderSegments for Segments<'_> {

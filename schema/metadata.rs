@@ -6,6 +6,7 @@ use crate::{
     dir::{self, EntryOf},
     framing::{Framing, Segments},
     metadata_capnp::{inode, inode_vector, rootfs, verity_data},
+    names::Names,
     search::partition_point,
     steps::step,
     Digest, Dir, DirLayer, ErrorKind, ExtentList, Extents, FileType, Inode, Part, Result,
@@ -97,7 +98,7 @@ impl<'a> Metadata<'a> {
             return Err(ErrorKind::OtherBytes.into());
         }
         // What another version has elsewhere in the message is not known.
-        self.root(|root| match root.get_manifest_version() {
+        self.root(|root, _| match root.get_manifest_version() {
             MANIFEST_VERSION => Ok(()),
             version => Err(ErrorKind::Version(version).into()),
         })?;
@@ -170,7 +171,7 @@ impl<'a> Metadata<'a> {
     ///
     /// [`ErrorKind::DataSize`] if it is larger than [`MAX_FILE_SIZE`](crate::MAX_FILE_SIZE).
     pub fn data_size(&self) -> Result<u64> {
-        self.root(|root| match root.get_data_size() {
+        self.root(|root, _| match root.get_data_size() {
             size @ ..=MAX_FILE_SIZE => Ok(size),
             _ => Err(ErrorKind::DataSize.into()),
         })
@@ -348,7 +349,7 @@ impl<'a> Metadata<'a> {
     /// Opens the message for one operation.
     pub(crate) fn read<T>(&self, operation: impl FnOnce(&View<'_>) -> Result<T>) -> Result<T> {
         let words = self.words();
-        self.root(|root| {
+        self.root(|root, names| {
             let layers = bounded(root.get_metadatas()?, words)?;
             let top = match layers.try_get(0) {
                 Some(top) => Some(bounded(top.get_inodes()?, words)?),
@@ -356,6 +357,7 @@ impl<'a> Metadata<'a> {
             };
             operation(&View {
                 root,
+                names,
                 layers,
                 top,
                 words,
@@ -369,9 +371,14 @@ impl<'a> Metadata<'a> {
     }
 
     /// Opens the message for something that is in its root.
-    fn root<T>(&self, operation: impl FnOnce(rootfs::Reader<'_>) -> Result<T>) -> Result<T> {
-        let message = Reader::new(Segments::new(self.framing, self.bytes), OPTIONS);
-        operation(message.get_root()?)
+    fn root<T>(
+        &self,
+        operation: impl for<'r> FnOnce(rootfs::Reader<'r>, Names<'r>) -> Result<T>,
+    ) -> Result<T> {
+        let segments = Segments::new(self.framing, self.bytes);
+        let names = Names::new(segments.first());
+        let message = Reader::new(segments, OPTIONS);
+        operation(message.get_root()?, names)
     }
 
     /// Data that was read in an operation, for as long as the bytes live.
@@ -428,6 +435,7 @@ pub(crate) enum Found {
 /// A message that is open for one operation.
 pub(crate) struct View<'r> {
     root: rootfs::Reader<'r>,
+    names: Names<'r>,
     /// The layers, a list that is within its bounds.
     layers: struct_list::Reader<'r, inode_vector::Owned>,
     /// The inodes of the topmost layer, mostly the only one.
@@ -448,6 +456,11 @@ impl<'r> View<'r> {
     /// The length of the message, in words.
     pub(crate) fn words(&self) -> usize {
         self.words
+    }
+
+    /// What reads the names of its directories.
+    pub(crate) fn names(&self) -> Names<'r> {
+        self.names
     }
 
     /// The number of layers.

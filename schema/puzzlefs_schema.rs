@@ -95,6 +95,7 @@ mod metadata;
 #[allow(missing_docs, unreachable_pub, rust_2018_idioms, unused)]
 #[rustfmt::skip]
 pub mod metadata_capnp;
+mod names;
 mod search;
 mod seekable;
 #[cfg(feature = "count-steps")]
