@@ -35,24 +35,25 @@ fi
 [[ -e /dev/fuse ]] || mknod /dev/fuse c 10 229
 sync
 
-for system in "${systems[@]}"; do mkdir -p "m.$system"; done
+# One place for all: paths of one length.
+mkdir m
 attach() {
 	case $1 in
-	ext4) mount --bind tree m.ext4 ;;
-	puzzlefs) mount -t puzzlefs "$CASE_DIR/store:debian" m.puzzlefs ;;
-	puzzlefs-fsverity) mount -t puzzlefs -o verify=fsverity "$CASE_DIR/verity:debian" m.puzzlefs-fsverity ;;
-	puzzlefs-zstd) mount -t puzzlefs "$CASE_DIR/zstd:debian" m.puzzlefs-zstd ;;
-	puzzlefs-zstd-digest) mount -t puzzlefs -o verify=digest "$CASE_DIR/zstd:debian" m.puzzlefs-zstd-digest ;;
-	erofs) mount -t erofs -o ro "$CASE_DIR/plain.erofs" m.erofs ;;
-	erofs-zstd) mount -t erofs -o ro "$CASE_DIR/zstd.erofs" m.erofs-zstd ;;
-	squashfs) mount -t squashfs -o loop,ro "$CASE_DIR/zstd.squashfs" m.squashfs ;;
-	composefs) attach_composefs "$images/sample.composefs" "$CASE_DIR/objects" m.composefs ;;
+	ext4) mount --bind tree m ;;
+	puzzlefs) mount -t puzzlefs "$CASE_DIR/store:debian" m ;;
+	puzzlefs-fsverity) mount -t puzzlefs -o verify=fsverity "$CASE_DIR/verity:debian" m ;;
+	puzzlefs-zstd) mount -t puzzlefs "$CASE_DIR/zstd:debian" m ;;
+	puzzlefs-zstd-digest) mount -t puzzlefs -o verify=digest "$CASE_DIR/zstd:debian" m ;;
+	erofs) mount -t erofs -o ro "$CASE_DIR/plain.erofs" m ;;
+	erofs-zstd) mount -t erofs -o ro "$CASE_DIR/zstd.erofs" m ;;
+	squashfs) mount -t squashfs -o loop,ro "$CASE_DIR/zstd.squashfs" m ;;
+	composefs) attach_composefs "$images/sample.composefs" "$CASE_DIR/objects" m ;;
 	composefs-fsverity)
-		attach_composefs "$images/sample.composefs" "$CASE_DIR/objects-verity" m.composefs-fsverity verity=require
+		attach_composefs "$images/sample.composefs" "$CASE_DIR/objects-verity" m verity=require
 		;;
 	reference-fuse)
-		"$reference" mount --foreground "$CASE_DIR/store:debian" m.reference-fuse >fuse.log 2>&1 &
-		until mountpoint -q m.reference-fuse; do
+		"$reference" mount --foreground "$CASE_DIR/store:debian" m >fuse.log 2>&1 &
+		until mountpoint -q m; do
 			kill -0 $! || fail "$(tail -n 3 fuse.log)"
 			sleep 0.01
 		done
@@ -89,27 +90,27 @@ for ((round = 1; round <= rounds; round++)); do
 		start
 		attach "$system"
 		end "$system.mount.$round"
-		took "$system" cold-walk walk "m.$system"
-		took "$system" warm-walk walk "m.$system"
+		took "$system" cold-walk walk m
+		took "$system" warm-walk walk m
 		drop_caches
-		took "$system" cold-random random "m.$system/$large" 500
+		took "$system" cold-random random "m/$large" 500
 		drop_caches
-		took "$system" cold-map map "m.$system/$large" 500
+		took "$system" cold-map map "m/$large" 500
 		drop_caches
 		start
-		chroot "m.$system" /usr/bin/python3 -c 'import json, socket, ssl'
+		chroot m /usr/bin/python3 -c 'import json, socket, ssl'
 		end "$system.cold-python.$round"
 		drop_caches
 		start
-		chroot "m.$system" /usr/sbin/nginx -V 2>/dev/null
+		chroot m /usr/sbin/nginx -V 2>/dev/null
 		end "$system.cold-nginx.$round"
 		drop_caches
-		took "$system" cold-readers readers "m.$system" 8
+		took "$system" cold-readers readers m 8
 		drop_caches
 		before=$(cached)
-		took "$system" cold-read read "m.$system"
+		took "$system" cold-read read m
 		metric "$system.memory.$round" "$((($(cached) - before) * 1024))"
-		took "$system" warm-read read "m.$system"
-		detach "$system" "m.$system"
+		took "$system" warm-read read m
+		detach "$system" m
 	done
 done
