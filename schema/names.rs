@@ -69,7 +69,7 @@ impl<'r> Names<'r> {
             .checked_add(data.len())?;
         let (pointer, _) = self.segment.get(at..)?.split_first_chunk::<WORD>()?;
         let pointer = u64::from_le_bytes(*pointer);
-        if pointer & 3 != LIST || pointer >> 32 & 7 != BYTES {
+        if pointer & 3 != LIST || (pointer >> 32) & 7 != BYTES {
             return None;
         }
         let distance = (pointer as i32 >> 2) as isize;
@@ -106,6 +106,7 @@ fn has_separator(name: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -29,17 +29,17 @@ for knob in ("failslab/ignore-gfp-wait", "fail_page_alloc/ignore-gfp-wait", "fai
 for knob in ("failslab/verbose", "fail_page_alloc/verbose", "fail_page_alloc/min-order"):
     write_file(f"{DEBUG}/{knob}", b"0")
 
-os.makedirs("src/deep/er/still")
-os.makedirs("src/many")
-write_file("src/large", b"".join(random.choice((random.randbytes, bytes))(50_000) for _ in range(12)))
-write_file("src/deep/er/still/file", random.randbytes(9000))
-write_file("src/deep/attributes")
-os.setxattr("src/deep/attributes", "user.long", b"v" * 2000)
+os.makedirs("tree/deep/er/still")
+os.makedirs("tree/many")
+write_file("tree/large", b"".join(random.choice((random.randbytes, bytes))(50_000) for _ in range(12)))
+write_file("tree/deep/er/still/file", random.randbytes(9000))
+write_file("tree/deep/attributes")
+os.setxattr("tree/deep/attributes", "user.long", b"v" * 2000)
 for number in range(20):
-    os.setxattr("src/deep/attributes", f"user.{number}", b"v")
-os.symlink("t" * 3000, "src/link")
+    os.setxattr("tree/deep/attributes", f"user.{number}", b"v")
+os.symlink("t" * 3000, "tree/link")
 for number in range(300):
-    write_file(f"src/many/{number:04}", b"the same")
+    write_file(f"tree/many/{number:04}", b"the same")
 
 # Another store stays mounted, so that buffers are made once, but for the mount itself.
 other = Store("other")
@@ -55,23 +55,23 @@ def faults(store, options, *operations):
     """Runs the program on a store; what it says is the result."""
     rootfs = rootfs_of(f"{CASE_DIR}/{store}:image")
     print(f"{store}, {options}:", flush=True)
-    print(run("faults", "src", mnt, f"{CASE_DIR}/{store}", f"rootfs={rootfs},{options}", *operations), flush=True)
+    print(run("faults", "tree", mnt, f"{CASE_DIR}/{store}", f"rootfs={rootfs},{options}", *operations), flush=True)
 
 
 READS = ("read", "page", "ahead", "map", "populate", "splice", "sendfile")
-for store, build in {"raw": [], "zstd": ["--compress", "--frame-size=16K"]}.items():
-    run("puzzlefs", "build", "--quiet", *build, "src", f"{store}:image")
-for blob in os.listdir("raw/blobs/sha256"):
-    run("fsverity", "enable", f"raw/blobs/sha256/{blob}")
-faults("raw", "verify=none", "mount", "unmount")
+for store, build in {"plain": [], "packed": ["--compress", "--frame-size=16K"]}.items():
+    run("puzzlefs", "build", "--quiet", *build, "tree", f"{store}:image")
+for blob in os.listdir("plain/blobs/sha256"):
+    run("fsverity", "enable", f"plain/blobs/sha256/{blob}")
+faults("plain", "verify=none", "mount", "unmount")
 mountapi.mount(other.path, keeper, f"rootfs={keeps}")
-faults("raw", "verify=none", "mount", "unmount", "again", "remount", "told", "lookup", "missing", "many", "list", "link",
+faults("plain", "verify=none", "mount", "unmount", "again", "remount", "told", "lookup", "missing", "many", "list", "link",
        "getxattr", "listxattr", "open", "handle", *READS)
-faults("raw", "verify=none,noshare", "open", "read", "handle")
-faults("raw", "verify=fsverity", "read", "page", "map")
-faults("raw", "verify=digest", "read", "page", "map")
-faults("zstd", "verify=none", "mount", *READS)
-faults("zstd", "verify=digest", "read", "page", "map")
+faults("plain", "verify=none,noshare", "open", "read", "handle")
+faults("plain", "verify=fsverity", "read", "page", "map")
+faults("plain", "verify=digest", "read", "page", "map")
+faults("packed", "verify=none", "mount", *READS)
+faults("packed", "verify=digest", "read", "page", "map")
 
 # A directory that is not in order needs an index.
 unsorted = Store("unsorted")
@@ -101,7 +101,7 @@ def mark():
                         write_file(f"/proc/{task}/make-it-fail", b"1")
 
 
-images = truth.Truth(random)
+images = truth.Truth(random)  # which has `src`, and stores of its own
 os.sync()
 for kind in ("failslab", "fail_page_alloc"):
     for knob, value in (("times", -1), ("task-filter", "Y"), ("interval", 1), ("probability", 10)):
