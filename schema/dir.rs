@@ -16,14 +16,54 @@ use crate::{
     metadata_capnp::{dir_entry, inode, inode::mode},
     names::Names,
     search::{partition_point, sort},
-    steps::step,
     Error, ErrorKind, FileType, Locator, Metadata, Result,
 };
 use capnp::struct_list;
 use core::ops::{ControlFlow, Deref};
 
-/// The entries of a part of a directory.
-type Entries<'r> = struct_list::Reader<'r, dir_entry::Owned>;
+/// The entries of a part of a directory, and what reads their names.
+#[derive(Clone, Copy)]
+struct Entries<'r> {
+    list: struct_list::Reader<'r, dir_entry::Owned>,
+    names: Names<'r>,
+}
+
+impl<'r> Entries<'r> {
+    /// Opens those of the directory whose inode is at a place.
+    fn open(view: &View<'r>, at: Locator) -> Result<Self> {
+        match view.inode(at)?.get_mode().which() {
+            Ok(mode::Dir(dir)) => Ok(Self {
+                list: view.bounded(dir?.get_entries()?)?,
+                names: view.names(),
+            }),
+            _ => Err(ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    fn len(self) -> u32 {
+        self.list.len()
+    }
+
+    /// The entry at a place, its name checked.
+    fn get(self, place: u32) -> Result<RawDirEntry<'r>> {
+        let entry = element(self.list, place)?;
+        Ok(RawDirEntry {
+            name: self.names.checked(entry)?,
+            ino: entry.get_ino(),
+        })
+    }
+
+    /// The name at a place, as it stands there: to be compared, it need not be well-formed.
+    fn raw_name(self, place: u32) -> Result<&'r [u8]> {
+        self.names.raw(element(self.list, place)?)
+    }
+
+    /// All names in turn, checked.
+    fn names(self) -> impl Iterator<Item = Result<&'r [u8]>> {
+        let Self { list, names } = self;
+        list.iter().map(move |entry| names.checked(entry))
+    }
+}
 
 /// An entry of one layer's part of a directory, as it stands there: its inode may be a whiteout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +73,6 @@ pub struct RawDirEntry<'a> {
     pub name: &'a [u8],
     /// The number of the inode.
     pub ino: u64,
-}
-
-impl<'r> RawDirEntry<'r> {
-    /// Reads an entry, and checks its name.
-    fn read(names: Names<'r>, entry: dir_entry::Reader<'r>) -> Result<Self> {
-        Ok(Self {
-            name: names.checked(entry)?,
-            ino: entry.get_ino(),
-        })
-    }
 }
 
 /// An entry of a directory.
@@ -172,8 +202,8 @@ impl<'a> DirLayer<'a> {
     /// [`ErrorKind::NoSuchPlace`], [`ErrorKind::Name`], and those of the encoding.
     pub fn entry(&self, index: usize) -> Result<RawDirEntry<'a>> {
         let index = u32::try_from(index).map_err(|_| ErrorKind::NoSuchPlace)?;
-        self.entries(|names, entries| {
-            let entry = RawDirEntry::read(names, element(entries, index)?)?;
+        self.entries(|entries| {
+            let entry = entries.get(index)?;
             Ok(RawDirEntry {
                 name: self.metadata.keep(entry.name)?,
                 ..entry
@@ -191,14 +221,14 @@ impl<'a> DirLayer<'a> {
     /// those of the encoding. Of what is unsorted, [`sort_index`](Self::sort_index) finds the other
     /// duplicates.
     pub fn order(&self) -> Result<Order> {
-        self.entries(|names, entries| {
+        self.entries(|entries| {
             let mut order = Order::Sorted;
             // No name is empty: any is greater.
             let mut last: &[u8] = &[];
             let mut pace = self.metadata.pace();
-            for entry in entries.iter() {
+            for name in entries.names() {
                 pace.step()?;
-                let name = names.checked(entry)?;
+                let name = name?;
                 match last.cmp(name) {
                     core::cmp::Ordering::Less => (),
                     core::cmp::Ordering::Equal => return Err(ErrorKind::DuplicateName.into()),
@@ -222,23 +252,17 @@ impl<'a> DirLayer<'a> {
         if index.len() != self.len() {
             return Err(Error::new(ErrorKind::IndexLength).of(self.ino));
         }
-        self.entries(|names, entries| {
+        self.entries(|entries| {
             let mut pace = self.metadata.pace();
-            for entry in entries.iter() {
+            for name in entries.names() {
                 pace.step()?;
-                names.checked(entry)?;
+                name?;
             }
             for (place, slot) in (0..).zip(index.iter_mut()) {
                 *slot = place;
             }
             // All names have been read, and so can be again.
-            let name = |place: u32| -> &[u8] {
-                step();
-                entries
-                    .try_get(place)
-                    .and_then(|entry| names.raw(entry).ok())
-                    .unwrap_or_default()
-            };
+            let name = |place| entries.raw_name(place).unwrap_or_default();
             sort(index, |a, b| {
                 pace.step()?;
                 Ok(name(a) < name(b))
@@ -256,12 +280,9 @@ impl<'a> DirLayer<'a> {
     }
 
     /// Opens the list of entries for one operation.
-    fn entries<T>(
-        &self,
-        operation: impl for<'r> FnOnce(Names<'r>, Entries<'r>) -> Result<T>,
-    ) -> Result<T> {
+    fn entries<T>(&self, operation: impl FnOnce(Entries<'_>) -> Result<T>) -> Result<T> {
         self.metadata
-            .read(|view| operation(view.names(), entries(view, self.at)?))
+            .read(|view| operation(Entries::open(view, self.at)?))
             .map_err(|e| e.of(self.ino))
     }
 }
@@ -310,7 +331,6 @@ impl<I: Deref<Target = [u32]>> Part<I> {
     /// Finds the entry of a name, and its place.
     fn search<'r>(
         &self,
-        names: Names<'r>,
         entries: Entries<'r>,
         wanted: &[u8],
     ) -> Result<Option<(u32, RawDirEntry<'r>)>> {
@@ -322,15 +342,13 @@ impl<I: Deref<Target = [u32]>> Part<I> {
             },
         };
         let nth = partition_point(entries.len(), |nth| {
-            // To be compared, a name need not be well-formed.
-            Ok(names.raw(element(entries, place(nth)?)?)? < wanted)
+            Ok(entries.raw_name(place(nth)?)? < wanted)
         })?;
         if nth >= entries.len() {
             return Ok(None);
         }
         let place = place(nth)?;
-        let entry =
-            RawDirEntry::read(names, entries.try_get(place).ok_or(ErrorKind::NoSuchPlace)?)?;
+        let entry = entries.get(place)?;
         Ok((entry.name == wanted).then_some((place, entry)))
     }
 }
@@ -389,8 +407,8 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
         self.read(|view| {
             let mut base: u64 = 0;
             for part in self.parts {
-                let entries = entries(view, part.at)?;
-                if let Some((place, entry)) = part.search(view.names(), entries, name)? {
+                let entries = Entries::open(view, part.at)?;
+                if let Some((place, entry)) = part.search(entries, name)? {
                     return self.entry(view, entry, base.saturating_add(place.into()));
                 }
                 base = base.saturating_add(part.len.into());
@@ -442,11 +460,11 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
                 let above = self.parts.get(..nth).unwrap_or_default();
                 let first = cursor.saturating_sub(base);
                 if first < part.len.into() {
-                    let entries = entries(view, part.at)?;
+                    let entries = Entries::open(view, part.at)?;
                     let first = u32::try_from(first).unwrap_or(part.len);
                     for place in first..part.len {
                         pace.step()?;
-                        let entry = RawDirEntry::read(view.names(), element(entries, place)?)?;
+                        let entry = entries.get(place)?;
                         if hidden(view, above, entry.name)? {
                             continue;
                         }
@@ -545,20 +563,10 @@ fn hidden<I: Deref<Target = [u32]>>(
     name: &[u8],
 ) -> Result<bool> {
     for part in parts {
-        if part
-            .search(view.names(), entries(view, part.at)?, name)?
-            .is_some()
-        {
+        let entries = Entries::open(view, part.at)?;
+        if part.search(entries, name)?.is_some() {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-/// The entries of the directory at a place.
-fn entries<'r>(view: &View<'r>, at: Locator) -> Result<Entries<'r>> {
-    match view.inode(at)?.get_mode().which() {
-        Ok(mode::Dir(dir)) => view.bounded(dir?.get_entries()?),
-        _ => Err(ErrorKind::NotADirectory.into()),
-    }
 }

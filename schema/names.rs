@@ -11,7 +11,7 @@ use capnp::raw;
 ///
 /// To list a directory is mostly to read its names. Cap'n Proto's reader takes some 300
 /// instructions to follow a pointer, because that can lead anywhere; a name that is in the message's
-/// first segment, and its entry as well, is read here in a tenth of them. Of all others, and of
+/// first segment, and its entry as well, is read here in a fifth of them. Of all others, and of
 /// whatever is malformed, the reader has the say.
 #[derive(Clone, Copy)]
 pub(crate) struct Names<'r> {
