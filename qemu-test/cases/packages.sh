@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # The Debian packages: they install, mount an image by a line in fstab, and leave nothing when purged.
 # boot: own
+# kernel: distribution
 # needs: packages
 # timeout: 180
 

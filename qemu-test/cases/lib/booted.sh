@@ -3,8 +3,6 @@
 #
 # Sourced by the cases that boot from an image: what is to be so when the machine is up.
 
-[[ -d /payload/deb ]] || skip "the packages' module is for the distribution's kernel"
-
 assert_eq "$(findmnt -no FSTYPE /)" overlay "what the root is"
 assert_eq "$(findmnt -no FSTYPE /run/puzzlefs/image)" puzzlefs "what is below it"
 assert_match "$(findmnt -no OPTIONS /run/puzzlefs/image)" "verify=digest" "the options of rootflags="
