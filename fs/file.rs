@@ -18,7 +18,7 @@ use crate::{
     inode::{Body, Malformed},
     message::Show,
     options::Verify,
-    vfs::{FolioRun, INode},
+    vfs::{relax, FolioRun, INode},
     workspace::Workspace,
     PuzzleFs,
 };
@@ -165,7 +165,12 @@ fn fill(
     // The next chunk, and where in the file it begins.
     let (mut next, mut start) = extents.seek(run.start(), &content.checkpoints)?;
     let mut position = run.start();
+    // Why nothing more is opened: what made the task give up one blob would the next.
+    let mut given_up = None;
     while position < end {
+        if let Err(e) = relax() {
+            given_up = Some(e.into());
+        }
         let mut pieces = [const { None }; PIECES];
         let mut slots = pieces.iter_mut();
         let more = extents.for_each_from(next, |chunk| {
@@ -179,12 +184,21 @@ fn fill(
             next += 1;
             start = start.saturating_add(chunk.len);
             position += len;
+            let blob = match given_up {
+                Some(fault) => Err(fault),
+                None => image.open_blob(&chunk.blob),
+            };
+            given_up = blob
+                .as_ref()
+                .err()
+                .filter(|fault| fault.is_interruption() || fault.is_deadlock())
+                .copied();
             *slot = Some(Piece {
                 range: Range {
                     offset: chunk.blob_offset.saturating_add(within),
                     len,
                 },
-                blob: image.open_blob(&chunk.blob),
+                blob,
                 chunk,
             });
             if position < end {

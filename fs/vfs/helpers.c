@@ -6,8 +6,10 @@
 #include <linux/bvec.h>
 #include <linux/capability.h>
 #include <linux/cred.h>
+#include <linux/delay.h>
 #include <linux/fsverity.h>
 #include <linux/highmem.h>
+#include <linux/namei.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 
@@ -206,10 +208,51 @@ void vfs_rs_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t len, 
 	bvec_set_folio(bv, folio, len, offset);
 }
 
+/*
+ * A lookup of a name that nobody looked up before takes the directory's lock. Here it must not wait
+ * for it without end: a page fault may have brought us here out of a listing of that directory into
+ * memory mapped from a file of ours. The task has the lock then, and as soon as somebody waits to
+ * write to the directory would not get it once more; nor would anybody else.
+ */
+static struct dentry *vfs_rs_lookup_locked(const struct path *dir, struct qstr *name)
+{
+	struct inode *inode = d_inode(dir->dentry);
+	/* A few times of it, for a page is tried again, end before a task counts as blocked. */
+	const unsigned long end = jiffies + 20 * HZ;
+	unsigned int delay = 50; /* microseconds */
+	struct dentry *dentry;
+
+	while (!inode_trylock_shared(inode)) {
+		if (fatal_signal_pending(current))
+			return ERR_PTR(-EINTR);
+		if (time_after(jiffies, end))
+			return ERR_PTR(-EDEADLK);
+		fsleep(delay);
+		delay = min(2 * delay, 1000U);
+	}
+	dentry = lookup_one(mnt_idmap(dir->mnt), name, dir->dentry);
+	inode_unlock_shared(inode);
+	return dentry;
+}
+
+/* A positive dentry, with a reference. */
 struct dentry *vfs_rs_lookup_child(const struct path *dir, const char *name, unsigned int len)
 {
-	return lookup_one_positive_unlocked(mnt_idmap(dir->mnt), &QSTR_LEN(name, len),
-					    dir->dentry);
+	struct qstr qstr = QSTR_LEN(name, len);
+	int err = inode_permission(mnt_idmap(dir->mnt), d_inode(dir->dentry), MAY_EXEC);
+	struct dentry *dentry = err ? ERR_PTR(err) : try_lookup_noperm(&qstr, dir->dentry);
+
+	if (!IS_ERR_OR_NULL(dentry) && dentry->d_flags & DCACHE_OP_REVALIDATE) {
+		dput(dentry);
+		dentry = NULL;
+	}
+	if (!dentry)
+		dentry = vfs_rs_lookup_locked(dir, &qstr);
+	if (!IS_ERR(dentry) && d_flags_negative(smp_load_acquire(&dentry->d_flags))) {
+		dput(dentry);
+		return ERR_PTR(-ENOENT);
+	}
+	return dentry;
 }
 
 const struct cred *vfs_rs_override_creds(const struct cred *cred)
