@@ -116,6 +116,8 @@ pub struct DirLayer<'a> {
     at: Locator,
     ino: u64,
     len: u32,
+    /// The number of entries of the parts over this one.
+    above: usize,
     look_below: bool,
 }
 
@@ -138,6 +140,7 @@ impl<'a> DirLayer<'a> {
                 at,
                 ino,
                 len: view.bounded(dir.get_entries()?)?.len(),
+                above: 0,
                 look_below: dir.get_look_below(),
             })
         };
@@ -174,7 +177,8 @@ impl<'a> DirLayer<'a> {
     ///
     /// # Errors
     ///
-    /// Those of the encoding.
+    /// [`ErrorKind::ListTooLong`] if all parts so far have more entries than there could be: they
+    /// are one list, said many times. And those of the encoding.
     pub fn below(&self) -> Result<Option<Self>> {
         if !self.look_below {
             return Ok(None);
@@ -185,10 +189,17 @@ impl<'a> DirLayer<'a> {
                 let Some((at, inode)) = view.find_from(layer, self.ino)? else {
                     return Ok(None);
                 };
-                match FileType::of(inode) {
-                    FileType::Dir => Self::read(self.metadata, view, at, inode).map(Some),
-                    _ => Ok(None),
+                if FileType::of(inode) != FileType::Dir {
+                    return Ok(None);
                 }
+                let part = Self {
+                    above: self.above.saturating_add(self.len()),
+                    ..Self::read(self.metadata, view, at, inode)?
+                };
+                if part.above.saturating_add(part.len()) > view.words() {
+                    return Err(ErrorKind::ListTooLong.into());
+                }
+                Ok(Some(part))
             })
             .map_err(|e| e.of(self.ino))
     }

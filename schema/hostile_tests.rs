@@ -318,6 +318,22 @@ fn one_list_that_many_layers_point_to() {
     };
     assert_eq!(list(&build(2, 20)), Ok((2, 20)));
     assert_eq!(list(&build(256, 20)), Err(ErrorKind::ListTooLong));
+
+    // On the way down, before each part's entries were gone through.
+    let bytes = build(256, 20).bytes();
+    let framing = Framing::parse(bytes.as_slice()).unwrap();
+    let metadata = Metadata::new(&framing, bytes.as_slice());
+    let mut part = metadata.dir_at(metadata.find(1).unwrap()).unwrap();
+    let mut entries = part.len();
+    let error = loop {
+        match part.below() {
+            Ok(below) => part = below.unwrap(),
+            Err(e) => break e,
+        }
+        entries += part.len();
+        assert!(entries <= bytes.as_slice().len() / 8);
+    };
+    assert_eq!(error.kind(), ErrorKind::ListTooLong);
 }
 
 #[test]

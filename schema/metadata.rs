@@ -398,6 +398,7 @@ impl<'a> Metadata<'a> {
 }
 
 /// Asks now and then whether to go on.
+#[derive(Clone, Debug)]
 pub(crate) struct Pace {
     go_on: fn() -> bool,
     left: u32,

@@ -3,9 +3,8 @@
 //! Extended attributes.
 
 use crate::{
-    metadata::{element, View},
+    metadata::{element, Pace, View},
     metadata_capnp::xattr,
-    steps::step,
     ErrorKind, Locator, Metadata, Result, MAX_XATTR_NAME_LEN, MAX_XATTR_VALUE_LEN,
 };
 use capnp::struct_list;
@@ -59,6 +58,7 @@ impl<'a> Xattrs<'a> {
         XattrsIter {
             xattrs: *self,
             next: 0,
+            pace: self.metadata.pace(),
         }
     }
 
@@ -71,9 +71,11 @@ impl<'a> Xattrs<'a> {
     /// [`ErrorKind::XattrName`] for any name up to the one asked for, [`ErrorKind::XattrValue`] for
     /// that one, and those of the encoding.
     pub fn get(&self, name: &[u8]) -> Result<Option<&'a [u8]>> {
+        let mut pace = self.metadata.pace();
         self.metadata
             .read(|view| {
                 for xattr in list(view, self.at)?.iter() {
+                    pace.step()?;
                     if checked_name(xattr)? == name {
                         return self.metadata.keep(checked_value(xattr)?).map(Some);
                     }
@@ -110,6 +112,7 @@ impl<'a> IntoIterator for Xattrs<'a> {
 pub struct XattrsIter<'a> {
     xattrs: Xattrs<'a>,
     next: u32,
+    pace: Pace,
 }
 
 impl<'a> Iterator for XattrsIter<'a> {
@@ -119,7 +122,10 @@ impl<'a> Iterator for XattrsIter<'a> {
         if self.next >= self.xattrs.len {
             return None;
         }
-        let item = self.xattrs.at(self.next);
+        let item = match self.pace.step() {
+            Ok(()) => self.xattrs.at(self.next),
+            Err(e) => Err(e.of(self.xattrs.ino)),
+        };
         self.next = match item {
             Ok(_) => self.next.saturating_add(1),
             Err(_) => self.xattrs.len,
@@ -134,7 +140,6 @@ fn list<'r>(view: &View<'r>, at: Locator) -> Result<struct_list::Reader<'r, xatt
 }
 
 fn checked_name(xattr: xattr::Reader<'_>) -> Result<&[u8]> {
-    step();
     let name = xattr.get_key()?;
     // A namespace, a dot, and something after it.
     let mut parts = name.splitn(2, |&byte| byte == b'.');

@@ -302,7 +302,9 @@ fn what_takes_long_can_be_interrupted() {
         look_below: false,
     };
     let chunks = vec![Chunk::default(); ENTRIES as usize];
-    let image = image_of(vec![root, inode(2, Mode::File(chunks))]);
+    let mut file = inode(2, Mode::File(chunks));
+    file.xattrs = vec![(b"user.same".to_vec(), Vec::new()); ENTRIES as usize];
+    let image = image_of(vec![root, file]);
     let everything = |metadata: Metadata<'_>, asked: Metadata<'_>| {
         let root = asked.dir_at(metadata.find(1).unwrap()).unwrap();
         let file = asked.inode_at(metadata.find(2).unwrap()).unwrap();
@@ -314,6 +316,7 @@ fn what_takes_long_can_be_interrupted() {
             .dir(&parts)
             .unwrap()
             .for_each(0, |_| ControlFlow::<()>::Continue(()));
+        let xattrs = file.xattrs().unwrap();
         let named = asked.for_each_entry_of(7, |_| ControlFlow::<()>::Continue(()));
         [
             order,
@@ -321,6 +324,8 @@ fn what_takes_long_can_be_interrupted() {
             listed.map(drop),
             named.map(drop),
             file.extents().unwrap().index(&mut []).map(drop),
+            xattrs.get(b"user.other").map(drop),
+            xattrs.iter().try_for_each(|xattr| xattr.map(drop)),
         ]
     };
     open(&image.build(None), |metadata| {
