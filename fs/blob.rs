@@ -271,10 +271,11 @@ impl Blob {
             blob: self,
             whole: self.size() <= MAX_WHOLE && self.file.is_read_past_cache(),
         };
-        means.workspaces.with(wanted, false, |workspace| {
+        let found = means.workspaces.with(wanted, false, |workspace| {
             let frames = self.frames(means.statistics, &mut workspace?.stored);
             find(&frames.ok()?)
-        })
+        });
+        found.ok()?
     }
 
     fn decompress(

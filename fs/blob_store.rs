@@ -9,13 +9,14 @@
 
 use crate::{
     blob::Blob,
+    frame_cache::FrameCache,
     message::{ErrorName, Text},
     metadata_blob::MetadataBlob,
     registry::{InUse, Registry},
     statistics::Statistics,
     superblock::READAHEAD,
     vfs::{backing::Directory, MountContext, SharedMappings, Shrink, ShrinkerRegistration},
-    workspace::Workspaces,
+    workspace::{readers, Workspaces},
     PuzzleFs,
 };
 use kernel::{
@@ -180,26 +181,31 @@ impl Shrink for OpenBlobs {
 pub(crate) struct BlobStore {
     directory: Arc<Directory>,
     open: Arc<OpenBlobs>,
-    workspaces: InUse<Workspaces>,
+    workspaces: Arc<Workspaces>,
     mappings: SharedMappings<PuzzleFs>,
     metadata: Arc<Registry<MetadataBlob>>,
-    _shrinker: ShrinkerRegistration<OpenBlobs>,
+    _open_shrinker: ShrinkerRegistration<OpenBlobs>,
+    _workspaces_shrinker: ShrinkerRegistration<Workspaces>,
 }
 
 impl BlobStore {
     fn new(
         directory: Arc<Directory>,
-        workspaces: InUse<Workspaces>,
+        workspaces: Arc<Workspaces>,
         mappings: SharedMappings<PuzzleFs>,
     ) -> Result<Self> {
         let open = Arc::new(OpenBlobs::new()?, GFP_KERNEL)?;
         Ok(Self {
             directory,
-            workspaces,
             mappings,
             metadata: Registry::new()?,
-            _shrinker: ShrinkerRegistration::new(c"puzzlefs-open-blobs", open.clone())?,
+            _open_shrinker: ShrinkerRegistration::new(c"puzzlefs-open-blobs", open.clone())?,
+            _workspaces_shrinker: ShrinkerRegistration::new(
+                c"puzzlefs-workspaces",
+                workspaces.clone(),
+            )?,
             open,
+            workspaces,
         })
     }
 
@@ -256,15 +262,15 @@ impl BlobStore {
 /// All the stores in use, and what they have in common.
 pub(crate) struct Stores {
     stores: Arc<Registry<BlobStore>>,
-    /// All stores share one pool, which exists while there are any.
-    workspaces: Arc<Registry<Workspaces>>,
+    /// All stores share one cache of frames, which exists while there are any.
+    frames: Arc<Registry<FrameCache>>,
 }
 
 impl Stores {
     pub(crate) fn new() -> Result<Arc<Self>> {
         let this = Self {
             stores: Registry::new()?,
-            workspaces: Registry::new()?,
+            frames: Registry::new()?,
         };
         Ok(Arc::new(this, GFP_KERNEL)?)
     }
@@ -285,7 +291,11 @@ impl Stores {
         self.stores.get_or_make(
             |store| store.directory.is_same(&directory),
             || {
-                let workspaces = self.workspaces.get_or_make(|_| true, Workspaces::new)?;
+                let frames = self.frames.get_or_make(
+                    |_| true,
+                    || Ok(Arc::new(FrameCache::new(readers())?, GFP_KERNEL)?),
+                )?;
+                let workspaces = Workspaces::new(frames)?;
                 let mappings = SharedMappings::new(context, READAHEAD)?;
                 let store = BlobStore::new(directory.clone(), workspaces, mappings)?;
                 Ok(Arc::new(store, GFP_KERNEL)?)

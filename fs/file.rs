@@ -272,7 +272,10 @@ fn fill_pieces(
     let wanted = blob.wanted(&piece.chunk, verified);
     // With everybody at work, the filesystem below has the memory for what is as it is stored.
     let now = !pieces.iter().flatten().any(needs_workspace);
-    workspaces.with(wanted, now, fill);
+    if let Err(e) = workspaces.with(wanted, now, fill) {
+        let pieces = pieces.iter().flatten();
+        run.give_up(pieces.map(|piece| piece.range.len).sum(), e);
+    }
 }
 
 /// Counts and logs that a piece cannot be read, unless the task only gave up.

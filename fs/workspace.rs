@@ -10,17 +10,25 @@ use crate::{
         sha256::{Digest as _, Sha256},
         zstd_safe::DCtx,
     },
+    registry::InUse,
     statistics::Statistics,
-    vfs::backing::{FileRead, ReadBuffer, Version},
+    vfs::{
+        backing::{FileRead, ReadBuffer, Version},
+        relax, Shrink,
+    },
 };
 use kernel::{
     cpu, new_condvar, new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
-    sync::{Arc, CondVar, Mutex},
+    sync::{
+        lock::{mutex::MutexBackend, Guard},
+        Arc, CondVar, Mutex,
+    },
 };
 use puzzlefs_schema::Digest;
 
-/// The largest number of workspaces.
+/// The largest number of workspaces of a store.
 const MAX_WORKSPACES: usize = 16;
 
 /// How many parts of blobs are kept of what was read.
@@ -298,10 +306,18 @@ impl Wanted<'_> {
     }
 }
 
+/// How many readers of a store there can be at once: two for each processor, for one may wait for a
+/// disk, up to a limit.
+pub(crate) fn readers() -> usize {
+    (2 * cpu::nr_cpu_ids() as usize).clamp(1, MAX_WORKSPACES)
+}
+
 /// Where the workspaces are.
 struct Places {
-    /// Those that nobody uses; the one that was used last is at the end.
+    /// Those that nobody uses; the one that was used last is at the end. Has room for all.
     free: KVec<KBox<Workspace>>,
+    /// How many there are, used or not; at most [`readers`].
+    count: usize,
     /// The blobs that are being read as a whole to those that are lent.
     reading: [Option<u64>; MAX_WORKSPACES],
 }
@@ -309,6 +325,8 @@ struct Places {
 /// What became of a request for a workspace.
 enum Request {
     Lent(KBox<Workspace>),
+    /// There may be one more, which is to be made.
+    ToMake,
     /// The blob is being read to one that is lent.
     Reading,
     NoneFree,
@@ -324,29 +342,39 @@ impl Places {
         if holding.is_none() && whole.is_some() && self.reading.contains(&whole) {
             return Request::Reading;
         }
-        let Ok(workspace) = self.free.remove(holding.unwrap_or(0)) else {
-            return Request::NoneFree;
+        let request = match self.free.remove(holding.unwrap_or(0)) {
+            Ok(workspace) => Request::Lent(workspace),
+            Err(_) if self.count < readers() => {
+                self.count += 1;
+                Request::ToMake
+            }
+            Err(_) => return Request::NoneFree,
         };
         // There are no more workspaces than places.
         if let Some(place) = self.reading.iter_mut().find(|place| place.is_none()) {
             *place = whole;
         }
-        Request::Lent(workspace)
+        request
     }
 
-    /// Takes a workspace back.
-    fn put(&mut self, workspace: KBox<Workspace>, wanted: Wanted<'_>) {
+    /// Takes a workspace back, or none where none could be made.
+    fn put(&mut self, workspace: Option<KBox<Workspace>>, wanted: Wanted<'_>) {
         let whole = wanted.whole();
         if let Some(place) = self.reading.iter_mut().find(|place| **place == whole) {
             *place = None;
         }
-        // There is room: it was taken from there.
-        let _ = self.free.push_within_capacity(workspace);
+        match workspace {
+            // There is room: it was taken from there, or counted.
+            Some(workspace) => {
+                let _ = self.free.push_within_capacity(workspace);
+            }
+            None => self.count = self.count.saturating_sub(1),
+        }
     }
 }
 
-/// A pool of workspaces, taken when the first image is mounted: readers wait for one to become
-/// free, and allocate nothing.
+/// The workspaces of a store, made as they are needed: readers wait for one to become free if there
+/// are enough of them. A store whose disk does not answer has all of its own, and none of another's.
 ///
 /// Who wants a small blob that another is reading waits until that one is done, and has it read.
 #[pin_data]
@@ -359,23 +387,16 @@ pub(crate) struct Workspaces {
     /// Told to all who wait for a blob.
     #[pin]
     was_read: CondVar,
-    frames: FrameCache,
+    frames: InUse<FrameCache>,
 }
 
 impl Workspaces {
-    /// Makes a pool of two workspaces for each processor, for one may wait for a disk, up to a
-    /// limit.
-    pub(crate) fn new() -> Result<Arc<Self>> {
-        let count = (2 * cpu::nr_cpu_ids() as usize).clamp(1, MAX_WORKSPACES);
-        let mut free = KVec::with_capacity(count, GFP_KERNEL)?;
-        for _ in 0..count {
-            free.push(KBox::new(Workspace::new()?, GFP_KERNEL)?, GFP_KERNEL)?;
-        }
+    pub(crate) fn new(frames: InUse<FrameCache>) -> Result<Arc<Self>> {
         let places = Places {
-            free,
+            free: KVec::with_capacity(readers(), GFP_KERNEL)?,
+            count: 0,
             reading: [None; MAX_WORKSPACES],
         };
-        let frames = FrameCache::new(count)?;
         Arc::pin_init(
             pin_init!(Self {
                 frames,
@@ -392,37 +413,102 @@ impl Workspaces {
         &self.frames
     }
 
-    /// Lends a workspace, when there is one; with `now`, none if there is none now and nobody reads
-    /// the blob.
-    pub(crate) fn with<R>(
-        &self,
-        wanted: Wanted<'_>,
-        now: bool,
-        work: impl FnOnce(Option<&mut Workspace>) -> R,
-    ) -> R {
-        let mut places = self.places.lock();
-        let mut workspace = loop {
-            match places.take(wanted) {
-                Request::Lent(workspace) => break workspace,
-                Request::Reading => {
-                    // What this one was told of may be for another.
-                    self.returned.notify_one();
-                    self.was_read.wait(&mut places);
-                }
-                Request::NoneFree if now => {
-                    drop(places);
-                    return work(None);
-                }
-                Request::NoneFree => self.returned.wait(&mut places),
-            }
-        };
-        drop(places);
-        let result = work(Some(&mut workspace));
+    /// Takes back what [`Places::take`] has given, and tells those who wait.
+    fn put(&self, workspace: Option<KBox<Workspace>>, wanted: Wanted<'_>) {
         self.places.lock().put(workspace, wanted);
         if wanted.whole {
             self.was_read.notify_all();
         }
         self.returned.notify_one();
-        result
+    }
+
+    /// Lends a workspace, when there is one; with `now`, none if there is none now and nobody reads
+    /// the blob.
+    ///
+    /// # Errors
+    ///
+    /// [`EINTR`] if the task is killed while it waits, [`ENOMEM`] if there is no workspace and no
+    /// memory for one.
+    pub(crate) fn with<R>(
+        &self,
+        wanted: Wanted<'_>,
+        now: bool,
+        work: impl FnOnce(Option<&mut Workspace>) -> R,
+    ) -> Result<R> {
+        let mut places = self.places.lock();
+        let mut workspace = loop {
+            match places.take(wanted) {
+                Request::Lent(workspace) => {
+                    drop(places);
+                    break workspace;
+                }
+                Request::ToMake => {
+                    drop(places);
+                    match Workspace::new().and_then(|new| Ok(KBox::new(new, GFP_KERNEL)?)) {
+                        Ok(workspace) => break workspace,
+                        Err(_) if now => {
+                            self.put(None, wanted);
+                            return Ok(work(None));
+                        }
+                        Err(e) => {
+                            self.put(None, wanted);
+                            return Err(e);
+                        }
+                    }
+                }
+                Request::Reading => {
+                    // What this one was told of may be for another.
+                    self.returned.notify_one();
+                    wait(&self.was_read, &mut places)?;
+                }
+                Request::NoneFree if now => {
+                    drop(places);
+                    return Ok(work(None));
+                }
+                Request::NoneFree => wait(&self.returned, &mut places).inspect_err(|_| {
+                    // Nor is what this one was told of lost.
+                    self.returned.notify_one();
+                })?,
+            }
+        };
+        let result = work(Some(&mut workspace));
+        self.put(Some(workspace), wanted);
+        Ok(result)
+    }
+}
+
+/// Waits to be told. Whoever is being killed does not wait, unless another signal came first.
+fn wait(told: &CondVar, places: &mut Guard<'_, Places, MutexBackend>) -> Result {
+    if told.wait_interruptible(places) {
+        relax()?;
+        told.wait(places);
+    }
+    Ok(())
+}
+
+/// How much memory a workspace has, in pages.
+const PAGES: usize = MAX_STORED / PAGE_SIZE;
+
+/// Of the workspaces that nobody uses, the memory can be had.
+impl Shrink for Workspaces {
+    fn count(&self) -> usize {
+        self.places.lock().free.len().saturating_mul(PAGES)
+    }
+
+    fn shrink(&self, pages: usize) -> usize {
+        let mut freed = 0;
+        while freed < pages {
+            let unused = {
+                let mut places = self.places.lock();
+                let unused = places.free.remove(0).ok();
+                places.count -= usize::from(unused.is_some());
+                unused
+            };
+            if unused.is_none() {
+                break;
+            }
+            freed += PAGES;
+        }
+        freed
     }
 }

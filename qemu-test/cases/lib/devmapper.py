@@ -60,6 +60,13 @@ class Disk:
         _ioctl(_SUSPEND, self.name, _SUSPEND_FLAG | _SKIP_LOCKFS)
         _ioctl(_SUSPEND, self.name)
 
+    def stop(self):
+        """Requests wait, until the disk goes on."""
+        _ioctl(_SUSPEND, self.name, _SUSPEND_FLAG | _SKIP_LOCKFS)
+
+    def go_on(self):
+        _ioctl(_SUSPEND, self.name)
+
     def fail_all(self):
         """All of the disk gives I/O errors."""
         self.fail([(0, self.sectors * 512)])

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# The disk of a store does not answer, while many read from it: images of other stores are read and
+# mounted all the same; of those who read, whoever has no request at the disk can be killed; and when
+# the disk answers again all is right.
+#
+# timeout: 90
+import os
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import devmapper  # noqa: E402
+import mountapi  # noqa: E402
+from case import CASE_DIR, build_image, drop_caches, equal, eventually, mount_image, run, seeded_random, unmount_image, write_file  # noqa: E402
+
+READERS = 40
+# As the kernel has workspaces for a store.
+AT_WORK = min(2 * os.cpu_count(), 16)
+
+words = [word.encode() for word in "chunk blob frame seek table inode extent folio".split()]
+random = seeded_random()
+# Of such a size that each file has blobs of its own.
+files = {f"{number}": b" ".join(random.choices(words, k=60_000)) for number in range(READERS)}
+os.mkdir("src")
+for name, contents in files.items():
+    write_file(f"src/{name}", contents)
+
+disk = devmapper.Disk(f"{CASE_DIR}/disk", 64)
+run("mkfs.ext4", "-q", "-O", "^has_journal", disk.path)
+os.mkdir("slow")
+mountapi.mount(disk.path, "slow", flags=0, fs_type="ext4")
+slow = mount_image(build_image("src", "--compress", store=f"{CASE_DIR}/slow/store"), f"{CASE_DIR}/slow.mnt")
+image = build_image("src", "--compress")
+mnt, again = mount_image(image), f"{CASE_DIR}/again"
+
+
+def check_files(directory):
+    for name, contents in files.items():
+        with open(f"{directory}/{name}", "rb") as file:
+            equal(file.read() == contents, True, f"{directory}/{name}")
+
+
+def start(work):
+    child = os.fork()
+    if not child:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return child
+
+
+def read_slow(name):
+    with open(f"{slow}/{name}", "rb") as file:
+        equal(file.read() == files[name], True, f"the file {name} of the slow store")
+
+
+def read_others():
+    check_files(mnt)
+    check_files(mount_image(image, again, options="ro,verify=digest"))
+
+
+def reap(children):
+    """Removes those who are gone, and gives how they ended."""
+    ends = {}
+    for child in list(children):
+        gone, status = os.waitpid(child, os.WNOHANG)
+        if gone:
+            children.remove(child)
+            ends[child] = os.waitstatus_to_exitcode(status)
+    return ends
+
+
+def left(children):
+    reap(children)
+    return len(children)
+
+
+def all_gone(children):
+    for status in reap(children).values():
+        equal(status, 0, "what was read")
+    return not children
+
+
+# Blobs stay open, for to open them the disk is needed, too; of what was read nothing stays.
+check_files(slow)
+check_files(mnt)
+drop_caches(1)
+disk.stop()
+try:
+    readers = [start(lambda name=name: read_slow(name)) for name in files]
+    time.sleep(1)
+    equal(reap(readers), {}, "those who do not wait for the disk that does not answer")
+    others = [start(read_others)]
+    eventually(lambda: all_gone(others), "other stores are not read from meanwhile", seconds=20)
+    killed, readers = readers[::2], readers[1::2]
+    for reader in killed:
+        os.kill(reader, signal.SIGKILL)
+    eventually(lambda: left(killed) <= AT_WORK, "those who are killed do not go")
+finally:
+    disk.go_on()
+eventually(lambda: all_gone(readers), "the readers are not done", seconds=20)
+eventually(lambda: left(killed) == 0, "those who were killed do not go")
+check_files(slow)
+for directory in (slow, again, mnt):
+    unmount_image(directory)
+mountapi.umount("slow")
+disk.remove()
