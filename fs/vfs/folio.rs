@@ -390,7 +390,13 @@ unsafe fn read_ahead<T: FileSystem>(inode: &INode<T>, rac: *mut bindings::readah
         )
     };
     let range = start..start.saturating_add(len);
-    let wider = T::read_extent(inode, &range);
+    // SAFETY: It only looks at the current task.
+    let may_wait = unsafe { bindings::vfs_rs_may_wait() };
+    let wider = if may_wait {
+        T::read_extent(inode, &range)
+    } else {
+        range.clone()
+    };
     if wider.start < range.start || wider.end > range.end {
         let start = wider.start.min(range.start);
         let len = wider.end.max(range.end) - start;
@@ -400,9 +406,10 @@ unsafe fn read_ahead<T: FileSystem>(inode: &INode<T>, rac: *mut bindings::readah
             unsafe { bindings::readahead_expand(rac, start, len) };
         }
     }
-    // What nobody waits for yet, another processor may read.
+    // What nobody waits for yet, or may wait for, another processor may read.
     // SAFETY: The request is valid.
-    let mut deferred = unsafe { bindings::vfs_rs_readahead_is_early(rac) }
+    let is_early = unsafe { bindings::vfs_rs_readahead_is_early(rac) };
+    let mut deferred = (is_early || !may_wait)
         .then(|| Deferred::new(inode).ok())
         .flatten();
     // SAFETY: The request is ours alone.
@@ -411,8 +418,10 @@ unsafe fn read_ahead<T: FileSystem>(inode: &INode<T>, rac: *mut bindings::readah
             Some(deferred) => deferred.as_mut().push(run),
             None => Err(run),
         };
-        if let Err(mut run) = kept {
-            T::read_folios(inode, &mut run);
+        match kept {
+            Err(mut run) if may_wait => T::read_folios(inode, &mut run),
+            // What is not read now is asked for again.
+            _ => {}
         }
     }
     if let Some(deferred) = deferred {

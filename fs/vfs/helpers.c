@@ -172,6 +172,15 @@ bool vfs_rs_readahead_is_early(struct readahead_control *rac)
 	return ra && ra->start == readahead_index(rac) && ra->async_size == ra->size;
 }
 
+/*
+ * Whether the task may wait for what is read ahead: not in a read with IOCB_NOWAIT, for which the
+ * page cache marks it so. Workers that must not cause I/O, as loop devices', have the same mark.
+ */
+bool vfs_rs_may_wait(void)
+{
+	return !(current->flags & PF_MEMALLOC_NOIO) || current->flags & PF_KTHREAD;
+}
+
 loff_t vfs_rs_folio_pos(const struct folio *folio)
 {
 	return folio_pos(folio);

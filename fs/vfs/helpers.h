@@ -58,6 +58,7 @@ struct folio *vfs_rs_readahead_folio(struct readahead_control *rac);
 loff_t vfs_rs_readahead_pos(struct readahead_control *rac);
 size_t vfs_rs_readahead_length(struct readahead_control *rac);
 bool vfs_rs_readahead_is_early(struct readahead_control *rac);
+bool vfs_rs_may_wait(void);
 loff_t vfs_rs_folio_pos(const struct folio *folio);
 size_t vfs_rs_folio_size(const struct folio *folio);
 bool vfs_rs_folio_test_large(const struct folio *folio);

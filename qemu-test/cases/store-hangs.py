@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # The disk of a store does not answer, while many read from it: images of other stores are read and
-# mounted all the same; of those who read, whoever has no request at the disk can be killed; and when
-# the disk answers again all is right.
+# mounted all the same; of those who read, whoever has no request at the disk can be killed, and who
+# does not want to wait does not; and when the disk answers again all is right.
 #
 # timeout: 90
+import errno
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import devmapper  # noqa: E402
 import mountapi  # noqa: E402
-from case import CASE_DIR, build_image, drop_caches, equal, eventually, mount_image, run, seeded_random, unmount_image, write_file  # noqa: E402
+from case import CASE_DIR, build_image, drop_caches, equal, eventually, mount_image, refused, run, seeded_random, unmount_image, write_file  # noqa: E402
 
 READERS = 40
 # As the kernel has workspaces for a store.
@@ -59,6 +60,11 @@ def read_slow(name):
         equal(file.read() == files[name], True, f"the file {name} of the slow store")
 
 
+def read_at_once():
+    with open(f"{slow}/0", "rb") as file, refused(errno.EAGAIN, "a read that must not wait"):
+        os.preadv(file.fileno(), [bytearray(4096)], 0, os.RWF_NOWAIT)
+
+
 def read_others():
     check_files(mnt)
     check_files(mount_image(image, again, options="ro,verify=digest"))
@@ -92,6 +98,8 @@ check_files(mnt)
 drop_caches(1)
 disk.stop()
 try:
+    impatient = [start(read_at_once)]
+    eventually(lambda: all_gone(impatient), "who must not wait does")
     readers = [start(lambda name=name: read_slow(name)) for name in files]
     time.sleep(1)
     equal(reap(readers), {}, "those who do not wait for the disk that does not answer")
