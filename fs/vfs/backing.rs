@@ -210,8 +210,8 @@ impl Directory {
             && self.credentials.get_secid() == other.credentials.get_secid()
             // SAFETY: Both credentials are valid.
             && unsafe {
-                bindings::cred_fscmp(self.credentials.as_ptr(), other.credentials.as_ptr())
-            } == 0
+                bindings::vfs_rs_equal_creds(self.credentials.as_ptr(), other.credentials.as_ptr())
+            }
     }
 }
 

@@ -274,6 +274,14 @@ void vfs_rs_revert_creds(const struct cred *old)
 	revert_creds(old);
 }
 
+/* Whether files may be opened with one as with the other; labels are not looked at. */
+bool vfs_rs_equal_creds(const struct cred *a, const struct cred *b)
+{
+	return cred_fscmp(a, b) == 0 && a->user_ns == b->user_ns &&
+	       cap_issubset(a->cap_effective, b->cap_effective) &&
+	       cap_issubset(b->cap_effective, a->cap_effective);
+}
+
 bool vfs_rs_dentry_is_regular(const struct dentry *dentry)
 {
 	return d_is_reg(dentry);

@@ -71,6 +71,7 @@ void vfs_rs_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t len, 
 struct dentry *vfs_rs_lookup_child(const struct path *dir, const char *name, unsigned int len);
 const struct cred *vfs_rs_override_creds(const struct cred *cred);
 void vfs_rs_revert_creds(const struct cred *old);
+bool vfs_rs_equal_creds(const struct cred *a, const struct cred *b);
 bool vfs_rs_dentry_is_regular(const struct dentry *dentry);
 int vfs_rs_may_read(const struct path *path);
 bool vfs_rs_owner_or_capable(const struct path *path);

@@ -52,6 +52,13 @@ python3 - <<-'END' || fail "a reader in a chroot"
 END
 umount small/mnt
 
+# A root without the capabilities that whoever mounted before has gets no more than he may read.
+chown 1234 "$store"/blobs/sha256/*
+said=$(expect_failure setpriv --bounding-set -dac_override,-dac_read_search \
+	mount -i -t puzzlefs -o "rootfs=$rootfs" "$store" "$CASE_DIR/small/mnt")
+assert_match "$said" "EACCES" "a mount by a root with fewer capabilities"
+chown root "$store"/blobs/sha256/*
+
 # The kernel refuses root of a user namespace.
 said=$(expect_failure unshare --user --map-root-user --mount mount -i -t puzzlefs -o "rootfs=$rootfs" "$store" "$CASE_DIR/small/mnt")
 assert_match "$said" "permission denied|not permitted" "a mount by the root of a user namespace"
