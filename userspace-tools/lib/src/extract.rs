@@ -203,18 +203,31 @@ impl<'a> Extractor<'a> {
         let file = File::from(file);
         let full_path = self.path(path);
         let mut at = 0;
+        // A hole is many references to one chunk of zeros, which is read once.
+        let mut zeros = None;
         let progress = self.progress;
-        self.reader
-            .read_file(inode.locator(), &mut self.blobs, |bytes| {
+        for extent in self.reader.checked(inode.extents())?.iter_from(0, 0) {
+            let (_, chunk) = self.reader.checked(extent)?;
+            if zeros == Some(chunk) {
+                at += chunk.len;
+                continue;
+            }
+            let mut is_zero = true;
+            self.reader.read_chunk(&chunk, &mut self.blobs, |bytes| {
                 progress.check()?;
                 // Zeros stay holes.
                 if bytes.iter().any(|&byte| byte != 0) {
+                    is_zero = false;
                     file.write_all_at(bytes, at)
                         .map_err(Error::io(&full_path, "write it"))?;
                 }
                 at += bytes.len() as u64;
                 Ok(())
             })?;
+            if is_zero {
+                zeros = Some(chunk);
+            }
+        }
         file.set_len(at)
             .map_err(Error::io(&full_path, "set its size"))?;
         self.made.bytes += at;
