@@ -240,6 +240,11 @@ impl Walker<'_> {
         if let Kind::File(state) = &kind {
             self.progress.found_bytes(state.size);
         }
+        // A directory that is not entered stays empty.
+        let nlink = match kind {
+            Kind::Directory(_) => 2,
+            _ => 1,
+        };
         let mut path = if self.proc_fd {
             format!("/proc/self/fd/{}/", fd.as_raw_fd()).into_bytes()
         } else {
@@ -255,11 +260,7 @@ impl Walker<'_> {
             uid: stat.st_uid,
             gid: stat.st_gid,
             mtime: source::mtime(stat),
-            nlink: if first_name == (0, 0) && name == b"." {
-                2
-            } else {
-                1
-            },
+            nlink,
             xattrs: xattrs::read(&path, &self.options.rules.xattrs).map_err(fail)?,
             first_name,
         })

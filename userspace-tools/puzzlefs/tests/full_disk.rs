@@ -5,38 +5,17 @@
 mod common;
 
 use common::*;
-use rustix::mount::{MountFlags, MountPropagationFlags};
-use rustix::thread::UnshareFlags;
 use std::fs;
 use std::path::Path;
-use std::thread;
-
-/// A filesystem of its own in memory, for this thread and what it runs only.
-#[allow(deprecated)] // What replaces it is unsafe for the sake of descriptors, which stay shared here.
-fn mount_small(target: &Path, size: usize) -> rustix::io::Result<()> {
-    rustix::thread::unshare(UnshareFlags::NEWNS)?;
-    rustix::mount::mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )?;
-    let size = std::ffi::CString::new(format!("size={size}")).unwrap();
-    rustix::mount::mount("tmpfs", target, "tmpfs", MountFlags::empty(), &*size)
-}
 
 #[test]
 fn a_full_disk_is_told_and_the_store_stays_whole() {
     let scratch = tempfile::tempdir().unwrap();
     let disk = scratch.path().join("disk");
     fs::create_dir(&disk).unwrap();
-    let run = || {
-        if let Err(errno) = mount_small(&disk, 4 << 20) {
-            println!("skipped: cannot mount a filesystem of its own: {errno}");
-            return;
-        }
+    with_mount("tmpfs", c"size=4M", &disk, || {
         fill_and_build(scratch.path(), &disk);
-    };
-    // The thread's mounts end with it.
-    thread::scope(|scope| scope.spawn(run).join()).unwrap();
+    });
 }
 
 fn fill_and_build(scratch: &Path, disk: &Path) {

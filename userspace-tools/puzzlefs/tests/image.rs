@@ -248,7 +248,24 @@ fn the_store_in_the_tree_is_left_out() {
         );
         let inventory = image_inventory(&store, "t");
         assert_eq!(inventory.len(), 3, "{inventory:?}");
+        says(&["verify", &reference(&store, "t")]);
     }
+}
+
+#[test]
+fn a_mount_point_in_the_tree_is_left_empty() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    let mount_point = tree.join("mount");
+    fs::create_dir_all(&mount_point).unwrap();
+    with_mount("tmpfs", c"size=1M", &mount_point, || {
+        fs::create_dir(mount_point.join("sub")).unwrap();
+        let output = build_with(&["-x"], &tree, &store, "t");
+        let said = stderr(&output);
+        assert!(said.contains("on another file system"), "{said}");
+        assert_eq!(image_inventory(&store, "t").len(), 2);
+        says(&["verify", &reference(&store, "t")]);
+    });
 }
 
 /// Directories that share their entries would be extracted as far more than the image has.

@@ -11,14 +11,17 @@ use puzzlefs_lib::{store, Digest, ImageRef, Store};
 use puzzlefs_schema::metadata_capnp::rootfs;
 use puzzlefs_schema::{Kind, Locator, Order, ROOT_INO};
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags, CWD};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::thread::UnshareFlags;
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
 
 /// Bytes that look random and are the same everywhere.
 pub fn noise(size: usize, seed: u64) -> Vec<u8> {
@@ -581,4 +584,23 @@ pub fn put_metadata(store: &Path, tag: &str, blobs: &[Digest], bytes: &[u8]) {
     let manifest = put_blob(store, &Manifest::new(layers).to_json());
     let manifest = descriptor(oci::MANIFEST, manifest).annotated(oci::REF_NAME, tag);
     put_in_index(store, manifest);
+}
+
+/// Does something with a filesystem in memory mounted, for it and what it runs only.
+#[allow(deprecated)] // What replaces it is unsafe for the sake of descriptors, which stay shared here.
+pub fn with_mount(fs_type: &str, options: &CStr, target: &Path, act: impl FnOnce() + Send) {
+    let mount = || {
+        rustix::thread::unshare(UnshareFlags::NEWNS)?;
+        rustix::mount::mount_change(
+            "/",
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        )?;
+        rustix::mount::mount(fs_type, target, fs_type, MountFlags::empty(), options)
+    };
+    let run = || match mount() {
+        Ok(()) => act(),
+        Err(errno) => eprintln!("skipped: cannot mount a filesystem of its own: {errno}"),
+    };
+    // The thread's mounts end with it.
+    thread::scope(|scope| scope.spawn(run).join()).unwrap();
 }
