@@ -34,7 +34,7 @@ impl Store {
         change: impl FnOnce(&mut Index) -> Result<T>,
     ) -> Result<T> {
         let lock = WriteLock::take(&self.path, &self.root)?;
-        let mut index = self.index()?;
+        let mut index = self.known_index()?;
         let result = change(&mut index)?;
         let path = self.path.join("index.json");
         let text = serde_json::to_vec(&index)

@@ -277,6 +277,18 @@ impl Default for Index {
 }
 
 impl Index {
+    /// Why it is none of those known here, if it is not: then nobody can say what it leads to.
+    pub(crate) fn unknown(&self) -> Option<String> {
+        if self.schema_version != SCHEMA_VERSION {
+            let version = self.schema_version;
+            return Some(format!("version {version} of an index is not known"));
+        }
+        match self.media_type.as_deref() {
+            None | Some(INDEX | DOCKER_LIST) => None,
+            Some(other) => Some(format!("its type is '{other}', which is no index")),
+        }
+    }
+
     /// The image under `tag`. Where a tool left several, the last one counts.
     pub fn find(&self, tag: &str) -> Option<&Descriptor> {
         self.manifests

@@ -78,8 +78,10 @@ impl Content<'_> {
 }
 
 impl<'a> Staging<'a> {
-    /// Removes what dead builders left, and makes a directory for this one.
+    /// Removes what dead builders left, and makes a directory for this one. Where no tag could be
+    /// set in the end, it fails at once.
     pub fn new(store: &'a Store) -> Result<Self> {
+        store.known_index()?;
         let in_use = UseLock::shared(store)?;
         let private = store.path.join(PRIVATE);
         remove_stale(&private);

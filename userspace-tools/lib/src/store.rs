@@ -255,6 +255,16 @@ impl Store {
         Ok(self.written_index()?.unwrap_or_default())
     }
 
+    /// Reads `index.json` for whoever changes the store by what it says: one that is not known here
+    /// is refused.
+    pub(crate) fn known_index(&self) -> Result<Index> {
+        let index = self.index()?;
+        match index.unknown() {
+            None => Ok(index),
+            Some(what) => Err(Error::store(self.path.join("index.json"), what)),
+        }
+    }
+
     /// Reads `index.json`; none where there is none.
     pub(crate) fn written_index(&self) -> Result<Option<Index>> {
         self.json("index.json", "an OCI image index", INDEX_MAX)

@@ -133,13 +133,7 @@ fn own_files(store: &Store, has_blobs: bool, faults: &mut Vec<Fault>) {
         }
         Err(error) => return fault(error.to_string()),
     };
-    if index.schema_version != oci::SCHEMA_VERSION {
-        let what = format!("version {} of an index is not known", index.schema_version);
-        fault(wrong("index.json", what));
-    }
-    let media_type = index.media_type.as_deref().unwrap_or(oci::INDEX);
-    if ![oci::INDEX, oci::DOCKER_LIST].contains(&media_type) {
-        let what = format!("its type is '{media_type}', which is no index");
+    if let Some(what) = index.unknown() {
         fault(wrong("index.json", what));
     }
     let mut tagged: HashMap<&str, &str> = HashMap::new();

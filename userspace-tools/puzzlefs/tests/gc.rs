@@ -160,11 +160,43 @@ fn what_cannot_be_followed_stops_the_sweep() {
     refuses("'sha512:00' is not a sha256 digest");
     fs::write(store.join("index.json"), r#"{"schemaVersion":2}"#).unwrap();
     refuses("not an OCI image index: missing field `manifests`");
+    let (_, image) = open(&store, "kept");
+    let by_digest = format!("{}@{}", store.display(), image.manifest_digest.to_oci());
+    let tree = scratch.path().join("tree");
+    let kept = reference(&store, "kept");
+    for (unknown, wanted) in [
+        (
+            r#"{"schemaVersion":3,"manifests":[]}"#,
+            "index.json: version 3 of an index is not known",
+        ),
+        (
+            r#"{"schemaVersion":2,"mediaType":"application/x-odd","manifests":[]}"#,
+            "index.json: its type is 'application/x-odd', which is no index",
+        ),
+    ] {
+        fs::write(store.join("index.json"), unknown).unwrap();
+        let output = run(&["verify", path]);
+        assert!(String::from_utf8_lossy(&output.stdout).contains(wanted));
+        // Nor is it for us to be rewritten.
+        for arguments in [
+            &["build", tree.to_str().unwrap(), &kept][..],
+            &["copy", &by_digest, &kept],
+            &["tag", &by_digest, "another"],
+            &["untag", &kept],
+        ] {
+            let said = fails(arguments);
+            assert!(said.contains(wanted), "{arguments:?}: {said}");
+        }
+        assert_eq!(
+            fs::read(store.join("index.json")).unwrap(),
+            unknown.as_bytes()
+        );
+        refuses(wanted);
+    }
     fs::remove_file(store.join("index.json")).unwrap();
     refuses("missing: nothing says which blobs are needed");
 
     // Both of a PuzzleFS image's: the manifest, and the metadata.
-    let (_, image) = open(&store, "kept");
     for digest in [image.manifest_digest, image.rootfs] {
         let blob = store.join("blobs/sha256").join(digest.to_hex());
         let good = fs::read(&blob).unwrap();
