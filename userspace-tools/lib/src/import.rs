@@ -276,10 +276,12 @@ impl Importer<'_> {
         };
         let bytes = self.container.read(&image.config, JSON_MAX)?;
         let bytes = bytes.ok_or_else(|| self.missing(&image.config))?;
-        // The name is the digest, with a suffix or in a directory.
+        // The name is the digest, with a prefix, a suffix or in a directory; or says nothing.
         let stem = image.config.rsplit('/').next().unwrap_or_default();
+        let stem = stem.strip_prefix("sha256:").unwrap_or(stem);
         let stem = stem.strip_suffix(".json").unwrap_or(stem);
-        if Digest::from_hex(stem.as_bytes()) != Some(Digest::of(&bytes)) {
+        let digest = Digest::from_hex(stem.as_bytes());
+        if digest.is_some_and(|digest| digest != Digest::of(&bytes)) {
             return Err(self.damaged(&image.config));
         }
         let contents = self.contents(&bytes, image.layers.len())?;
@@ -302,7 +304,7 @@ impl Importer<'_> {
     fn contents(&self, config: &[u8], layers: usize) -> Result<Vec<Digest>> {
         let config: ImageConfig = self.parse("the configuration", config)?;
         if let Some(wanted) = &self.source.platform {
-            if !wanted.takes(&config.platform) {
+            if !wanted.takes_configured(&config.platform) {
                 let what = format!("the image is for {}, not for {wanted}", config.platform);
                 return Err(self.error(what));
             }

@@ -55,7 +55,22 @@ impl Platform {
     /// Whether an image for `other` will do; any variant, if none is asked for.
     pub(crate) fn takes(&self, other: &Platform) -> bool {
         (&self.os, &self.architecture) == (&other.os, &other.architecture)
-            && (self.variant.is_none() || self.variant == other.variant)
+            && (self.variant.is_none() || self.variant() == other.variant())
+    }
+
+    /// The same by what a configuration says, which leaves the variant to the index more often than not.
+    pub(crate) fn takes_configured(&self, other: &Platform) -> bool {
+        let mut other = other.clone();
+        other.variant = other.variant.or(self.variant.clone());
+        self.takes(&other)
+    }
+
+    /// The variant; of arm64 there is one where nothing is said.
+    fn variant(&self) -> Option<&str> {
+        match (&*self.architecture, self.variant.as_deref()) {
+            ("arm64", None) => Some("v8"),
+            (_, variant) => variant,
+        }
     }
 
     /// Whether it is one at all: attestations stand among images, for `unknown/unknown`.

@@ -272,7 +272,17 @@ fn what_docker_saves() {
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     let config = fs::read(layout.blob_path(&manifest["config"])).unwrap();
     let name = format!("{}.json", Digest::of(&config));
-    fs::write(path("saved").join(&name), config).unwrap();
+    let digest = Digest::of(&config);
+    // As Docker, crane and Jib name it, and under names that say of another that it is this one.
+    let (bare, prefixed, plain) = (name.clone(), digest.to_oci(), "config.json");
+    let other = Digest::of(b"another");
+    let lies = [format!("{other}.json"), other.to_oci()];
+    for name in [&bare, &prefixed, plain]
+        .into_iter()
+        .chain(lies.iter().map(String::as_str))
+    {
+        fs::write(path("saved").join(name), &config).unwrap();
+    }
     let save = |config: &str, layers: &[String]| {
         let one = json!({"Config": config, "RepoTags": ["debian:12"], "Layers": layers});
         let other = json!({"Config": "x", "RepoTags": ["other:1"], "Layers": []});
@@ -280,8 +290,8 @@ fn what_docker_saves() {
         fs::write(path("saved/manifest.json"), manifest).unwrap();
         shell(scratch.path(), "tar -cf saved.tar -C saved .");
     };
-    save(&name, &names);
-    for tag in ["12", "debian:12"] {
+    for (config, tag) in [(&*bare, "12"), (&prefixed, "12"), (plain, "debian:12")] {
+        save(config, &names);
         let report = import(&path(&format!("saved.tar:{tag}")), &path("store"));
         assert_same(&image_inventory(&path("store"), "t"), &inventory);
         assert_eq!(report["rootfs_digest"], wanted["rootfs_digest"]);
@@ -308,8 +318,12 @@ fn what_docker_saves() {
     wrong(&format!("{directory}:12"), "cannot read it");
     save(&name, &names[1..]);
     wrong(&format!("{source}:12"), "of 3 layers, the manifest of 2");
+    for lie in &lies {
+        save(lie, &names);
+        wrong(&format!("{source}:12"), &format!("{lie} is damaged"));
+    }
     save("manifest.json", &names);
-    wrong(&format!("{source}:12"), "manifest.json is damaged");
+    wrong(&format!("{source}:12"), "the configuration: ");
 }
 
 #[test]
@@ -374,6 +388,22 @@ fn platforms_and_names() {
         let message = refusal(options, source, &path("store"));
         assert!(message.contains(wanted), "{wanted}: {message}");
     }
+
+    // Of a variant the index speaks alone, and arm64 is of the one that it has.
+    arch(&["--platform", "linux/arm64/v8"], &many);
+    let variants = [("arm64", "v8"), ("arm", "v6"), ("arm", "v7")];
+    let images = variants.map(|(architecture, variant)| {
+        let mut image = image(architecture);
+        image["platform"]["variant"] = json!(variant);
+        image
+    });
+    layout.index(&images);
+    for platform in ["linux/arm64", "linux/arm64/v8", "linux/arm/v7"] {
+        arch(&["--platform", platform], source);
+    }
+    let message = refusal(&["--platform", "linux/arm64/v9"], source, &path("store"));
+    let wanted = "no image for linux/arm64/v9; there is: linux/arm64/v8, linux/arm/v6";
+    assert!(message.contains(wanted), "{message}");
 }
 
 /// What Docker saves of two images that are both 'latest': an index with their full names.
