@@ -305,9 +305,14 @@ impl<I: Input> Reader<I> {
                 ))
             }
         };
+        let mode = header.number(100..108).map_err(fail)?;
         let mut member = Member {
+            permissions: match kind {
+                // As they are in each tree, whatever an archive says.
+                MemberKind::Symlink(_) => 0o777,
+                _ => (mode & 0o7777) as u16,
+            },
             kind,
-            permissions: (header.number(100..108).map_err(fail)? & 0o7777) as u16,
             uid: id(pax.uid, header.number(108..116)).map_err(fail)?,
             gid: id(pax.gid, header.number(116..124)).map_err(fail)?,
             mtime: match pax.mtime {

@@ -298,6 +298,7 @@ fn members_in_any_order() {
     assert_eq!((seen("a/b/file").size, seen("a/b/file").nlink), (3, 2));
     assert_eq!(seen("a/other").first_name, Path::new("a/b/file"));
     assert_eq!(seen("gone").kind, "file");
+    assert_eq!(seen("lib").permissions, 0o777);
 }
 
 #[test]
