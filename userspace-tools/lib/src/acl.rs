@@ -94,7 +94,7 @@ fn entry_of(entry: &str) -> Result<(u16, u32, u16), String> {
         USER | GROUP => number.parse().map_err(|_| {
             format!(
                 "an access control list names '{name}' without its number; \
-                 make the archive with numbers, as tar --numeric-owner does"
+                 make the archive by tar --xattrs --xattrs-include='*' without --acls"
             )
         })?,
         _ => NO_ID,

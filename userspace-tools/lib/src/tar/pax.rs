@@ -7,6 +7,7 @@ use crate::acl;
 use crate::tree::{Time, Xattr};
 use crate::xattrs;
 use puzzlefs_schema::{MAX_XATTR_NAME_LEN, MAX_XATTR_VALUE_LEN};
+use std::mem;
 
 /// What PAX records and GNU's long names say about the next member.
 #[derive(Clone, Default)]
@@ -18,6 +19,8 @@ pub(super) struct Pax {
     pub gid: Option<u64>,
     pub mtime: Option<Time>,
     pub xattrs: Vec<Xattr>,
+    /// Access control lists as text, of the header that is being read.
+    lists: Vec<(&'static [u8], Vec<u8>)>,
     pub sparse: Sparse,
 }
 
@@ -49,7 +52,7 @@ pub(super) fn parse(mut records: &[u8], pax: &mut Pax) -> Result<()> {
         records = &records[length..];
         pax.take(key, value)?;
     }
-    Ok(())
+    pax.take_lists()
 }
 
 impl Pax {
@@ -88,8 +91,8 @@ impl Pax {
             b"GNU.sparse.numblocks" => {
                 self.sparse.map.get_or_insert_default();
             }
-            b"SCHILY.acl.access" => self.take_acl(acl::ACCESS, value)?,
-            b"SCHILY.acl.default" => self.take_acl(acl::DEFAULT, value)?,
+            b"SCHILY.acl.access" => self.lists.push((acl::ACCESS, value.to_vec())),
+            b"SCHILY.acl.default" => self.lists.push((acl::DEFAULT, value.to_vec())),
             // What GNU tar has of it, without the zero byte that ends it.
             b"RHT.security.selinux" => {
                 self.take_xattr(b"security.selinux", &[value, b"\0"].concat())?;
@@ -116,16 +119,20 @@ impl Pax {
         self.take_xattr(&name, &value)
     }
 
-    /// Takes an access control list in the form of text, unless it came as an attribute too.
-    fn take_acl(&mut self, name: &[u8], text: &[u8]) -> Result<()> {
-        // An empty list is none.
-        if text.is_empty() || self.xattrs.iter().any(|(known, _)| known == name) {
-            return Ok(());
+    /// Takes the access control lists in the form of text, unless they came as attributes too: these
+    /// have numbers where text may have names.
+    fn take_lists(&mut self) -> Result<()> {
+        for (name, text) in mem::take(&mut self.lists) {
+            // An empty list is none.
+            if text.is_empty() || self.xattrs.iter().any(|(known, _)| known == name) {
+                continue;
+            }
+            match acl::from_text(&text) {
+                Ok(value) => self.take_xattr(name, &value)?,
+                Err(what) => return malformed(what),
+            }
         }
-        match acl::from_text(text) {
-            Ok(value) => self.take_xattr(name, &value),
-            Err(what) => malformed(what),
-        }
+        Ok(())
     }
 
     fn take_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
@@ -276,6 +283,25 @@ mod tests {
         for wrong in ["A", "AB-C", "AAAAA", "A=A="] {
             assert_eq!(from_base64(wrong.as_bytes()), None, "{wrong}");
         }
+    }
+
+    /// Before or behind the text, where its names are not to be understood.
+    #[test]
+    fn a_list_as_an_attribute_counts() {
+        let text = b"34 SCHILY.acl.access=user:joe:r--\n".as_slice();
+        let attribute = b"42 SCHILY.xattr.system.posix_acl_access=x\n".as_slice();
+        for records in [[text, attribute], [attribute, text]] {
+            let mut pax = Pax::default();
+            parse(&records.concat(), &mut pax).unwrap();
+            assert_eq!(pax.xattrs, [(acl::ACCESS.to_vec(), b"x".to_vec())][..]);
+        }
+        let Err(super::super::Fault::Malformed(what)) = parse(text, &mut Pax::default()) else {
+            panic!("a name is no number");
+        };
+        assert!(
+            what.contains("'joe'") && what.contains("without --acls"),
+            "{what}"
+        );
     }
 
     #[test]
