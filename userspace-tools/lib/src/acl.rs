@@ -46,29 +46,62 @@ pub(crate) fn from_text(text: &[u8]) -> Result<Vec<u8>, String> {
 ///
 /// None for what is no such attribute.
 pub(crate) fn mode(value: &[u8]) -> Option<(u16, bool)> {
-    let (version, entries) = value.split_first_chunk()?;
-    if u32::from_le_bytes(*version) != VERSION || entries.len() % 8 != 0 {
-        return None;
-    }
-    let (mut owner, mut group, mut mask, mut other) = (None, None, None, None);
-    let mut more = false;
-    for entry in entries.chunks_exact(8) {
-        let half = |at| u16::from_le_bytes([entry[at], entry[at + 1]]);
-        let permissions = half(2) & 7;
-        match half(0) {
-            USER_OBJ => owner = Some(permissions),
-            GROUP_OBJ => group = Some(permissions),
-            OTHER => other = Some(permissions),
-            MASK => {
-                mask = Some(permissions);
-                more = true;
-            }
-            USER | GROUP => more = true,
-            _ => return None,
+    let list = List::of(value)?;
+    let group = list.mask.unwrap_or(list.group);
+    Some(((list.owner << 6) | (group << 3) | list.other, list.more))
+}
+
+/// The nine bits that let nobody do more than a file's own list does, where it cannot be set: those
+/// of the group are not the mask, which is for others too.
+///
+/// None for what is no such attribute.
+pub(crate) fn mode_without(value: &[u8]) -> Option<u16> {
+    let list = List::of(value)?;
+    let group = list.group & list.mask.unwrap_or(list.group);
+    Some((list.owner << 6) | (group << 3) | list.other)
+}
+
+/// The permissions that a list has for those whom the mode knows, too.
+struct List {
+    owner: u16,
+    group: u16,
+    mask: Option<u16>,
+    other: u16,
+    /// Whether it says more than the nine bits of a mode do.
+    more: bool,
+}
+
+impl List {
+    fn of(value: &[u8]) -> Option<Self> {
+        let (version, entries) = value.split_first_chunk()?;
+        if u32::from_le_bytes(*version) != VERSION || entries.len() % 8 != 0 {
+            return None;
         }
+        let (mut owner, mut group, mut mask, mut other) = (None, None, None, None);
+        let mut more = false;
+        for entry in entries.chunks_exact(8) {
+            let half = |at| u16::from_le_bytes([entry[at], entry[at + 1]]);
+            let permissions = half(2) & 7;
+            match half(0) {
+                USER_OBJ => owner = Some(permissions),
+                GROUP_OBJ => group = Some(permissions),
+                OTHER => other = Some(permissions),
+                MASK => {
+                    mask = Some(permissions);
+                    more = true;
+                }
+                USER | GROUP => more = true,
+                _ => return None,
+            }
+        }
+        Some(List {
+            owner: owner?,
+            group: group?,
+            mask,
+            other: other?,
+            more,
+        })
     }
-    let (owner, group, other) = (owner?, group?, other?);
-    Some(((owner << 6) | (mask.unwrap_or(group) << 3) | other, more))
 }
 
 /// The tag, the id and the permissions of one entry.
@@ -133,6 +166,11 @@ mod tests {
         assert_eq!(from_text(lines).unwrap(), value);
         // The mask is what `ls -l` shows for the group.
         assert_eq!(mode(&value), Some((0o640, true)));
+        let wide = from_text(b"user::rw-,group::r--,user:77:rwx,mask::rwx,other::---").unwrap();
+        assert_eq!(mode(&wide), Some((0o670, true)));
+        assert_eq!(mode_without(&wide), Some(0o640));
+        let narrow = from_text(b"user::rw-,group::rw-,user:77:r--,mask::r--,other::---").unwrap();
+        assert_eq!(mode_without(&narrow), Some(0o640));
         let plain = from_text(b"user::rwx,group::r-x,other::--x").unwrap();
         assert_eq!(mode(&plain), Some((0o751, false)));
         for wrong in [&b""[..], b"\x02", b"\x03\0\0\0", &value[..21], &value[..20]] {

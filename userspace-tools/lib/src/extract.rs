@@ -5,8 +5,10 @@
 //! No path of an image is resolved: everything is made by one name in a directory that was made
 //! before, opened without following symbolic links.
 
+use crate::acl;
 use crate::beneath::open_beneath;
 use crate::error::{Error, Result};
+use crate::message::printable;
 use crate::progress::Progress;
 use crate::reader::{Blobs, ImageReader};
 use crate::store::{Image, Store};
@@ -23,7 +25,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// What was extracted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Extracted {
     /// The names made.
     pub entries: u64,
@@ -33,6 +35,11 @@ pub struct Extracted {
     pub not_owned: u64,
     /// Names of devices that were left out, for want of privilege.
     pub no_devices: u64,
+    /// Inodes without extended attributes that this user may not set, or the filesystem does not
+    /// take there.
+    pub no_xattrs: u64,
+    /// The first of these attributes, and why it was left out.
+    pub first_no_xattr: Option<Error>,
 }
 
 /// Extracts an image into a directory, which is made if it is not there and must be empty.
@@ -40,6 +47,7 @@ pub struct Extracted {
 /// As root, everything is as in the image. Others get their own files, and what they may not set
 /// (owners, `trusted.` and `security.` attributes) or make (devices) is left out and counted; with an
 /// owner go the set-uid and set-gid bits: whose the program was to run as is not who has it now.
+/// Attributes that the filesystem does not take are left out and counted for everybody.
 ///
 /// What an interrupted extraction made so far stays.
 pub fn extract(
@@ -259,6 +267,7 @@ impl<'a> Extractor<'a> {
         }
         let mut proc_path = format!("/proc/self/fd/{}/", fd.as_raw_fd()).into_bytes();
         proc_path.extend_from_slice(name);
+        let mut all_set = true;
         for xattr in self.reader.checked(inode.xattrs())?.iter() {
             let xattr = self.reader.checked(xattr)?;
             match fs::lsetxattr(
@@ -268,12 +277,23 @@ impl<'a> Extractor<'a> {
                 fs::XattrFlags::empty(),
             ) {
                 Ok(()) => {}
-                Err(Errno::PERM) if !self.privileged => {}
+                Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::NOTSUP)) => {
+                    all_set = false;
+                    if xattr.name == acl::ACCESS {
+                        let bits = acl::mode_without(xattr.value).unwrap_or_default();
+                        permissions &= 0o7000 | bits;
+                    }
+                    if self.made.first_no_xattr.is_none() {
+                        let what = format!("cannot set {}: {errno}", printable(xattr.name));
+                        self.made.first_no_xattr = Some(Error::store(self.path(path), what));
+                    }
+                }
                 Err(errno) => {
                     return Err(self.error(path, "set its extended attributes", errno));
                 }
             }
         }
+        self.made.no_xattrs += u64::from(!all_set);
         if inode.kind() != Kind::Symlink {
             let mode = Mode::from_raw_mode(permissions.into());
             fs::chmodat(fd, name, mode, AtFlags::empty())

@@ -258,6 +258,10 @@ fn size(text: &str, least: usize, most: usize) -> Result<usize, String> {
 
 /// `puzzlefs extract`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Root gets everything as it is in the image; others get their own files. What cannot be set or made is
+left out, told and counted: owners, extended attributes, devices. The exit status is 1 for devices,
+and for root for attributes too, which the filesystem then does not take.")]
 pub struct ExtractArgs {
     /// The image
     #[arg(value_name = "IMAGE")]

@@ -28,6 +28,8 @@ struct Report {
     not_owned: u64,
     /// Names of devices that were left out.
     no_devices: u64,
+    /// Inodes without extended attributes that could not be set.
+    no_xattrs: u64,
 }
 
 /// Extracts an image.
@@ -44,6 +46,7 @@ pub fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
             bytes: extracted.bytes,
             not_owned: extracted.not_owned,
             no_devices: extracted.no_devices,
+            no_xattrs: extracted.no_xattrs,
         })?;
     } else if !arguments.quiet {
         let entries = format::count(extracted.entries, "entry", "entries");
@@ -55,6 +58,15 @@ pub fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
         say(format_args!(
             "{inodes} kept this user as the owner; extracting owners takes root"
         ));
+    }
+    if let Some(first) = &extracted.first_no_xattr {
+        let inodes = format::count(extracted.no_xattrs, "inode is", "inodes are");
+        let what = format!("{inodes} without extended attributes; the first: {first}");
+        // Whoever is root gets all of them, unless the filesystem does not have them.
+        if rustix::process::geteuid().is_root() {
+            bail!("all else is extracted, but {what}");
+        }
+        say(what);
     }
     if extracted.no_devices > 0 {
         let devices = format::count(extracted.no_devices, "device was", "devices were");

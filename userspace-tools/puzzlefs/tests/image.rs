@@ -415,6 +415,57 @@ fn an_extraction_can_be_interrupted() {
     );
 }
 
+/// A filesystem may not have extended attributes. What was for one more user only is then not for
+/// the group.
+#[test]
+fn attributes_that_cannot_be_set_are_told() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    fs::create_dir_all(path("tree/directory")).unwrap();
+    fs::create_dir(path("disk")).unwrap();
+    fs::write(path("tree/file"), "contents").unwrap();
+    fs::write(path("tree/directory/list"), "contents").unwrap();
+    let entries = [(1u16, 6u16), (2, 7), (4, 4), (16, 7), (32, 0)].map(|(tag, permissions)| {
+        let id = if tag == 2 { 77 } else { u32::MAX }.to_le_bytes();
+        [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id].concat()
+    });
+    let list = [&[2, 0, 0, 0][..], &entries.concat()].concat();
+    let set = |name: &str, attribute: &str, value: &[u8]| {
+        rustix::fs::setxattr(path(name), attribute, value, XattrFlags::empty())
+    };
+    if set("tree/file", "user.a", b"b").is_err()
+        || set("tree/directory/list", "system.posix_acl_access", &list).is_err()
+    {
+        return eprintln!("skipped: no extended attributes on this filesystem");
+    }
+    build(&path("tree"), &path("store"), "t", 1);
+    assert_eq!(
+        image_inventory(&path("store"), "t")[Path::new("directory/list")].permissions,
+        0o670
+    );
+    with_mount("ramfs", c"", &path("disk"), || {
+        let target = path("disk/target");
+        let arguments = ["extract", "--json", &reference(&path("store"), "t")];
+        let output = puzzlefs().args(arguments).arg(&target).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let wanted = format!(
+            "but 2 inodes are without extended attributes; the first: \
+             {}: cannot set user.a: Operation not supported",
+            target.join("file").display()
+        );
+        assert!(said.contains(&wanted), "{said}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (&report["no_xattrs"], &report["entries"]),
+            (&2.into(), &3.into())
+        );
+        let made = directory_inventory(&target);
+        assert_eq!(made[Path::new("directory/list")].permissions, 0o640);
+        assert_eq!(made[Path::new("file")].size, 8);
+    });
+}
+
 /// An ordinary user gets all but the devices, and is told.
 #[test]
 fn devices_are_left_out_where_they_cannot_be_made() {
@@ -431,19 +482,41 @@ fn devices_are_left_out_where_they_cannot_be_made() {
     fs::hard_link(path("tree/null"), path("tree/other")).unwrap();
     fs::write(path("tree/zfile"), "contents").unwrap();
     build(&path("tree"), &path("store"), "t", 1);
+    // An attribute that is root's alone.
+    let options = XattrFlags::empty();
+    let set = rustix::fs::setxattr(path("tree/zfile"), "trusted.a", b"b", options);
+    let exclude = ["--exclude=null", "--exclude=other"];
+    assert!(build_with(&exclude, &path("tree"), &path("store"), "xattr")
+        .status
+        .success());
     // A user without any right to the program's own directory runs a copy of it.
     let program = path("puzzlefs");
     fs::copy(env!("CARGO_BIN_EXE_puzzlefs"), &program).unwrap();
     let open =
         |name: &Path, mode| fs::set_permissions(name, PermissionsExt::from_mode(mode)).unwrap();
     open(scratch.path(), 0o777);
-    let mut command = std::process::Command::new(program);
-    let image = reference(&path("store"), "t");
-    let command = command.args(["extract", &image]).arg(path("target"));
-    let output = command.uid(65534).gid(65534).output().unwrap();
+    let extract = |tag: &str, target: &str| {
+        let mut command = std::process::Command::new(&program);
+        let image = reference(&path("store"), tag);
+        let command = command.args(["extract", &image]).arg(path(target));
+        command.uid(65534).gid(65534).output().unwrap()
+    };
+    let output = extract("t", "target");
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     let said = stderr(&output);
     assert!(said.contains("but 2 devices were left out"), "{said}");
     assert_eq!(fs::read(path("target/zfile")).unwrap(), b"contents");
     assert!(!path("target/null").exists());
+
+    if set.is_err() {
+        return eprintln!("skipped: no trusted attributes on this filesystem");
+    }
+    let output = extract("xattr", "another");
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("1 inode is without extended attributes"),
+        "{said}"
+    );
+    assert!(said.contains("zfile: cannot set trusted.a"), "{said}");
 }
