@@ -22,6 +22,18 @@ pub enum Error {
         /// The cause. Not called `source`: the message has it already.
         cause: io::Error,
     },
+    /// There is no room for what is extracted.
+    #[error(
+        "{}: cannot {action}: {cause}; make room and extract into a new directory: \
+         what was extracted so far is left", .path.display())]
+    NoRoom {
+        /// What it was about.
+        path: PathBuf,
+        /// What was being done, in the infinitive.
+        action: &'static str,
+        /// The cause.
+        cause: io::Error,
+    },
     /// The tree changed under the builder.
     #[error(
         "{}: changed while it was being read ({what}); nothing was tagged. \
@@ -100,6 +112,22 @@ impl Error {
         }
     }
 
+    /// The same error where no store is written to.
+    pub(crate) fn outside_stores(self) -> Error {
+        match self {
+            Error::Io {
+                path,
+                action,
+                cause,
+            } if is_full(&cause) => Error::NoRoom {
+                path,
+                action,
+                cause,
+            },
+            error => error,
+        }
+    }
+
     /// An [`Error::Store`].
     pub(crate) fn store(path: impl AsRef<Path>, what: impl Into<String>) -> Error {
         Error::Store {
@@ -114,13 +142,19 @@ struct WayOut<'a>(&'a io::Error);
 
 impl fmt::Display for WayOut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => f.write_str(
+        match is_full(self.0) {
+            true => f.write_str(
                 "; make room and try again ('puzzlefs gc' frees what no image of a store needs)",
             ),
-            _ => Ok(()),
+            false => Ok(()),
         }
     }
+}
+
+/// Whether a system call failed for want of room.
+fn is_full(cause: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(cause.kind(), StorageFull | QuotaExceeded)
 }
 
 /// How a list of tags reads in a message.

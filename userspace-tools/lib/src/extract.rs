@@ -84,7 +84,7 @@ pub fn extract(
         blobs: Blobs::checked(),
         made: Extracted::default(),
     };
-    extractor.run()?;
+    extractor.run().map_err(Error::outside_stores)?;
     Ok(extractor.made)
 }
 

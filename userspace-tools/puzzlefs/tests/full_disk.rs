@@ -75,3 +75,24 @@ fn fill_and_build(scratch: &Path, disk: &Path) {
         &image_inventory(&store, "first"),
     );
 }
+
+/// What is extracted is no store's: nothing that `gc` could free.
+#[test]
+fn an_extraction_onto_a_full_disk() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    fs::create_dir(path("tree")).unwrap();
+    fs::create_dir(path("disk")).unwrap();
+    fs::write(path("tree/file"), noise(2 << 20, 1)).unwrap();
+    build(&path("tree"), &path("store"), "t", 1);
+    with_mount("tmpfs", c"size=1M", &path("disk"), || {
+        let target = path("disk/target");
+        let image = reference(&path("store"), "t");
+        let said = fails(&["extract", &image, target.to_str().unwrap()]);
+        let wanted =
+            "target/file: cannot write it: No space left on device (os error 28); make room \
+                      and extract into a new directory: what was extracted so far is left";
+        assert!(said.contains(wanted), "{said}");
+        assert!(target.join("file").exists());
+    });
+}
