@@ -45,6 +45,7 @@ impl Root {
 #[derive(Deserialize)]
 struct Manifest {
     config: Descriptor,
+    #[serde(deserialize_with = "oci::or_null")]
     layers: Vec<Descriptor>,
     subject: Option<Descriptor>,
 }
@@ -53,6 +54,7 @@ struct Manifest {
 /// all be there: whoever copies an image of many platforms may take one.
 #[derive(Deserialize)]
 struct Index {
+    #[serde(deserialize_with = "oci::or_null")]
     manifests: Vec<Descriptor>,
     subject: Option<Descriptor>,
 }

@@ -93,6 +93,7 @@ struct ImageConfig {
 
 #[derive(Deserialize)]
 struct RootFs {
+    #[serde(deserialize_with = "oci::or_null")]
     diff_ids: Vec<String>,
 }
 
@@ -103,6 +104,7 @@ struct SavedImage {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
+    #[serde(deserialize_with = "oci::or_null")]
     layers: Vec<String>,
 }
 

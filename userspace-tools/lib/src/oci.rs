@@ -128,7 +128,7 @@ impl<'de> Visitor<'de> for DescriptorVisitor {
             digest: digest.ok_or_else(|| missing("digest"))?,
             size: size.ok_or_else(|| missing("size"))?,
             data: data.flatten(),
-            annotations: annotations.unwrap_or_default(),
+            annotations: annotations.flatten().unwrap_or_default(),
             other,
         })
     }
@@ -144,6 +144,14 @@ fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
         return Err(de::Error::duplicate_field(key));
     }
     Ok(())
+}
+
+/// Reads a value of which some tools write null where it is empty.
+pub(crate) fn or_null<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let value: Option<T> = Deserialize::deserialize(deserializer)?;
+    Ok(value.unwrap_or_default())
 }
 
 /// A key of a descriptor.
@@ -173,6 +181,7 @@ pub struct Manifest {
     /// The configuration.
     pub config: Descriptor,
     /// The blobs: the metadata first.
+    #[serde(deserialize_with = "or_null")]
     pub layers: Vec<Descriptor>,
 }
 
@@ -236,9 +245,14 @@ fn first_rootfs<'de, D: Deserializer<'de>>(
             }
             Ok(None)
         }
+
+        /// Null.
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
     }
 
-    deserializer.deserialize_seq(Layers)
+    deserializer.deserialize_any(Layers)
 }
 
 /// `oci-layout`.
@@ -259,6 +273,7 @@ pub struct Index {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The images.
+    #[serde(deserialize_with = "or_null")]
     pub manifests: Vec<Descriptor>,
     /// Everything else.
     #[serde(flatten)]
@@ -370,6 +385,8 @@ mod tests {
         let descriptor = read(whole).unwrap();
         assert_eq!((&*descriptor.media_type, descriptor.size), ("m", 1));
         assert_eq!(descriptor.data, None);
+        let null = r#"{"size":1,"digest":"d","mediaType":"m","annotations":null}"#;
+        assert!(read(null).unwrap().annotations.is_empty());
         assert_eq!(descriptor.other["x"], serde_json::json!([{"y": null}]));
         for (text, reason) in [
             (r#"{"digest":"d","mediaType":"m"}"#, "missing field `size`"),
@@ -401,6 +418,8 @@ mod tests {
         assert_eq!(find(&[]).unwrap(), None);
         assert!(find(&[data, "{".to_owned()]).is_err());
         assert!(serde_json::from_str::<Rootfs>("{}").is_err());
+        let null: Rootfs = serde_json::from_str(r#"{"layers":null}"#).unwrap();
+        assert!(null.descriptor.is_none());
     }
 
     #[test]

@@ -245,3 +245,25 @@ fn damage_is_told() {
     build(&tree, &store, "t", 1);
     check_store(&store);
 }
+
+/// As some tools write what is empty.
+#[test]
+fn null_is_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    fs::create_dir(&tree).unwrap();
+    build(&tree, &store, "a", 1);
+    let index = store.join("index.json");
+    let null = r#"{"schemaVersion":2,"mediaType":null,"annotations":null,"manifests":null}"#;
+    fs::write(&index, null).unwrap();
+    assert_eq!(says(&["list", store.to_str().unwrap()]), "");
+    build(&tree, &store, "b", 1);
+    let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    let mut untagged = text["manifests"][0].clone();
+    untagged["annotations"] = serde_json::Value::Null;
+    text["manifests"].as_array_mut().unwrap().push(untagged);
+    fs::write(&index, text.to_string()).unwrap();
+    says(&["verify", store.to_str().unwrap()]);
+    says(&["gc", store.to_str().unwrap()]);
+    says(&["ls", &reference(&store, "b")]);
+}
