@@ -76,6 +76,11 @@ impl Walker<'_> {
         let root = self.source.open_directory(&self.tree, 0)?;
         let stat = rustix::fs::fstat(&root).map_err(Error::io(&self.source.path, "examine it"))?;
         let device = stat.st_dev;
+        if self.options.store == Some((device, stat.st_ino)) {
+            let what = "it is the store that the image is for; \
+                        give the directory whose tree goes into the image";
+            return Err(Error::store(&self.source.path, what));
+        }
         let node = self.node(&root, b".", &stat, (0, 0))?;
         self.tree.nodes.push(node);
         drop(root);

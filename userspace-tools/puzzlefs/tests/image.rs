@@ -250,6 +250,11 @@ fn the_store_in_the_tree_is_left_out() {
         assert_eq!(inventory.len(), 3, "{inventory:?}");
         says(&["verify", &reference(&store, "t")]);
     }
+    let said = stderr(&try_build(&store, &store, "t", 1));
+    assert!(
+        said.contains("it is the store that the image is for"),
+        "{said}"
+    );
 }
 
 #[test]
