@@ -2,7 +2,7 @@
 
 //! `puzzlefs cat`.
 
-use crate::output::Output;
+use crate::output::{say, Output};
 use anyhow::bail;
 use clap::Args;
 use puzzlefs_lib::message::printable;
@@ -12,6 +12,7 @@ use puzzlefs_lib::{store, Error, ImageRef};
 use puzzlefs_schema::FileType;
 use std::ffi::OsString;
 use std::io::Write;
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 
 /// `puzzlefs cat`.
@@ -25,22 +26,18 @@ pub struct CatArgs {
     pub paths: Vec<OsString>,
 }
 
-/// Writes files of an image to standard output, one after the other.
+/// Writes files of an image to standard output, one after the other. Like cat(1), those that can be
+/// written all are.
 pub fn run(arguments: &CatArgs) -> anyhow::Result<()> {
     let (store, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
     let reader = ImageReader::new(&store, &image)?;
     let mut blobs = Blobs::checked();
     let mut out = Output::new();
+    let mut failed = Ok(());
     for path in &arguments.paths {
-        let path = path.as_bytes();
-        let at = reader.resolve(path, LastLink::Follow)?;
-        let inode = reader.checked(reader.metadata().inode_at(at))?;
-        if inode.file_type() != FileType::File {
-            bail!("{}: not a regular file in the image", printable(path));
-        }
         // The reader has this crate's library's errors: what happens to the output is kept here.
         let mut written = Ok(());
-        let read = reader.read_file(at, &mut blobs, |piece| {
+        let read = read(&reader, path.as_bytes(), &mut blobs, |piece| {
             written = out.write_all(piece);
             match &written {
                 Ok(()) => Ok(()),
@@ -48,7 +45,28 @@ pub fn run(arguments: &CatArgs) -> anyhow::Result<()> {
             }
         });
         written?;
-        read?;
+        if read.is_err() {
+            // The last one is told by whoever called.
+            if let Err(earlier) = mem::replace(&mut failed, read) {
+                say(format_args!("{earlier:#}"));
+            }
+        }
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    failed
+}
+
+/// Gives the contents of a file, in pieces, to a function.
+fn read(
+    reader: &ImageReader<'_>,
+    path: &[u8],
+    blobs: &mut Blobs,
+    give: impl FnMut(&[u8]) -> puzzlefs_lib::Result<()>,
+) -> anyhow::Result<()> {
+    let at = reader.resolve(path, LastLink::Follow)?;
+    let inode = reader.checked(reader.metadata().inode_at(at))?;
+    if inode.file_type() != FileType::File {
+        bail!("{}: not a regular file in the image", printable(path));
+    }
+    Ok(reader.read_file(at, blobs, give)?)
 }

@@ -83,6 +83,26 @@ fn cat_follows_links_within_the_image() {
 }
 
 #[test]
+fn cat_writes_all_that_is_there() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("a"), "one ").unwrap();
+    fs::write(tree.join("b"), "two").unwrap();
+    build(&tree, &store, "t", 1);
+    let output = run(&["cat", &reference(&store, "t"), "first", "a", ".", "b"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stdout, b"one two");
+    let said = stderr(&output);
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert!(said.contains("first: "), "{said}");
+    assert!(
+        said.ends_with("not a regular file in the image\n"),
+        "{said}"
+    );
+}
+
+#[test]
 fn cat_gives_the_bytes() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
