@@ -51,7 +51,8 @@ void vfs_rs_cache_no_acl(struct inode *inode)
 void vfs_rs_inode_set_size(struct inode *inode, loff_t size)
 {
 	i_size_write(inode, size);
-	inode->i_blocks = (size + SECTOR_SIZE - 1) >> SECTOR_SHIFT;
+	/* The sum can be more than loff_t holds. */
+	inode->i_blocks = ((u64)size + SECTOR_SIZE - 1) >> SECTOR_SHIFT;
 }
 
 /* Says how far to read ahead where there is no device to say it. */

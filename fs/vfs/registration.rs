@@ -18,11 +18,11 @@ use kernel::{error::to_result, ffi::c_int, prelude::*, sync::Arc, types::Opaque}
 /// `fs` is registered, and is the file system type of all `SuperBlock<T>`s.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Registration<T: FileSystem> {
-    // Dropped last, when no inode is left.
-    inode_cache: INodeCache<T>,
     /// For what is read ahead.
     readahead: OwnQueue,
     shared: Arc<T::Shared>,
+    // Dropped behind those, which may have inodes.
+    inode_cache: INodeCache<T>,
     #[pin]
     sharing: Opaque<bindings::file_system_type>,
     #[pin]
@@ -41,9 +41,9 @@ impl<T: FileSystem> Registration<T> {
         shared: Arc<T::Shared>,
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            inode_cache: INodeCache::new(T::NAME)?,
             readahead: OwnQueue::new(T::NAME)?,
             shared,
+            inode_cache: INodeCache::new(T::NAME)?,
             // Never registered: nobody but `SharedMappings` mounts it.
             sharing <- Opaque::try_ffi_init(|slot: *mut bindings::file_system_type| {
                 // SAFETY: As below.

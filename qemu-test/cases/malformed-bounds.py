@@ -241,6 +241,8 @@ for what, (make, wanted) in mounted.items():
         continue
     began = time.monotonic()
     try:
+        if make is largest_file:
+            equal(os.stat(f"{mnt}/file").st_blocks, 1 << 54, "its blocks")
         walk = Walk(mnt)
     finally:
         mountapi.umount(mnt)
