@@ -374,7 +374,7 @@ impl Places {
 }
 
 /// The workspaces of a store, made as they are needed: readers wait for one to become free if there
-/// are enough of them. A store whose disk does not answer has all of its own, and none of another's.
+/// are enough of them. A store whose disk does not answer keeps its own, and none of another's.
 ///
 /// Who wants a small blob that another is reading waits until that one is done, and has it read.
 #[pin_data]

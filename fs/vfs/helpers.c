@@ -258,7 +258,10 @@ struct dentry *vfs_rs_lookup_child(const struct path *dir, const char *name, uns
 	}
 	if (!dentry)
 		dentry = vfs_rs_lookup_locked(dir, &qstr);
-	if (!IS_ERR(dentry) && d_flags_negative(smp_load_acquire(&dentry->d_flags))) {
+	if (IS_ERR(dentry))
+		return dentry;
+	/* Pairs with the release in __d_set_inode_and_type(): it can become positive meanwhile. */
+	if (d_flags_negative(smp_load_acquire(&dentry->d_flags))) {
 		dput(dentry);
 		return ERR_PTR(-ENOENT);
 	}
