@@ -435,6 +435,7 @@ impl Workspaces {
         now: bool,
         work: impl FnOnce(Option<&mut Workspace>) -> R,
     ) -> Result<R> {
+        let mut signal = false;
         let mut places = self.places.lock();
         let mut workspace = loop {
             match places.take(wanted) {
@@ -459,16 +460,18 @@ impl Workspaces {
                 Request::Reading => {
                     // What this one was told of may be for another.
                     self.returned.notify_one();
-                    wait(&self.was_read, &mut places)?;
+                    wait(&self.was_read, &mut places, &mut signal)?;
                 }
                 Request::NoneFree if now => {
                     drop(places);
                     return Ok(work(None));
                 }
-                Request::NoneFree => wait(&self.returned, &mut places).inspect_err(|_| {
-                    // Nor is what this one was told of lost.
-                    self.returned.notify_one();
-                })?,
+                Request::NoneFree => {
+                    wait(&self.returned, &mut places, &mut signal).inspect_err(|_| {
+                        // Nor is what this one was told of lost.
+                        self.returned.notify_one();
+                    })?
+                }
             }
         };
         let result = work(Some(&mut workspace));
@@ -477,11 +480,17 @@ impl Workspaces {
     }
 }
 
-/// Waits to be told. Whoever is being killed does not wait, unless another signal came first.
-fn wait(told: &CondVar, places: &mut Guard<'_, Places, MutexBackend>) -> Result {
-    if told.wait_interruptible(places) {
-        relax()?;
+/// Waits to be told; what is waited for is to be looked at again then. Whoever is being killed does
+/// not wait, unless another signal came first.
+fn wait(told: &CondVar, places: &mut Guard<'_, Places, MutexBackend>, signal: &mut bool) -> Result {
+    if *signal {
         told.wait(places);
+        return Ok(());
+    }
+    // Told and interrupted at once, this one must not wait again before it has looked.
+    *signal = told.wait_interruptible(places);
+    if *signal {
+        relax()?;
     }
     Ok(())
 }
