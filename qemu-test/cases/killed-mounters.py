@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import mountapi  # noqa: E402
-from case import CASE_DIR, check, drop_caches, equal, metric, seeded_random  # noqa: E402
+from case import CASE_DIR, check, drop_caches, equal, metric, seeded_random, start  # noqa: E402
 from metadata import Inode, Store  # noqa: E402
 
 ROUNDS = 60
@@ -25,17 +25,10 @@ values = [(b"user.%d" % number, random.randbytes(60_000)) for number in range(10
 rootfs = store.add_image([Inode(1, "dir", 0o755, entries=[(b"file", 2)]), Inode(2, xattrs=values)])
 
 
-def mounter():
-    """A child that mounts and unmounts, over and over."""
-    child = os.fork()
-    if child:
-        return child
-    try:
-        while True:
-            mountapi.mount(store.path, mnt, f"rootfs={rootfs}")
-            mountapi.umount(mnt)
-    finally:
-        os._exit(2)
+def mount_and_unmount():
+    while True:
+        mountapi.mount(store.path, mnt, f"rootfs={rootfs}")
+        mountapi.umount(mnt)
 
 
 def look(what):
@@ -48,7 +41,7 @@ mounted = 0
 for number in range(ROUNDS):
     if number % 4 == 0:
         drop_caches()
-    child = mounter()
+    child = start(mount_and_unmount)
     time.sleep(random.uniform(0, 0.1))
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]

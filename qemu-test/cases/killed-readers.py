@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import build_image, check, drop_caches, equal, metric, mount_image, seeded_random, write_file  # noqa: E402
+from case import build_image, check, drop_caches, equal, metric, mount_image, seeded_random, start, write_file  # noqa: E402
 
 SECONDS = 8
 random = seeded_random()
@@ -23,22 +23,14 @@ mnt = mount_image(build_image("src"))
 fd = os.open(f"{mnt}/file", os.O_RDONLY)
 
 
-def reader(by_map):
-    """A child that reads all of the file, over and over."""
-    child = os.fork()
-    if child:
-        return child
-    try:
-        while True:
-            if by_map:
-                with mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ) as view:
-                    same = view[:] == contents
-            else:
-                same = os.pread(fd, len(contents), 0) == contents
-            if not same:
-                os._exit(1)
-    finally:
-        os._exit(2)
+def read_over_and_over(by_map):
+    while True:
+        if by_map:
+            with mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ) as view:
+                same = view[:] == contents
+        else:
+            same = os.pread(fd, len(contents), 0) == contents
+        check(same, "the file as the child reads it")
 
 
 def complaints():
@@ -52,7 +44,7 @@ with open("/proc/sys/vm/drop_caches", "w") as file:
 while time.monotonic() - started < SECONDS or rounds <= 10:
     rounds += 1
     drop_caches(1)
-    children = [reader(by_map) for by_map in (False, False, True)]
+    children = [start(read_over_and_over, by_map) for by_map in (False, False, True)]
     time.sleep(random.uniform(0, 0.03))
     for child in children:
         os.kill(child, signal.SIGKILL)

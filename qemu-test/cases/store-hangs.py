@@ -15,7 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import devmapper  # noqa: E402
 import mountapi  # noqa: E402
-from case import CASE_DIR, build_image, drop_caches, equal, eventually, mount_image, refused, run, seeded_random, unmount_image, write_file  # noqa: E402
+from case import CASE_DIR, build_image, drop_caches, equal, eventually, mount_image, refused, run, seeded_random, start, unmount_image, write_file  # noqa: E402
 
 READERS = 40
 # As the kernel has workspaces for a store.
@@ -42,17 +42,6 @@ def check_files(directory):
     for name, contents in files.items():
         with open(f"{directory}/{name}", "rb") as file:
             equal(file.read() == contents, True, f"{directory}/{name}")
-
-
-def start(work):
-    child = os.fork()
-    if not child:
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return child
 
 
 def read_slow(name):
@@ -100,7 +89,7 @@ disk.stop()
 try:
     impatient = [start(read_at_once)]
     eventually(lambda: all_gone(impatient), "who must not wait does")
-    readers = [start(lambda name=name: read_slow(name)) for name in files]
+    readers = [start(read_slow, name) for name in files]
     time.sleep(1)
     equal(reap(readers), {}, "those who do not wait for the disk that does not answer")
     others = [start(read_others)]

@@ -16,7 +16,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import CASE_DIR, build_image, check, metric, mount_image, seeded_random, write_file  # noqa: E402
+from case import CASE_DIR, build_image, check, metric, mount_image, seeded_random, start, write_file  # noqa: E402
 
 SYS_GETDENTS64 = 217
 LEN = 4096
@@ -53,16 +53,6 @@ def make_files():
     while True:
         os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
         os.unlink(name)
-
-
-def start(work, *arguments):
-    child = os.fork()
-    if not child:
-        try:
-            work(*arguments)
-        finally:
-            os._exit(2)
-    return child
 
 
 def kill(child, who):

@@ -255,6 +255,20 @@ def in_threads(*functions):
         raise failures[0]
 
 
+def start(work, *arguments):
+    """A child process that does something, and ends with 0 if that went well."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work(*arguments)
+        os._exit(0)
+    except BaseException:  # pylint: disable=broad-except
+        traceback.print_exc()
+    finally:
+        os._exit(2)
+
+
 def as_user(uid, function):
     """Runs a function in a child process of an unprivileged user; returns what it returns, or
     the errno it fails with."""
