@@ -36,18 +36,16 @@ impl Fault {
         matches!(self, Self::Error(e) if *e == EINTR || *e == ERESTARTSYS)
     }
 
-    /// Whether the task no longer waits for the store's directory of blobs, which it may itself
-    /// keep others from giving back.
-    pub(crate) fn is_deadlock(&self) -> bool {
-        matches!(self, Self::Error(e) if *e == EDEADLK)
+    /// Whether the task gave up: it is being killed, or no longer waits for the store's directory
+    /// of blobs, which it may itself keep others from giving back.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.is_interruption() || matches!(self, Self::Error(e) if *e == EDEADLK)
     }
 
     /// The error, if it tells nothing of the blob: the task gave up, or there is no memory.
     pub(crate) fn passing(&self) -> Option<Error> {
         match self {
-            Self::Error(e) if self.is_interruption() || self.is_deadlock() || *e == ENOMEM => {
-                Some(*e)
-            }
+            Self::Error(e) if self.is_given_up() || *e == ENOMEM => Some(*e),
             _ => None,
         }
     }

@@ -188,11 +188,7 @@ fn fill(
                 Some(fault) => Err(fault),
                 None => image.open_blob(&chunk.blob),
             };
-            given_up = blob
-                .as_ref()
-                .err()
-                .filter(|fault| fault.is_interruption() || fault.is_deadlock())
-                .copied();
+            given_up = blob.as_ref().err().copied().filter(Fault::is_given_up);
             *slot = Some(Piece {
                 range: Range {
                     offset: chunk.blob_offset.saturating_add(within),

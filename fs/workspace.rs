@@ -427,8 +427,8 @@ impl Workspaces {
     ///
     /// # Errors
     ///
-    /// [`EINTR`] if the task is killed while it waits, [`ENOMEM`] if there is no workspace and no
-    /// memory for one.
+    /// [`EINTR`] if the task is killed while it waits, [`ENOMEM`] if none is free, there may be
+    /// one more, and there is no memory for it.
     pub(crate) fn with<R>(
         &self,
         wanted: Wanted<'_>,
@@ -447,13 +447,9 @@ impl Workspaces {
                     drop(places);
                     match Workspace::new().and_then(|new| Ok(KBox::new(new, GFP_KERNEL)?)) {
                         Ok(workspace) => break workspace,
-                        Err(_) if now => {
-                            self.put(None, wanted);
-                            return Ok(work(None));
-                        }
                         Err(e) => {
                             self.put(None, wanted);
-                            return Err(e);
+                            return if now { Ok(work(None)) } else { Err(e) };
                         }
                     }
                 }

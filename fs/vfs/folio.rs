@@ -418,10 +418,11 @@ unsafe fn read_ahead<T: FileSystem>(inode: &INode<T>, rac: *mut bindings::readah
             Some(deferred) => deferred.as_mut().push(run),
             None => Err(run),
         };
-        match kept {
-            Err(mut run) if may_wait => T::read_folios(inode, &mut run),
+        if let Err(mut run) = kept {
             // What is not read now is asked for again.
-            _ => {}
+            if may_wait {
+                T::read_folios(inode, &mut run);
+            }
         }
     }
     if let Some(deferred) = deferred {
