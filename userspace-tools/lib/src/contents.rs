@@ -61,6 +61,17 @@ pub struct Extent {
     pub compressed: bool,
 }
 
+impl From<puzzlefs_schema::Chunk> for Extent {
+    fn from(chunk: puzzlefs_schema::Chunk) -> Self {
+        Extent {
+            blob: Digest(*chunk.blob.as_bytes()),
+            offset: chunk.blob_offset,
+            length: chunk.len,
+            compressed: chunk.compressed,
+        }
+    }
+}
+
 /// The extents of a file, in order. Most files have one, which then takes no memory of its own.
 #[derive(Clone, Debug)]
 pub enum Extents {

@@ -7,7 +7,6 @@
 //! that differ only, merged over the one below; a name that is gone has a whiteout there.
 
 use crate::contents::{Contents, Extent, Extents};
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::metadata::TopLayer;
 use crate::parallel::{self, into_inner, lock};
@@ -136,12 +135,7 @@ impl<'s> Base<'s> {
         let extents = self.reader.checked(self.inode(at)?.extents())?;
         let extents = extents.iter_from(0, 0).map(|extent| {
             let (_, chunk) = self.reader.checked(extent)?;
-            Ok(Extent {
-                blob: Digest(*chunk.blob.as_bytes()),
-                offset: chunk.blob_offset,
-                length: chunk.len,
-                compressed: chunk.compressed,
-            })
+            Ok(Extent::from(chunk))
         });
         extents.collect()
     }

@@ -120,7 +120,7 @@ fn images(
     if let Some(selector) = image {
         return Ok(vec![(selector.to_string(), selector.clone())]);
     }
-    let (roots, errors) = graph::roots(store)?;
+    let (roots, errors) = graph::roots(store, store.index()?);
     faults.extend(errors.into_iter().map(|error| Fault {
         image: None,
         what: error.to_string(),

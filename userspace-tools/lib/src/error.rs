@@ -142,12 +142,12 @@ struct WayOut<'a>(&'a io::Error);
 
 impl fmt::Display for WayOut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match is_full(self.0) {
-            true => f.write_str(
-                "; make room and try again ('puzzlefs gc' frees what no image of a store needs)",
-            ),
-            false => Ok(()),
+        if !is_full(self.0) {
+            return Ok(());
         }
+        f.write_str(
+            "; make room and try again ('puzzlefs gc' frees what no image of a store needs)",
+        )
     }
 }
 

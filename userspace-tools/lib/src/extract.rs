@@ -7,6 +7,7 @@
 
 use crate::acl;
 use crate::beneath::open_beneath;
+use crate::contents::Extent;
 use crate::error::{Error, Result};
 use crate::message::printable;
 use crate::progress::Progress;
@@ -216,12 +217,13 @@ impl<'a> Extractor<'a> {
         let progress = self.progress;
         for extent in self.reader.checked(inode.extents())?.iter_from(0, 0) {
             let (_, chunk) = self.reader.checked(extent)?;
-            if zeros == Some(chunk) {
-                at += chunk.len;
+            let extent = Extent::from(chunk);
+            if zeros == Some(extent) {
+                at += extent.length;
                 continue;
             }
             let mut is_zero = true;
-            self.reader.read_chunk(&chunk, &mut self.blobs, |bytes| {
+            self.reader.read_extent(&extent, &mut self.blobs, |bytes| {
                 progress.check()?;
                 // Zeros stay holes.
                 if bytes.iter().any(|&byte| byte != 0) {
@@ -233,7 +235,7 @@ impl<'a> Extractor<'a> {
                 Ok(())
             })?;
             if is_zero {
-                zeros = Some(chunk);
+                zeros = Some(extent);
             }
         }
         file.set_len(at)

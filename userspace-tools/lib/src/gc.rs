@@ -132,8 +132,7 @@ fn mark(store: &Store) -> Result<HashSet<Digest>> {
         let what = "missing: nothing says which blobs are needed, so none was removed";
         return Err(Error::store(index, what));
     }
-    store.known_index()?;
-    let (roots, mut errors) = graph::roots(store)?;
+    let (roots, mut errors) = graph::roots(store, store.known_index()?);
     let mut needed = HashSet::new();
     for root in roots {
         needed.extend(root.blobs.into_keys());

@@ -62,10 +62,10 @@ struct Index {
 /// Reads what the index of a store leads to. What is listed several times is read once.
 ///
 /// Entries of the index that cannot be followed at all are the second of the pair.
-pub(crate) fn roots(store: &Store) -> Result<(Vec<Root>, Vec<Error>)> {
+pub(crate) fn roots(store: &Store, index: oci::Index) -> (Vec<Root>, Vec<Error>) {
     let mut roots: BTreeMap<Digest, Root> = BTreeMap::new();
     let mut errors = Vec::new();
-    for descriptor in store.index()?.manifests {
+    for descriptor in index.manifests {
         let Some(digest) = Digest::from_oci(&descriptor.digest) else {
             errors.push(no_digest(&descriptor, &store.path().join("index.json")));
             continue;
@@ -75,7 +75,7 @@ pub(crate) fn roots(store: &Store) -> Result<(Vec<Root>, Vec<Error>)> {
             .or_insert_with(|| follow(store, digest, &descriptor));
         root.tags.extend(descriptor.tag().map(str::to_owned));
     }
-    Ok((roots.into_values().collect(), errors))
+    (roots.into_values().collect(), errors)
 }
 
 /// Follows everything from one descriptor of `index.json`.

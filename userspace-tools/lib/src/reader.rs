@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::seekable::Decoder;
 use crate::store::{ImageRoot, Store};
-use puzzlefs_schema::{Chunk, DirEntry, FileType, Framing, Inode, Locator, Metadata, Order, Part};
+use puzzlefs_schema::{DirEntry, FileType, Framing, Inode, Locator, Metadata, Order, Part};
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::HashSet;
 use std::fs::File;
@@ -221,18 +221,6 @@ impl<'s> ImageReader<'s> {
             blobs.read(self, &digest, chunk.compressed, range, &mut give)?;
         }
         Ok(())
-    }
-
-    /// Gives the contents of a chunk, in pieces, to a function.
-    pub(crate) fn read_chunk(
-        &self,
-        chunk: &Chunk,
-        blobs: &mut Blobs,
-        mut give: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let range = chunk.blob_offset..chunk.blob_offset + chunk.len;
-        let digest = Digest(*chunk.blob.as_bytes());
-        blobs.read(self, &digest, chunk.compressed, range, &mut give)
     }
 
     /// Gives the contents of an extent, in pieces, to a function.

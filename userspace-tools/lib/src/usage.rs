@@ -41,7 +41,7 @@ pub struct Usage {
 
 /// Adds up what the images of a store cost, by the sizes of the blobs that are there.
 pub fn usage(store: &Store) -> Result<Usage> {
-    let (roots, errors) = graph::roots(store)?;
+    let (roots, errors) = graph::roots(store, store.index()?);
     let mut usage = Usage {
         errors,
         ..Usage::default()

@@ -73,7 +73,8 @@ pub fn verify_store(store: &Store, jobs: usize, progress: &Progress) -> Result<V
     let (present, others) = store.list_blobs()?;
     own_files(store, !present.is_empty(), &mut verified.faults);
     // With an index that cannot be read there is no image to look at, but there are the blobs.
-    let (roots, errors) = graph::roots(store).unwrap_or_default();
+    let index = store.index().unwrap_or_default();
+    let (roots, errors) = graph::roots(store, index);
     let mut fault = |image: Option<String>, what: String| {
         verified.faults.push(Fault { image, what });
     };
