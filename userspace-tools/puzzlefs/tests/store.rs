@@ -171,10 +171,12 @@ fn a_file_that_changes_is_named() {
     let scratch = tempfile::tempdir().unwrap();
     for size in [1_000, 4 << 20] {
         let tree = scratch.path().join(format!("tree{size}"));
+        // Its own: what the one before tagged stays there.
+        let store = scratch.path().join(format!("store{size}"));
         tree_of_small_files(&tree);
         let path = tree.join("the-log");
         fs::write(&path, noise(size, 1)).unwrap();
-        let said = build_disturbed(&tree, &scratch.path().join("store"), || {
+        let said = build_disturbed(&tree, &store, || {
             let mut file = OpenOptions::new().append(true).open(&path).unwrap();
             file.write_all(b"x").unwrap();
         });
