@@ -498,7 +498,8 @@ impl BackingFile {
             .get_mut(at + done..at + len)
             .filter(|rest| !rest.is_empty())
         {
-            match self.read(rest, offset.saturating_add(done as u64))? {
+            let from = i64::try_from(offset.saturating_add(done as u64)).map_err(|_| EFBIG)?;
+            match self.read(rest, from, bindings::VFS_RS_READ_CACHED)? {
                 0 => break,
                 read => done += read,
             }
@@ -515,9 +516,9 @@ impl BackingFile {
         len: usize,
         how: PastCache,
     ) -> Result<Range<usize>> {
-        let (direct, alignment) = match how {
-            PastCache::Direct { alignment } => (true, alignment),
-            PastCache::DropBehind => (false, 1),
+        let (how, alignment) = match how {
+            PastCache::Direct { alignment } => (bindings::VFS_RS_READ_DIRECT, alignment),
+            PastCache::DropBehind => (bindings::VFS_RS_READ_DROP_BEHIND, 1),
         };
         let (head, start, size) = aligned(offset, len, alignment).ok_or(EFBIG)?;
         let wanted = head + len;
@@ -526,22 +527,10 @@ impl BackingFile {
             .get_mut(at..at.checked_add(size).ok_or(EINVAL)?)
             .filter(|memory| memory.as_ptr().addr() % alignment == 0)
             .ok_or(EINVAL)?;
-        let _guard = CredentialGuard::new(self.file.cred());
         let mut done = 0;
         while let Some(rest) = memory.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            // SAFETY: The file is valid; the memory may be written, and is of the kernel's
-            // allocators, as a `ReadBuffer`'s is.
-            let read = unsafe {
-                bindings::vfs_rs_read_past(
-                    self.file.as_ptr(),
-                    rest.as_mut_ptr().cast(),
-                    rest.len(),
-                    start + done as i64,
-                    direct,
-                )
-            };
-            to_result(read.min(0) as c_int)?;
-            done += read as usize;
+            let read = self.read(rest, start + done as i64, how)?;
+            done += read;
             // The end of the file.
             if read == 0 || done % alignment != 0 {
                 break;
@@ -550,25 +539,26 @@ impl BackingFile {
         Ok(at + head.min(done)..at + wanted.min(done))
     }
 
-    /// Reads into a buffer, beginning at the file's byte `offset`; returns how much was read, which
-    /// is less than was asked for at the file's end or after an error.
-    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        let mut position = i64::try_from(offset).map_err(|_| EFBIG)?;
+    /// Reads into a part of a [`ReadBuffer`], beginning at the file's byte `offset`; returns how
+    /// much was read, which is less than was asked for at the file's end or after an error.
+    fn read(&self, memory: &mut [u8], offset: i64, how: c_uint) -> Result<usize> {
         let _guard = CredentialGuard::new(self.file.cred());
-        // SAFETY: The file is valid and the buffer writable for its length.
+        // SAFETY: The file is valid; the memory may be written, and is of the kernel's allocators,
+        // as a `ReadBuffer`'s is.
         let read = unsafe {
-            bindings::kernel_read(
+            bindings::vfs_rs_read_buffer(
                 self.file.as_ptr(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                &mut position,
+                memory.as_mut_ptr().cast(),
+                memory.len(),
+                offset,
+                how,
             )
         };
         to_result(read.min(0) as c_int)?;
         Ok(read as usize)
     }
 
-    /// Reads into folios, as [`Self::read`] does into a buffer.
+    /// Reads into folios through the page cache, as [`Self::read`] does into a buffer.
     ///
     /// # Safety
     ///
@@ -580,14 +570,11 @@ impl BackingFile {
         len: usize,
         offset: u64,
     ) -> Result<usize> {
-        let mut position = i64::try_from(offset).map_err(|_| EFBIG)?;
+        let offset = i64::try_from(offset).map_err(|_| EFBIG)?;
         let _guard = CredentialGuard::new(self.file.cred());
-        let mut iter = MaybeUninit::<bindings::iov_iter>::uninit();
-        // SAFETY: The iterator is initialised by the first call and used by the second, during
-        // which the vectors are valid by the safety requirements.
+        // SAFETY: The file is valid, and the vectors are by the safety requirements.
         let read = unsafe {
-            bindings::iov_iter_bvec(iter.as_mut_ptr(), bindings::ITER_DEST, vectors, count, len);
-            bindings::vfs_iter_read(self.file.as_ptr(), iter.as_mut_ptr(), &mut position, 0)
+            bindings::vfs_rs_read_vectors(self.file.as_ptr(), vectors, count, len, offset)
         };
         to_result(read.min(0) as c_int)?;
         Ok(read as usize)
@@ -602,13 +589,6 @@ impl BackingFile {
         };
         let _guard = CredentialGuard::new(self.file.cred());
         // SAFETY: The file is valid.
-        unsafe {
-            bindings::vfs_fadvise(
-                self.file.as_ptr(),
-                offset,
-                len,
-                bindings::VFS_RS_FADV_WILLNEED,
-            )
-        };
+        unsafe { bindings::vfs_rs_will_need(self.file.as_ptr(), offset, len) };
     }
 }

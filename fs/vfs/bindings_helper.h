@@ -3,8 +3,6 @@
  * What bindgen reads for `vfs::bindings`: the VFS's headers that the kernel
  * crate's own bindings leave out, and our helpers. See the rule in Kbuild.
  */
-#include <linux/fadvise.h>
-
 #include "helpers.h"
 
 /* Constants that bindgen cannot read because they are expressions or casts. */
@@ -14,4 +12,3 @@ static const unsigned int VFS_RS_SB_POSIXACL = SB_POSIXACL;
 static const loff_t VFS_RS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
 static const unsigned int VFS_RS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
 static const unsigned int VFS_RS_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;
-static const int VFS_RS_FADV_WILLNEED = POSIX_FADV_WILLNEED;

@@ -7,8 +7,11 @@
 #include <linux/capability.h>
 #include <linux/cred.h>
 #include <linux/delay.h>
+#include <linux/fadvise.h>
+#include <linux/fsnotify.h>
 #include <linux/fsverity.h>
 #include <linux/highmem.h>
+#include <linux/magic.h>
 #include <linux/namei.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
@@ -373,10 +376,37 @@ static void vfs_rs_was_read(void *buffer, size_t len)
 }
 
 /*
- * Reads into memory of kmalloc or vmalloc: directly (EAGAIN if that would have to wait), or leaving
- * no pages behind.
+ * XFS takes the inode's lock to read through the page cache and to read ahead, too, where we must
+ * wait for it no more than in a direct read. It has writes seen as a whole or not at all, which
+ * blobs do not need: their page cache is asked without it, as is that of other filesystems.
  */
-ssize_t vfs_rs_read_past(struct file *file, void *buffer, size_t len, loff_t pos, bool direct)
+static bool vfs_rs_locks_for_cache(const struct file *file)
+{
+	const struct inode *inode = file_inode(file);
+
+	return inode->i_sb->s_magic == XFS_SUPER_MAGIC && !IS_DAX(inode);
+}
+
+static ssize_t vfs_rs_read_iter(struct kiocb *iocb, struct iov_iter *iter)
+{
+	struct file *file = iocb->ki_filp;
+	ssize_t read;
+
+	if (iocb->ki_flags & IOCB_DIRECT || !vfs_rs_locks_for_cache(file))
+		return vfs_iocb_iter_read(file, iocb, iter);
+	/* What vfs_iocb_iter_read() does. */
+	read = rw_verify_area(READ, file, &iocb->ki_pos, iov_iter_count(iter));
+	if (read < 0)
+		return read;
+	read = filemap_read(iocb, iter, 0);
+	if (read >= 0)
+		fsnotify_access(file);
+	return read;
+}
+
+/* Reads into memory of kmalloc or vmalloc; directly, it is EAGAIN if that would have to wait. */
+ssize_t vfs_rs_read_buffer(struct file *file, void *buffer, size_t len, loff_t pos,
+			   unsigned int how)
 {
 	struct kvec vec = { .iov_base = buffer, .iov_len = len };
 	struct iov_iter iter;
@@ -384,17 +414,40 @@ ssize_t vfs_rs_read_past(struct file *file, void *buffer, size_t len, loff_t pos
 	ssize_t read;
 
 	iov_iter_kvec(&iter, ITER_DEST, &vec, 1, len);
-	if (direct) {
+	if (how == VFS_RS_READ_DIRECT) {
 		vfs_rs_direct_read(&iocb, file, pos);
 		vfs_rs_unplug();
 	} else {
 		init_sync_kiocb(&iocb, file);
 		iocb.ki_pos = pos;
-		iocb.ki_flags |= IOCB_DONTCACHE;
+		if (how == VFS_RS_READ_DROP_BEHIND)
+			iocb.ki_flags |= IOCB_DONTCACHE;
 	}
-	read = vfs_iocb_iter_read(file, &iocb, &iter);
+	read = vfs_rs_read_iter(&iocb, &iter);
 	vfs_rs_was_read(buffer, len);
 	return read;
+}
+
+/* Reads into parts of pages, through the page cache. */
+ssize_t vfs_rs_read_vectors(struct file *file, const struct bio_vec *vectors, size_t count,
+			    size_t len, loff_t pos)
+{
+	struct iov_iter iter;
+	struct kiocb iocb;
+
+	iov_iter_bvec(&iter, ITER_DEST, vectors, count, len);
+	init_sync_kiocb(&iocb, file);
+	iocb.ki_pos = pos;
+	return vfs_rs_read_iter(&iocb, &iter);
+}
+
+/* Starts to read into the page cache. */
+void vfs_rs_will_need(struct file *file, loff_t offset, loff_t len)
+{
+	if (vfs_rs_locks_for_cache(file))
+		generic_fadvise(file, offset, len, POSIX_FADV_WILLNEED);
+	else
+		vfs_fadvise(file, offset, len, POSIX_FADV_WILLNEED);
 }
 
 /* Reads that are under way. */

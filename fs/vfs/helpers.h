@@ -84,7 +84,16 @@ struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name);
 unsigned int vfs_rs_direct_alignment(const struct file *file);
 bool vfs_rs_has_drop_behind(const struct file *file);
 bool vfs_rs_is_cached(const struct file *file);
-ssize_t vfs_rs_read_past(struct file *file, void *buffer, size_t len, loff_t pos, bool direct);
+void vfs_rs_will_need(struct file *file, loff_t offset, loff_t len);
+
+#define VFS_RS_READ_CACHED 0 /* through the page cache */
+#define VFS_RS_READ_DIRECT 1
+#define VFS_RS_READ_DROP_BEHIND 2 /* leaving no pages there */
+
+ssize_t vfs_rs_read_buffer(struct file *file, void *buffer, size_t len, loff_t pos,
+			   unsigned int how);
+ssize_t vfs_rs_read_vectors(struct file *file, const struct bio_vec *vectors, size_t count,
+			    size_t len, loff_t pos);
 
 #define VFS_RS_MAX_READS 8
 

@@ -8,6 +8,7 @@ import hashlib
 import mmap
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -267,6 +268,40 @@ def start(work, *arguments):
         traceback.print_exc()
     finally:
         os._exit(2)
+
+
+def end(child, who):
+    """Kills a child process, which has to go at once."""
+    os.kill(child, signal.SIGKILL)
+    killed = time.monotonic()
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        check(time.monotonic() - killed < 5, f"{who} is killed, and goes")
+        time.sleep(0.01)
+
+
+def turns(work, most, stuck):
+    """Has a child process call `work` again and again, `most` times or until a call takes `stuck`
+    seconds; gives the child and how many calls there were. `work` makes the function to call."""
+    reader, writer = os.pipe()
+
+    def repeat():
+        function = work()
+        while True:
+            function()
+            os.write(writer, b".")
+
+    child = start(repeat)
+    os.close(writer)
+    os.set_blocking(reader, False)
+    count, last = 0, time.monotonic()
+    while count < most and time.monotonic() - last < stuck:
+        try:
+            more = len(os.read(reader, most))
+            check(more, "the child goes on, or waits")
+            count, last = count + more, time.monotonic()
+        except BlockingIOError:
+            time.sleep(0.01)
+    return child, count
 
 
 def as_user(uid, function):
