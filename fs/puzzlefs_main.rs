@@ -98,11 +98,8 @@ impl FileSystem for PuzzleFs {
         params: &mut options::Options,
         context: &mut MountContext,
         stores: &Arc<blob_store::Stores>,
-    ) -> Result<KBox<image::Image>> {
-        Ok(KBox::new(
-            image::Image::open(params, context, stores)?,
-            GFP_KERNEL,
-        )?)
+    ) -> Result<image::Image> {
+        image::Image::open(params, context, stores)
     }
 
     fn remount(

@@ -227,10 +227,11 @@ impl<T: FileSystem> ContextOps<T> {
             // SAFETY: A context's type is the one that it was made for, which stays registered as
             // long as there are contexts of it.
             let registration = unsafe { Registration::<T>::of((*fc).fs_type) };
-            let data = T::mount(params, context, registration.shared())?;
+            let data =
+                superblock::new_data::<T>(T::mount(params, context, registration.shared())?)?;
             // SAFETY: The context is valid and ours. From here its `s_fs_info` owns the data, until
             // `get_tree_nodev` hands it to the superblock.
-            unsafe { (*fc).s_fs_info = data.into_foreign().cast() };
+            unsafe { (*fc).s_fs_info = data };
             // SAFETY: `fill` is the one that belongs to contexts of this filesystem.
             to_result(unsafe { bindings::get_tree_nodev(fc, Some(SuperBlock::<T>::fill)) })?;
             Ok(0)

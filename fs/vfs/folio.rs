@@ -5,7 +5,8 @@
 //! C header: [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
 use super::{
-    backing::BackingFile, bindings, inode::INode, registration::Registration, sharing, FileSystem,
+    backing::BackingFile, bindings, inode::INode, queue::PendingWork, registration::Registration,
+    sharing, FileSystem,
 };
 use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
 use kernel::{
@@ -440,6 +441,8 @@ struct Deferred<T: FileSystem> {
     runs: KVec<FolioRun<'static>>,
     #[pin]
     work: Work<Self>,
+    /// Dropped last, when the inode has been given back.
+    _pending: PendingWork,
 }
 
 // SAFETY: Folios may be filled and unlocked by another thread than the one that has locked them.
@@ -456,6 +459,8 @@ impl<T: FileSystem> Deferred<T> {
                 inode: inode.into(),
                 runs: KVec::new(),
                 work <- new_work!("puzzlefs_readahead"),
+                // SAFETY: The superblock waits for it before it gives its data back.
+                _pending: unsafe { inode.superblock().pending().begin() },
             }),
             GFP_NOWAIT | __GFP_NOWARN,
         )

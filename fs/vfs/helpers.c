@@ -15,6 +15,7 @@
 #include <linux/namei.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
+#include <linux/wait_bit.h>
 
 #include "helpers.h"
 
@@ -529,4 +530,21 @@ bool vfs_rs_verity_sha256(struct inode *inode, u8 *digest)
 struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name)
 {
 	return alloc_workqueue("%s", WQ_UNBOUND, 0, name);
+}
+
+void vfs_rs_pending_add(atomic_t *count)
+{
+	atomic_inc(count);
+}
+
+/* The count may be gone as soon as it is 0: only its address is used then. */
+void vfs_rs_pending_done(atomic_t *count)
+{
+	if (atomic_dec_and_test(count))
+		wake_up_var(count);
+}
+
+void vfs_rs_pending_wait(atomic_t *count)
+{
+	wait_var_event(count, !atomic_read_acquire(count));
 }

@@ -80,6 +80,11 @@ int vfs_rs_path_stack_depth(const struct path *path);
 /* workqueue.h */
 struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name);
 
+/* wait_bit.h */
+void vfs_rs_pending_add(atomic_t *count);
+void vfs_rs_pending_done(atomic_t *count);
+void vfs_rs_pending_wait(atomic_t *count);
+
 /* uio.h */
 unsigned int vfs_rs_direct_alignment(const struct file *file);
 bool vfs_rs_has_drop_behind(const struct file *file);

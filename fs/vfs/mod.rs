@@ -104,7 +104,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
         params: &mut Self::Params,
         context: &mut MountContext,
         shared: &Arc<Self::Shared>,
-    ) -> Result<KBox<Self::SuperData>>;
+    ) -> Result<Self::SuperData>;
 
     /// Says whether a remount with these parameters changes nothing that cannot be changed.
     fn remount(params: &mut Self::Params, context: &MountContext, data: &Self::SuperData)

@@ -6,7 +6,7 @@
 
 use super::bindings;
 use core::ptr::NonNull;
-use kernel::{prelude::*, str::CStr, workqueue::Queue};
+use kernel::{prelude::*, str::CStr, types::Opaque, workqueue::Queue};
 
 /// A work queue of the filesystem's own, whose work runs on any processor.
 ///
@@ -33,12 +33,6 @@ impl OwnQueue {
         })
     }
 
-    /// Waits until all work that has been enqueued so far is done.
-    pub(super) fn flush(&self) {
-        // SAFETY: By the type invariants the queue is valid.
-        unsafe { bindings::__flush_workqueue(self.queue.as_ptr()) };
-    }
-
     /// What work is enqueued in.
     pub(super) fn queue(&self) -> &Queue {
         // SAFETY: By the type invariants the queue is valid, for as long as `self` exists.
@@ -50,5 +44,63 @@ impl Drop for OwnQueue {
     fn drop(&mut self) {
         // SAFETY: By the type invariants the queue is ours; work that is left is done first.
         unsafe { bindings::destroy_workqueue(self.queue.as_ptr()) };
+    }
+}
+
+/// How much work there is for somebody, who waits for it before he goes.
+pub(super) struct Pending {
+    count: Opaque<bindings::atomic_t>,
+}
+
+// SAFETY: The count is atomic.
+unsafe impl Send for Pending {}
+// SAFETY: As above.
+unsafe impl Sync for Pending {}
+
+impl Pending {
+    /// No work yet.
+    pub(super) fn new() -> Self {
+        Self {
+            count: Opaque::new(bindings::atomic_t { counter: 0 }),
+        }
+    }
+
+    /// Counts a piece of work, until what this gives is dropped.
+    ///
+    /// # Safety
+    ///
+    /// Before `self` goes, or is moved, it has to be waited for.
+    pub(super) unsafe fn begin(&self) -> PendingWork {
+        // SAFETY: The count is valid.
+        unsafe { bindings::vfs_rs_pending_add(self.count.get()) };
+        // INVARIANT: It was just counted, and stays where it is by the safety requirements.
+        PendingWork {
+            pending: self.into(),
+        }
+    }
+
+    /// Waits until there is no work. More must not begin.
+    pub(super) fn wait(&self) {
+        // SAFETY: The count is valid.
+        unsafe { bindings::vfs_rs_pending_wait(self.count.get()) };
+    }
+}
+
+/// A piece of work that is counted.
+///
+/// # Invariants
+///
+/// `pending` is valid and counts this.
+pub(super) struct PendingWork {
+    pending: NonNull<Pending>,
+}
+
+// SAFETY: The count is atomic.
+unsafe impl Send for PendingWork {}
+
+impl Drop for PendingWork {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants this is counted, and the count is valid until then.
+        unsafe { bindings::vfs_rs_pending_done((*self.pending.as_ptr()).count.get()) };
     }
 }

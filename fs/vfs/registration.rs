@@ -95,7 +95,7 @@ impl<T: FileSystem> Registration<T> {
 
     /// Where is read ahead of those who do not wait for it yet.
     ///
-    /// Its work has references to inodes: it is flushed before a superblock is shut down.
+    /// Its work has references to inodes: it counts as pending for their superblock.
     pub(super) fn readahead(&self) -> &OwnQueue {
         &self.readahead
     }

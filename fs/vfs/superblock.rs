@@ -8,7 +8,7 @@ use super::{
     bindings,
     export::ExportOps,
     inode::{self, CachedINode, INode, NewINode},
-    registration::Registration,
+    queue::Pending,
     xattr, FileSystem,
 };
 use core::{
@@ -51,12 +51,19 @@ pub(crate) const MAX_STACK_DEPTH: c_int = bindings::FILESYSTEM_MAX_STACK_DEPTH a
 /// Block size that [`SuperBlock`]s report, in bytes.
 const BLOCK_SIZE: u32 = 4096;
 
+/// What `s_fs_info` of a context or a superblock points to.
+struct Private<T: FileSystem> {
+    data: T::SuperData,
+    /// Work that has references to inodes.
+    pending: Pending,
+}
+
 /// A superblock of the filesystem `T`.
 ///
 /// # Invariants
 ///
 /// Stands for a valid `struct super_block` of the file system type of a `Registration<T>`, whose
-/// `s_fs_info` came from a `KBox<T::SuperData>` and stays until the superblock is shut down.
+/// `s_fs_info` came from [`new_data::<T>`] and stays until the superblock is shut down.
 #[repr(transparent)]
 pub(crate) struct SuperBlock<T: FileSystem>(Opaque<bindings::super_block>, PhantomData<T>);
 
@@ -83,11 +90,22 @@ impl<T: FileSystem> SuperBlock<T> {
         self.0.get()
     }
 
+    fn private(&self) -> &Private<T> {
+        // SAFETY: By the type invariants, `s_fs_info` came from a `KBox<Private<T>>`, which is not
+        // taken back while there are inodes or operations that could borrow `self`.
+        unsafe { KBox::<Private<T>>::borrow((*self.as_ptr()).s_fs_info.cast()) }
+    }
+
     /// The superblock's private data.
     pub(crate) fn data(&self) -> &T::SuperData {
-        // SAFETY: By the type invariants, `s_fs_info` came from a `KBox<T::SuperData>`, which is
-        // not taken back while there are inodes or operations that could borrow `self`.
-        unsafe { KBox::<T::SuperData>::borrow((*self.as_ptr()).s_fs_info.cast()) }
+        &self.private().data
+    }
+
+    /// Work that has references to inodes: the superblock waits for it before it is shut down.
+    ///
+    /// It must only begin while a file is open or mapped, or a mount is looked at.
+    pub(super) fn pending(&self) -> &Pending {
+        &self.private().pending
     }
 
     /// The generation of all inodes: that of other contents is mostly another.
@@ -184,13 +202,14 @@ impl<T: FileSystem> SuperBlock<T> {
     ///
     /// To be called by the VFS as `file_system_type.kill_sb` of a `Registration<T>`.
     pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
-        // No file is open any more, and so nothing more is enqueued: what reads ahead gives its
-        // inodes back.
-        // SAFETY: The type of this filesystem's superblocks is its registration's, which outlives
-        // them.
-        unsafe { Registration::<T>::of((*sb).s_type) }
-            .readahead()
-            .flush();
+        // No file is open any more, and so nothing more begins: what reads ahead gives its inodes
+        // back. Without private data, the superblock was never filled.
+        // SAFETY: The superblock is valid, and its data is there until below.
+        unsafe {
+            if !(*sb).s_fs_info.is_null() {
+                Self::from_raw(sb).pending().wait();
+            }
+        }
         // SAFETY: The VFS calls this once, when the last reference to an active superblock is gone.
         unsafe { bindings::kill_anon_super(sb) };
         // SAFETY: `kill_anon_super` has evicted the inodes, so nobody can borrow the data any more.
@@ -265,15 +284,23 @@ impl<T: FileSystem> SuperBlock<T> {
     }
 }
 
+/// Makes what `s_fs_info` is to be, of the private data of a superblock.
+pub(super) fn new_data<T: FileSystem>(data: T::SuperData) -> Result<*mut c_void> {
+    let pending = Pending::new();
+    Ok(KBox::new(Private::<T> { data, pending }, GFP_KERNEL)?
+        .into_foreign()
+        .cast())
+}
+
 /// Drops the private data of a superblock, or of a context that no superblock came of.
 ///
 /// # Safety
 ///
-/// `data` must be null or come from `KBox::<T::SuperData>::into_foreign`, and not be used again.
+/// `data` must be null or come from [`new_data::<T>`], and not be used again.
 pub(super) unsafe fn drop_data<T: FileSystem>(data: *mut c_void) {
     if !data.is_null() {
         // SAFETY: By the safety requirements.
-        drop(unsafe { KBox::<T::SuperData>::from_foreign(data.cast()) });
+        drop(unsafe { KBox::<Private<T>>::from_foreign(data.cast()) });
     }
 }
 

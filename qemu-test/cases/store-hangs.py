@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The disk of a store does not answer, while many read from it: images of other stores are read and
-# mounted all the same; of those who read, whoever has no request at the disk can be killed, and who
+# The disk of a store does not answer, while many read from it: images of other stores are read,
+# mounted and unmounted all the same; of those who read, whoever has no request at the disk can be killed, and who
 # does not want to wait does not; and when the disk answers again all is right.
 #
 # timeout: 90
@@ -57,6 +57,7 @@ def read_at_once():
 def read_others():
     check_files(mnt)
     check_files(mount_image(image, again, options="ro,verify=digest"))
+    unmount_image(again)
 
 
 def reap(children):
@@ -93,7 +94,7 @@ try:
     time.sleep(1)
     equal(reap(readers), {}, "those who do not wait for the disk that does not answer")
     others = [start(read_others)]
-    eventually(lambda: all_gone(others), "other stores are not read from meanwhile", seconds=20)
+    eventually(lambda: all_gone(others), "other stores are not used meanwhile", seconds=20)
     killed, readers = readers[::2], readers[1::2]
     for reader in killed:
         os.kill(reader, signal.SIGKILL)
@@ -103,7 +104,7 @@ finally:
 eventually(lambda: all_gone(readers), "the readers are not done", seconds=20)
 eventually(lambda: left(killed) == 0, "those who were killed do not go")
 check_files(slow)
-for directory in (slow, again, mnt):
+for directory in (slow, mnt):
     unmount_image(directory)
 mountapi.umount("slow")
 disk.remove()
