@@ -415,11 +415,29 @@ impl Workspaces {
 
     /// Takes back what [`Places::take`] has given, and tells those who wait.
     fn put(&self, workspace: Option<KBox<Workspace>>, wanted: Wanted<'_>) {
-        self.places.lock().put(workspace, wanted);
+        let mut places = self.places.lock();
+        places.put(workspace, wanted);
+        // Where there is none, nobody else would tell them.
+        let tell = !places.free.is_empty() || places.count == 0;
+        drop(places);
         if wanted.whole {
             self.was_read.notify_all();
         }
-        self.returned.notify_one();
+        if tell {
+            self.returned.notify_one();
+        }
+    }
+
+    /// Waits to be told that a workspace may be free.
+    fn wait_for_any(
+        &self,
+        places: &mut Guard<'_, Places, MutexBackend>,
+        signal: &mut bool,
+    ) -> Result {
+        wait(&self.returned, places, signal).inspect_err(|_| {
+            // What this one was told of is not lost.
+            self.returned.notify_one();
+        })
     }
 
     /// Lends a workspace, when there is one; with `now`, none if there is none now and nobody reads
@@ -427,8 +445,8 @@ impl Workspaces {
     ///
     /// # Errors
     ///
-    /// [`EINTR`] if the task is killed while it waits, [`ENOMEM`] if none is free, there may be
-    /// one more, and there is no memory for it.
+    /// [`EINTR`] if the task is killed while it waits, [`ENOMEM`] if there is none, and no memory
+    /// for one.
     pub(crate) fn with<R>(
         &self,
         wanted: Wanted<'_>,
@@ -449,7 +467,16 @@ impl Workspaces {
                         Ok(workspace) => break workspace,
                         Err(e) => {
                             self.put(None, wanted);
-                            return if now { Ok(work(None)) } else { Err(e) };
+                            if now {
+                                return Ok(work(None));
+                            }
+                            places = self.places.lock();
+                            if places.count == 0 {
+                                return Err(e);
+                            }
+                            if places.free.is_empty() {
+                                self.wait_for_any(&mut places, &mut signal)?;
+                            }
                         }
                     }
                 }
@@ -462,12 +489,7 @@ impl Workspaces {
                     drop(places);
                     return Ok(work(None));
                 }
-                Request::NoneFree => {
-                    wait(&self.returned, &mut places, &mut signal).inspect_err(|_| {
-                        // Nor is what this one was told of lost.
-                        self.returned.notify_one();
-                    })?
-                }
+                Request::NoneFree => self.wait_for_any(&mut places, &mut signal)?,
             }
         };
         let result = work(Some(&mut workspace));
