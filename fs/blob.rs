@@ -18,6 +18,7 @@ use crate::{
     workspace::{Stored, Wanted, Workspace, Workspaces},
 };
 use kernel::{
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
@@ -103,6 +104,12 @@ impl Blob {
     /// The digest against which the filesystem below checks each page that is read.
     pub(crate) fn verity(&self) -> Option<&Digest> {
         self.verity.as_ref()
+    }
+
+    /// How much memory the blob takes while it is open, in pages.
+    pub(crate) fn pages(&self) -> usize {
+        let frames = self.frames.as_ref().map_or(0, |frames| frames.capacity());
+        1 + frames * size_of::<Frame>() / PAGE_SIZE
     }
 
     /// The frames of a compressed blob.

@@ -23,10 +23,7 @@ use kernel::{
     new_spinlock,
     prelude::*,
     str::CStr,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Arc, SpinLock,
-    },
+    sync::{Arc, SpinLock},
 };
 use puzzlefs_schema::Digest;
 
@@ -54,7 +51,6 @@ struct Shard {
 /// The open blobs of a store.
 struct OpenBlobs {
     shards: KVec<Pin<KBox<SpinLock<Shard>>>>,
-    count: Atomic<usize>,
 }
 
 impl OpenBlobs {
@@ -70,10 +66,7 @@ impl OpenBlobs {
                 GFP_KERNEL,
             )?;
         }
-        Ok(Self {
-            shards,
-            count: Atomic::new(0),
-        })
+        Ok(Self { shards })
     }
 
     fn shard(&self, digest: &Digest) -> Option<&SpinLock<Shard>> {
@@ -114,9 +107,7 @@ impl OpenBlobs {
             };
             // Room is only reserved capacity: nothing is allocated under the lock.
             if shard.slots.len() < SLOTS {
-                if shard.slots.push_within_capacity(slot).is_ok() {
-                    self.count.fetch_add(1, Relaxed);
-                }
+                let _ = shard.slots.push_within_capacity(slot);
                 return;
             }
             let Some(oldest) = shard.slots.iter_mut().min_by_key(|slot| slot.used) else {
@@ -135,26 +126,28 @@ impl OpenBlobs {
             return;
         };
         // Dropped behind the lock, as above.
-        let removed = {
+        let _removed = {
             let mut shard = shard.lock();
             let position = shard.slots.iter().position(|slot| slot.digest == *digest);
             position.and_then(|index| shard.slots.remove(index).ok())
         };
-        if removed.is_some() {
-            self.count.fetch_sub(1, Relaxed);
-        }
     }
 }
 
+/// The memory of open blobs can be had, counted in pages.
 impl Shrink for OpenBlobs {
     fn count(&self) -> usize {
-        self.count.load(Relaxed)
+        let pages = |shard: &Pin<KBox<SpinLock<Shard>>>| -> usize {
+            let shard = shard.lock();
+            shard.slots.iter().map(|slot| slot.blob.pages()).sum()
+        };
+        self.shards.iter().map(pages).sum()
     }
 
-    fn shrink(&self, entries: usize) -> usize {
-        let mut dropped = 0;
+    fn shrink(&self, pages: usize) -> usize {
+        let mut freed = 0;
         for shard in &self.shards {
-            while dropped < entries {
+            while freed < pages {
                 let oldest = {
                     let mut shard = shard.lock();
                     let oldest = shard
@@ -166,14 +159,13 @@ impl Shrink for OpenBlobs {
                     // Removal keeps the capacity.
                     oldest.and_then(|index| shard.slots.remove(index).ok())
                 };
-                if oldest.is_none() {
+                let Some(oldest) = oldest else {
                     break;
-                }
-                self.count.fetch_sub(1, Relaxed);
-                dropped += 1;
+                };
+                freed += oldest.blob.pages();
             }
         }
-        dropped
+        freed
     }
 }
 

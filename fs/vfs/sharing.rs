@@ -128,7 +128,7 @@ impl<T: FileSystem> SharedMappings<T> {
                 bindings::vfs_rs_mapping_allow_large_folios((*host).i_mapping);
                 bindings::unlock_new_inode(host);
             }
-            let pages = (*(*host).i_mapping).nrpages;
+            let pages = ptr::addr_of!((*(*host).i_mapping).nrpages).read_volatile();
             if !bindings::vfs_rs_inode_share_mapping(inode.as_ptr(), (*host).i_mapping) {
                 // Another thread was first.
                 bindings::iput(host);
@@ -230,7 +230,7 @@ pub(super) unsafe extern "C" fn open<T: FileSystem>(
     file: *mut bindings::file,
 ) -> c_int {
     // SAFETY: The VFS gives a valid inode of this filesystem.
-    let shares = unsafe { !ptr::eq((*inode).i_mapping, &(*inode).i_data) };
+    let shares = unsafe { !ptr::eq((*inode).i_mapping, ptr::addr_of!((*inode).i_data)) };
     if !shares {
         // SAFETY: As above.
         if let Err(e) = T::share_pages(unsafe { INode::<T>::from_raw(inode) }) {
