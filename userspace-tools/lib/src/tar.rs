@@ -271,8 +271,8 @@ impl<I: Input> Reader<I> {
         };
         let size = pax.size.unwrap_or(size);
         let kind = match header.kind() {
-            // Before POSIX, a directory was known by the slash.
-            0 if path.ends_with(b"/") => MemberKind::Directory,
+            // Before POSIX, a directory was known by the slash, and some know it by that still.
+            0 | b'0' if path.ends_with(b"/") => MemberKind::Directory,
             0 | b'0' | b'7' => MemberKind::File(self.file_data(size, &pax).map_err(fail)?),
             b'S' => MemberKind::File(self.gnu_sparse(header, size).map_err(fail)?),
             b'1' => MemberKind::HardLink(link),

@@ -266,6 +266,10 @@ fn members_in_any_order() {
         file("gone", b""),
         header("fifo", b'6', 0, ""),
         header("null", b'3', 0, ""),
+        // Directories by their slash, as some archivers write them.
+        file("slash/", b""),
+        header("slash/old/", 0, 0, ""),
+        file("slash/old/file", b""),
     ]);
     assert_eq!(
         paths(&inventory),
@@ -279,6 +283,9 @@ fn members_in_any_order() {
             "gone",
             "lib",
             "null",
+            "slash",
+            "slash/old",
+            "slash/old/file",
             "up",
             "usr",
             "usr/lib",
