@@ -4,7 +4,9 @@
 
 use anyhow::Context;
 use puzzlefs_lib::{Error, ImageRef, Progress, Selector, Store};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::ffi::OsStr;
+use std::fs;
 use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -12,16 +14,28 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::thread;
 
-/// Progress of work that SIGINT and SIGTERM end soon. A second one ends the program at once,
-/// should the first not be heeded.
+/// Progress of work that SIGINT, SIGTERM and SIGHUP end soon, but for nohup(1). A second one ends
+/// the program at once, should the first not be heeded.
 pub fn stoppable() -> anyhow::Result<Progress> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    let mut signals = vec![SIGINT, SIGTERM];
+    if !is_ignored(SIGHUP) {
+        signals.push(SIGHUP);
+    }
+    for signal in signals {
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .context("cannot handle signals")?;
     }
     Ok(Progress::new(stop))
+}
+
+/// Whether whoever started this program has it ignore a signal.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| (mask >> (signal - 1)) & 1 != 0)
 }
 
 /// How many threads to use: as many as asked for, otherwise one a processor.

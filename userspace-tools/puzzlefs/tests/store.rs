@@ -6,6 +6,7 @@ mod common;
 
 use common::*;
 use puzzlefs_lib::Store;
+use rustix::process::{kill_process, Pid, Signal};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -118,18 +119,19 @@ fn an_interrupted_builder_cleans_up() {
     for number in 0..40 {
         fs::write(tree.join(format!("{number}")), noise(4 << 20, number)).unwrap();
     }
-    let builder = spawn(&tree, &store, "t");
-    while !fs::read_dir(store.join(".puzzlefs")).is_ok_and(|entries| entries.count() > 0) {
-        thread::sleep(Duration::from_millis(1));
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let builder = spawn(&tree, &store, "t");
+        while !fs::read_dir(store.join(".puzzlefs")).is_ok_and(|entries| entries.count() > 0) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(20));
+        kill_process(Pid::from_child(&builder), signal).unwrap();
+        let output = builder.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+        assert!(stderr(&output).contains("interrupted; nothing was tagged"));
+        assert_eq!(leftovers(&store), [""; 0]);
+        assert_eq!(tags(&store), [""; 0]);
     }
-    thread::sleep(Duration::from_millis(20));
-    let pid = rustix::process::Pid::from_child(&builder);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let output = builder.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-    assert!(stderr(&output).contains("interrupted; nothing was tagged"));
-    assert_eq!(leftovers(&store), [""; 0]);
-    assert_eq!(tags(&store), [""; 0]);
 }
 
 /// Builds a tree while `disturb` goes on in it, until a build notices, and gives its message.
