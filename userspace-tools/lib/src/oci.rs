@@ -4,6 +4,7 @@
 //!
 //! Follows the OCI image specification 1.1. What another tool put into `index.json` is kept.
 
+use crate::reference::Selector;
 use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -344,12 +345,17 @@ impl Index {
         }
     }
 
-    /// Takes a tag away, and says which manifests it named: none if there is no such tag.
-    pub fn remove_tag(&mut self, tag: &str) -> Vec<Descriptor> {
-        let is_tagged = |manifest: &&Descriptor| manifest.tag() == Some(tag);
-        let removed = self.manifests.iter().filter(is_tagged).cloned().collect();
-        self.manifests.retain(|manifest| !is_tagged(&manifest));
-        removed
+    /// Takes an image's tag away, or all that lists its manifest; says whether there was any.
+    pub fn remove(&mut self, image: &Selector) -> bool {
+        let before = self.manifests.len();
+        match image {
+            Selector::Tag(tag) => self.manifests.retain(|known| known.tag() != Some(tag)),
+            Selector::Manifest(digest) => {
+                let digest = digest.to_oci();
+                self.manifests.retain(|known| known.digest != digest);
+            }
+        }
+        self.manifests.len() < before
     }
 }
 

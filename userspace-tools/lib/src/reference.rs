@@ -66,19 +66,15 @@ impl ImageRef {
             .ok_or_else(|| fail("the store's directory is missing before ':'"))
     }
 
-    /// The image of another tag in the same store.
+    /// Reads what is to be a tag.
     ///
     /// # Errors
     ///
-    /// [`Error::Reference`] for what cannot be a tag.
-    pub fn with_tag(&self, tag: &OsStr) -> Result<Self> {
-        let tag = Self::tag(tag.as_bytes()).ok_or_else(|| Error::Reference {
+    /// [`Error::Reference`] for what cannot be one.
+    pub fn parse_tag(tag: &OsStr) -> Result<String> {
+        Self::tag(tag.as_bytes()).ok_or_else(|| Error::Reference {
             reference: tag.to_string_lossy().into_owned(),
             what: TAG_FORM.to_owned(),
-        })?;
-        Ok(ImageRef {
-            store: self.store.clone(),
-            selector: Selector::Tag(tag),
         })
     }
 

@@ -33,17 +33,20 @@ impl Store {
         Ok(image)
     }
 
-    /// Takes a tag away. The blobs stay.
-    pub fn untag(&self, tag: &str) -> Result<()> {
-        self.change_index(|index| {
-            if index.remove_tag(tag).is_empty() {
-                return Err(Error::NoSuchTag {
-                    store: self.path.clone(),
-                    tag: tag.to_owned(),
-                    tags: index.tags(),
-                });
+    /// Takes a tag away, or all that `index.json` has of a manifest, be it there or not. The blobs
+    /// stay.
+    pub fn untag(&self, image: &Selector) -> Result<()> {
+        self.change_index(|index| match (index.remove(image), image) {
+            (true, _) => Ok(()),
+            (false, Selector::Tag(tag)) => Err(Error::NoSuchTag {
+                store: self.path.clone(),
+                tag: tag.clone(),
+                tags: index.tags(),
+            }),
+            (false, Selector::Manifest(_)) => {
+                let what = format!("{image} is not listed there");
+                Err(Error::store(self.path.join("index.json"), what))
             }
-            Ok(())
         })
     }
 }

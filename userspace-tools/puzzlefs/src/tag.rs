@@ -3,7 +3,7 @@
 //! `puzzlefs tag` and `puzzlefs untag`.
 
 use clap::Args;
-use puzzlefs_lib::{Error, ImageRef, Selector, Store};
+use puzzlefs_lib::{ImageRef, Store};
 use std::ffi::OsString;
 
 /// `puzzlefs tag`.
@@ -20,33 +20,21 @@ pub struct TagArgs {
 /// `puzzlefs untag`.
 #[derive(Debug, Args)]
 pub struct UntagArgs {
-    /// The store and the tag
-    #[arg(value_name = "STORE:TAG")]
+    /// The tag; by the digest of its manifest, an image loses all that it has
+    #[arg(value_name = "IMAGE")]
     pub image: OsString,
-}
-
-/// The tag that a reference names.
-fn tag_of(image: &ImageRef) -> Result<&str, Error> {
-    match &image.selector {
-        Selector::Tag(tag) => Ok(tag),
-        Selector::Manifest(_) => Err(Error::Reference {
-            reference: image.to_string(),
-            what: "give the tag as <oci-dir>:<tag>".to_owned(),
-        }),
-    }
 }
 
 /// Gives an image one more tag.
 pub fn tag(arguments: &TagArgs) -> anyhow::Result<()> {
     let image = ImageRef::parse(&arguments.image)?;
-    let new = image.with_tag(&arguments.tag)?;
-    Store::open(&image.store)?.tag(&image.selector, tag_of(&new)?)?;
+    let tag = ImageRef::parse_tag(&arguments.tag)?;
+    Store::open(&image.store)?.tag(&image.selector, &tag)?;
     Ok(())
 }
 
-/// Takes a tag away.
+/// Takes a tag away, or all of an image.
 pub fn untag(arguments: &UntagArgs) -> anyhow::Result<()> {
     let image = ImageRef::parse(&arguments.image)?;
-    let tag = tag_of(&image)?;
-    Ok(Store::open(&image.store)?.untag(tag)?)
+    Ok(Store::open(&image.store)?.untag(&image.selector)?)
 }
