@@ -36,6 +36,8 @@ diff wanted found || fail 'the trees differ'
 assert_match "$(grep " $mnt " /proc/mounts)" "^$CASE_DIR/store@sha256:[0-9a-f]{64} $mnt fuse.puzzlefs ro," '/proc/mounts'
 assert_eq "$(stat -f -c '%S %f %l' mnt)" '4096 0 255' statfs
 expect_errno EROFS touch mnt/new
+expect_errno ENOENT stat "mnt/$(printf '%0255d' 0)"
+expect_errno ENAMETOOLONG stat "mnt/$(printf '%0256d' 0)"
 # Who may read is the kernel's business: 65534 may, by the ACL.
 setpriv --reuid 65534 --regid 65534 --clear-groups cat mnt/secret | cmp - src/secret
 expect_errno EACCES setpriv --reuid 65533 --regid 65533 --clear-groups cat mnt/secret
@@ -66,10 +68,11 @@ assert_same src/sub/numbers mnt/sub/numbers
 umount mnt
 gone /run/puzzlefs
 
-# Verified: blobs without fs-verity are not read.
-puzzlefs mount --fuse --verify fsverity "$image" "$mnt"
-expect_errno EIO cat mnt/file
+# Verified: nothing is mounted without fs-verity.
+said=$(expect_failure puzzlefs mount --fuse --verify fsverity "$image" "$mnt")
+assert_match "$said" "fs-verity is not enabled on it; 'puzzlefs enable-verity' does that" 'without fs-verity'
 puzzlefs enable-verity -q "$image" >said
+puzzlefs mount --fuse --verify fsverity "$image" "$mnt"
 assert_same src/file mnt/file
 puzzlefs umount mnt
 digest=$(sed -nE 's/^digest=([0-9a-f]+) .*/\1/p' said)

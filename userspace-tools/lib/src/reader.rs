@@ -270,23 +270,31 @@ impl<'s> ImageReader<'s> {
     fn open_blob(&self, digest: &Digest, verified: bool) -> Result<File> {
         let file = self.store.open_blob(digest)?;
         if verified {
-            let path = self.store.blob_path(digest);
             let wanted = self.checked(
                 self.metadata()
                     .verity(&puzzlefs_schema::Digest::new(*digest.as_bytes())),
             )?;
-            let found =
-                puzzlefs_fsverity::measure(&file).map_err(Error::io(&path, "measure it"))?;
-            match (found, wanted) {
-                (Some(found), Some(wanted)) if found == *wanted.as_bytes() => {}
-                (None, _) => return Err(Error::store(path, "fs-verity is not enabled on it")),
-                _ => {
-                    let what = "its fs-verity digest is not the image's";
-                    return Err(Error::store(path, what));
-                }
-            }
+            let wanted = wanted.map(|wanted| Digest(*wanted.as_bytes()));
+            self.check_verity(&file, digest, wanted)?;
         }
         Ok(file)
+    }
+
+    /// Fails where fs-verity does not check a blob against a digest.
+    fn check_verity(&self, file: &File, blob: &Digest, wanted: Option<Digest>) -> Result<()> {
+        let path = self.store.blob_path(blob);
+        let found = puzzlefs_fsverity::measure(file).map_err(Error::io(&path, "measure it"))?;
+        match found {
+            None => {
+                let what = "fs-verity is not enabled on it; 'puzzlefs enable-verity' does that";
+                Err(Error::store(path, what))
+            }
+            Some(found) if wanted == Some(Digest(found)) => Ok(()),
+            Some(_) => Err(Error::store(
+                path,
+                "its fs-verity digest is not the image's",
+            )),
+        }
     }
 
     /// Turns the schema's error into this crate's.
@@ -334,6 +342,15 @@ impl Blobs {
             verified: true,
             ..Self::default()
         }
+    }
+
+    /// Fails where fs-verity is to check the blobs of an image, and does not check its metadata blob.
+    pub fn check_root(&self, reader: &ImageReader<'_>, image: &ImageRoot) -> Result<()> {
+        if !self.verified {
+            return Ok(());
+        }
+        let file = reader.store.open_blob(&image.rootfs)?;
+        reader.check_verity(&file, &image.rootfs, image.rootfs_verity)
     }
 
     /// Gives a range of a blob's content to a function, in pieces.

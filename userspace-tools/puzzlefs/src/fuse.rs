@@ -296,6 +296,9 @@ impl Filesystem for Fuse {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if name.len() > NAME_MAX as usize {
+            return reply.error(Errno::ENAMETOOLONG);
+        }
         match self.find(parent, name) {
             Ok(Some(attributes)) => reply.entry(&TTL, &attributes, Generation(0)),
             // With the number 0, the kernel keeps in mind that there is nothing.

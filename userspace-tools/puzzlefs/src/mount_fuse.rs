@@ -86,6 +86,7 @@ pub fn serve(
     // For as long as this process lives.
     let store: &'static Store = Box::leak(Box::new(Store::open(&path).with_context(context)?));
     let reader = ImageReader::new(store, &found).with_context(context)?;
+    blobs.check_root(&reader, &found).with_context(context)?;
     mount::check_mount_point(directory).with_context(context)?;
     let directory = directory.canonicalize().with_context(context)?;
 

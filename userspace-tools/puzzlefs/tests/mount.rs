@@ -238,6 +238,24 @@ fn what_cannot_be_mounted_is_told() {
         .contains(mnt));
 }
 
+/// Where it never is: each read would fail.
+#[test]
+fn what_fs_verity_does_not_check_is_not_mounted_by_it() {
+    if !Path::new("/dev/shm").is_dir() {
+        return eprintln!("skipped: needs a filesystem that never has fs-verity");
+    }
+    let scratch = memory_scratch();
+    let (store, mnt) = one_file(scratch.path());
+    fs::create_dir(&mnt).unwrap();
+    let (image, mnt) = (reference(&store, "image"), mnt.to_str().unwrap());
+    let said = fails(&["mount", "--fuse", "--verify=fsverity", &image, mnt]);
+    let wanted = "fs-verity is not enabled on it; 'puzzlefs enable-verity' does that";
+    assert!(said.contains(wanted), "{said}");
+    assert!(!fs::read_to_string("/proc/self/mounts")
+        .unwrap()
+        .contains(mnt));
+}
+
 #[test]
 fn what_is_not_ours_stays_mounted() {
     let scratch = tempfile::tempdir().unwrap();
