@@ -10,7 +10,7 @@ use crate::visit::Descent;
 use puzzlefs_schema::{Chunk, DirEntry, FileType, Inode, Kind, Locator, ROOT_INO};
 use sha2::{Digest as _, Sha256};
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::vec;
 
 /// What became of a path.
@@ -31,7 +31,8 @@ pub struct Difference<'a> {
     pub path: &'a [u8],
     /// What became of it.
     pub change: Change,
-    /// What of it differs, where it is in both: `type`, `mode`, `owner`, `contents`, ...
+    /// What of it differs, where it is in both: `type`, `mode`, `owner`, `contents`, ...; `links`
+    /// where a path before it is the same file in one image, and another file in the other.
     pub what: Vec<&'static str>,
     /// For a regular file whose contents are new: its chunks, and those of them that the old image
     /// has anywhere.
@@ -82,6 +83,7 @@ pub fn diff(
     let mut walk = Walk {
         sides: [Side::new(old)?, Side::new(new)?],
         chunks,
+        counterparts: [HashMap::new(), HashMap::new()],
     };
     let roots = walk.sides.each_ref().map(|side| Some(side.root));
     let mut path = Vec::new();
@@ -157,6 +159,8 @@ struct Walk<'r> {
     sides: [Side<'r>; 2],
     /// The chunks of the old image.
     chunks: HashSet<ChunkId>,
+    /// What, of the other image, is under the first path that an inode of this has in both.
+    counterparts: [HashMap<u64, u64>; 2],
 }
 
 impl<'r> Side<'r> {
@@ -291,6 +295,17 @@ impl<'r> Walk<'r> {
                 if same_type && old != new {
                     what.push("device");
                 }
+            }
+        }
+        if [&old, &new].map(Inode::file_type) != [FileType::Dir; 2] {
+            let inodes = [old.ino(), new.ino()];
+            let [olds, news] = &mut self.counterparts;
+            let firsts = [
+                *olds.entry(inodes[0]).or_insert(inodes[1]),
+                *news.entry(inodes[1]).or_insert(inodes[0]),
+            ];
+            if firsts != [inodes[1], inodes[0]] {
+                what.push("links");
             }
         }
         Ok(what)

@@ -94,6 +94,11 @@ fn diff_names_what_differs() {
     fs::write(tree.join("edited"), noise(1 << 20, 2)).unwrap();
     fs::write(tree.join("mode"), "m").unwrap();
     symlink("one", tree.join("link")).unwrap();
+    fs::write(tree.join("name"), "n").unwrap();
+    for name in ["name-kept", "name-parted"] {
+        fs::hard_link(tree.join("name"), tree.join(name)).unwrap();
+    }
+    fs::write(tree.join("name-joined"), "n").unwrap();
     let time = |path: &str| set_mtime(&tree.join(path), 1_000_000, 0);
     let times = || {
         ["", "same", "same/file", "edited", "mode"]
@@ -115,6 +120,11 @@ fn diff_names_what_differs() {
     fs::write(tree.join("turns"), "now a file").unwrap();
     fs::create_dir(tree.join("comes")).unwrap();
     fs::copy(tree.join("same/file"), tree.join("comes/copy")).unwrap();
+    for name in ["name-parted", "name-joined"] {
+        fs::remove_file(tree.join(name)).unwrap();
+    }
+    fs::write(tree.join("name-parted"), "n").unwrap();
+    fs::hard_link(tree.join("name"), tree.join("name-joined")).unwrap();
     times();
     time("link");
     build(&tree, &store, "new", 2);
@@ -146,6 +156,8 @@ fn diff_names_what_differs() {
             "removed goes/deep/file ",
             "changed link target",
             "changed mode mode",
+            "changed name-joined links",
+            "changed name-parted links",
             "changed turns type,mode",
         ]
     );
@@ -162,7 +174,7 @@ fn diff_names_what_differs() {
     assert!((1..=600_000).contains(&new_bytes), "{new_bytes}");
     assert_eq!(
         (&found["added"], &found["removed"], &found["changed"]),
-        (&json!(2), &json!(3), &json!(4))
+        (&json!(2), &json!(3), &json!(6))
     );
 
     let same = says(&["diff", &old, &old]);
