@@ -207,29 +207,42 @@ impl Importer<'_> {
             return Ok(only);
         }
         let wanted = self.source.platform.clone().unwrap_or_else(Platform::host);
-        let platforms = || {
-            let platforms = candidates.iter();
-            platforms.map(|one| (*one, Platform::of(one)))
+        let said = |one: &Descriptor| Platform::of(one);
+        // An index, perhaps, or for whatever its configuration says.
+        let any = |one: &Descriptor| candidates.len() == 1 && said(one).is_none();
+        let best = |platform: &dyn Fn(&Descriptor) -> Option<Platform>| {
+            let fits = candidates.iter().rev().filter_map(|one| {
+                let fit = wanted.fit(&platform(one)?)?;
+                Some((fit, *one))
+            });
+            Some(fits.max_by_key(|(fit, _)| *fit)?.1)
         };
-        let found = platforms().find(|(_, platform)| match platform {
-            Some(platform) => wanted.takes(platform),
-            // An index, perhaps, or for whatever its configuration says.
-            None => candidates.len() == 1,
-        });
-        match found {
-            Some((descriptor, _)) => Ok(descriptor),
-            None => {
-                let there = platforms().filter_map(|(_, platform)| platform);
-                let there: Vec<String> = there
-                    .filter(Platform::is_known)
-                    .map(|platform| platform.to_string())
-                    .collect();
-                Err(self.error(format!(
-                    "there is no image for {wanted}; there is: {}; choose with --platform",
-                    listed(&there)
-                )))
-            }
+        let found = candidates.iter().copied().find(|one| any(one));
+        let found = found.or_else(|| best(&said));
+        let configured = |one: &Descriptor| self.configured_platform(one);
+        found.or_else(|| best(&configured)).ok_or_else(|| {
+            let there = candidates.iter().filter_map(|one| said(one));
+            let there: Vec<String> = there
+                .filter(Platform::is_known)
+                .map(|platform| platform.to_string())
+                .collect();
+            self.error(format!(
+                "there is no image for {wanted}; there is: {}; choose with --platform",
+                listed(&there)
+            ))
+        })
+    }
+
+    /// The platform of an image of which the index does not say it, if its configuration does.
+    fn configured_platform(&self, descriptor: &Descriptor) -> Option<Platform> {
+        if Platform::of(descriptor).is_some() || is_index(descriptor) {
+            return None;
         }
+        let manifest = self.blob(descriptor).ok()?;
+        let manifest: Manifest = self.parse(&descriptor.digest, &manifest).ok()?;
+        let config = self.blob(&manifest.config).ok()?;
+        let config: ImageConfig = self.parse("the configuration", &config).ok()?;
+        Some(config.platform)
     }
 
     fn manifest(&self, manifest: &Manifest) -> Result<Chosen> {

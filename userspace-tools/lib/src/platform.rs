@@ -52,17 +52,33 @@ impl Platform {
         Platform::deserialize(platform).ok()
     }
 
-    /// Whether an image for `other` will do; any variant, if none is asked for.
-    pub(crate) fn takes(&self, other: &Platform) -> bool {
-        (&self.os, &self.architecture) == (&other.os, &other.architecture)
-            && (self.variant.is_none() || self.variant() == other.variant())
+    /// How well an image for `other` does, the larger the better; `None` if it does not. Any variant
+    /// does if none is asked for. Processors of ARM run what is for those before them.
+    pub(crate) fn fit(&self, other: &Platform) -> Option<u32> {
+        if (&self.os, &self.architecture) != (&other.os, &other.architecture) {
+            return None;
+        }
+        match (self.arm_version(), other.arm_version()) {
+            (Some(wanted), Some(version)) if version <= wanted => Some(version),
+            _ if self.variant.is_none() || self.variant() == other.variant() => Some(0),
+            _ => None,
+        }
+    }
+
+    /// The version of a processor of ARM of 32 bits; 7 where nothing is said.
+    fn arm_version(&self) -> Option<u32> {
+        if self.architecture != "arm" {
+            return None;
+        }
+        let variant = self.variant.as_deref().unwrap_or("v7");
+        variant.strip_prefix('v')?.parse().ok()
     }
 
     /// The same by what a configuration says, which leaves the variant to the index more often than not.
     pub(crate) fn takes_configured(&self, other: &Platform) -> bool {
         let mut other = other.clone();
         other.variant = other.variant.or(self.variant.clone());
-        self.takes(&other)
+        self.fit(&other).is_some()
     }
 
     /// The variant; of arm64 there is one where nothing is said.

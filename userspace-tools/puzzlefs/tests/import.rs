@@ -393,17 +393,38 @@ fn platforms_and_names() {
     arch(&["--platform", "linux/arm64/v8"], &many);
     let variants = [("arm64", "v8"), ("arm", "v6"), ("arm", "v7")];
     let images = variants.map(|(architecture, variant)| {
-        let mut image = image(architecture);
+        let script = format!("echo {variant} >arch");
+        let mut image = layout.image(architecture, &[(layer(&script), "gzip")]);
         image["platform"]["variant"] = json!(variant);
         image
     });
     layout.index(&images);
-    for platform in ["linux/arm64", "linux/arm64/v8", "linux/arm/v7"] {
-        arch(&["--platform", platform], source);
+    for (platform, wanted) in [
+        ("linux/arm64", "v8"),
+        ("linux/arm64/v8", "v8"),
+        ("linux/arm/v7", "v7"),
+        ("linux/arm/v6", "v6"),
+        ("linux/arm", "v7"),
+        ("linux/arm/v8", "v7"),
+    ] {
+        let found = arch(&["--platform", platform], source);
+        let wanted = Digest::of(format!("{wanted}\n").as_bytes()).to_hex();
+        assert_eq!(found, wanted, "{platform}");
     }
+    let message = refusal(&["--platform", "linux/arm/v5"], source, &path("store"));
+    assert!(message.contains("no image for linux/arm/v5"), "{message}");
     let message = refusal(&["--platform", "linux/arm64/v9"], source, &path("store"));
     let wanted = "no image for linux/arm64/v9; there is: linux/arm64/v8, linux/arm/v6";
     assert!(message.contains(wanted), "{message}");
+
+    // Of what the index does not say, the configuration does.
+    let mut images = ["amd64", "s390x"].map(image);
+    for image in &mut images {
+        image.as_object_mut().unwrap().remove("platform");
+    }
+    layout.index(&images);
+    let found = arch(&["--platform", "linux/s390x"], source);
+    assert_eq!(found, Digest::of(b"s390x\n").to_hex());
 }
 
 /// What Docker saves of two images that are both 'latest': an index with their full names.
