@@ -5,7 +5,7 @@
 use crate::cli::InspectArgs;
 use crate::format;
 use crate::ls::{type_of, InodeReport};
-use crate::output::{hex, JsonPath, Output};
+use crate::output::{hex, hex_unless_text, JsonPath, Output};
 use puzzlefs_lib::message::printable;
 use puzzlefs_lib::path::LastLink;
 use puzzlefs_lib::reader::ImageReader;
@@ -34,6 +34,9 @@ struct Report {
 #[derive(Serialize)]
 struct XattrReport {
     name: String,
+    /// The name's bytes, where they are no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_hex: Option<String>,
     value_hex: String,
 }
 
@@ -77,6 +80,7 @@ fn report(reader: &ImageReader<'_>, inode: &Inode<'_>, path: &[u8]) -> anyhow::R
     let xattrs = xattrs.iter().map(|xattr| {
         xattr.map(|xattr| XattrReport {
             name: String::from_utf8_lossy(xattr.name).into_owned(),
+            name_hex: hex_unless_text(xattr.name),
             value_hex: hex(xattr.value),
         })
     });

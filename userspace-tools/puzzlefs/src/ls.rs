@@ -3,7 +3,7 @@
 //! `puzzlefs ls`.
 
 use crate::format;
-use crate::output::{JsonPath, Output};
+use crate::output::{hex_unless_text, JsonPath, Output};
 use clap::Args;
 use puzzlefs_lib::path::LastLink;
 use puzzlefs_lib::reader::ImageReader;
@@ -56,6 +56,9 @@ pub struct InodeReport {
     /// For symbolic links.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
+    /// The target's bytes, where they are no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_hex: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -171,6 +174,7 @@ impl InodeReport {
             mtime_nanoseconds: mtime.nanoseconds,
             device: device(inode.kind()),
             target: target.map(|target| String::from_utf8_lossy(target).into_owned()),
+            target_hex: target.and_then(hex_unless_text),
         })
     }
 }

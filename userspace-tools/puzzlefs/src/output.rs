@@ -95,9 +95,14 @@ impl JsonPath {
     pub fn new(path: &[u8]) -> Self {
         JsonPath {
             path: String::from_utf8_lossy(path).into_owned(),
-            path_hex: std::str::from_utf8(path).is_err().then(|| hex(path)),
+            path_hex: hex_unless_text(path),
         }
     }
+}
+
+/// Bytes in hexadecimal, if they are no text.
+pub fn hex_unless_text(bytes: &[u8]) -> Option<String> {
+    std::str::from_utf8(bytes).is_err().then(|| hex(bytes))
 }
 
 /// Bytes in hexadecimal.

@@ -6,6 +6,7 @@ mod common;
 
 use common::*;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -270,6 +271,23 @@ fn inspect_shows_a_file() {
     );
     let followed = says(&["inspect", &image, "special/../large"]);
     assert!(followed.contains("size    3145728 in "), "{followed}");
+}
+
+#[test]
+fn what_is_no_text_is_told_in_json() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    fs::create_dir(&tree).unwrap();
+    symlink(OsStr::from_bytes(b"to/\xff"), tree.join("link")).unwrap();
+    symlink("text", tree.join("plain")).unwrap();
+    build(&tree, &store, "t", 1);
+    let image = reference(&store, "t");
+    let listed = lines(&says(&["ls", "--json", &image]));
+    assert_eq!(listed[0]["target_hex"], "746f2fff");
+    assert_eq!(listed[0]["target"], "to/\u{fffd}");
+    assert_eq!(listed[1]["target_hex"], Value::Null);
+    let link = &lines(&says(&["inspect", "--json", &image, "link"]))[0];
+    assert_eq!(link["target_hex"], "746f2fff");
 }
 
 #[test]
