@@ -8,7 +8,7 @@
 # kernel: debug
 # needs: programs
 # timeout: 600
-# klog-allow: puzzlefs: |fs-verity .*: Error -12 getting verity descriptor size|workqueue: Failed to create a worker thread: -ENOMEM|kobject_add_internal failed for puzzlefs.*error: -12|debugfs: out of free dentries
+# klog-allow: puzzlefs: |fs-verity .*: Error -12 getting verity descriptor size|workqueue: Failed to [a-z]* a worker|kobject_add_internal failed for puzzlefs.*error: -12|debugfs: out of free dentries
 import contextlib
 import os
 import sys
