@@ -5,12 +5,13 @@
 use crate::fuse::Fuse;
 use crate::mount::MountArgs;
 use crate::output::say;
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use fuser::{Config, MountOption, Session, SessionACL};
 use puzzlefs_lib::mount::{self, Cause, Failure, Options, Unmounted};
 use puzzlefs_lib::reader::{Blobs, ImageReader};
 use puzzlefs_lib::{ImageRef, Store};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -19,6 +20,7 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 
 /// The server failed, has said why, and this is its exit status.
@@ -102,19 +104,48 @@ pub fn serve(
             .context("interrupted")?;
         leave()?;
     }
+    let mounted_on = directory.clone();
     thread::spawn(move || {
         for signal in &mut signals {
             if background && signal == SIGHUP {
                 continue;
             }
-            match mount::unmount(&directory, false) {
+            match mount::unmount(&mounted_on, false) {
                 // The mount is the lower layer of another.
                 Ok(Unmounted::Done | Unmounted::Nothing) => {}
-                Err(error) => say(format_args!("{}: {error}", directory.display())),
+                Err(error) => say(format_args!("{}: {error}", mounted_on.display())),
             }
         }
     });
-    session.run().context("the server over FUSE has failed")
+    let ended = run(session).context("the server over FUSE has failed");
+    // Had it been cut off, rather than unmounted, nobody serves what is still mounted.
+    if rustix::fs::statfs(&directory).is_err_and(|errno| errno == Errno::NOTCONN) {
+        mount::unmount(&directory, true).with_context(context)?;
+    }
+    ended
+}
+
+/// Serves an image until it is unmounted, and leaves alone what is mounted there by then.
+///
+/// The crate unmounts the directory when it drops its part of a mount, and looks before whether that
+/// still is the mount; the look is the wrong way round (for it, a connection with an error is one
+/// that is mounted). So that part is never dropped: a new mount there would be gone.
+fn run(session: Session<Fuse>) -> Result<()> {
+    let background = session.spawn()?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        // All of it, not the handle alone.
+        let background = background;
+        let ended = background.guard.join();
+        let _ = sender.send(ended);
+        loop {
+            thread::park();
+        }
+    });
+    match receiver.recv()? {
+        Ok(ended) => Ok(ended?),
+        Err(_) => bail!("it has panicked"),
+    }
 }
 
 fn usage(message: impl fmt::Display) -> Failure {
