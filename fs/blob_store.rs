@@ -269,16 +269,20 @@ impl Stores {
 
     /// Opens the store in a directory, or finds it in use by another mount.
     pub(crate) fn open(&self, path: &CStr, context: &MountContext) -> Result<InUse<BlobStore>> {
-        let explain = |what: &str, e: Error| {
-            context.error(fmt!("{}{what}: {}", Text(path), ErrorName(e)));
+        let explain = |below: &str, e: Error| {
+            let what = match e {
+                ENOENT | ENOTDIR if !below.is_empty() => "not an OCI image layout: ",
+                _ => "",
+            };
+            context.error(fmt!("{}{below}: {what}{}", Text(path), ErrorName(e)));
             e
         };
         let directory = Directory::open(path, context.credentials())
             .map_err(|e| explain("", e))?
             .open_directory(c"blobs")
-            .map_err(|e| explain("/blobs: not an OCI image layout", e))?
+            .map_err(|e| explain("/blobs", e))?
             .open_directory(c"sha256")
-            .map_err(|e| explain("/blobs/sha256: not an OCI image layout", e))?;
+            .map_err(|e| explain("/blobs/sha256", e))?;
         let directory = Arc::new(directory, GFP_KERNEL)?;
         self.stores.get_or_make(
             |store| store.directory.is_same(&directory),
