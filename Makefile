@@ -18,6 +18,7 @@ help:
 	@echo
 	@echo '  make run          build all, mount a real Debian root filesystem in an'
 	@echo '                    unmodified Debian kernel (QEMU), compare every byte of it'
+	@echo '                    ROOTFS=DIR takes another root filesystem, whichever'
 	@echo '  make shell        the same, ending in a shell in the guest'
 	@echo '  make test         every test, on the host and in guests'
 	@echo '  make check        formatting, lints, documentation, generated code'
@@ -47,11 +48,14 @@ help:
 	@echo 'use another mirror than the one of this machine, V=1 for the output of builds.'
 	@echo 'qemu-test/README.md tells how a case is written, and what exit codes mean.'
 
+# Taken from the command line, not from whatever the environment calls so.
+ROOTFS_GIVEN = $(if $(filter command line,$(origin ROOTFS)),$(if $(ROOTFS),"$$ROOTFS"))
+
 run:
-	@$(Q)/run
+	@$(Q)/run $(ROOTFS_GIVEN)
 
 shell:
-	@$(Q)/shell
+	@$(Q)/shell $(ROOTFS_GIVEN)
 
 test:
 	@$(Q)/test

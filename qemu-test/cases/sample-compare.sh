@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# A real Debian root filesystem: every path, type, mode, owner, size, link
+# A real root filesystem, Debian's unless another is given: every path, type, mode, owner, size, link
 # count, time, target, device number, xattr and byte is the source's.
 # needs: sample
 # timeout: 600
 
-mount_image /payload/store:debian
+mount_image "/payload/store:$(cat /payload/sample.tag)"
 /payload/inventory "$mnt" >inventory
 
 metric entries "$(grep -c $'\tstat\t' inventory)"

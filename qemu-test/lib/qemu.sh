@@ -37,6 +37,14 @@ take_debug_kernel() {
 	KARGS+=' puzzlefs.modules=none' SLOWNESS=6 MODULE=puzzlefs-debug.ko MEMORY=${PUZZLEFS_GUEST_MEMORY:-4G}
 }
 
+# put_sample PAYLOAD: the image that sample-image has made, and its inventory. PUZZLEFS_SAMPLE is
+# where those of another root filesystem are.
+put_sample() {
+	local from=${PUZZLEFS_SAMPLE:-$BUILD}
+	ln "$from/sample.inventory" "$from/sample.tag" "$1/"
+	cp -al "$from/store" "$1/store"
+}
+
 # make_payload FILE DIR: an ext4 image of DIR, ready for fs-verity.
 make_payload() {
 	local file=$1 dir=$2 size
