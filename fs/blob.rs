@@ -131,7 +131,16 @@ impl Blob {
             .first_chunk::<SEEK_TABLE_FOOTER_LEN>()
             .ok_or(Fault::TooShort)?;
         let table = SeekTable::parse_footer(footer, size)?;
-        let bytes = stored.read(self, statistics, at_end(table.byte_len()), true)?;
+        let at_end = at_end(table.byte_len());
+        // Of more frames than most blobs have, and checksums.
+        let mut larger;
+        let stored = if at_end.len <= stored.room() as u64 {
+            stored
+        } else {
+            larger = Stored::new(at_end.len as usize)?;
+            &mut larger
+        };
+        let bytes = stored.read(self, statistics, at_end, true)?;
         let frames = Arc::new(read_frames(&table, bytes)?, GFP_KERNEL)?;
         // Another thread may have been first, or be about to: its frames are the same.
         self.frames.populate(frames.clone());

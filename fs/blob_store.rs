@@ -15,7 +15,9 @@ use crate::{
     registry::{InUse, Registry},
     statistics::Statistics,
     superblock::READAHEAD,
-    vfs::{backing::Directory, MountContext, SharedMappings, Shrink, ShrinkerRegistration},
+    vfs::{
+        backing::Directory, MountContext, SharedMappings, Shrink, ShrinkerRegistration, WorkQueue,
+    },
     workspace::{readers, Workspaces},
     PuzzleFs,
 };
@@ -176,6 +178,8 @@ pub(crate) struct BlobStore {
     workspaces: Arc<Workspaces>,
     mappings: SharedMappings<PuzzleFs>,
     metadata: Arc<Registry<MetadataBlob>>,
+    /// The store's own: should its disk not answer, others are not kept waiting.
+    readahead: WorkQueue,
     _open_shrinker: ShrinkerRegistration<OpenBlobs>,
     _workspaces_shrinker: ShrinkerRegistration<Workspaces>,
 }
@@ -191,6 +195,7 @@ impl BlobStore {
             directory,
             mappings,
             metadata: Registry::new()?,
+            readahead: WorkQueue::new(c"puzzlefs")?,
             _open_shrinker: ShrinkerRegistration::new(c"puzzlefs-open-blobs", open.clone())?,
             _workspaces_shrinker: ShrinkerRegistration::new(
                 c"puzzlefs-workspaces",
@@ -219,6 +224,17 @@ impl BlobStore {
         Ok(blob)
     }
 
+    /// Opens a blob that may be open as it was before: it may have been put right since, by another
+    /// file in its place, or have got its fs-verity digest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub(crate) fn reopen(&self, digest: &Digest, statistics: &Statistics) -> Result<Arc<Blob>> {
+        self.forget(digest);
+        self.open(digest, statistics)
+    }
+
     /// Closes a blob that could not be read: should it be put right by another file in its place,
     /// that one is to be found the next time.
     pub(crate) fn forget(&self, digest: &Digest) {
@@ -233,6 +249,11 @@ impl BlobStore {
     /// The page caches that files of equal contents share, in whatever image of the store.
     pub(crate) fn mappings(&self) -> &SharedMappings<PuzzleFs> {
         &self.mappings
+    }
+
+    /// Where is read ahead of those who do not wait for it yet.
+    pub(crate) fn readahead(&self) -> &WorkQueue {
+        &self.readahead
     }
 
     /// The metadata of the store's images that are mounted.

@@ -50,9 +50,9 @@ impl Image {
         }
 
         let unusable = |what, e| metadata_blob::explain(context, &rootfs, what, e);
-        // Opened whether its contents are in memory or not, for `rootfs_verity`.
+        // Opened as it is now, whether its contents are in memory or not, for `rootfs_verity`.
         let blob = store
-            .open(&rootfs, &Statistics::default())
+            .reopen(&rootfs, &Statistics::default())
             .map_err(|e| unusable("cannot be opened", e))?;
         let rootfs_verity = options.rootfs_verity();
         if rootfs_verity.is_some() && rootfs_verity.as_ref() != blob.verity() {
@@ -101,17 +101,23 @@ impl Image {
     /// Opens a data blob. If fs-verity is to verify it, it does.
     pub(crate) fn open_blob(&self, digest: &Digest) -> Result<Arc<Blob>, Fault> {
         let blob = self.store.open(digest, &self.statistics)?;
-        if self.verify == Verify::FsVerity {
-            let expected = self.metadata().verity(digest).map_err(|e| {
-                self.report(None, e);
-                Fault::NoVerity
-            })?;
-            match (blob.verity(), expected) {
-                (None, _) => return Err(Fault::NoVerity),
-                (Some(digest), Some(expected)) if *digest == expected => (),
-                _ => return Err(Fault::Verity),
-            }
+        if self.verify != Verify::FsVerity {
+            return Ok(blob);
         }
+        let expected = self.metadata().verity(digest).map_err(|e| {
+            self.report(None, e);
+            Fault::NoVerity
+        })?;
+        let check = |blob: &Blob| match (blob.verity(), &expected) {
+            (None, _) => Err(Fault::NoVerity),
+            (Some(digest), Some(expected)) if digest == expected => Ok(()),
+            _ => Err(Fault::Verity),
+        };
+        if check(&blob).is_ok() {
+            return Ok(blob);
+        }
+        let blob = self.store.reopen(digest, &self.statistics)?;
+        check(&blob)?;
         Ok(blob)
     }
 

@@ -20,7 +20,7 @@ use kernel::{
 };
 use vfs::{
     DirEmitter, FileSystem, FolioRun, INode, MountContext, Param, ParamOutcome, Registration,
-    StatFs, SuperBlock, SuperParams, XattrLister,
+    StatFs, SuperBlock, SuperParams, WorkQueue, XattrLister,
 };
 
 mod blob;
@@ -140,6 +140,10 @@ impl FileSystem for PuzzleFs {
 
     fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>) {
         file::read(inode, run)
+    }
+
+    fn readahead_queue(sb: &SuperBlock<Self>) -> &WorkQueue {
+        sb.data().store().readahead()
     }
 
     fn read_extent(inode: &INode<Self>, range: &Range<u64>) -> Range<u64> {

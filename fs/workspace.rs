@@ -14,16 +14,17 @@ use crate::{
     statistics::Statistics,
     vfs::{
         backing::{FileRead, ReadBuffer, Version},
-        relax, Shrink,
+        Shrink, WaitQueue,
     },
 };
 use kernel::{
-    cpu, new_condvar, new_mutex,
+    cpu, new_mutex,
     page::PAGE_SIZE,
     prelude::*,
+    static_lock_class,
     sync::{
         lock::{mutex::MutexBackend, Guard},
-        Arc, CondVar, Mutex,
+        Arc, Mutex,
     },
 };
 use puzzlefs_schema::Digest;
@@ -36,7 +37,8 @@ const MAX_PARTS: usize = 16;
 
 /// What was read of blobs last, as they are stored.
 pub(crate) struct Stored {
-    /// Room for [`MAX_STORED`] bytes.
+    /// How much of a blob can be read to it, in bytes.
+    room: usize,
     buffer: ReadBuffer,
     /// What is in the buffer. Never grows beyond its capacity, which is [`MAX_PARTS`].
     parts: KVec<StoredPart>,
@@ -64,9 +66,11 @@ impl StoredPart {
 }
 
 impl Stored {
-    fn new() -> Result<Self> {
+    /// Nothing yet, and room for so many bytes.
+    pub(crate) fn new(room: usize) -> Result<Self> {
         Ok(Self {
-            buffer: ReadBuffer::new(MAX_STORED)?,
+            room,
+            buffer: ReadBuffer::new(room)?,
             parts: KVec::with_capacity(MAX_PARTS, GFP_KERNEL)?,
             free: 0,
         })
@@ -90,6 +94,11 @@ impl Stored {
         let mut parts = self.parts.iter();
         let part = parts.find(|part| part.verified.as_ref() == Some(wanted))?;
         self.buffer.get(part.place())
+    }
+
+    /// How much of a blob can be read to it, in bytes.
+    pub(crate) fn room(&self) -> usize {
+        self.room
     }
 
     /// Forgets everything.
@@ -146,7 +155,15 @@ impl Stored {
                     wanted
                 };
                 let place = range.place_of(wanted).ok_or(Fault::TooShort)?;
-                self.read_range(blob, statistics, version, range)?.start + place
+                match self.read_range(blob, statistics, version, range) {
+                    // What is unreadable may be what nobody has asked for.
+                    Err(fault @ Fault::Error(_))
+                        if range.len > wanted.len && fault.passing().is_none() =>
+                    {
+                        self.read_range(blob, statistics, version, wanted)?.start
+                    }
+                    read => read?.start + place,
+                }
             }
         };
         self.buffer
@@ -195,7 +212,7 @@ impl Stored {
     ) -> Result<core::ops::Range<usize>, Fault> {
         let len = usize::try_from(range.len)
             .ok()
-            .filter(|len| *len <= MAX_STORED)
+            .filter(|len| *len <= self.room)
             .ok_or(Fault::TooLarge)?;
         let at = self.make_room(len);
         let place = blob
@@ -276,7 +293,7 @@ impl Workspace {
     fn new() -> Result<Self> {
         Ok(Self {
             context: DCtx::try_create()?,
-            stored: Stored::new()?,
+            stored: Stored::new(MAX_STORED)?,
         })
     }
 
@@ -321,6 +338,8 @@ struct Places {
     /// The blobs that are being read as a whole to those that are lent.
     reading: [Option<u64>; MAX_WORKSPACES],
 }
+
+type LockedPlaces<'a> = Guard<'a, Places, MutexBackend>;
 
 /// What became of a request for a workspace.
 enum Request {
@@ -383,10 +402,10 @@ pub(crate) struct Workspaces {
     places: Mutex<Places>,
     /// Told to one of those who wait for any workspace.
     #[pin]
-    returned: CondVar,
+    returned: WaitQueue,
     /// Told to all who wait for a blob.
     #[pin]
-    was_read: CondVar,
+    was_read: WaitQueue,
     frames: InUse<FrameCache>,
 }
 
@@ -401,8 +420,8 @@ impl Workspaces {
             pin_init!(Self {
                 frames,
                 places <- new_mutex!(places, "puzzlefs_workspaces"),
-                returned <- new_condvar!("puzzlefs_workspaces"),
-                was_read <- new_condvar!("puzzlefs_blob_read"),
+                returned <- WaitQueue::new(c"puzzlefs_workspaces", static_lock_class!()),
+                was_read <- WaitQueue::new(c"puzzlefs_blob_read", static_lock_class!()),
             }),
             GFP_KERNEL,
         )
@@ -421,22 +440,24 @@ impl Workspaces {
         let tell = !places.free.is_empty() || places.count == 0;
         drop(places);
         if wanted.whole {
-            self.was_read.notify_all();
+            self.was_read.tell_all();
         }
         if tell {
-            self.returned.notify_one();
+            self.returned.tell_one();
         }
     }
 
+    /// Waits to be told; what is waited for is to be looked at again then.
+    fn wait<'a>(&'a self, told: &WaitQueue, places: LockedPlaces<'a>) -> Result<LockedPlaces<'a>> {
+        told.wait_killable(|| drop(places))?;
+        Ok(self.places.lock())
+    }
+
     /// Waits to be told that a workspace may be free.
-    fn wait_for_any(
-        &self,
-        places: &mut Guard<'_, Places, MutexBackend>,
-        signal: &mut bool,
-    ) -> Result {
-        wait(&self.returned, places, signal).inspect_err(|_| {
+    fn wait_for_any<'a>(&'a self, places: LockedPlaces<'a>) -> Result<LockedPlaces<'a>> {
+        self.wait(&self.returned, places).inspect_err(|_| {
             // What this one was told of is not lost.
-            self.returned.notify_one();
+            self.returned.tell_one();
         })
     }
 
@@ -453,7 +474,6 @@ impl Workspaces {
         now: bool,
         work: impl FnOnce(Option<&mut Workspace>) -> R,
     ) -> Result<R> {
-        let mut signal = false;
         let mut places = self.places.lock();
         let mut workspace = loop {
             match places.take(wanted) {
@@ -475,42 +495,27 @@ impl Workspaces {
                                 return Err(e);
                             }
                             if places.free.is_empty() {
-                                self.wait_for_any(&mut places, &mut signal)?;
+                                places = self.wait_for_any(places)?;
                             }
                         }
                     }
                 }
                 Request::Reading => {
                     // What this one was told of may be for another.
-                    self.returned.notify_one();
-                    wait(&self.was_read, &mut places, &mut signal)?;
+                    self.returned.tell_one();
+                    places = self.wait(&self.was_read, places)?;
                 }
                 Request::NoneFree if now => {
                     drop(places);
                     return Ok(work(None));
                 }
-                Request::NoneFree => self.wait_for_any(&mut places, &mut signal)?,
+                Request::NoneFree => places = self.wait_for_any(places)?,
             }
         };
         let result = work(Some(&mut workspace));
         self.put(Some(workspace), wanted);
         Ok(result)
     }
-}
-
-/// Waits to be told; what is waited for is to be looked at again then. Whoever is being killed does
-/// not wait, unless another signal came first.
-fn wait(told: &CondVar, places: &mut Guard<'_, Places, MutexBackend>, signal: &mut bool) -> Result {
-    if *signal {
-        told.wait(places);
-        return Ok(());
-    }
-    // Told and interrupted at once, this one must not wait again before it has looked.
-    *signal = told.wait_interruptible(places);
-    if *signal {
-        relax()?;
-    }
-    Ok(())
 }
 
 /// How much memory a workspace has, in pages.

@@ -5,8 +5,7 @@
 //! C header: [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
 use super::{
-    backing::BackingFile, bindings, inode::INode, queue::PendingWork, registration::Registration,
-    sharing, FileSystem,
+    backing::BackingFile, bindings, inode::INode, queue::PendingWork, sharing, FileSystem,
 };
 use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
 use kernel::{
@@ -427,13 +426,12 @@ unsafe fn read_ahead<T: FileSystem>(inode: &INode<T>, rac: *mut bindings::readah
         }
     }
     if let Some(deferred) = deferred {
-        // SAFETY: As in `superblock::fill`: the inode's superblock is of the registration's type.
-        let registration = unsafe { Registration::<T>::of((*inode.superblock().as_ptr()).s_type) };
-        registration.readahead().queue().enqueue(deferred);
+        let queue = T::readahead_queue(inode.superblock());
+        queue.queue().enqueue(deferred);
     }
 }
 
-/// Folios of an inode that the filesystem's work queue reads ahead.
+/// Folios of an inode that a work queue reads ahead.
 #[pin_data]
 struct Deferred<T: FileSystem> {
     /// Kept here: where a page cache is shared, what is locked does not keep it.

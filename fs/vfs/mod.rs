@@ -31,6 +31,7 @@ mod sharing;
 mod shrinker;
 mod superblock;
 mod task;
+mod wait;
 mod xattr;
 
 pub(crate) use context::{MountContext, Param, ParamValue};
@@ -38,11 +39,13 @@ pub(crate) use dir::{DirEmitter, DirEntryType};
 pub(crate) use folio::FolioRun;
 pub(crate) use inode::{CachedINode, INode, INodeKind, INodeParams};
 pub(crate) use log::error_ratelimited;
+pub(crate) use queue::WorkQueue;
 pub(crate) use registration::Registration;
 pub(crate) use sharing::{SharedMappings, SharingKey};
 pub(crate) use shrinker::{Shrink, ShrinkerRegistration};
 pub(crate) use superblock::{StatFs, SuperBlock, SuperParams, MAX_STACK_DEPTH};
 pub(crate) use task::relax;
+pub(crate) use wait::WaitQueue;
 pub(crate) use xattr::XattrLister;
 
 use core::ops::Range;
@@ -142,6 +145,9 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// What is not filled when the run is dropped counts as unreadable. Does not report errors to
     /// the caller, who may only be reading ahead: it logs them.
     fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>);
+
+    /// Where what is read ahead of a mount is read, beside others who wait for the same disk.
+    fn readahead_queue(sb: &SuperBlock<Self>) -> &WorkQueue;
 
     /// What had best be read of a regular file where some range of it is: what comes without more
     /// work, inside the file.

@@ -8,23 +8,26 @@ use super::bindings;
 use core::ptr::NonNull;
 use kernel::{prelude::*, str::CStr, types::Opaque, workqueue::Queue};
 
-/// A work queue of the filesystem's own, whose work runs on any processor.
+/// A work queue, whose work runs on any processor.
+///
+/// So much of it runs at once, and no more (`WQ_DFL_ACTIVE`): what may wait for long has to have a
+/// queue of its own.
 ///
 /// # Invariants
 ///
 /// `queue` is a work queue, and is ours.
-pub(super) struct OwnQueue {
+pub(crate) struct WorkQueue {
     queue: NonNull<bindings::workqueue_struct>,
 }
 
 // SAFETY: A work queue may be used from any thread.
-unsafe impl Send for OwnQueue {}
+unsafe impl Send for WorkQueue {}
 // SAFETY: As above.
-unsafe impl Sync for OwnQueue {}
+unsafe impl Sync for WorkQueue {}
 
-impl OwnQueue {
+impl WorkQueue {
     /// Makes a work queue. The name is seen in the names of the threads that work.
-    pub(super) fn new(name: &CStr) -> Result<Self> {
+    pub(crate) fn new(name: &CStr) -> Result<Self> {
         // SAFETY: The name is NUL-terminated, and is copied.
         let queue = unsafe { bindings::vfs_rs_alloc_workqueue(name.as_char_ptr()) };
         // INVARIANT: The queue was just made.
@@ -40,7 +43,7 @@ impl OwnQueue {
     }
 }
 
-impl Drop for OwnQueue {
+impl Drop for WorkQueue {
     fn drop(&mut self) {
         // SAFETY: By the type invariants the queue is ours; work that is left is done first.
         unsafe { bindings::destroy_workqueue(self.queue.as_ptr()) };

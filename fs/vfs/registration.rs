@@ -3,7 +3,7 @@
 //! Registration of a filesystem.
 
 use super::{
-    bindings, context::ContextOps, inode::INodeCache, queue::OwnQueue, sharing::SharedMappings,
+    bindings, context::ContextOps, inode::INodeCache, sharing::SharedMappings,
     superblock::SuperBlock, FileSystem,
 };
 use kernel::{error::to_result, ffi::c_int, prelude::*, sync::Arc, types::Opaque};
@@ -18,8 +18,6 @@ use kernel::{error::to_result, ffi::c_int, prelude::*, sync::Arc, types::Opaque}
 /// `fs` is registered, and is the file system type of all `SuperBlock<T>`s.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Registration<T: FileSystem> {
-    /// For what is read ahead.
-    readahead: OwnQueue,
     shared: Arc<T::Shared>,
     // Dropped behind those, which may have inodes.
     inode_cache: INodeCache<T>,
@@ -41,7 +39,6 @@ impl<T: FileSystem> Registration<T> {
         shared: Arc<T::Shared>,
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            readahead: OwnQueue::new(T::NAME)?,
             shared,
             inode_cache: INodeCache::new(T::NAME)?,
             // Never registered: nobody but `SharedMappings` mounts it.
@@ -91,13 +88,6 @@ impl<T: FileSystem> Registration<T> {
     /// The filesystem's inode cache.
     pub(super) fn inode_cache(&self) -> &INodeCache<T> {
         &self.inode_cache
-    }
-
-    /// Where is read ahead of those who do not wait for it yet.
-    ///
-    /// Its work has references to inodes: it counts as pending for their superblock.
-    pub(super) fn readahead(&self) -> &OwnQueue {
-        &self.readahead
     }
 
     /// What all superblocks share.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # A disk under the store that gives I/O errors: for the place of a blob, which costs the pages that
-# need it; for all of it, when only what is in memory can be had; and right after, by the same
+# need it; for a block of one with many files, which costs those that are in it; for all of it, when only what is in memory can be had; and right after, by the same
 # descriptor, all is well.
 #
 # timeout: 120
@@ -29,6 +29,12 @@ mountapi.mount(disk.path, "store", fs_type="ext4")
 
 chunk = image.a_chunk_in_the_middle()
 lost = {"big": [(chunk.start, chunk.start + chunk.length)]}
+# The last piece of the blob that small files share, which may be of a larger one, and the block in which it ends.
+shared = [(found.offset, name, found) for name in image.extents for found in image.extents[name]
+          if found.blob == image.extents["small-0"][0].blob]
+(_, _, before), (_, last, piece) = sorted(shared, key=lambda found: found[0])[-2:]
+block = (piece.offset + piece.length - 1) // PAGE * PAGE
+check(before.offset + before.length <= block, "one piece ends in the last block")
 for options in ("ro", "ro,verify=digest"):
     mount_image(image.source, options=options)
     image.expect_lost({}, names=())
@@ -41,6 +47,13 @@ for options in ("ro", "ro,verify=digest"):
         disk.fail([])
         equal(os.pread(file.fileno(), PAGE, inside), image.contents["big"][inside:inside + PAGE], "the page after the fault")
     image.expect_lost({})
+    if options == "ro":
+        # Of one extent; the disk's blocks are smaller than a page, and the next are another file's.
+        [(start, end)] = devmapper.ranges_of(image.blob(piece))
+        disk.fail([(start + block, end)])
+        image.expect_lost({last: [(piece.start, piece.start + piece.length)]}, names=(last,))
+        disk.fail([])
+        image.expect_lost({})
 
     # Of the whole disk nothing is left: what was read before is there, and all of the tree.
     drop_caches()
@@ -49,7 +62,7 @@ for options in ("ro", "ro,verify=digest"):
     disk.fail_all()
     with open(f"{image.mnt}/other", "rb") as file:
         equal(file.read() == image.contents["other"], True, "the file in memory")
-    image.displace()
+    # The kernel gives back its workspaces, too.
     drop_caches()
     equal(sorted(os.listdir(image.mnt)), sorted(image.contents), "the names")
     for name, contents in image.contents.items():

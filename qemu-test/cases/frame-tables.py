@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Compressed blobs of as many frames as there may be, of a byte each: what the kernel keeps to find a
-# frame is 3 MiB for each blob that is open, is told to memory reclaim, and is given back.
+# frame is 3 MiB for each blob that is open, is told to memory reclaim, and is given back. So is one
+# with a checksum of each, whose table is larger than all else that is read at once.
 #
 # timeout: 60
 import glob
@@ -13,10 +14,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import mountapi  # noqa: E402
 from case import CASE_DIR, check, drop_caches, equal, eventually, meminfo, metric  # noqa: E402
 from metadata import Chunk, Inode, Store  # noqa: E402
-from seekable import compress, of_frames  # noqa: E402
+from seekable import compress, of_frames, xxh64  # noqa: E402
 
 FRAMES = 1 << 17
 BLOBS = 12
+CHECKED = BLOBS
 TABLE = 24 * FRAMES
 # Others come and go in the meantime.
 SLACK = 4 << 20
@@ -27,7 +29,11 @@ for number in range(BLOBS):
     byte = bytes([number])
     blob = of_frames([compress(byte)] * FRAMES, [(len(compress(byte)), 1, None)] * FRAMES)
     chunks.append(Chunk(store.add(blob), FRAMES, compressed=True))
-entries = [(b"%d" % number, 2 + number) for number in range(BLOBS)]
+byte = bytes([CHECKED])
+entry = (len(compress(byte)), 1, xxh64(byte) & 0xFFFFFFFF)
+blob = of_frames([compress(byte)] * FRAMES, [entry] * FRAMES, checksums=True)
+chunks.append(Chunk(store.add(blob), FRAMES, compressed=True))
+entries = [(b"%d" % number, 2 + number) for number in range(BLOBS + 1)]
 files = [Inode(2 + number, chunks=[chunk]) for number, chunk in enumerate(chunks)]
 rootfs = store.add_image([Inode(1, "dir", 0o755, entries=sorted(entries)), *files])
 os.mkdir("mnt")
@@ -62,6 +68,7 @@ pages = told()
 check(pages is None or pages >= BLOBS * TABLE // 4096, f"memory reclaim is told of {pages} pages of {grown} bytes")
 drop_caches(2)
 eventually(lambda: used() - before <= SLACK, "the tables are still there")
-with open("mnt/0", "rb") as file:
-    equal(file.read(), bytes(FRAMES), "file 0")
+for number in (0, CHECKED):
+    with open(f"mnt/{number}", "rb") as file:
+        equal(file.read(), bytes([number]) * FRAMES, f"file {number}")
 mountapi.umount("mnt")

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # The disk of a store does not answer, while many read from it: images of other stores are read,
-# mounted and unmounted all the same; of those who read, whoever has no request at the disk can be killed, and who
-# does not want to wait does not; and when the disk answers again all is right.
+# mounted and unmounted all the same; of those who read, whoever has no request at the disk can be killed, whatever
+# signal came before, and who does not want to wait does not, however much is to be read ahead of him; and when the
+# disk answers again all is right.
 #
 # timeout: 90
-import errno
 import os
 import signal
 import sys
@@ -15,9 +15,11 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import devmapper  # noqa: E402
 import mountapi  # noqa: E402
-from case import CASE_DIR, build_image, drop_caches, equal, eventually, mount_image, refused, run, seeded_random, start, unmount_image, write_file  # noqa: E402
+from case import CASE_DIR, PAGE, build_image, drop_caches, equal, eventually, mount_image, run, seeded_random, start, unmount_image, write_file  # noqa: E402
 
 READERS = 40
+# Each is work for the queue; the kernel does 1024 pieces of one queue's at once (WQ_DFL_ACTIVE).
+PAGES = 1024 + 64
 # As the kernel has workspaces for a store.
 AT_WORK = min(2 * os.cpu_count(), 16)
 
@@ -28,6 +30,7 @@ files = {f"{number}": b" ".join(random.choices(words, k=60_000)) for number in r
 os.mkdir("src")
 for name, contents in files.items():
     write_file(f"src/{name}", contents)
+write_file("src/pages", random.randbytes(PAGES * PAGE))
 
 disk = devmapper.Disk(f"{CASE_DIR}/disk", 64)
 run("mkfs.ext4", "-q", "-O", "^has_journal", disk.path)
@@ -45,13 +48,24 @@ def check_files(directory):
 
 
 def read_slow(name):
+    signal.signal(signal.SIGUSR1, lambda *_: None)
     with open(f"{slow}/{name}", "rb") as file:
         equal(file.read() == files[name], True, f"the file {name} of the slow store")
 
 
-def read_at_once():
-    with open(f"{slow}/0", "rb") as file, refused(errno.EAGAIN, "a read that must not wait"):
-        os.preadv(file.fileno(), [bytearray(4096)], 0, os.RWF_NOWAIT)
+def read_at_once(directory, name, page=0):
+    """Whether a page could be read without waiting; it is read ahead otherwise, alone."""
+    with open(f"{directory}/{name}", "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        try:
+            return os.preadv(file.fileno(), [bytearray(PAGE)], page * PAGE, os.RWF_NOWAIT) == PAGE
+        except BlockingIOError:
+            return False
+
+
+def do_not_wait(pages):
+    for page in range(pages):
+        equal(read_at_once(slow, "pages", page), False, "what is on the slow disk is read")
 
 
 def read_others():
@@ -88,7 +102,7 @@ check_files(mnt)
 drop_caches(1)
 disk.stop()
 try:
-    impatient = [start(read_at_once)]
+    impatient = [start(do_not_wait, 1)]
     eventually(lambda: all_gone(impatient), "who must not wait does")
     readers = [start(read_slow, name) for name in files]
     time.sleep(1)
@@ -96,9 +110,19 @@ try:
     others = [start(read_others)]
     eventually(lambda: all_gone(others), "other stores are not used meanwhile", seconds=20)
     killed, readers = readers[::2], readers[1::2]
+    # A handler is not run until the read is done.
+    for reader in killed:
+        os.kill(reader, signal.SIGUSR1)
+    time.sleep(0.5)
     for reader in killed:
         os.kill(reader, signal.SIGKILL)
     eventually(lambda: left(killed) <= AT_WORK, "those who are killed do not go")
+    impatient = [start(do_not_wait, PAGES)]
+    eventually(lambda: all_gone(impatient), "who must not wait does", seconds=20)
+    # Of a file that nobody has read yet.
+    eventually(lambda: read_at_once(mnt, "pages"), "nothing is read ahead of other stores")
+    others = [start(read_others)]
+    eventually(lambda: all_gone(others), "other stores are not used meanwhile", seconds=20)
 finally:
     disk.go_on()
 eventually(lambda: all_gone(readers), "the readers are not done", seconds=20)

@@ -22,7 +22,29 @@ expect_errno EIO cat "$CASE_DIR/mnt/small" >/dev/null
 assert_match "$(kmsg_since_start)" 'fs-verity is not enabled' 'the kernel log'
 unmount_image "$CASE_DIR/mnt"
 
+# With blobs open that have it only now: they are found as they are, by a reader of one page, for whom
+# nothing is read ahead, and by who mounts.
+mkdir "$CASE_DIR/used"
+mount -i -t puzzlefs -o "rootfs=$rootfs" "$store" "$CASE_DIR/used"
+mount_raw verify=fsverity
+_mounted=("$CASE_DIR/used" "$CASE_DIR/mnt")
+cat "$CASE_DIR/used"/* >/dev/null
 for blob in "$store"/blobs/sha256/*; do fsverity enable "$blob"; done
+python3 -c '
+import mmap, sys
+with open(sys.argv[1], "rb") as file:
+    pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    pages.madvise(mmap.MADV_RANDOM)
+    expected = open(sys.argv[2], "rb").read(1)
+    assert pages[:1] == expected, (pages[:1], expected)
+' "$CASE_DIR/mnt/a" "$tree/a"
+unmount_image "$CASE_DIR/mnt"
+verity=$(fsverity digest --compact "$store/blobs/sha256/$rootfs")
+mount_raw "verify=fsverity,rootfs_verity=$verity"
+assert_same "$tree/b" "$CASE_DIR/mnt/b"
+unmount_image "$CASE_DIR/mnt"
+unmount_image "$CASE_DIR/used"
+
 verity=$(fsverity digest --compact "$store/blobs/sha256/$rootfs")
 mount_raw "verify=fsverity,rootfs_verity=$verity"
 _mounted=("$CASE_DIR/mnt")
