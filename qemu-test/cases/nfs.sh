@@ -7,12 +7,10 @@
 # timeout: 180
 # klog-allow: NFSD:|nfs
 
-# They are modules, or in the kernel.
-modprobe -a nfsd nfs || true
-for filesystem in nfsd nfs4; do
-	grep -qw "$filesystem" /proc/filesystems || skip "this kernel has no NFS"
-done
-loopback_up
+# shellcheck source=qemu-test/cases/lib/nfs.sh
+. /payload/cases/lib/nfs.sh
+trap 'nfs_stop; _at_exit' EXIT
+nfs_start
 
 mkdir -p src/dir/deeper
 head -c 3000001 /dev/urandom >src/large
@@ -22,23 +20,8 @@ ln -s ../large src/dir/symlink
 source=$(build_image src)
 mount_image "$source"
 
-nfs_stop() {
-	umount -l "$CASE_DIR/client" 2>/dev/null || true
-	rpc.nfsd 0 || true
-	exportfs -ua || true
-	[[ ! ${mountd:-} ]] || kill "$mountd"
-	umount /proc/fs/nfsd || true
-}
-trap 'nfs_stop; _at_exit' EXIT
-mkdir -p /var/lib/nfs/{v4recovery,sm,sm.bak} client
-touch /var/lib/nfs/{etab,rmtab,state}
-mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd
-rpc.mountd --foreground --no-udp --no-nfs-version 3 >mountd.log 2>&1 &
-mountd=$!
-export_image() { exportfs -o ro,no_root_squash,no_subtree_check,insecure,fsid=0 "127.0.0.1:$mnt"; }
-export_image
-rpc.nfsd --no-nfs-version 3 --grace-time 10 --lease-time 10 --no-udp 2
-mount -t nfs -o vers=4.2,noac,lookupcache=none,sec=sys 127.0.0.1:/ client || fail "the client does not mount: $(cat mountd.log)"
+nfs_export ro "$mnt"
+nfs_mount noac,lookupcache=none
 
 show() { (cd "$1" && find . -printf '%p %y %m %U:%G %s %T@ %n %l\n' | sort && find . -type f -print0 | sort -z | xargs -0 sha256sum); }
 diff <(show "$mnt") <(show client) || fail "what NFS shows differs, as shown"
@@ -57,7 +40,7 @@ for _ in {1..60}; do
 done
 ! mountpoint -q "$mnt" || fail "the image stays busy when it is exported no more"
 mount_image "$source"
-export_image
+nfs_export ro "$mnt"
 drop_caches
 cat <&7 >>part
 exec 7<&-
