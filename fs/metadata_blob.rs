@@ -11,7 +11,7 @@ use crate::{
 use kernel::{prelude::*, sync::Arc};
 use puzzlefs_schema::{Digest, Framing, Metadata};
 
-/// The largest metadata blob that is mounted, in bytes. An image of a million files has some 250 MB
+/// The largest metadata blob that is mounted, in bytes. An image of a million files has some 140 MB
 /// of metadata; it is held in memory while it is mounted.
 const MAX_SIZE: u64 = 1 << 30;
 

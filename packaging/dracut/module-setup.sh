@@ -22,7 +22,7 @@ installkernel() {
 }
 
 install() {
-	inst_multiple mount.puzzlefs modprobe mount mkdir chmod cat
+	inst_multiple mount.puzzlefs modprobe mount mkdir cat
 	inst_simple /usr/share/puzzlefs-initramfs/mount /lib/puzzlefs-mount.sh
 	inst_hook cmdline 95 "$moddir/parse-root.sh"
 	inst_hook pre-mount 95 "$moddir/mount-parts.sh"

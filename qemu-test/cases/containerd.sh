@@ -208,6 +208,13 @@ import -o verify=digest store:app "$app"
 ctr container create --snapshotter puzzlefs "$app" c
 assert_match "$(mounted)" ',verify=digest' 'the mount options'
 ctr container rm c
+# What restricts the image restricts the overlay that containers see, too.
+import -o nosuid,nodev,verify=digest store:app "$app"
+ctr container create --snapshotter puzzlefs "$app" c
+assert_match "$(mounted)" 'ro,nosuid,nodev,' 'the attributes of the mount'
+assert_match "$(snapshots mounts /nowhere c)" 'nosuid,nodev,' 'the attributes of the overlay'
+ctr container rm c
+import -o verify=digest store:app "$app"
 # In another namespace it is the same snapshot.
 import --namespace other store:app "$app"
 assert_match "$(run_container --rm "$app" c)" 'FROM=the configuration'

@@ -35,9 +35,12 @@ echo "$CASE_DIR/store:image $CASE_DIR/mnt puzzlefs nofail 0 0" >fstab
 # The module comes by its alias.
 mount -T fstab -a
 assert_same src/file mnt/file
+# The line is known again.
+mount -T fstab -a
+assert_eq "$(grep -c " $CASE_DIR/mnt puzzlefs " /proc/mounts)" 1 'how often the image is mounted'
 assert_match "$(grep '^puzzlefs ' /proc/modules)" Live 'the module'
 umount mnt
-for file in /usr/share/man/man1/puzzlefs-{build,snapshotter}.1.gz /usr/share/bash-completion/completions/puzzlefs; do
+for file in /usr/share/man/man1/puzzlefs-{build,snapshotter}.1.gz /usr/share/man/man8/mount.puzzlefs.8.gz /usr/share/doc/puzzlefs-tools/puzzlefs.rst.gz /usr/share/bash-completion/completions/puzzlefs; do
 	[[ -s $file ]] || fail "no $file"
 done
 assert_eq "$(dpkg --verify puzzlefs-tools puzzlefs-snapshotter)" '' 'dpkg --verify'

@@ -232,8 +232,8 @@ take_built() {
 	mkdir -p "$dir"
 	for file; do
 		# Another run may be about to remove it. By a rename: an older one may be running.
-		cp -a "$from/$file" "$dir/.new" 2>/dev/null || return
-		mv "$dir/.new" "$dir/$file"
+		cp -a "$from/$file" "$dir/.new.$$" 2>/dev/null || return
+		mv "$dir/.new.$$" "$dir/$file"
 	done
 }
 
@@ -258,9 +258,23 @@ debian_mirror() {
 		return
 	fi
 	local uri
-	uri=$(mirrors_in_apt_configuration | grep -vE -- '-security/?$|/debian-debug/?$' | head -1 || true)
+	uri=$(mirrors_in_apt_configuration | resolved_mirrors | grep -vE -- '-security/?$|/debian-debug/?$' | head -1 || true)
 	[[ -n $uri ]] || die -$E_NETWORK "no Debian archive in this host's apt configuration: set DEBIAN_MIRROR to one"
 	echo "${uri%/}"
+}
+
+# Of apt's lists of mirrors (mirror+file:), the first in each.
+resolved_mirrors() {
+	local uri
+	while read -r uri; do
+		case $uri in
+		mirror+file:*)
+			uri=${uri#mirror+file:}
+			awk '/^[^#]/ { print $1; exit }' "/${uri##/}" 2>/dev/null || true
+			;;
+		*) echo "$uri" ;;
+		esac
+	done
 }
 
 # Both forms of apt's sources: deb822 stanzas and one-line entries. Only

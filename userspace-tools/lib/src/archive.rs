@@ -12,6 +12,7 @@ use crate::progress::Progress;
 use crate::rules::Rules;
 use crate::source::{Source, SourceData};
 use crate::staging::Staging;
+use crate::stoppable::Stoppable;
 use crate::tar::{Fault, FileData, Input, Member, MemberKind, Reader};
 use crate::tree::{Seen, Tree};
 use std::fs::File;
@@ -30,7 +31,7 @@ pub(crate) fn read(
     rules: &Rules,
     progress: &Progress,
 ) -> Result<(Source, Tree)> {
-    let archive = Archive::open(path)?;
+    let archive = Archive::open(path, progress)?;
     let mut assembly = Assembly::new();
     let path = archive.path.clone();
     let data = match archive.input {
@@ -188,14 +189,15 @@ pub(crate) enum ArchiveInput {
 
 impl Archive {
     /// Opens an archive and finds out how it is compressed.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, progress: &Progress) -> Result<Self> {
         if path == Path::new("-") {
             let path = PathBuf::from("standard input");
-            let stream = Stream::new(io::stdin(), &path)?;
+            let stdin = Stoppable::stdin(progress).map_err(Error::io(&path, "read it"))?;
+            let stream = Stream::new(stdin, &path)?;
             let input = ArchiveInput::Stream(stream);
             return Ok(Archive { path, input });
         }
-        let mut file = File::open(path).map_err(Error::io(
+        let mut file = Stoppable::open(path).map_err(Error::io(
             path,
             "open the directory or archive to build from",
         ))?;
@@ -210,7 +212,7 @@ impl Archive {
         }
         let input = match regular && compression(&magic, path)? == Compression::None {
             true => ArchiveInput::Plain(file),
-            false => ArchiveInput::Stream(Stream::new(file, path)?),
+            false => ArchiveInput::Stream(Stream::new(Stoppable::new(file, progress), path)?),
         };
         Ok(Archive {
             path: path.to_path_buf(),

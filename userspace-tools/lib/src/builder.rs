@@ -43,6 +43,8 @@ pub struct BuildOptions {
     pub layout: Layout,
     /// How blobs are compressed, if they are.
     pub compression: Option<Compression>,
+    /// Read the blobs that are there already, and replace those that are damaged.
+    pub check: bool,
 }
 
 impl BuildOptions {
@@ -57,6 +59,7 @@ impl BuildOptions {
             keep_layers: false,
             layout: Layout::default(),
             compression: None,
+            check: false,
         }
     }
 }
@@ -121,7 +124,7 @@ pub fn build(
     options: &BuildOptions,
     progress: &Progress,
 ) -> Result<Summary> {
-    let staging = Staging::new(store)?;
+    let staging = Staging::new(store)?.checking(options.check);
     let (source, tree, left_out) = if source.is_dir() {
         let source = Source::open(source)?;
         let walk_options = WalkOptions {

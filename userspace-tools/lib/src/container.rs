@@ -58,7 +58,7 @@ impl Container {
                 files: Files::Directory(root),
             });
         }
-        let archive = Archive::open(path)?;
+        let archive = Archive::open(path, progress)?;
         let path = archive.path;
         let mut files = HashMap::new();
         let file = match archive.input {

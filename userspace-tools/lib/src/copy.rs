@@ -13,8 +13,6 @@ use crate::parallel::{self, into_inner, lock};
 use crate::progress::Progress;
 use crate::staging::{Content, Placed, Staging};
 use crate::store::{Image, Store, MANIFEST_MAX};
-use rustix::fs::AtFlags;
-use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -123,10 +121,7 @@ fn remove_damaged(
         let what = format!("the blob is damaged here, too: its contents have sha256 {found}");
         return Err(Error::store(from.blob_path(digest), what));
     }
-    match rustix::fs::unlinkat(&to.blobs, digest.to_hex(), AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(Error::io(to.blob_path(digest), "remove it")(errno)),
-    }
+    to.remove_blob(digest)
 }
 
 /// Copies a blob, if it is not there, and makes sure that it is what its name says.

@@ -2,6 +2,7 @@
 
 //! What can go wrong, each with the path, the cause and, where there is one, the way out.
 
+use crate::stoppable::Stopped;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call on a path failed.
-    #[error("{}: cannot {action}: {cause}{}", .path.display(), WayOut(.cause))]
+    #[error("{}: cannot {action}: {cause}{}", .path.display(), WayOut(.path, .cause))]
     Io {
         /// What it was about.
         path: PathBuf,
@@ -100,15 +101,18 @@ pub enum Error {
 }
 
 impl Error {
-    /// An [`Error::Io`], to be used in `map_err`.
+    /// An [`Error::Io`], or [`Error::Interrupted`] where that was the cause; to be used in `map_err`.
     pub(crate) fn io<E: Into<io::Error>>(
         path: impl AsRef<Path>,
         action: &'static str,
     ) -> impl FnOnce(E) -> Error {
-        move |cause| Error::Io {
-            path: path.as_ref().to_path_buf(),
-            action,
-            cause: cause.into(),
+        move |cause| match cause.into() {
+            cause if Stopped::is_cause_of(&cause) => Error::Interrupted,
+            cause => Error::Io {
+                path: path.as_ref().to_path_buf(),
+                action,
+                cause,
+            },
         }
     }
 
@@ -138,16 +142,22 @@ impl Error {
 }
 
 /// What to do about a failed system call, where something can be said.
-struct WayOut<'a>(&'a io::Error);
+struct WayOut<'a>(&'a Path, &'a io::Error);
 
 impl fmt::Display for WayOut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !is_full(self.0) {
+        let WayOut(path, cause) = *self;
+        if !is_full(cause) {
             return Ok(());
         }
         f.write_str(
-            "; make room and try again ('puzzlefs gc' frees what no image of a store needs)",
-        )
+            "; make room and try again ('puzzlefs gc' frees what no image of a store needs",
+        )?;
+        // A tag cannot be taken away either, for gc to find something.
+        f.write_str(match path.ends_with("index.json") {
+            true => "; if that is nothing, something else of this filesystem has to go)",
+            false => ")",
+        })
     }
 }
 

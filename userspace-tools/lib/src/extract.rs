@@ -99,6 +99,56 @@ struct Extractor<'a> {
     made: Extracted,
 }
 
+/// What attributes are set of.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// A directory: what it has got already may forbid to look a name up in it.
+    Open(BorrowedFd<'a>),
+    /// A name in a directory; a symlink itself.
+    Entry(BorrowedFd<'a>, &'a [u8]),
+}
+
+impl Place<'_> {
+    fn set_owner(self, uid: Uid, gid: Gid) -> Result<(), Errno> {
+        match self {
+            Place::Open(fd) => fs::fchown(fd, Some(uid), Some(gid)),
+            Place::Entry(directory, name) => {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                fs::chownat(directory, name, Some(uid), Some(gid), flags)
+            }
+        }
+    }
+
+    fn set_xattr(self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+        let flags = fs::XattrFlags::empty();
+        match self {
+            Place::Open(fd) => fs::fsetxattr(fd, name, value, flags),
+            Place::Entry(directory, entry) => {
+                let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+                path.extend_from_slice(entry);
+                fs::lsetxattr(path, name, value, flags)
+            }
+        }
+    }
+
+    /// Not of a symlink.
+    fn set_mode(self, mode: Mode) -> Result<(), Errno> {
+        match self {
+            Place::Open(fd) => fs::fchmod(fd, mode),
+            Place::Entry(directory, name) => fs::chmodat(directory, name, mode, AtFlags::empty()),
+        }
+    }
+
+    fn set_times(self, times: &Timestamps) -> Result<(), Errno> {
+        match self {
+            Place::Open(fd) => fs::futimens(fd, times),
+            Place::Entry(directory, name) => {
+                fs::utimensat(directory, name, times, AtFlags::SYMLINK_NOFOLLOW)
+            }
+        }
+    }
+}
+
 /// The set-uid and set-gid bits.
 const SET_ID: u16 = 0o6000;
 
@@ -147,7 +197,7 @@ impl<'a> Extractor<'a> {
             let inode = self.reader.checked(self.reader.metadata().inode_at(at))?;
             let fd = open_beneath(&self.root, &names, OFlags::RDONLY | OFlags::DIRECTORY)
                 .map_err(|errno| self.error(&names, "open it", errno))?;
-            self.attributes(&names, &fd, b".", &inode)?;
+            self.attributes(&names, Place::Open(fd.as_fd()), &inode)?;
         }
         Ok(())
     }
@@ -195,7 +245,7 @@ impl<'a> Extractor<'a> {
             return Ok(false);
         }
         result.map_err(|errno| self.error(path, "make it", errno))?;
-        self.attributes(path, directory, name, inode)?;
+        self.attributes(path, Place::Entry(directory.as_fd(), name), inode)?;
         Ok(true)
     }
 
@@ -242,22 +292,15 @@ impl<'a> Extractor<'a> {
             .map_err(Error::io(&full_path, "set its size"))?;
         self.made.bytes += at;
         drop(file);
-        self.attributes(path, directory, name, inode)
+        self.attributes(path, Place::Entry(directory.as_fd(), name), inode)
     }
 
     /// Sets owner, extended attributes, permissions and time. In this order: a change of owner
     /// takes set-uid bits and file capabilities away, and an ACL has a say in the permissions.
-    fn attributes(
-        &mut self,
-        path: &[&[u8]],
-        directory: &OwnedFd,
-        name: &[u8],
-        inode: &Inode<'_>,
-    ) -> Result<()> {
-        let fd: BorrowedFd<'_> = directory.as_fd();
+    fn attributes(&mut self, path: &[&[u8]], place: Place<'_>, inode: &Inode<'_>) -> Result<()> {
         let (uid, gid) = (Uid::from_raw(inode.uid()), Gid::from_raw(inode.gid()));
         let mut permissions = inode.permissions();
-        match fs::chownat(fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+        match place.set_owner(uid, gid) {
             Ok(()) => {}
             Err(Errno::PERM) if !self.privileged => {
                 self.made.not_owned += 1;
@@ -267,17 +310,10 @@ impl<'a> Extractor<'a> {
             }
             Err(errno) => return Err(self.error(path, "set its owner", errno)),
         }
-        let mut proc_path = format!("/proc/self/fd/{}/", fd.as_raw_fd()).into_bytes();
-        proc_path.extend_from_slice(name);
         let mut all_set = true;
         for xattr in self.reader.checked(inode.xattrs())?.iter() {
             let xattr = self.reader.checked(xattr)?;
-            match fs::lsetxattr(
-                proc_path.as_slice(),
-                xattr.name,
-                xattr.value,
-                fs::XattrFlags::empty(),
-            ) {
+            match place.set_xattr(xattr.name, xattr.value) {
                 Ok(()) => {}
                 Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::NOTSUP)) => {
                     all_set = false;
@@ -298,7 +334,8 @@ impl<'a> Extractor<'a> {
         self.made.no_xattrs += u64::from(!all_set);
         if inode.kind() != Kind::Symlink {
             let mode = Mode::from_raw_mode(permissions.into());
-            fs::chmodat(fd, name, mode, AtFlags::empty())
+            place
+                .set_mode(mode)
                 .map_err(|errno| self.error(path, "set its permissions", errno))?;
         }
         let Timestamp {
@@ -313,7 +350,8 @@ impl<'a> Extractor<'a> {
             last_access: time,
             last_modification: time,
         };
-        fs::utimensat(fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        place
+            .set_times(&times)
             .map_err(|errno| self.error(path, "set its times", errno))
     }
 

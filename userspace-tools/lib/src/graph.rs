@@ -25,6 +25,8 @@ pub(crate) struct Root {
     pub digest: Digest,
     /// Every blob, the manifest itself among them, and its size as it is said to be.
     pub blobs: BTreeMap<Digest, u64>,
+    /// Further sizes that blobs are said to have, of which all but one are wrong.
+    pub other_sizes: Vec<(Digest, u64)>,
     /// The PuzzleFS images, by their manifests.
     pub images: Vec<Digest>,
     /// What cannot be read: with it, the list of blobs is not complete.
@@ -37,6 +39,17 @@ impl Root {
         match &self.tags[..] {
             [] => self.digest.to_oci(),
             tags => tags.join(", "),
+        }
+    }
+
+    /// Notes a blob that belongs to it.
+    fn add_blob(&mut self, digest: Digest, size: u64) {
+        if let Some(other) = self
+            .blobs
+            .insert(digest, size)
+            .filter(|other| *other != size)
+        {
+            self.other_sizes.push((digest, other));
         }
     }
 }
@@ -73,6 +86,7 @@ pub(crate) fn roots(store: &Store, index: oci::Index) -> (Vec<Root>, Vec<Error>)
         let root = roots
             .entry(digest)
             .or_insert_with(|| follow(store, digest, &descriptor));
+        root.add_blob(digest, descriptor.size);
         root.tags.extend(descriptor.tag().map(str::to_owned));
     }
     (roots.into_values().collect(), errors)
@@ -84,6 +98,7 @@ fn follow(store: &Store, digest: Digest, descriptor: &Descriptor) -> Root {
         tags: Vec::new(),
         digest,
         blobs: BTreeMap::from([(digest, descriptor.size)]),
+        other_sizes: Vec::new(),
         images: Vec::new(),
         errors: Vec::new(),
     };
@@ -96,7 +111,7 @@ fn follow(store: &Store, digest: Digest, descriptor: &Descriptor) -> Root {
                 for manifest in manifests {
                     match Digest::from_oci(&manifest.digest) {
                         Some(digest) => {
-                            root.blobs.insert(digest, manifest.size);
+                            root.add_blob(digest, manifest.size);
                             if seen.insert(digest) {
                                 pending.push((digest, manifest.media_type));
                             }
@@ -138,7 +153,7 @@ fn read(
             for blob in manifest.layers.iter().chain([&manifest.config]) {
                 // Blobs of another algorithm are in another directory.
                 if let Some(digest) = Digest::from_oci(&blob.digest) {
-                    root.blobs.insert(digest, blob.size);
+                    root.add_blob(digest, blob.size);
                 }
             }
             Ok(manifest.subject.into_iter().collect())

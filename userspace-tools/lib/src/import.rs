@@ -115,7 +115,7 @@ pub fn import(
     options: &BuildOptions,
     progress: &Progress,
 ) -> Result<Summary> {
-    let staging = Staging::new(store)?;
+    let staging = Staging::new(store)?.checking(options.check);
     let container = Container::open(&source.path, &staging, progress)?;
     let importer = Importer {
         container: &container,
@@ -400,12 +400,17 @@ impl Importer<'_> {
         }
         let stay = members.into_iter().filter(|member| {
             let (_, name) = parent_and_name(&member.path);
-            !name.starts_with(WHITEOUT)
+            match first_name(&member.path) {
+                AUFS_LINKS => true,
+                first => !first.starts_with(AUFS) && !name.starts_with(WHITEOUT),
+            }
         });
         for member in stay {
             archive::insert(assembly, member, path)?;
         }
-        Ok(())
+        assembly
+            .remove(AUFS_LINKS)
+            .map_err(|what| archive_error(path, what))
     }
 
     fn digest(&self, text: &str) -> Result<Digest> {
@@ -466,6 +471,12 @@ fn blob_name(digest: &Digest) -> String {
 /// What the names of members begin with that take something away.
 const WHITEOUT: &[u8] = b".wh.";
 
+/// What the names begin with, in an image's root, of what the AUFS of old Docker kept for itself.
+const AUFS: &[u8] = b".wh..wh.";
+
+/// The directory of it that has the first names of files, which members may be links to.
+const AUFS_LINKS: &[u8] = b".wh..wh.plnk";
+
 /// Takes away what a member says: `.wh.NAME` the name, `.wh..wh..opq` all that is in the directory.
 fn whiteout(assembly: &mut Assembly, member: &Member) -> std::result::Result<(), String> {
     let (parent, name) = parent_and_name(&member.path);
@@ -474,16 +485,26 @@ fn whiteout(assembly: &mut Assembly, member: &Member) -> std::result::Result<(),
     };
     match name {
         b".wh..opq" => assembly.clear(parent),
-        // What the filesystem of old Docker kept for itself.
+        // AUFS's.
         name if name.starts_with(WHITEOUT) => Ok(()),
         b"" | b"." | b".." => Err("a whiteout of nothing".to_owned()),
         name => assembly.remove(&[parent, name].join(&b'/')),
     }
 }
 
+/// The name of a path, and what is before it. Directories may have a slash behind them.
 fn parent_and_name(path: &[u8]) -> (&[u8], &[u8]) {
+    let end = path.iter().rposition(|&byte| byte != b'/');
+    let path = &path[..end.map_or(0, |end| end + 1)];
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),
     }
+}
+
+/// The name in the root that a path begins with.
+fn first_name(path: &[u8]) -> &[u8] {
+    let mut names = path.split(|&byte| byte == b'/');
+    let name = names.find(|name| !name.is_empty() && *name != b".");
+    name.unwrap_or_default()
 }

@@ -44,6 +44,7 @@ pub mod rules;
 pub mod seekable;
 mod source;
 mod staging;
+mod stoppable;
 pub mod store;
 mod structure;
 mod tags;

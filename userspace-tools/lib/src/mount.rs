@@ -189,7 +189,8 @@ pub fn mount(
 }
 
 /// Whether an image is mounted on a directory, of this source and with the options that say which it
-/// is and how it is verified; `None` where nothing is mounted.
+/// is, how it is verified and shared, and what may be done through it; `None` where nothing is
+/// mounted.
 pub fn is_mounted(source: &OsStr, options: &Options, directory: &Path) -> Option<bool> {
     let mount = Mount::on(directory)?;
     let same = ["rootfs", "rootfs_verity", "verify"].iter().all(|name| {
@@ -199,6 +200,15 @@ pub fn is_mounted(source: &OsStr, options: &Options, directory: &Path) -> Option
         // The table of mounts does not have it.
         mount.option(name) == wanted.filter(|value| value != "none")
     });
+    let shares = |parameters: &[(OsString, Option<OsString>)]| {
+        let mut names = parameters.iter().rev().map(|(name, _)| name);
+        names.find(|name| *name == "share" || *name == "noshare") != Some(&"noshare".into())
+    };
+    let same = same && mount.has_option("noshare") != shares(&options.parameters);
+    let mut restrictions = options::RESTRICTIONS.iter();
+    let same = same
+        && restrictions
+            .all(|(flag, name)| mount.has_attribute(name) == options.attributes.contains(*flag));
     Some(same && mount.fs_type == TYPE && mount.source == source)
 }
 

@@ -20,7 +20,7 @@ pub enum Owners {
 
 /// Ranges of ids and what they become. Without ranges, ids stay as they are.
 #[derive(Clone, Debug, Default)]
-pub struct IdMap(pub Vec<IdRange>);
+pub struct IdMap(Vec<IdRange>);
 
 /// `FROM:TO:COUNT`: the `COUNT` ids from `FROM` on become those from `TO` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,23 @@ impl FromStr for IdRange {
 }
 
 impl IdMap {
+    /// A map by these ranges.
+    ///
+    /// # Errors
+    ///
+    /// What to say where two of them have an id.
+    pub fn new(mut ranges: Vec<IdRange>) -> Result<Self, String> {
+        ranges.sort_by_key(|range| range.from);
+        for pair in ranges.windows(2) {
+            if let [before, after] = pair {
+                if after.from - before.from < before.count {
+                    return Err(format!("{} is in two ranges", after.from));
+                }
+            }
+        }
+        Ok(IdMap(ranges))
+    }
+
     /// What an id becomes; nothing where no range has it.
     fn map(&self, id: u32) -> Option<u32> {
         if self.0.is_empty() {
@@ -169,7 +186,7 @@ mod tests {
             assert!(wrong.parse::<IdRange>().is_err(), "{wrong}");
         }
         let ranges = ["100000:0:1000", "5:5:1"].map(|text| text.parse().unwrap());
-        let map = IdMap(ranges.to_vec());
+        let map = IdMap::new(ranges.to_vec()).unwrap();
         assert_eq!(map.map(100_000), Some(0));
         assert_eq!(map.map(100_999), Some(999));
         assert_eq!(map.map(101_000), None);

@@ -61,6 +61,11 @@ impl Progress {
         self.reading.store(true, Relaxed);
     }
 
+    /// What says that the build is to stop.
+    pub(crate) fn stop(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
     /// Fails where the build is to stop.
     pub(crate) fn check(&self) -> Result<()> {
         if self.stop.load(Relaxed) {

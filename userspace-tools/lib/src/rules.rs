@@ -93,7 +93,8 @@ impl FromStr for PathPattern {
     fn from_str(text: &str) -> Result<Self, String> {
         let directories_only = text.ends_with('/');
         let trimmed = text.trim_end_matches('/');
-        let pattern = match trimmed.strip_prefix('/') {
+        let from_root = trimmed.strip_prefix("./").unwrap_or(trimmed);
+        let pattern = match from_root.strip_prefix('/').or(trimmed.strip_prefix("./")) {
             Some(from_root) => from_root.to_owned(),
             None if trimmed.contains('/') => trimmed.to_owned(),
             None => format!("**/{trimmed}"),
@@ -153,6 +154,9 @@ impl FromStr for XattrPattern {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let left_out = text.strip_prefix('!');
+        if left_out.unwrap_or(text).is_empty() {
+            return Err("the pattern is empty".to_owned());
+        }
         Ok(XattrPattern {
             matcher: glob(left_out.unwrap_or(text), false)?,
             wanted: left_out.is_none(),

@@ -28,6 +28,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 const PREFIX: &str = "staging-";
+/// How much of a blob is read at once.
+const READ: usize = 256 << 10;
 /// Staged bytes and blobs after which [`Staging::put`] commits by itself: it bounds what a
 /// killed builder of a large image has to write again.
 const COMMIT_BYTES: u64 = 1 << 30;
@@ -38,6 +40,8 @@ pub(crate) struct Staging<'a> {
     store: &'a Store,
     pub(crate) path: PathBuf,
     directory: OwnedFd,
+    /// Whether what the store has is read before it is taken for what its name says.
+    check: bool,
     pending: Mutex<Pending>,
     /// No blob that is found in the store, or put there, is swept until the tag is set.
     _in_use: UseLock,
@@ -106,11 +110,18 @@ impl<'a> Staging<'a> {
                     store,
                     path,
                     directory,
+                    check: false,
                     pending: Mutex::default(),
                     _in_use: in_use,
                 });
             }
         }
+    }
+
+    /// Has blobs of the store that are damaged replaced by those that are put, if so wanted.
+    pub fn checking(mut self, check: bool) -> Self {
+        self.check = check;
+        self
     }
 
     /// Writes a blob unless the store has it. The caller names it by the sha256 of its contents,
@@ -134,7 +145,10 @@ impl<'a> Staging<'a> {
         write: impl FnOnce(&mut File, &Path) -> Result<()>,
     ) -> Result<Placed> {
         if self.store.blob_size(digest)? == Some(size) {
-            return Ok(Placed::Shared);
+            if !self.check || self.store.digest_of_blob(digest, &mut vec![0; READ])? == *digest {
+                return Ok(Placed::Shared);
+            }
+            self.store.remove_blob(digest)?;
         }
         let path = self.path.join(digest.to_hex());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;

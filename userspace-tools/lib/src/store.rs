@@ -13,7 +13,7 @@ use crate::oci::{self, Descriptor, Index, Layout, Manifest, Rootfs};
 use crate::reference::{ImageRef, Selector};
 use crate::verity;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
@@ -121,6 +121,10 @@ impl Store {
         match fs::symlink_metadata(&layout) {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::initialise(path)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                let what = "not a directory, and no store can be in it; give another for the store";
+                return Err(Error::store(path, what));
+            }
             Err(error) => return Err(Error::io(layout, "examine it")(error)),
         }
         Self::open(path)
@@ -235,6 +239,14 @@ impl Store {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::io(self.blob_path(digest), "read it")(error)),
             }
+        }
+    }
+
+    /// Removes a blob; it need not be there.
+    pub(crate) fn remove_blob(&self, digest: &Digest) -> Result<()> {
+        match rustix::fs::unlinkat(&self.blobs, digest.to_hex(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::io(self.blob_path(digest), "remove it")(errno)),
         }
     }
 

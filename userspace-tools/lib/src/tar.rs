@@ -272,10 +272,18 @@ impl<I: Input> Reader<I> {
         let size = pax.size.unwrap_or(size);
         let kind = match header.kind() {
             // Before POSIX, a directory was known by the slash, and some know it by that still.
-            0 | b'0' if path.ends_with(b"/") => MemberKind::Directory,
+            0 | b'0' if path.ends_with(b"/") => {
+                self.expect_data(size).map_err(fail)?;
+                MemberKind::Directory
+            }
             0 | b'0' | b'7' => MemberKind::File(self.file_data(size, &pax).map_err(fail)?),
             b'S' => MemberKind::File(self.gnu_sparse(header, size).map_err(fail)?),
-            b'1' => MemberKind::HardLink(link),
+            // What a header says is the size of the file, of which nothing follows; a PAX record
+            // says that the contents do, which are the other name's, too.
+            b'1' => {
+                self.expect_data(pax.size.unwrap_or(0)).map_err(fail)?;
+                MemberKind::HardLink(link)
+            }
             b'2' => MemberKind::Symlink(link),
             b'3' | b'4' => {
                 let (major, minor) = header.device().map_err(fail)?;

@@ -28,9 +28,12 @@ source:
   <oci-dir>                    with -o rootfs=<hex>: the image of that metadata blob
 
   -o <options>    those of mount(8), and the file system's own:
-     verify=none|fsverity|digest   how data is checked; see Documentation/puzzlefs.rst
+     verify=none|fsverity|digest   how data is checked
      digest=<hex>                  the fs-verity digest that the manifest must have: all
                                    the rest is then checked against it, by the kernel
+     rootfs_verity=<hex>           the fs-verity digest that the metadata blob must have
+     noshare                       share no pages in memory with other mounts of the store
+                  mount.puzzlefs(8) has more of them
   -f              fake: resolve the image and check the options, mount nothing
   -s              sloppy: leave out options that the file system does not know
   -n              accepted; no mtab is written anyway
@@ -143,6 +146,13 @@ fn run(args: &Args) -> Result<(), Refusal> {
     }
     mount::check_mount_point(directory)?;
     if args.fake {
+        return Ok(());
+    }
+    // The table of mounts has the store, without the tag: `mount -a` does not know the line again.
+    if mount::is_mounted(&source, &options, directory) == Some(true) {
+        if args.verbose {
+            say("it is mounted there already");
+        }
         return Ok(());
     }
     for remark in mount::mount(&source, &options, directory, args.sloppy)? {

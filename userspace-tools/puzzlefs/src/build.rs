@@ -3,9 +3,8 @@
 //! `puzzlefs build`.
 
 use crate::cli::{BuildArgs, OutputArgs, RuleArgs};
-use crate::output::{is_broken_pipe, say, Output};
+use crate::output::{say, Output};
 use crate::{format, progress, work};
-use anyhow::Context;
 use puzzlefs_lib::builder::{self, BuildOptions, Summary};
 use puzzlefs_lib::layout::Layout;
 use puzzlefs_lib::seekable::Compression;
@@ -78,7 +77,7 @@ pub fn make(
             cause,
         })?;
     }
-    let rules = rules.rules();
+    let rules = rules.rules()?;
     let progress = work::stoppable()?;
     let store = match output.base {
         Some(_) => Store::open(&image.store)?,
@@ -90,6 +89,7 @@ pub fn make(
         base: output.base.clone(),
         layout: layout(output),
         compression: compression(output),
+        check: output.check,
         ..BuildOptions::new(tag)
     };
     let summary = progress::shown(&progress, output.quiet, || {
@@ -110,11 +110,7 @@ pub fn make(
     } else {
         Ok(())
     };
-    match told.and_then(|()| Ok(out.flush()?)) {
-        // Nobody listens, but the image is there: a failure would say that it is not.
-        Err(error) if is_broken_pipe(&error) => Ok(()),
-        told => told.with_context(|| format!("{image} is built, but cannot be told of")),
-    }
+    out.end(told, || format!("{image} is built"))
 }
 
 fn layout(output: &OutputArgs) -> Layout {

@@ -17,6 +17,7 @@ use crate::umount::UmountArgs;
 use crate::verify::VerifyArgs;
 use clap::{Args, Parser, Subcommand};
 use puzzlefs_lib::layout::CHUNK_AVG_MAX;
+use puzzlefs_lib::mount::{Cause, Failure};
 use puzzlefs_lib::owners::{IdMap, IdRange, Owners};
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::rules::{PathPattern, Rules, XattrPattern, XattrSelection};
@@ -34,7 +35,8 @@ Images are named <oci-dir>:<tag> or <oci-dir>@sha256:<manifest digest>.
 In fstab, one is mounted by: <oci-dir>:<tag> <directory> puzzlefs nofail 0 0
 
 Exit status: 0 done; 1 failed; 2 wrong usage; 3 the tree changed while it was read, try again;
-130 interrupted; 141 nobody reads the output. Unless it is 0, no tag was set."
+130 interrupted; 141 nobody reads the output. Unless it is 0, or a message says otherwise, no tag
+was set."
 )]
 pub struct Cli {
     /// What to do.
@@ -160,6 +162,9 @@ pub struct OutputArgs {
     /// The average size of a chunk, the unit of sharing (4K to 256K) [default: 128K]
     #[arg(long, value_name = "SIZE", value_parser = chunk_size)]
     pub chunk_size: Option<usize>,
+    /// Read the blobs that the store has of the image, and replace those that are damaged
+    #[arg(long)]
+    pub check: bool,
     /// Print one JSON object on standard output
     #[arg(long)]
     pub json: bool,
@@ -190,7 +195,8 @@ pub struct RuleArgs {
         value_name = "SECONDS",
         env = "SOURCE_DATE_EPOCH",
         hide_env_values = true,
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        value_parser = seconds
     )]
     pub source_date_epoch: Option<i64>,
     /// Take only the extended attributes that match, or after '!' all but those (repeatable)
@@ -203,29 +209,48 @@ pub struct RuleArgs {
 
 impl RuleArgs {
     /// The rules that these options make.
-    pub fn rules(&self) -> Rules {
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them.
+    pub fn rules(&self) -> Result<Rules, Failure> {
         let owners = match self.owner {
             Some((uid, gid)) => Owners::All(uid, gid),
-            None => Owners::Mapped(IdMap(self.uid_map.clone()), IdMap(self.gid_map.clone())),
+            None => Owners::Mapped(
+                id_map("--uid-map", &self.uid_map)?,
+                id_map("--gid-map", &self.gid_map)?,
+            ),
         };
         let xattrs = match self.no_xattrs {
             true => XattrSelection::none(),
             false => XattrSelection::new(self.xattrs.clone()),
         };
-        Rules {
+        Ok(Rules {
             exclude: self.exclude.clone(),
             xattrs,
             owners,
             latest_mtime: self.source_date_epoch,
-        }
+        })
     }
+}
+
+fn id_map(option: &str, ranges: &[IdRange]) -> Result<IdMap, Failure> {
+    IdMap::new(ranges.to_vec()).map_err(|what| Failure {
+        cause: Cause::Usage,
+        message: format!("{option}: {what}"),
+    })
 }
 
 fn owner(text: &str) -> Result<(u32, u32), String> {
     text.split_once(':')
         .and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)))
         .filter(|&(uid, gid)| uid != u32::MAX && gid != u32::MAX)
-        .ok_or_else(|| "UID:GID is expected, two numbers".to_owned())
+        .ok_or_else(|| "UID:GID is expected, two numbers up to 4294967294".to_owned())
+}
+
+fn seconds(text: &str) -> Result<i64, String> {
+    let wanted = "a number of seconds since 1970 is expected, here or in SOURCE_DATE_EPOCH";
+    text.parse().map_err(|_| wanted.to_owned())
 }
 
 fn frame_size(text: &str) -> Result<usize, String> {
@@ -259,9 +284,9 @@ fn size(text: &str, least: usize, most: usize) -> Result<usize, String> {
 /// `puzzlefs extract`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Root gets everything as it is in the image; others get their own files. What cannot be set or made is
-left out, told and counted: owners, extended attributes, devices. The exit status is 1 for devices,
-and for root for attributes too, which the filesystem then does not take.")]
+Root gets everything as it is in the image; others get their own files. What cannot be set or made
+is left out, told and counted: owners, extended attributes, devices. The exit status is 1 for
+devices, and for root for attributes too, which the filesystem then does not take.")]
 pub struct ExtractArgs {
     /// The image
     #[arg(value_name = "IMAGE")]

@@ -10,7 +10,6 @@ use puzzlefs_lib::copy::{self, CopyOptions};
 use puzzlefs_lib::{store, Error, ImageRef, Selector, Store};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +70,7 @@ pub fn run(arguments: &CopyArgs) -> anyhow::Result<()> {
         copy::copy(&from, &image, &to, &tag, options, &progress)
     })?;
     let mut out = Output::new();
-    if arguments.json {
+    let told = if arguments.json {
         out.json(&Report {
             store: target.to_string_lossy().into_owned(),
             tag: &tag,
@@ -80,11 +79,16 @@ pub fn run(arguments: &CopyArgs) -> anyhow::Result<()> {
             new_bytes: copied.new.bytes,
             shared_blobs: copied.shared.blobs,
             shared_bytes: copied.shared.bytes,
-        })?;
+        })
     } else if !arguments.quiet {
-        out.counts(6, [("copied", copied.new), ("shared", copied.shared)])?;
-    }
-    Ok(out.flush()?)
+        let counts = [("copied", copied.new), ("shared", copied.shared)];
+        out.counts(6, counts).map_err(Into::into)
+    } else {
+        Ok(())
+    };
+    out.end(told, || {
+        format!("{} is copied", arguments.image.to_string_lossy())
+    })
 }
 
 /// Where to copy to: a store and a tag, or a store alone, which is a directory or has no `:` in its

@@ -155,10 +155,10 @@ fn summary(totals: &Totals, out: &mut Output) -> io::Result<()> {
     writeln!(
         out,
         "{} added, {} removed, {} changed; {} of {} shared, {} of {}",
-        totals.added,
-        totals.removed,
-        totals.changed,
-        shared.blobs,
+        format::number(totals.added),
+        format::number(totals.removed),
+        format::number(totals.changed),
+        format::number(shared.blobs),
         format::count(all.blobs, "chunk", "chunks"),
         format::bytes(shared.bytes),
         format::bytes(all.bytes)

@@ -21,8 +21,13 @@ pub fn bytes(bytes: u64) -> String {
 }
 
 /// A number and what it counts: `1 blob`, `2 blobs`.
-pub fn count(number: u64, one: &str, many: &str) -> String {
-    let word = if number == 1 { one } else { many };
+pub fn count(value: u64, one: &str, many: &str) -> String {
+    let word = if value == 1 { one } else { many };
+    format!("{} {word}", number(value))
+}
+
+/// A number: `1,234`.
+pub fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut shown = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -31,7 +36,7 @@ pub fn count(number: u64, one: &str, many: &str) -> String {
         }
         shown.push(digit);
     }
-    format!("{shown} {word}")
+    shown
 }
 
 /// A file's type and permissions as `ls -l` shows them: `drwxr-xr-x`.

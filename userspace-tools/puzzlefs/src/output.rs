@@ -3,6 +3,7 @@
 //! Results on standard output.
 
 use crate::format;
+use anyhow::Context;
 use puzzlefs_lib::builder::Count;
 use puzzlefs_lib::message::{self, printable};
 use puzzlefs_lib::Error;
@@ -31,6 +32,18 @@ impl Output {
     pub fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
         serde_json::to_writer(&mut *self, value).map_err(io::Error::from)?;
         Ok(self.write_all(b"\n")?)
+    }
+
+    /// Ends the output of what is done. Nobody may listen: a failure would say that it is not done.
+    pub fn end(
+        mut self,
+        told: anyhow::Result<()>,
+        done: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
+        match told.and_then(|()| Ok(self.flush()?)) {
+            Err(error) if is_broken_pipe(&error) => Ok(()),
+            told => told.with_context(|| format!("{}, but cannot be told of", done())),
+        }
     }
 
     /// Prints how many blobs there are of each kind, and how large they are, below each other: the

@@ -15,6 +15,10 @@ use std::time::Instant;
 
 /// `puzzlefs verify`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Blobs that are damaged or missing are put back by 'puzzlefs build --check' or 'puzzlefs import
+--check', with the image's source and the options it was made with, and by 'puzzlefs copy --check'
+from a store that has them.")]
 pub struct VerifyArgs {
     /// The image, or the directory of a store
     #[arg(value_name = "IMAGE|STORE")]

@@ -308,6 +308,25 @@ fn members_in_any_order() {
     assert_eq!(seen("lib").permissions, 0o777);
 }
 
+/// A PAX record says of a link, too, how much follows; and what ends with a slash may have contents.
+#[test]
+fn contents_that_belong_to_no_file() {
+    let mut link = header("link", b'1', 3, "file");
+    link.extend_from_slice(&[b'x'; 512]);
+    let inventory = built(&[
+        file("file", b"one"),
+        pax(&[("size", "3")]),
+        link,
+        file("slash/", b"what directories do not have"),
+        file("last", b"two"),
+    ]);
+    assert_eq!(paths(&inventory), ["", "file", "last", "link", "slash"]);
+    let seen = |path: &str| &inventory[&PathBuf::from(path)];
+    assert_eq!(seen("link").first_name, Path::new("file"));
+    assert_eq!((seen("link").size, seen("last").size), (3, 3));
+    assert_eq!(seen("slash").kind, "directory");
+}
+
 #[test]
 fn pax_records() {
     let inventory = built(&[

@@ -9,6 +9,7 @@ use puzzlefs_lib::Digest;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
 
 fn copy(image: &str, target: &str) -> Value {
     serde_json::from_str(&says(&["copy", "--json", image, target])).unwrap()
@@ -159,6 +160,48 @@ fn what_is_damaged_in_the_target_is_replaced_if_asked_for() {
     ]);
     assert!(said.contains("the blob is damaged here, too"), "{said}");
     assert!(blob.exists());
+}
+
+/// A build takes what the store has for what its name says, unless it is told to look.
+#[test]
+fn what_is_damaged_is_replaced_by_a_build_if_asked_for() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let (tree, store) = (path("tree"), path("store"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), noise(200_000, 1)).unwrap();
+    build(&tree, &store, "t", 1);
+    let (opened, image) = open(&store, "t");
+    for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
+        let blob = opened.blob_path(&Digest::from_oci(&blob.digest).unwrap());
+        let mut bytes = fs::read(&blob).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&blob, bytes).unwrap();
+    }
+    let verify = || run(&["verify", store.to_str().unwrap()]).status.success();
+    assert_eq!(build(&tree, &store, "t", 1)["new_blobs"], 0);
+    assert!(!verify());
+    let output = build_with(&["--check"], &tree, &store, "t");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["new_blobs"], image.data_blobs().count(), "{report}");
+    assert!(verify());
+}
+
+/// Whoever reads what a copy says may be gone.
+#[test]
+fn a_copy_that_nobody_hears_of_is_one() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    fs::create_dir(path("tree")).unwrap();
+    build(&path("tree"), &path("from"), "t", 1);
+    let mut gone = Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
+    let writer = gone.stdin.take().unwrap();
+    gone.wait().unwrap();
+    let mut command = puzzlefs();
+    let command = command.args(["copy", "--json", &reference(&path("from"), "t")]);
+    let status = command.arg(path("to")).stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    says(&["ls", &reference(&path("to"), "t")]);
 }
 
 /// What is read by the tools is what the digests say, or nothing.

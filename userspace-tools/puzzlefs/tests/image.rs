@@ -486,6 +486,12 @@ fn devices_are_left_out_where_they_cannot_be_made() {
     rustix::fs::mknodat(rustix::fs::CWD, path("tree/null"), kind, mode, device).unwrap();
     fs::hard_link(path("tree/null"), path("tree/other")).unwrap();
     fs::write(path("tree/zfile"), "contents").unwrap();
+    // One in which its owner may look nothing up, once it is made.
+    fs::create_dir(path("tree/locked")).unwrap();
+    fs::write(path("tree/locked/file"), "contents").unwrap();
+    fs::set_permissions(path("tree/locked"), PermissionsExt::from_mode(0o600)).unwrap();
+    set_mtime(&path("tree/locked"), 1000, 7);
+    set_mtime(&path("tree"), 2000, 0);
     build(&path("tree"), &path("store"), "t", 1);
     // An attribute that is root's alone.
     let options = XattrFlags::empty();
@@ -512,6 +518,10 @@ fn devices_are_left_out_where_they_cannot_be_made() {
     assert!(said.contains("but 2 devices were left out"), "{said}");
     assert_eq!(fs::read(path("target/zfile")).unwrap(), b"contents");
     assert!(!path("target/null").exists());
+    let made = directory_inventory(&path("target"));
+    assert_eq!(made[Path::new("locked")].permissions, 0o600);
+    assert_eq!(made[Path::new("locked")].mtime, (1000, 7));
+    assert_eq!(made[Path::new("")].mtime, (2000, 0));
 
     if set.is_err() {
         return eprintln!("skipped: no trusted attributes on this filesystem");

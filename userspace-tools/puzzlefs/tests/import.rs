@@ -166,6 +166,31 @@ fn refusal(options: &[&str], source: &str, store: &Path) -> String {
     stderr(&output)
 }
 
+/// What old Docker's filesystem kept in the root is not of the image, but for what is linked to it.
+#[test]
+fn what_aufs_kept_for_itself_is_left_out() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let first = layer(
+        "umask 022; mkdir -p .wh..wh.orph/deep .wh..wh.plnk; echo gone >.wh..wh.orph/deep/file
+         echo linked >.wh..wh.plnk/12.34; ln .wh..wh.plnk/12.34 name; ln name other
+         mkdir gone; echo kept >kept",
+    );
+    let second = layer("mkdir .wh.gone");
+    let layout = Layout::new(path("layout"));
+    let image = layout.image("amd64", &[(first, ""), (second, "")]);
+    layout.index(&[tagged(image, "x")]);
+    import(&layout.0, &path("store"));
+    let inventory = image_inventory(&path("store"), "t");
+    let names: Vec<_> = inventory
+        .keys()
+        .map(|name| name.to_str().unwrap())
+        .collect();
+    assert_eq!(names, ["", "kept", "name", "other"]);
+    let linked = &inventory[Path::new("other")];
+    assert_eq!((linked.size, linked.nlink), (7, 2));
+}
+
 #[test]
 fn layers_become_one_tree() {
     let scratch = tempfile::tempdir().unwrap();

@@ -45,22 +45,25 @@ fn excluded_names_are_as_if_they_were_not_there() {
         fs::write(tree.join(directory).join("a.c"), directory).unwrap();
     }
     fs::hard_link(tree.join("keep/a.o"), tree.join("keep/b.c")).unwrap();
-    let inventory = built(scratch.path(), &["--exclude", "*.o", "--exclude", "/drop/"]);
-    assert_eq!(
-        paths(&inventory),
-        [
-            "",
-            "file",
-            "keep",
-            "keep/a.c",
-            "keep/b.c",
-            "keep/drop",
-            "keep/drop/a.c"
-        ]
-    );
-    assert_eq!(inventory[&PathBuf::new()].nlink, 3);
-    // A file of which one name is left out is there, by its other.
-    assert_eq!(inventory[&PathBuf::from("keep/b.c")].nlink, 1);
+    for from_root in ["/drop/", "./drop/"] {
+        let options = ["--exclude", "*.o", "--exclude", from_root];
+        let inventory = built(scratch.path(), &options);
+        assert_eq!(
+            paths(&inventory),
+            [
+                "",
+                "file",
+                "keep",
+                "keep/a.c",
+                "keep/b.c",
+                "keep/drop",
+                "keep/drop/a.c"
+            ]
+        );
+        assert_eq!(inventory[&PathBuf::new()].nlink, 3);
+        // A file of which one name is left out is there, by its other.
+        assert_eq!(inventory[&PathBuf::from("keep/b.c")].nlink, 1);
+    }
 
     let output = build_with(
         &["--exclude", "*.c", "--exclude", "a.*", "--exclude", "a.d"],
@@ -113,6 +116,27 @@ fn owners() {
     let inventory = built(scratch.path(), &maps);
     assert_eq!(inventory[&PathBuf::new()].owner, (0, 0));
     assert_eq!(file(&inventory).owner, (7, 5));
+}
+
+#[test]
+fn what_no_rule_can_be_is_wrong_usage() {
+    let scratch = scratch();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    for (options, wanted) in [
+        (
+            &["--uid-map=0:100:10", "--uid-map=9:200:1"][..],
+            "--uid-map: 9 is in two ranges",
+        ),
+        (&["--owner=4294967295:0"], "two numbers up to 4294967294"),
+        (&["--xattrs="], "the pattern is empty"),
+        (&["--exclude="], "the pattern is empty"),
+        (&["--source-date-epoch="], "seconds since 1970"),
+    ] {
+        let output = build_with(options, &tree, &store, "t");
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(wanted), "{said}");
+    }
 }
 
 #[test]

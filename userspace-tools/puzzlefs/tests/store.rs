@@ -134,6 +134,34 @@ fn an_interrupted_builder_cleans_up() {
     }
 }
 
+/// Input that does not come, and such that does not end.
+#[test]
+fn a_builder_that_waits_for_its_input_can_be_interrupted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (pipe, store) = (scratch.path().join("pipe"), scratch.path().join("store"));
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+    let interrupted = |input: &Path, stdin: Stdio| {
+        let image = reference(&store, "t");
+        let mut command = puzzlefs();
+        let command = command.args(["build", "--quiet"]).arg(input).arg(image);
+        let builder = command.stdin(stdin).stderr(Stdio::piped()).spawn().unwrap();
+        while !fs::read_dir(store.join(".puzzlefs")).is_ok_and(|entries| entries.count() > 0) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(20));
+        kill_process(Pid::from_child(&builder), Signal::TERM).unwrap();
+        let output = builder.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+        assert_eq!(leftovers(&store), [""; 0]);
+    };
+    interrupted(&pipe, Stdio::null());
+    let both = fs::File::options().read(true).write(true).open(&pipe);
+    interrupted(Path::new("-"), Stdio::from(both.unwrap()));
+    interrupted(Path::new("/dev/zero"), Stdio::null());
+}
+
 /// Builds a tree while `disturb` goes on in it, until a build notices, and gives its message.
 ///
 /// A build may well not notice: where nothing happened between its two looks.

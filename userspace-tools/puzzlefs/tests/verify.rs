@@ -83,6 +83,9 @@ fn every_damaged_blob_is_told() {
     };
     change(&raw[0], &|bytes| bytes[100] ^= 1);
     change(&raw[1], &|bytes| bytes.truncate(10));
+    // So large that to read it would take an hour.
+    let large = fs::File::options().write(true).open(&raw[3]).unwrap();
+    large.set_len(4 << 40).unwrap();
     fs::remove_file(&raw[2]).unwrap();
     let packed = compressed.iter().find(|blob| {
         fs::read(blob)
@@ -110,6 +113,7 @@ fn every_damaged_blob_is_told() {
     told(&raw[0], "its fs-verity digest is");
     told(&raw[1], "the blob is damaged: it has 10 bytes instead of");
     told(&raw[2], "the blob is missing");
+    told(&raw[3], "the blob is damaged: it has 4398046511104 bytes");
     told(packed, "cannot be decompressed");
     told(&store.join("blobs/sha256/notes"), "not a blob's name");
     told(&stray, "the blob is damaged: its contents have sha256");
@@ -341,6 +345,13 @@ fn the_stores_own_files_are_looked_at() {
     let (_, faults) = verify(store.to_str().unwrap());
     assert!(faults[0].ends_with("index.json: not a regular file"));
     fs::remove_file(&index).unwrap();
+    // Of two descriptors of one manifest, the second is followed, too.
+    fs::write(&index, &sound[0]).unwrap();
+    says(&["tag", &reference(&store, "raw"), "twin"]);
+    let twins = fs::read_to_string(&index).unwrap();
+    let at = twins.rfind("\"size\":").unwrap() + 7;
+    fs::write(&index, [&twins[..at], "1", &twins[at..]].concat()).unwrap();
+    told("the blob is damaged: it has ");
     change("\"schemaVersion\":2", "\"schemaVersion\":1");
     told("index.json: version 1 of an index is not known");
     change(oci::INDEX, "application/json");

@@ -11,6 +11,7 @@
 //! [`clean_up`](Snapshots::clean_up).
 
 use crate::api::{Info, Kind, Labels, Mount, Timestamp, UsageResponse};
+use crate::images;
 use crate::state::{Content, Image, Snapshot, State};
 use crate::usage;
 use anyhow::{ensure, Context};
@@ -376,6 +377,8 @@ impl<M: Mounter> Snapshots<M> {
         let (_, snapshot) = find(state, key)?;
         let writable = snapshot.kind == Kind::Active;
         let mut lower = Vec::new();
+        // What containers see is a mount of its own: it has to have the attributes, too.
+        let mut attributes: Vec<String> = Vec::new();
         for below in state.ancestry(key).skip(1) {
             lower.push(match &below.content {
                 Content::Directory(number) => self.directory(*number).join("fs"),
@@ -386,6 +389,8 @@ impl<M: Mounter> Snapshots<M> {
                         return Err(missing(hex));
                     };
                     self.mounter.mount(&manifest, image, &directory)?;
+                    let options = images::parse(&image.options)?;
+                    attributes.extend(options.restrictions().map(str::to_owned));
                     directory
                 }
             });
@@ -399,7 +404,7 @@ impl<M: Mounter> Snapshots<M> {
             source: shown(source),
             options: vec![access.to_owned(), "rbind".to_owned()],
         };
-        let mount = match (&lower[..], writable) {
+        let mut mount = match (&lower[..], writable) {
             ([], true) => bind(&own.join("fs"), "rw"),
             ([], false) => bind(&own.join("fs"), "ro"),
             // Overlayfs makes nothing of one layer alone.
@@ -426,6 +431,7 @@ impl<M: Mounter> Snapshots<M> {
                 }
             }
         };
+        mount.options.splice(0..0, attributes);
         Ok(vec![mount])
     }
 

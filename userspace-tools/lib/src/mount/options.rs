@@ -64,7 +64,22 @@ const IGNORED: [&str; 37] = [
     "noswap",
 ];
 
+/// The attributes of a mount that restrict what may be done through it, and their names.
+pub(super) const RESTRICTIONS: [(MountAttrFlags, &str); 3] = [
+    (MountAttrFlags::MOUNT_ATTR_NOSUID, "nosuid"),
+    (MountAttrFlags::MOUNT_ATTR_NODEV, "nodev"),
+    (MountAttrFlags::MOUNT_ATTR_NOEXEC, "noexec"),
+];
+
 impl Options {
+    /// The names of the attributes that restrict what may be done through the mount: for a mount that
+    /// is made of it.
+    pub fn restrictions(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let set = RESTRICTIONS.iter();
+        let set = set.filter(|(flag, _)| self.attributes.contains(*flag));
+        set.map(|(_, name)| *name)
+    }
+
     /// Options with nothing to sort out.
     pub(super) fn new(
         attributes: MountAttrFlags,
@@ -153,7 +168,7 @@ impl Options {
             let hex = value.as_deref().unwrap_or_default().as_bytes();
             digest = Some(Digest::from_hex(hex).ok_or(
                 "digest: not an fs-verity digest: 64 digits 0-9 and a-f are expected, as \
-                 `puzzlefs build` and `fsverity digest` print them",
+                 `puzzlefs build --json` and `puzzlefs enable-verity` print them",
             )?);
         }
         self.parameters.retain(|(name, _)| name != "digest");

@@ -15,6 +15,8 @@ pub(crate) struct Mount {
     pub fs_type: String,
     /// What was mounted.
     pub source: OsString,
+    /// The attributes of the mount: `ro,nosuid`.
+    attributes: Vec<u8>,
     /// The options of the file system.
     options: Vec<u8>,
 }
@@ -44,17 +46,35 @@ impl Mount {
         value.map(unescaped)
     }
 
+    /// Whether an option of the file system is there, which has no value.
+    pub fn has_option(&self, name: &str) -> bool {
+        has(&self.options, name)
+    }
+
+    /// Whether the mount has an attribute.
+    pub fn has_attribute(&self, name: &str) -> bool {
+        has(&self.attributes, name)
+    }
+
     fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = line.split(|&byte| byte == b' ');
         let directory = fields.nth(4)?;
+        let attributes = fields.next()?.to_vec();
         fields.find(|field| *field == b"-")?;
         Some(Mount {
             directory: PathBuf::from(unescaped(directory)),
             fs_type: String::from_utf8_lossy(fields.next()?).into_owned(),
             source: unescaped(fields.next()?),
+            attributes,
             options: fields.next()?.to_vec(),
         })
     }
+}
+
+/// Whether a word is in a list.
+fn has(list: &[u8], word: &str) -> bool {
+    let mut words = list.split(|&byte| byte == b',');
+    words.any(|found| found == word.as_bytes())
 }
 
 /// A field with what the kernel has written as a backslash and three octal digits.
@@ -90,6 +110,8 @@ mod tests {
         assert_eq!(mount.option("x"), Some("a b".into()));
         assert_eq!(mount.option("root"), None);
         assert_eq!(mount.option("ro"), None);
+        assert!(mount.has_option("ro") && !mount.has_option("nodev"));
+        assert!(mount.has_attribute("nodev") && !mount.has_attribute("no"));
         for line in [
             &b""[..],
             b"36 35 0:30 / /mnt ro",
