@@ -223,6 +223,15 @@ assert_match "$(ctr --namespace other run --snapshotter puzzlefs --fifo-dir "$ru
 ctr --namespace other image rm --sync "$app"
 assert_match "$(run_container --rm "$app" c)" 'FROM=the configuration'
 
+# Of a snapshotter whose state is lost, containerd still has the images in its own list.
+kill_snapshotter
+rm -r snapshotter
+start_snapshotter
+expect_failure run_container --rm "$app" c >/dev/null
+ctr container rm c 2>/dev/null || true
+import -o verify=digest store:app "$app"
+assert_match "$(run_container --rm "$app" c)" 'FROM=the configuration'
+
 echo "$SECONDS s: a configuration is kept"
 
 # Whoever spoils the store gets no container.

@@ -373,25 +373,58 @@ impl Containerd {
             parent: String::new(),
             labels: Labels::from([(REFERENCE.to_owned(), layer.digest.clone())]),
         };
-        match snapshots.prepare(self.request(request)).await {
-            Err(status) if status_is(&status, Code::AlreadyExists) => Ok(()),
+        match snapshots.prepare(self.request(request.clone())).await {
+            Err(status) if status_is(&status, Code::AlreadyExists) => {
+                if self.is_there(layer).await? {
+                    return Ok(());
+                }
+                // It is in the list from before the snapshotter's state was lost.
+                let fail = |status: Status| {
+                    anyhow!(
+                        "containerd lists a snapshot of the image that the snapshotter '{}' does \
+                         not have any more; what stands on it has to go first: {}",
+                        self.snapshotter,
+                        status.message()
+                    )
+                };
+                let key = self.key(&layer.digest);
+                snapshots.remove(self.request(key)).await.map_err(fail)?;
+                match snapshots.prepare(self.request(request)).await {
+                    Err(status) if status_is(&status, Code::AlreadyExists) => Ok(()),
+                    Err(status) => Err(fail(status)),
+                    Ok(_) => Err(fail(Status::not_found("it was made anew"))),
+                }
+            }
             Err(status) => Err(anyhow!(
                 "containerd: the snapshotter '{}': {}",
                 self.snapshotter,
                 status.message()
             )),
             Ok(_) => {
-                let request = KeyRequest {
-                    snapshotter: self.snapshotter.clone(),
-                    key,
-                };
-                let _ = snapshots.remove(self.request(request)).await;
+                let _ = snapshots.remove(self.request(self.key(&key))).await;
                 bail!(
                     "containerd's snapshotter '{}' does not know the image: is it the one that \
                      --address names?",
                     self.snapshotter
                 )
             }
+        }
+    }
+
+    /// Whether the snapshotter has what containerd's own list has of a layer.
+    async fn is_there(&self, layer: &Descriptor) -> Result<bool> {
+        let mut snapshots = SnapshotsClient::new(self.channel.clone());
+        match snapshots.stat(self.request(self.key(&layer.digest))).await {
+            Ok(_) => Ok(true),
+            Err(status) if status_is(&status, Code::NotFound) => Ok(false),
+            Err(status) => Err(anyhow!("containerd: {}", status.message())),
+        }
+    }
+
+    fn key(&self, key: &str) -> KeyRequest {
+        KeyRequest {
+            snapshotter: self.snapshotter.clone(),
+            key: key.to_owned(),
         }
     }
 }
