@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # A disk under the store that gives I/O errors: for the place of a blob, which costs the pages that
-# need it; for a block of one with many files, which costs those that are in it; for all of it, when only what is in memory can be had; and right after, by the same
-# descriptor, all is well.
+# need it; for a block of one with many files, which costs those that are in it; for all of it, when
+# only what is in memory can be had; and right after, by the same descriptor, all is well.
 #
 # timeout: 120
 # klog-allow: puzzlefs: image|EXT4-fs|I/O error

@@ -113,16 +113,21 @@ remove_trees() {
 	done
 }
 
+# take_lock FD WHAT: the lock on an open file, for as long as it is open; whoever waits says so.
+take_lock() {
+	flock --nonblock "$1" || {
+		say "waiting for another run: $2"
+		flock "$1"
+	}
+}
+
 # with_lock NAME WHAT COMMAND...: one at a time on this cache; whoever waits
 # says so. The lock goes with the process that holds it.
 with_lock() {
 	local name=$1 what=$2 fd status=0
 	shift 2
 	exec {fd}>"$CACHE/.$name.lock"
-	if ! flock --nonblock "$fd"; then
-		say "waiting for another run: $what"
-		flock "$fd"
-	fi
+	take_lock "$fd" "$what"
 	# The command must not hand the lock on to what it leaves running.
 	"$@" || status=$?
 	exec {fd}>&-
@@ -237,8 +242,10 @@ take_built() {
 	done
 }
 
-# keep_built NAME KEY DIR FILE...: in the place of all but the two used last.
+# keep_built NAME KEY DIR FILE...: in the place of all but the two used last. Unless the key, as the
+# script's `key_now` gives it, is another by now: the sources were changed meanwhile.
 keep_built() {
+	[[ $(key_now) == "$2" ]] || return 0
 	local to=$CACHE/built-$1-$2 tmp=$CACHE/built-$1-$2.tmp.$$ dir=$3 old
 	[[ ! -f $to/.complete ]] || return 0
 	mkdir -p "$tmp"

@@ -111,10 +111,7 @@ qemu_command() {
 # The guests of one run at a time on a machine: emulation takes every processor.
 lock_guest() {
 	exec {guest_lock}>"$CACHE/.guest.lock"
-	if ! flock --nonblock "$guest_lock"; then
-		say "waiting for another run: it has a guest running"
-		flock "$guest_lock"
-	fi
+	take_lock "$guest_lock" "it has a guest running"
 }
 unlock_guest() { exec {guest_lock}>&-; }
 

@@ -23,7 +23,7 @@ use crate::staging;
 use crate::store::Store;
 use puzzlefs_schema::{FileType, Locator};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
@@ -99,10 +99,7 @@ pub fn collect(store: &Store, wait: impl FnOnce() -> bool) -> Result<Option<Coll
     let mut collected = find(store)?;
     sync_index(store)?;
     for (digest, _) in &collected.blobs {
-        match rustix::fs::unlinkat(&store.blobs, digest.to_hex(), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(Error::io(store.blob_path(digest), "remove it")(errno)),
-        }
+        store.remove_blob(digest)?;
     }
     collected.stale = staging::remove_stale(&store.path.join(PRIVATE));
     Ok(Some(collected))

@@ -200,15 +200,13 @@ pub fn is_mounted(source: &OsStr, options: &Options, directory: &Path) -> Option
         // The table of mounts does not have it.
         mount.option(name) == wanted.filter(|value| value != "none")
     });
-    let shares = |parameters: &[(OsString, Option<OsString>)]| {
-        let mut names = parameters.iter().rev().map(|(name, _)| name);
-        names.find(|name| *name == "share" || *name == "noshare") != Some(&"noshare".into())
-    };
-    let same = same && mount.has_option("noshare") != shares(&options.parameters);
-    let mut restrictions = options::RESTRICTIONS.iter();
-    let same = same
-        && restrictions
-            .all(|(flag, name)| mount.has_attribute(name) == options.attributes.contains(*flag));
+    let mut names = options.parameters.iter().rev().map(|(name, _)| name);
+    let sharing = names.find(|name| *name == "share" || *name == "noshare");
+    let noshare = sharing.is_some_and(|name| name == "noshare");
+    let restricted = options::RESTRICTIONS
+        .iter()
+        .all(|(flag, name)| mount.has_attribute(name) == options.attributes.contains(*flag));
+    let same = same && mount.has_option("noshare") == noshare && restricted;
     Some(same && mount.fs_type == TYPE && mount.source == source)
 }
 

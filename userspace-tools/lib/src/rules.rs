@@ -93,8 +93,8 @@ impl FromStr for PathPattern {
     fn from_str(text: &str) -> Result<Self, String> {
         let directories_only = text.ends_with('/');
         let trimmed = text.trim_end_matches('/');
-        let from_root = trimmed.strip_prefix("./").unwrap_or(trimmed);
-        let pattern = match from_root.strip_prefix('/').or(trimmed.strip_prefix("./")) {
+        let from_root = trimmed.strip_prefix("./").or(trimmed.strip_prefix('/'));
+        let pattern = match from_root {
             Some(from_root) => from_root.to_owned(),
             None if trimmed.contains('/') => trimmed.to_owned(),
             None => format!("**/{trimmed}"),

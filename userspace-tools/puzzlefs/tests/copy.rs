@@ -9,7 +9,17 @@ use puzzlefs_lib::Digest;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// Makes a tree of one file, and a store with an image of it, `t`.
+fn one_file(scratch: &Path) -> (PathBuf, PathBuf) {
+    let (tree, store) = (scratch.join("tree"), scratch.join("store"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), noise(200_000, 1)).unwrap();
+    build(&tree, &store, "t", 1);
+    (tree, store)
+}
 
 fn copy(image: &str, target: &str) -> Value {
     serde_json::from_str(&says(&["copy", "--json", image, target])).unwrap()
@@ -166,11 +176,7 @@ fn what_is_damaged_in_the_target_is_replaced_if_asked_for() {
 #[test]
 fn what_is_damaged_is_replaced_by_a_build_if_asked_for() {
     let scratch = tempfile::tempdir().unwrap();
-    let path = |name: &str| scratch.path().join(name);
-    let (tree, store) = (path("tree"), path("store"));
-    fs::create_dir(&tree).unwrap();
-    fs::write(tree.join("file"), noise(200_000, 1)).unwrap();
-    build(&tree, &store, "t", 1);
+    let (tree, store) = one_file(scratch.path());
     let (opened, image) = open(&store, "t");
     for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
         let blob = opened.blob_path(&Digest::from_oci(&blob.digest).unwrap());
@@ -209,10 +215,7 @@ fn a_copy_that_nobody_hears_of_is_one() {
 fn damage_is_neither_extracted_nor_shown() {
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name);
-    let (tree, store) = (path("tree"), path("store"));
-    fs::create_dir(&tree).unwrap();
-    fs::write(tree.join("file"), noise(200_000, 1)).unwrap();
-    build(&tree, &store, "t", 1);
+    let (_, store) = one_file(scratch.path());
     let image = reference(&store, "t");
     assert_eq!(run(&["cat", &image, "file"]).stdout, noise(200_000, 1));
     let (opened, found) = open(&store, "t");

@@ -142,6 +142,21 @@ fn what_is_mounted_over_fuse_is_kept_by_gc() {
     assert!(!gc().contains("\"removed_blobs\":0"));
 }
 
+/// Serves the image of [`one_file`], and waits until it is mounted.
+fn in_the_foreground(store: &Path, mnt: &Path) -> Child {
+    let mut server = puzzlefs()
+        .args(["mount", "--fuse", "-f", &reference(store, "image")])
+        .arg(mnt)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !mnt.join("file").exists() {
+        assert!(server.try_wait().unwrap().is_none());
+        std::thread::yield_now();
+    }
+    server
+}
+
 /// Waits for a process to end, and gives its exit status and what it said.
 fn end(mut child: Child) -> (Option<i32>, String) {
     let mut said = String::new();
@@ -163,16 +178,7 @@ fn in_the_foreground_a_signal_unmounts() {
         return;
     };
     drop(mounted);
-    let mut child = puzzlefs()
-        .args(["mount", "--fuse", "-f", &reference(&store, "image")])
-        .arg(&mnt)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    while !mnt.join("file").exists() {
-        assert!(child.try_wait().unwrap().is_none());
-        std::thread::yield_now();
-    }
+    let mut child = in_the_foreground(&store, &mnt);
     // A blob that is not there is an error for who reads it, and told.
     let blobs = fs::read_dir(store.join("blobs/sha256")).unwrap();
     let largest = blobs.map(|blob| blob.unwrap().path());
@@ -207,21 +213,14 @@ fn a_server_leaves_a_newer_mount_alone() {
         return;
     };
     drop(mounted);
-    let mut first = puzzlefs()
-        .args(["mount", "--fuse", "-f", &reference(&store, "image")])
-        .arg(&mnt)
-        .spawn()
-        .unwrap();
-    while !mnt.join("file").exists() {
-        assert!(first.try_wait().unwrap().is_none());
-        std::thread::yield_now();
-    }
+    let first = in_the_foreground(&store, &mnt);
     let id = Pid::from_child(&first);
     kill_process(id, Signal::STOP).unwrap();
     umount(&mnt);
     let _second = Mounted::new(&reference(&store, "image"), &mnt, &[]).unwrap();
     kill_process(id, Signal::CONT).unwrap();
-    assert!(first.wait().unwrap().success());
+    let (code, said) = end(first);
+    assert_eq!(code, Some(0), "{said}");
     assert!(fs::read(mnt.join("file")).unwrap() == noise(300_000, 1));
 }
 

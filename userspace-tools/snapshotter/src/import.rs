@@ -287,6 +287,7 @@ impl Containerd {
             let written = self.write(descriptor, bytes, labels).await;
             written.map_err(fail("cannot write a blob"))?;
         }
+        self.forget_lost(layer).await?;
         self.prepare(layer).await?;
         let image = ImageRequest {
             image: Some(api::Image {
@@ -373,28 +374,8 @@ impl Containerd {
             parent: String::new(),
             labels: Labels::from([(REFERENCE.to_owned(), layer.digest.clone())]),
         };
-        match snapshots.prepare(self.request(request.clone())).await {
-            Err(status) if status_is(&status, Code::AlreadyExists) => {
-                if self.is_there(layer).await? {
-                    return Ok(());
-                }
-                // It is in the list from before the snapshotter's state was lost.
-                let fail = |status: Status| {
-                    anyhow!(
-                        "containerd lists a snapshot of the image that the snapshotter '{}' does \
-                         not have any more; what stands on it has to go first: {}",
-                        self.snapshotter,
-                        status.message()
-                    )
-                };
-                let key = self.key(&layer.digest);
-                snapshots.remove(self.request(key)).await.map_err(fail)?;
-                match snapshots.prepare(self.request(request)).await {
-                    Err(status) if status_is(&status, Code::AlreadyExists) => Ok(()),
-                    Err(status) => Err(fail(status)),
-                    Ok(_) => Err(fail(Status::not_found("it was made anew"))),
-                }
-            }
+        match snapshots.prepare(self.request(request)).await {
+            Err(status) if status_is(&status, Code::AlreadyExists) => Ok(()),
             Err(status) => Err(anyhow!(
                 "containerd: the snapshotter '{}': {}",
                 self.snapshotter,
@@ -411,13 +392,24 @@ impl Containerd {
         }
     }
 
-    /// Whether the snapshotter has what containerd's own list has of a layer.
-    async fn is_there(&self, layer: &Descriptor) -> Result<bool> {
+    /// Takes a layer out of containerd's own list of snapshots that is there from before the
+    /// snapshotter's state was lost: containerd would say that it exists.
+    async fn forget_lost(&self, layer: &Descriptor) -> Result<()> {
         let mut snapshots = SnapshotsClient::new(self.channel.clone());
-        match snapshots.stat(self.request(self.key(&layer.digest))).await {
-            Ok(_) => Ok(true),
-            Err(status) if status_is(&status, Code::NotFound) => Ok(false),
-            Err(status) => Err(anyhow!("containerd: {}", status.message())),
+        let key = self.key(&layer.digest);
+        match snapshots.stat(self.request(key.clone())).await {
+            Err(status) if status_is(&status, Code::NotFound) => {}
+            // Another error is told by whoever prepares it.
+            _ => return Ok(()),
+        }
+        match snapshots.remove(self.request(key)).await {
+            Err(status) if !status_is(&status, Code::NotFound) => Err(anyhow!(
+                "containerd lists a snapshot of the image that the snapshotter '{}' does not have \
+                 any more; what stands on it has to go first: {}",
+                self.snapshotter,
+                status.message()
+            )),
+            _ => Ok(()),
         }
     }
 
