@@ -11,8 +11,10 @@
 //!
 //! The blob comes from whoever made the image. Nothing of it is trusted:
 //!
-//! - There is no `unsafe` code and no allocation here, and nothing that panics: no slice is
-//!   indexed, no arithmetic can overflow, no loop or recursion is without a bound.
+//! - This crate has no `unsafe` code, no allocation and nothing that panics: no slice is indexed, no
+//!   arithmetic can overflow, no loop or recursion is without a bound. The claim ends here: the
+//!   `capnp` crate, which decodes pointers and lists, has `unsafe` code and can panic. This crate
+//!   calls only its readers; the fuzz targets run both together.
 //! - Every invariant of the format is checked where a value is read, and has an [`ErrorKind`] of
 //!   its own. In particular, order is never trusted: a search in a list that is not in order ends,
 //!   and gives what was asked for or nothing.
