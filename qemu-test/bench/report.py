@@ -119,7 +119,7 @@ def ten_versions(systems):
     return lines and f"""
 ## Ten versions of an image, mounted at once
 
-Each of the ten states of one Debian root that [building.md](building.md) tells of, mounted beside the
+Each of the ten states of one Debian root in [building.md](building.md), mounted beside the
 others and read as a whole, in one guest with 8 GB of memory; then ten more mounts of the last, read
 as well. "Memory" is what the guest has less of free memory than before the first mount. `erofs-share`
 is EROFS of digests of its files, mounted with `inode_share`.
