@@ -251,21 +251,28 @@ def page(results):
     rounds = results["rounds"]
     yield f"""<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->
 <!-- Written by `make bench-build`. -->
-Images of one Debian root filesystem of {megabytes(results['sample_bytes'], 0)}; {os.cpu_count()} processors, {rounds} rounds, all
-builders in turn. Warm: its files are in the page cache; cold: nothing is; once more: warm, over what
-was just made. Wall time: the median, and the farthest round from it. `reference` is the reference
-implementation, 0.2. Ours has its image on the disk when it ends; the others' times until `sync -f`
-has put it there, as ours with another one, are beside. A peak of less memory than the
-{megabytes(results['script_bytes'], 0)} of the script that starts the builders is not seen.
+Images of one Debian root filesystem of {megabytes(results['sample_bytes'], 0)}; {os.cpu_count()} CPUs, {rounds} rounds, each round measures every builder. Times
+are wall time: the median, and the largest deviation from it.
+
+| column | meaning |
+| --- | --- |
+| warm | the source is in the page cache |
+| and on the disk | warm, plus `sync -f`. PuzzleFS syncs before it exits, so its `sync -f` finds nothing to do |
+| processor | CPU time, warm |
+| cold | nothing is in the page cache |
+| once more | warm, over the previous result |
+| peak memory | of the builder. Values below {megabytes(results['script_bytes'], 0)}, the size of the measuring script, are not visible |
+
+`reference` is the reference implementation, 0.2.
 
 ![Bars of the figures below](building.svg)
 """
     yield from table_of_sample(results.get("builders", {}))
     yield f"""
-Ten versions of one Debian root filesystem of {megabytes(results['series_bytes'], 0)}, built one after the other: into one store
-where there is one (puzzlefs, reference, casync), images of their own otherwise, all added up. The
-versions are the states that Debian 12 goes through when all packages that its archive still holds in
-several versions are upgraded from the oldest to the newest, in nine steps (qemu-test/steps/series).
+Ten versions of one Debian root filesystem of {megabytes(results['series_bytes'], 0)}, built in order. PuzzleFS, the reference and casync build into
+one store. The other builders make one image per version, and the table shows sums. The versions are states of a
+Debian 12: in nine steps, every package that the archive holds in several versions goes from the oldest to the
+newest (`qemu-test/steps/series`).
 """
     yield from table_of_series(results["series"])
     if "million" in results:

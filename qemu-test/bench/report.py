@@ -92,9 +92,9 @@ def instruction_table(systems):
     return f"""
 ## Instructions
 
-How many instructions the guest executed meanwhile, in millions, on both its processors, in the kernel and in
-programs: the median of the rounds. Unlike times, these hardly differ from one round to the next, nor with what
-else the machine does; but instructions take different times, and what waits executes none.
+Millions of instructions that the guest executed on both CPUs, in the kernel and in programs: the median of the
+rounds. These counts hardly vary between rounds, and do not depend on other load. They show work and not time:
+instructions differ in duration, and a waiting process executes none.
 
 | system | {" | ".join(WORKLOADS.values())} |
 | --- |{" --- |" * len(WORKLOADS)}
@@ -119,10 +119,10 @@ def ten_versions(systems):
     return lines and f"""
 ## Ten versions of an image, mounted at once
 
-Each of the ten states of one Debian root in [building.md](building.md), mounted beside the
-others and read as a whole, in one guest with 8 GB of memory; then ten more mounts of the last, read
-as well. "Memory" is what the guest has less of free memory than before the first mount. `erofs-share`
-is EROFS of digests of its files, mounted with `inode_share`.
+The ten versions of a Debian root in [building.md](building.md), all mounted at once and read completely, in one
+guest with 8 GB of memory. Then ten more mounts of the last version, read as well. "Memory" is the decrease of free
+memory since before the first mount. `erofs-share` is EROFS with fingerprints of its files, mounted with
+`inode_share`.
 
 | system | size | mount ten | read all | memory | read ten more mounts | memory |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -173,12 +173,18 @@ def main():
     with open(f"{name}.md", "w") as file:
         print(f"""<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->
 <!-- Written by `make bench`. -->
-One Debian root filesystem, in one guest of Linux {kernel}, all on one ext4; {rounds} rounds, all
-systems in turn. Seconds: the median, and the farthest round from it. The guest is emulated:
-ratios count, not the figures. `erofs` is mounted from a file, `squashfs` through a loop device;
-`composefs` is EROFS with the tree and overlayfs to the files, `-fsverity` with `verity=require`;
-`reference-fuse` is the reference implementation, of the same image as `puzzlefs`, measured once.
-"Cached after" is what page cache, buffers and reclaimable slab grew by when all was read once.
+One Debian root filesystem in one guest of Linux {kernel}, all images on one ext4; {rounds} rounds, each round measures
+every system. Cells show seconds: the median, and the largest deviation from it. Emulation distorts absolute times;
+compare ratios.
+
+| row | system |
+| --- | --- |
+| `erofs` | mounted from a file |
+| `squashfs` | mounted through a loop device |
+| `composefs`, `composefs-fsverity` | EROFS with the names, overlayfs to the files; `verity=require` |
+| `reference-fuse` | the reference implementation with the image of `puzzlefs`, measured once |
+
+"Cached after" is the growth of page cache, buffers and reclaimable slab after one complete read.
 
 ![Bars of the figures below](reading.svg)
 
