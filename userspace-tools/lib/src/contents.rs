@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::packer::{Batch, Pack, Packer, SmallFile};
 use crate::parallel::{into_inner, lock};
+use crate::pause::{self, Point};
 use crate::progress::Progress;
 use crate::seekable::{Compression, Encoder};
 use crate::source::{OpenFile, Source};
@@ -162,6 +163,7 @@ pub(crate) fn store_contents(
         stored: Mutex::default(),
     };
     progress.start_reading();
+    pause::at(Point::Tree);
     thread::scope(|scope| {
         for _ in 1..jobs {
             scope.spawn(|| builder.work());

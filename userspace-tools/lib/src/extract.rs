@@ -10,6 +10,7 @@ use crate::beneath::open_beneath;
 use crate::contents::Extent;
 use crate::error::{Error, Result};
 use crate::message::printable;
+use crate::pause::{self, Point};
 use crate::progress::Progress;
 use crate::reader::{Blobs, ImageReader};
 use crate::store::{Image, Store};
@@ -190,6 +191,7 @@ impl<'a> Extractor<'a> {
                         links.insert(entry.ino, path);
                     }
                 }
+                pause::at(Point::Extracted);
             }
             directories.push((names, at));
         }

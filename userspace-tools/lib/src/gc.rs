@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::graph;
 use crate::index::{lock_path, make_private, open_lock, PRIVATE};
 use crate::mount::{self, Mount};
+use crate::pause::{self, Point};
 use crate::reader::ImageReader;
 use crate::reference::Selector;
 use crate::staging;
@@ -98,8 +99,10 @@ pub fn collect(store: &Store, wait: impl FnOnce() -> bool) -> Result<Option<Coll
     };
     let mut collected = find(store)?;
     sync_index(store)?;
+    pause::at(Point::Marked);
     for (digest, _) in &collected.blobs {
         store.remove_blob(digest)?;
+        pause::at(Point::Removed);
     }
     collected.stale = staging::remove_stale(&store.path.join(PRIVATE));
     Ok(Some(collected))

@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Index};
+use crate::pause::{self, Point};
 use crate::store::{self, Store};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -35,6 +36,7 @@ impl Store {
     ) -> Result<T> {
         let lock = WriteLock::take(&self.path, &self.root)?;
         let mut index = self.known_index()?;
+        pause::at(Point::Locked);
         let result = change(&mut index)?;
         let path = self.path.join("index.json");
         let text = serde_json::to_vec(&index)
@@ -83,7 +85,9 @@ impl<'a> WriteLock<'a> {
             let mut file = File::from(file);
             file.write_all(contents)?;
             file.sync_all()?;
+            pause::at(Point::Replacing);
             rustix::fs::renameat(&self.private, &temporary, self.root, name)?;
+            pause::at(Point::Replaced);
             Ok(())
         };
         write().map_err(|cause| {

@@ -36,6 +36,7 @@ pub mod owners;
 mod packer;
 mod parallel;
 pub mod path;
+mod pause;
 pub mod platform;
 pub mod progress;
 pub mod reader;

@@ -8,6 +8,7 @@
 
 use crate::beneath::open_beneath;
 use crate::error::{Error, Result};
+use crate::pause::{self, Point};
 use crate::tar::Piece;
 use crate::tree::{FileState, NodeId, Origin, Seen, Time, Tree};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -234,6 +235,7 @@ impl OpenFile<'_> {
                 Err(errno) => return Err(self.error("read it", errno)),
             }
         }
+        pause::at(Point::Read);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::gc::UseLock;
 use crate::index::PRIVATE;
 use crate::parallel;
+use crate::pause::{self, Point};
 use crate::store::Store;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
@@ -106,6 +107,7 @@ impl<'a> Staging<'a> {
                 .map_err(Error::io(&path, "lock it"))?;
             let linked = rustix::fs::fstat(&directory).is_ok_and(|stat| stat.st_nlink > 0);
             if linked && path.exists() {
+                pause::at(Point::Staging);
                 return Ok(Staging {
                     store,
                     path,
@@ -159,7 +161,9 @@ impl<'a> Staging<'a> {
             Mode::from_raw_mode(0o644),
         )
         .map_err(Error::io(&path, "make it"))?;
+        pause::at(Point::Created);
         write(&mut File::from(file), &path)?;
+        pause::at(Point::Written);
         let full = {
             let mut pending = self.pending();
             pending.blobs.push((*digest, size));
@@ -187,12 +191,16 @@ impl<'a> Staging<'a> {
         }
         let target = self.store.path.join("blobs/sha256");
         self.flush()?;
+        pause::at(Point::Synced);
         for (digest, size) in blobs {
             self.publish(&digest, size).map_err(|errno| {
                 Error::io(self.store.blob_path(&digest), "name the blob")(errno)
             })?;
+            pause::at(Point::Named);
         }
-        rustix::fs::fsync(&self.store.blobs).map_err(Error::io(&target, "sync it"))
+        rustix::fs::fsync(&self.store.blobs).map_err(Error::io(&target, "sync it"))?;
+        pause::at(Point::Committed);
+        Ok(())
     }
 
     /// Gives a blob its final name. One that is there already, put by another builder meanwhile,
