@@ -11,7 +11,7 @@ export V CASES ROUNDS PUZZLEFS_CACHE DEBIAN_MIRROR
 # What runs and tests does so in the kernel of the cache, whatever this is.
 unexport KDIR KMAKE
 
-.PHONY: help run shell test test-debug test-dkms test-install check fuzz bench bench-build module tools deb patches cases clean distclean provision
+.PHONY: help run shell test test-debug test-dkms test-install test-repeat check fuzz bench bench-build module tools deb patches cases clean distclean provision
 
 help:
 	@echo 'PuzzleFS: a container filesystem for the Linux kernel'
@@ -29,6 +29,7 @@ help:
 	@echo '  make test-dkms    puzzlefs-dkms, installed where it can build and where it cannot'
 	@echo '  make test-install apt installs the packages on a machine that boots, upgrades and purges'
 	@echo '                    them; a quarter of an hour'
+	@echo '  make test-repeat  the tests on the host, fifty times on busy processors (ROUNDS=5)'
 	@echo '  make fuzz         the readers of untrusted bytes, for a minute each (SECONDS_EACH=600)'
 	@echo '  make bench        sizes and read times beside EROFS and squashfs, in one guest'
 	@echo '  make bench-build  sizes and times of building images, beside our peers'
@@ -71,6 +72,9 @@ test-install:
 
 check:
 	@$(Q)/check
+
+test-repeat:
+	@$(Q)/repeat-tests $(ROUNDS)
 
 fuzz:
 	@fuzz/run --seconds $(or $(SECONDS_EACH),60)

@@ -21,14 +21,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
   address = "$run/snapshotter.sock"
 END
 
-wait_for() {
-	local tries
-	for ((tries = 0; tries < 300; tries++)); do
-		if "$@" >/dev/null 2>&1; then return; fi
-		sleep 0.1
-	done
-	fail "in vain: $*"
-}
+wait_for() { wait_until "$*" "$@"; }
 start_snapshotter() {
 	puzzlefs-snapshotter serve --root "$CASE_DIR/snapshotter" --mounts "$run/images" --address "$run/snapshotter.sock" \
 		>>snapshotter.log 2>&1 &

@@ -67,14 +67,15 @@ bundle web "$CASE_DIR/image" /usr/sbin/nginx -c /nginx.conf
 cp nginx.conf web/rootfs/nginx.conf
 crun run --bundle web web >web/said 2>&1 &
 python3 - "$CASE_DIR/image/usr/share" <<'END'
-import os, random, sys, time, urllib.request
+import os, random, sys, urllib.request
+from case import eventually
 source, address = sys.argv[1], "http://127.0.0.1:8080"
-for _ in range(300):
+def answers():
     try:
-        urllib.request.urlopen(f"{address}/").read()
-        break
+        return urllib.request.urlopen(f"{address}/").read()
     except OSError:
-        time.sleep(0.1)
+        return None
+eventually(answers, "nginx does not answer")
 files = sorted(os.path.join(at, name) for at, _, names in os.walk(source) for name in names
                if os.path.isfile(os.path.join(at, name)))
 for path in random.Random(1).sample(files, 60):

@@ -10,7 +10,6 @@
 import os
 import socket
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import damage  # noqa: E402
@@ -46,9 +45,7 @@ for what, make in replacements.items():
         os.link("kept", f"{os.path.dirname(path)}/kept")
     make(path)
     mount_image(image.source)
-    started = time.monotonic()
     image.expect_lost(lost)
-    check(time.monotonic() - started < 20, f"{what}: {time.monotonic() - started:.0f} s")
     said = damage.kernel_log()
     check(said and chunk.blob in said[-1], f"{what}: the kernel's log ends with {said[-1:]}")
     if os.path.isdir(path) and not os.path.islink(path):

@@ -21,11 +21,8 @@ image=$CASE_DIR/store:image mnt=$CASE_DIR/mnt
 serves() { pgrep -f "mount --fuse --background.*$1" >/dev/null; }
 # gone DIRECTORY: its server ends when the mount does.
 gone() {
-	for _ in $(seq 100); do
-		serves "$1" || return 0
-		sleep 0.05
-	done
-	fail "the server of $1 is still there"
+	serves_nobody() { ! serves "$1"; }
+	wait_until "the server of $1 ends" serves_nobody "$1"
 }
 
 puzzlefs mount --fuse "$image" "$mnt"
@@ -93,7 +90,7 @@ expect_errno EACCES as_user cat own/sub/numbers
 as_user puzzlefs umount own
 gone "$CASE_DIR/own"
 
-# An image that is malformed is an error, and no more.
+# An image that is not there. (Malformed ones: fuse-malformed.)
 expect_failure puzzlefs mount --fuse "$CASE_DIR/store:none" mnt >/dev/null
 assert_match "$said" "no image is tagged 'none'" 'the reason'
 assert_eq "$(grep "$CASE_DIR" /proc/mounts || true)" '' 'mounts'

@@ -85,11 +85,8 @@ mkdir fuse
 [[ -e /dev/fuse ]] || mknod /dev/fuse c 10 229
 for image in ours:raw ours-zstd:zstd; do
 	"$reference" mount --foreground "$image" fuse >fuse.log 2>&1 &
-	for _ in {1..200}; do
-		! mountpoint -q fuse || break
-		kill -0 $! 2>/dev/null || fail "the FUSE driver does not mount $image: $(tail -n 3 fuse.log)"
-		sleep 0.05
-	done
+	mounts() { kill -0 $! || fail "the FUSE driver does not mount $image: $(tail -n 3 fuse.log)"; mountpoint -q fuse; }
+	wait_until "the FUSE driver mounts $image" mounts
 	compare tree fuse fuse "$image by the FUSE driver"
 	umount fuse
 	wait $! || fail "the FUSE driver ended with status $?: $(tail -n 3 fuse.log)"

@@ -13,10 +13,7 @@ mkdir $group
 leave() {
 	local status=$?
 	echo 1 >$group/cgroup.kill || true
-	for _ in {1..50}; do
-		if rmdir $group 2>/dev/null; then break; fi
-		sleep 0.1
-	done
+	wait_until 'the control group is empty' rmdir $group
 	# What a case that failed has mounted, the runner unmounts.
 	((status == 0)) || exit "$status"
 	_at_exit

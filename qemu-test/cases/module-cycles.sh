@@ -44,10 +44,7 @@ for i in {1..22}; do
 	else
 		umount mnt
 	fi
-	for _ in {1..50}; do
-		[[ $(</sys/module/puzzlefs/refcnt) -ne 0 ]] || break
-		sleep 0.1
-	done
+	wait_until "round $i: nothing refers to the module" grep -qx 0 /sys/module/puzzlefs/refcnt
 	rmmod puzzlefs
 	if loaded; then fail "round $i: rmmod left it loaded"; fi
 	if grep -qw puzzlefs /proc/filesystems; then fail "round $i: the filesystem type is still there"; fi

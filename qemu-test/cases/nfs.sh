@@ -31,14 +31,14 @@ exec 7<client/large
 head -c 100000 <&7 >part
 exportfs -ua
 # The server holds what it looked up for a while.
-for _ in {1..60}; do
-	echo 1 >/proc/fs/nfsd/unlock_filesystem 2>/dev/null || true
-	echo "$mnt" >/proc/fs/nfsd/unlock_filesystem 2>/dev/null || true
+let_go() {
+	echo 1 >/proc/fs/nfsd/unlock_filesystem || true
+	echo "$mnt" >/proc/fs/nfsd/unlock_filesystem || true
 	exportfs -f
-	if unmount_image 2>/dev/null; then break; fi
-	sleep 0.5
-done
-! mountpoint -q "$mnt" || fail "the image stays busy when it is exported no more"
+	umount "$mnt"
+}
+wait_until "the server lets go of an image that is exported no more" let_go
+_mounted=()
 mount_image "$source"
 nfs_export ro "$mnt"
 drop_caches

@@ -41,15 +41,16 @@ assert_eq "$("$mnt/cat-script" | tail -n 1)" "its own text" "a script whose inte
 assert_eq "$(bash -c "$mnt/plain-script")" "no interpreter named" "a script without #!"
 
 # Its text is mapped from the mount.
-"$mnt/root/bin/cat" <(sleep 5) >/dev/null &
+mkfifo nothing
+# Open for both, so that no reader finds its end.
+exec 8<>nothing
+"$mnt/root/bin/cat" nothing >/dev/null &
 pid=$!
-for _ in {1..50}; do
-	if grep -q "r-xp.* $mnt/root/bin/cat\$" /proc/$pid/maps; then break; fi
-	sleep 0.1
-done
+wait_until 'cat runs' grep -q "r-xp.* $mnt/root/bin/cat\$" /proc/$pid/maps
 maps=$(</proc/$pid/maps)
 kill $pid
 wait $pid || true
+exec 8<&-
 assert_match "$maps" "r-xp [^$'\n']* $mnt/root/bin/cat" "the maps of a running cat"
 python3 - "$mnt/library.so" <<-'END' || fail "a library brought in at run time"
 	import ctypes, sys

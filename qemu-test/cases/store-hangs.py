@@ -10,14 +10,14 @@
 import os
 import signal
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import devmapper  # noqa: E402
 import mountapi  # noqa: E402
-from case import CASE_DIR, PAGE, build_image, drop_caches, equal, eventually, mount_image, run, seeded_random, start, unmount_image, write_file  # noqa: E402
+from case import CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_system_call, is_pending, mount_image, run, seeded_random, start, unmount_image, write_file  # noqa: E402
 
 READERS = 40
+SYS_READ = 0
 # Each is work for the queue; the kernel does 1024 pieces of one queue's at once (WQ_DFL_ACTIVE).
 PAGES = 1024 + 64
 # As the kernel has workspaces for a store.
@@ -105,27 +105,28 @@ try:
     impatient = [start(do_not_wait, 1)]
     eventually(lambda: all_gone(impatient), "who must not wait does")
     readers = [start(read_slow, name) for name in files]
-    time.sleep(1)
+    eventually(lambda: all(in_system_call(reader, SYS_READ) for reader in readers),
+               "the readers do not wait for the disk that does not answer")
     equal(reap(readers), {}, "those who do not wait for the disk that does not answer")
     others = [start(read_others)]
-    eventually(lambda: all_gone(others), "other stores are not used meanwhile", seconds=20)
+    eventually(lambda: all_gone(others), "other stores are not used meanwhile")
     killed, readers = readers[::2], readers[1::2]
     # A handler is not run until the read is done.
     for reader in killed:
         os.kill(reader, signal.SIGUSR1)
-    time.sleep(0.5)
+    check(all(is_pending(reader, signal.SIGUSR1) for reader in killed), "a read is interrupted by a handler")
     for reader in killed:
         os.kill(reader, signal.SIGKILL)
     eventually(lambda: left(killed) <= AT_WORK, "those who are killed do not go")
     impatient = [start(do_not_wait, PAGES)]
-    eventually(lambda: all_gone(impatient), "who must not wait does", seconds=20)
+    eventually(lambda: all_gone(impatient), "who must not wait does")
     # Of a file that nobody has read yet.
     eventually(lambda: read_at_once(mnt, "pages"), "nothing is read ahead of other stores")
     others = [start(read_others)]
-    eventually(lambda: all_gone(others), "other stores are not used meanwhile", seconds=20)
+    eventually(lambda: all_gone(others), "other stores are not used meanwhile")
 finally:
     disk.go_on()
-eventually(lambda: all_gone(readers), "the readers are not done", seconds=20)
+eventually(lambda: all_gone(readers), "the readers are not done")
 eventually(lambda: left(killed) == 0, "those who were killed do not go")
 check_files(slow)
 for directory in (slow, mnt):

@@ -49,10 +49,11 @@ assert_same first/shared a/shared
 assert_same first/only/x a/only/x
 
 # In another namespace, after it has gone here.
-unshare --mount --propagation private bash -c 'sleep 3; cmp first/shared a/shared' &
-for _ in {1..50}; do
-	[[ $(readlink /proc/$!/ns/mnt) == "$(readlink /proc/self/ns/mnt)" ]] || break
-	sleep 0.1
-done
+mkfifo gone
+unshare --mount --propagation private bash -c 'read -r <gone; cmp first/shared a/shared' &
+reader=$!
+elsewhere() { [[ $(readlink "/proc/$1/ns/mnt") != "$(readlink /proc/self/ns/mnt)" ]]; }
+wait_until 'the reader is in a namespace of its own' elsewhere $reader
 umount a
-wait $! || fail "the mount in another namespace went with ours"
+timeout 60 bash -c 'echo >gone' || fail 'the reader has ended'
+wait $reader || fail "the mount in another namespace went with ours"

@@ -65,6 +65,17 @@ build_image() {
 	echo "$CASE_DIR/store:$name"
 }
 
+# wait_until WHAT COMMAND...: waits until the command succeeds, and fails with WHAT if it does not. No
+# case sleeps for a guessed time. Only a failing case waits for so long.
+wait_until() {
+	local what=$1 deadline=$((SECONDS + 60))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		((SECONDS < deadline)) || fail "not within 60 s: $what"
+		sleep 0.1
+	done
+}
+
 _mounted=()
 # mount_image SOURCE [DIR] [OPTIONS]: by mount(8), at $CASE_DIR/mnt by default;
 # the directory is left in $mnt.

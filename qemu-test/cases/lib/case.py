@@ -46,6 +46,21 @@ def _short(value, most=200):
     return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
+class Differences:
+    """Comparisons that all are made before the case fails, so that its output has all differences."""
+
+    def __init__(self):
+        self.found = []
+
+    def compare(self, actual, expected, what):
+        if actual != expected:
+            self.found.append(f"{what}: {_short(actual)}, should be {_short(expected)}")
+            print(self.found[-1])
+
+    def end(self):
+        check(not self.found, f"{len(self.found)} outcomes differ, the first: {self.found[:1]}")
+
+
 def check(condition, what):
     if not condition:
         fail(what)
@@ -129,13 +144,32 @@ def slab_objects(cache="puzzlefs"):
     return 0
 
 
-def eventually(condition, what, seconds=5):
-    """Waits for what a work item, an RCU callback or a delayed fput brings about."""
+# Only a failing case waits for so long: it is many times what a busy machine takes.
+DEADLINE = 40
+
+
+def eventually(condition, what, seconds=DEADLINE):
+    """Waits until a condition holds, and fails with `what` if it does not. No case sleeps for a
+    guessed time: it waits for the condition that the time is for. More seconds than usual can be given."""
+    seconds = max(seconds, DEADLINE)
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             fail(f"{what}, even after {seconds} s")
         time.sleep(0.05)
+
+
+def in_system_call(process, number):
+    """Returns true if a process is blocked in a system call."""
+    with open(f"/proc/{process}/syscall") as file:
+        return file.read().split()[0] == str(number)
+
+
+def is_pending(process, number):
+    """Returns true if a signal waits to be delivered to a process."""
+    with open(f"/proc/{process}/status") as file:
+        pending = [int(line.split()[1], 16) for line in file if line.startswith(("SigPnd:", "ShdPnd:"))]
+    return any(mask >> (number - 1) & 1 for mask in pending)
 
 
 def sha256(path):
@@ -271,12 +305,9 @@ def start(work, *arguments):
 
 
 def end(child, who):
-    """Kills a child process, which has to go at once."""
+    """Kills a child process, which has to go."""
     os.kill(child, signal.SIGKILL)
-    killed = time.monotonic()
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
-        check(time.monotonic() - killed < 5, f"{who} is killed, and goes")
-        time.sleep(0.01)
+    eventually(lambda: os.waitpid(child, os.WNOHANG) != (0, 0), f"{who} is killed, and does not go")
 
 
 def turns(work, most, stuck):

@@ -3,12 +3,20 @@
 them are lost."""
 
 import errno
+import math
 import os
 import time
 
 import metadata
-from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, fail, mount_image, name_of,
-                  seeded_random, write_file)
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, fail, mount_image,
+                  name_of, run, seeded_random, write_file)
+
+
+def quiet_for():
+    """The seconds since the module's last line in the kernel's log."""
+    lines = [line for line in run("dmesg", "--nopager").splitlines() if "puzzlefs: " in line]
+    last = float(lines[-1].lstrip("[").split("]")[0]) if lines else -math.inf
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - last
 
 
 class Image:
@@ -16,7 +24,7 @@ class Image:
 
     def __init__(self):
         # The kernel's log takes ten lines in five seconds, those of the case before included.
-        time.sleep(5)
+        eventually(lambda: quiet_for() > 5, "the kernel's log still has new lines of the module")
         random = seeded_random()
         self.contents = {"big": random.randbytes(1_300_007), "other": random.randbytes(400_003)}
         self.contents |= {f"small-{n}": random.randbytes(3000 + n) for n in range(5)}

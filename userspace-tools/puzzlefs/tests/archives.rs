@@ -13,15 +13,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Whether a program is there.
-fn have(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").output().is_ok();
-    if !there {
-        eprintln!("skipped: no {program}");
-    }
-    there
-}
-
 /// Makes an archive of a directory.
 fn pack(program: &str, options: &[&str], tree: &Path, archive: &Path) {
     let output = Command::new(program)
@@ -64,10 +55,9 @@ fn tree(scratch: &Path) -> PathBuf {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_directory_and_its_archive_give_the_same_image() {
-    if !have("tar") || !is_root() {
-        return eprintln!("skipped: not root");
-    }
+    needs_root();
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name);
     let (tree, store) = (tree(scratch.path()), path("store"));
@@ -109,10 +99,9 @@ fn a_directory_and_its_archive_give_the_same_image() {
 }
 
 #[test]
+#[ignore = "needs root and bsdtar"]
 fn what_bsdtar_writes() {
-    if !have("bsdtar") || !is_root() {
-        return eprintln!("skipped: not root");
-    }
+    needs_root();
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name);
     let (tree, store) = (tree(scratch.path()), path("store"));
@@ -150,10 +139,9 @@ fn what_bsdtar_writes() {
 
 /// Of GNU's own format, which has whole seconds and no attributes.
 #[test]
+#[ignore = "needs root"]
 fn gnu_format() {
-    if !have("tar") || !is_root() {
-        return eprintln!("skipped: not root");
-    }
+    needs_root();
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name);
     let (tree, store) = (tree(scratch.path()), path("store"));

@@ -202,7 +202,7 @@ fn a_copy_that_nobody_hears_of_is_one() {
     build(&path("tree"), &path("from"), "t", 1);
     let mut gone = Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
     let writer = gone.stdin.take().unwrap();
-    gone.wait().unwrap();
+    finish(gone);
     let mut command = puzzlefs();
     let command = command.args(["copy", "--json", &reference(&path("from"), "t")]);
     let status = command.arg(path("to")).stdout(writer).status().unwrap();

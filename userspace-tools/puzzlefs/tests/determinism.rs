@@ -39,12 +39,11 @@ fn neither_jobs_nor_directory_order_nor_stores_matter() {
 }
 
 #[test]
+#[ignore = "needs a tmpfs on /dev/shm"]
 fn the_filesystem_does_not_matter() {
     let scratch = tempfile::tempdir().unwrap();
     // A tmpfs lists a directory in another order than other filesystems do.
-    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
-        return eprintln!("skipped: no /dev/shm");
-    };
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     for tree in [scratch.path().join("tree"), memory.path().join("tree")] {
         fs::create_dir(&tree).unwrap();
         for number in 0..200 {

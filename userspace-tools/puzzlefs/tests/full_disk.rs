@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 #[test]
+#[ignore = "needs root, to mount"]
 fn a_full_disk_is_told_and_the_store_stays_whole() {
     let scratch = tempfile::tempdir().unwrap();
     let disk = scratch.path().join("disk");
@@ -78,6 +79,7 @@ fn fill_and_build(scratch: &Path, disk: &Path) {
 
 /// What is extracted is no store's: nothing that `gc` could free.
 #[test]
+#[ignore = "needs root, to mount"]
 fn an_extraction_onto_a_full_disk() {
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name);

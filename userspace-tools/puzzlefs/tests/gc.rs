@@ -12,9 +12,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
 
 fn gc(store: &Path) -> Value {
     let said = says(&["gc", "--json", store.to_str().unwrap()]);
@@ -240,7 +238,8 @@ fn a_builder_at_work_keeps_what_it_found() {
         .unwrap();
     let mut input = builder.stdin.take().unwrap();
     input.write_all(begin).unwrap();
-    wait_for(|| leftovers(&store).len() == 1);
+    // From here on, the builder keeps sweeps off.
+    wait_until("the builder is at work", || leftovers(&store).len() == 1);
 
     let path = store.to_str().unwrap();
     let said = fails(&["gc", "--no-wait", path]);
@@ -255,13 +254,15 @@ fn a_builder_at_work_keeps_what_it_found() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    thread::sleep(Duration::from_millis(200));
-    assert!(sweeper.try_wait().unwrap().is_none(), "it did not wait");
+    wait_until("the sweep waits for the builder", || {
+        assert!(sweeper.try_wait().unwrap().is_none(), "it did not wait");
+        waits_for_a_lock(&sweeper)
+    });
     input.write_all(end).unwrap();
     drop(input);
-    let built: Value = serde_json::from_slice(&builder.wait_with_output().unwrap().stdout).unwrap();
+    let built: Value = serde_json::from_slice(&finish(builder).stdout).unwrap();
     assert_eq!(built["shared_bytes"], 3 << 20);
-    let swept = sweeper.wait_with_output().unwrap();
+    let swept = finish(sweeper);
     assert!(
         stderr(&swept).contains("waiting for builders"),
         "{}",
@@ -275,16 +276,6 @@ fn a_builder_at_work_keeps_what_it_found() {
     );
     says(&["verify", "-q", path]);
     assert!(run(&["cat", &reference(&store, "second"), "large"]).stdout == noise(3 << 20, 1));
-}
-
-fn wait_for(happens: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if happens() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("it does not happen");
 }
 
 /// Builders and sweeps at once, some of them killed: each image that got its tag is whole.
@@ -309,15 +300,13 @@ fn sweeps_among_builders() {
         })
         .collect();
     build(&trees[0], &store, "t0", 1);
-    let spawn = |arguments: &[&str]| -> Child {
+    let command = |arguments: &[&str]| -> Command {
         let mut command = puzzlefs();
+        command.args(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         command
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
     };
+    let spawn = |arguments: &[&str]| -> Child { command(arguments).spawn().unwrap() };
     let path = store.to_str().unwrap();
     for round in 0..25usize {
         // Its blobs are nobody's, until a builder finds them again.
@@ -326,16 +315,23 @@ fn sweeps_among_builders() {
         let tree = |number: usize| trees[(round + number) % 3].to_str().unwrap();
         let images = [0, 1].map(|number| reference(&store, &format!("t{}", (round + number) % 3)));
         let builders = [0, 1].map(|n| spawn(&["build", "-q", "-j1", tree(n), &images[n]]));
-        let mut sweeper = spawn(&["gc", path]);
+        // Each fifth one is killed before it removes the first blob, or the second, and so on.
+        let pause = match round % 5 {
+            4 if round == 4 => Pause::at("marked"),
+            4 => Pause::nth("removed", round as u64 / 5),
+            _ => Pause::nth("marked", u64::MAX),
+        };
+        let mut sweeper = pause.spawn(&mut command(&["gc", path]));
         if round % 5 == 4 {
-            thread::sleep(Duration::from_millis(round as u64 % 7));
+            let paused = pause.reached(&mut sweeper);
             sweeper.kill().unwrap();
+            drop(paused);
         }
         for builder in builders {
-            let output = builder.wait_with_output().unwrap();
+            let output = finish(builder);
             assert!(output.status.success(), "{}", stderr(&output));
         }
-        let swept = sweeper.wait_with_output().unwrap();
+        let swept = finish(sweeper);
         assert!(
             round % 5 == 4 || swept.status.success(),
             "{}",

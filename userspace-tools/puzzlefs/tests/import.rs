@@ -612,6 +612,7 @@ fn layers_can_be_kept() {
         assert_same(&image_inventory(&kept, "t"), &wanted);
         let extracted = tempfile::tempdir().unwrap();
         extract(&kept, "t", extracted.path());
+        // An ordinary user's files get no other owner.
         if is_root() {
             assert_same(&directory_inventory(extracted.path()), &wanted);
         }

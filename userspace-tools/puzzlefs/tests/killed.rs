@@ -1,37 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Builders that are killed at any moment, beside one that is not, leave a store that is whole.
+//! Builders that are killed at every point, beside one that is not, leave a store that is whole.
 
 mod common;
 
 use common::*;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const BUILDS: u64 = 200;
-
-/// What is drawn at random: again the same with `PUZZLEFS_SEED`.
-fn seed() -> u64 {
-    let seed = match std::env::var("PUZZLEFS_SEED") {
-        Ok(seed) => seed.parse().unwrap(),
-        Err(_) => SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs(),
-    };
-    println!("PUZZLEFS_SEED={seed}");
-    seed
-}
-
-/// The `number`th of a sequence of fractions.
-fn fraction(seed: u64, number: u64) -> f64 {
-    let bytes = noise(8, seed.wrapping_mul(BUILDS).wrapping_add(number));
-    f64::from(u32::from_le_bytes(bytes[4..].try_into().unwrap())) / f64::from(u32::MAX)
-}
 
 /// A tree of small and large files, some of them in no other tree.
 fn tree(parent: &Path, number: u64) -> PathBuf {
@@ -46,18 +26,22 @@ fn tree(parent: &Path, number: u64) -> PathBuf {
     tree
 }
 
+fn build_command(tree: &Path, store: &Path, tag: &str) -> Command {
+    let mut command = puzzlefs();
+    command.args(["build", "-q", "--source-date-epoch=0"]);
+    command.arg(tree).arg(reference(store, tag));
+    command
+}
+
 #[test]
 fn two_hundred_killed_builds() {
     let scratch = memory_scratch();
     let store = scratch.path().join("store");
     let (one, other) = (scratch.path().join("one"), scratch.path().join("other"));
-    let start = Instant::now();
     build(&tree(&one, BUILDS), &store, "first", 1);
-    let whole_build = start.elapsed();
-    let seed = seed();
 
     let stop = AtomicBool::new(false);
-    let mut killed = 0;
+    let mut killed = Vec::new();
     let (others, done) = thread::scope(|scope| {
         let beside = scope.spawn(|| {
             let mut builds = 0;
@@ -68,28 +52,50 @@ fn two_hundred_killed_builds() {
             builds
         });
         let mut done = Vec::new();
+        // The next point to kill a builder at; and whether that is while it is paused there, or some
+        // time after it goes on.
+        let (mut point, mut paused_there) = (1, true);
         for number in 0..BUILDS {
-            let tree = tree(&one, number);
             let tag = format!("t{number}");
-            let mut builder = puzzlefs()
-                .args(["build", "-q", "--source-date-epoch=0"])
-                .arg(&tree)
-                .arg(reference(&store, &tag))
-                .stderr(Stdio::inherit())
-                .spawn()
-                .unwrap();
-            thread::sleep(whole_build.mul_f64(1.3 * fraction(seed, number)));
-            builder.kill().unwrap();
-            match builder.wait().unwrap().success() {
-                true => done.push(tag),
-                false => killed += 1,
+            let pause = Pause::nth("any", point);
+            let mut builder = pause.spawn(&mut build_command(&tree(&one, number), &store, &tag));
+            match pause.reached(&mut builder) {
+                Some(paused) if paused_there => {
+                    builder.kill().unwrap();
+                    killed.push(paused.point.clone());
+                    point += 1;
+                }
+                Some(paused) => {
+                    drop(paused);
+                    builder.kill().unwrap();
+                    point += 1;
+                }
+                // There are fewer points: once more from the first one.
+                None => (point, paused_there) = (1, !paused_there),
+            }
+            if finish(builder).status.success() {
+                done.push(tag);
             }
         }
         stop.store(true, Ordering::Relaxed);
         (beside.join().unwrap(), done)
     });
-    println!("{killed} killed, {} done, {others} beside them", done.len());
-    assert!(killed > BUILDS / 10, "{killed}");
+    println!(
+        "{} killed while paused, {} done, {others} beside them",
+        killed.len(),
+        done.len()
+    );
+    for point in [
+        "staging",
+        "read",
+        "written",
+        "named",
+        "locked",
+        "replacing",
+        "replaced",
+    ] {
+        assert!(killed.iter().any(|at| at == point), "{point}: {killed:?}");
+    }
 
     // Every fault would be told, of the images and of blobs that none has.
     says(&["verify", store.to_str().unwrap()]);
@@ -130,21 +136,12 @@ fn kill_a_builder_at_work(scratch: &Path, store: &Path) {
         let bytes = noise(1 << 20, 77 + number);
         fs::write(tree.join(number.to_string()), bytes).unwrap();
     }
-    let mut builder = puzzlefs()
-        .args(["build", "-q"])
-        .arg(&tree)
-        .arg(reference(store, "killed"))
-        .spawn()
-        .unwrap();
-    let has_staged = || {
-        let staging = fs::read_dir(store.join(".puzzlefs")).unwrap().flatten();
-        let staging = staging.filter_map(|entry| fs::read_dir(entry.path()).ok());
-        staging.flatten().count() > 0
-    };
-    while !has_staged() {
-        thread::sleep(Duration::from_micros(100));
-    }
+    let pause = Pause::at("created");
+    let mut command = build_command(&tree, store, "killed");
+    let mut builder = pause.spawn(command.stdout(Stdio::null()));
+    let paused = pause.reached(&mut builder).unwrap();
     builder.kill().unwrap();
-    assert!(!builder.wait().unwrap().success());
+    assert!(!finish(builder).status.success());
+    drop(paused);
     assert_eq!(leftovers(store).len(), 1);
 }

@@ -7,27 +7,22 @@ mod common;
 
 use common::*;
 use std::fs::{self, File};
-use std::io::Read;
 use std::os::unix::fs::{symlink, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
 
 /// A mount over FUSE, unmounted when it is dropped.
 struct Mounted(PathBuf);
 
 impl Mounted {
-    /// Mounts an image, or tells that it cannot be done here.
-    fn new(image: &str, directory: &Path, options: &[&str]) -> Option<Self> {
-        if !is_root() || !Path::new("/dev/fuse").exists() {
-            eprintln!("skipped: needs root and /dev/fuse");
-            return None;
-        }
+    /// Mounts an image.
+    fn new(image: &str, directory: &Path, options: &[&str]) -> Self {
+        needs_root();
         fs::create_dir_all(directory).unwrap();
         let mut arguments = vec!["mount", "--fuse"];
         arguments.extend(options);
         says(&[&arguments[..], &[image, directory.to_str().unwrap()]].concat());
-        Some(Mounted(directory.to_owned()))
+        Mounted(directory.to_owned())
     }
 }
 
@@ -49,21 +44,31 @@ fn one_file(scratch: &Path) -> (PathBuf, PathBuf) {
 /// Unmounts what no test uses any more. A process that another test is about to start has a copy of
 /// all open files until it is started, and the mount is busy for as long.
 fn umount(directory: &Path) {
-    loop {
+    wait_until("the mount is not busy", || {
         let output = run(&["umount", directory.to_str().unwrap()]);
         let said = stderr(&output);
-        if output.status.success() {
-            return;
-        }
-        assert!(said.contains("busy"), "{said}");
-    }
+        let done = output.status.success();
+        assert!(done || said.contains("busy"), "{said}");
+        done
+    });
+}
+
+/// Everything that find, bsdtar and getfattr see of a tree, by lines.
+fn seen_by_others(tree: &Path) -> Vec<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../qemu-test/inventory");
+    let output = output(Command::new(script).arg(tree));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    seen.lines().map(str::to_owned).collect()
 }
 
 #[test]
+#[ignore = "needs root, /dev/fuse, bsdtar and getfattr"]
 fn over_fuse_an_image_is_its_tree() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     make_tree(&tree, false);
+    let whole = seen_by_others(&tree);
     build(&tree, &store, "plain", 2);
     let compressed = build_with(&["--compress"], &tree, &store, "compressed");
     assert!(compressed.status.success(), "{}", stderr(&compressed));
@@ -73,12 +78,16 @@ fn over_fuse_an_image_is_its_tree() {
     fs::create_dir(tree.join("sizes")).unwrap();
     let layers = build_with(&["--base", "plain"], &tree, &store, "layers");
     assert!(layers.status.success(), "{}", stderr(&layers));
-    for tag in ["plain", "compressed", "layers"] {
+    let changed = seen_by_others(&tree);
+    assert_ne!(whole, changed);
+    for (tag, source) in [
+        ("plain", &whole),
+        ("compressed", &whole),
+        ("layers", &changed),
+    ] {
         let mnt = scratch.path().join(tag);
-        let Some(mounted) = Mounted::new(&reference(&store, tag), &mnt, &[]) else {
-            return;
-        };
-        assert_same(&directory_inventory(&mnt), &image_inventory(&store, tag));
+        let mounted = Mounted::new(&reference(&store, tag), &mnt, &[]);
+        assert_eq!(&seen_by_others(&mnt), source, "{tag}");
         // In another order, and not from the start.
         let path = mnt.join("large");
         let (file, wanted) = (File::open(&path).unwrap(), fs::read(&path).unwrap());
@@ -99,6 +108,7 @@ fn over_fuse_an_image_is_its_tree() {
 }
 
 #[test]
+#[ignore = "needs root and /dev/fuse"]
 fn hard_links_and_missing_names() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
@@ -108,9 +118,7 @@ fn hard_links_and_missing_names() {
     symlink("../one", tree.join("sub/link")).unwrap();
     build(&tree, &store, "image", 1);
     let mnt = scratch.path().join("mnt");
-    let Some(_mounted) = Mounted::new(&reference(&store, "image"), &mnt, &["-o", "nosuid"]) else {
-        return;
-    };
+    let _mounted = Mounted::new(&reference(&store, "image"), &mnt, &["-o", "nosuid"]);
     let stat = |name: &str| fs::metadata(mnt.join(name)).unwrap();
     assert_eq!(stat("one").ino(), stat("sub/two").ino());
     assert_eq!(stat("one").nlink(), 2);
@@ -128,12 +136,11 @@ fn hard_links_and_missing_names() {
 }
 
 #[test]
+#[ignore = "needs root and /dev/fuse"]
 fn what_is_mounted_over_fuse_is_kept_by_gc() {
     let scratch = tempfile::tempdir().unwrap();
     let (store, mnt) = one_file(scratch.path());
-    let Some(mounted) = Mounted::new(&reference(&store, "image"), &mnt, &[]) else {
-        return;
-    };
+    let mounted = Mounted::new(&reference(&store, "image"), &mnt, &[]);
     says(&["untag", &reference(&store, "image")]);
     let gc = || says(&["gc", "--json", store.to_str().unwrap()]);
     gc();
@@ -150,34 +157,26 @@ fn in_the_foreground(store: &Path, mnt: &Path) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    while !mnt.join("file").exists() {
+    wait_until("the image is mounted", || {
         assert!(server.try_wait().unwrap().is_none());
-        std::thread::yield_now();
-    }
+        mnt.join("file").exists()
+    });
     server
 }
 
 /// Waits for a process to end, and gives its exit status and what it said.
-fn end(mut child: Child) -> (Option<i32>, String) {
-    let mut said = String::new();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
-    (child.wait().unwrap().code(), said)
+fn end(child: Child) -> (Option<i32>, String) {
+    let output = finish(child);
+    (output.status.code(), stderr(&output))
 }
 
 #[test]
+#[ignore = "needs root and /dev/fuse"]
 fn in_the_foreground_a_signal_unmounts() {
     let scratch = tempfile::tempdir().unwrap();
     let (store, mnt) = one_file(scratch.path());
-    // Whether it can be done here.
-    let Some(mounted) = Mounted::new(&reference(&store, "image"), &mnt, &[]) else {
-        return;
-    };
-    drop(mounted);
+    needs_root();
+    fs::create_dir(&mnt).unwrap();
     let mut child = in_the_foreground(&store, &mnt);
     // A blob that is not there is an error for who reads it, and told.
     let blobs = fs::read_dir(store.join("blobs/sha256")).unwrap();
@@ -193,10 +192,10 @@ fn in_the_foreground_a_signal_unmounts() {
 
     let id = rustix::process::Pid::from_child(&child);
     // Once is enough, if it is not busy; see `umount`.
-    while child.try_wait().unwrap().is_none() {
-        rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_until("the server unmounts and ends", || {
+        let ended = child.try_wait().unwrap().is_some();
+        ended || rustix::process::kill_process(id, rustix::process::Signal::INT).is_err()
+    });
     let (code, said) = end(child);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(largest.to_str().unwrap()), "{said}");
@@ -205,19 +204,18 @@ fn in_the_foreground_a_signal_unmounts() {
 
 /// A server that notices late that it has been unmounted.
 #[test]
+#[ignore = "needs root and /dev/fuse"]
 fn a_server_leaves_a_newer_mount_alone() {
     use rustix::process::{kill_process, Pid, Signal};
     let scratch = tempfile::tempdir().unwrap();
     let (store, mnt) = one_file(scratch.path());
-    let Some(mounted) = Mounted::new(&reference(&store, "image"), &mnt, &[]) else {
-        return;
-    };
-    drop(mounted);
+    needs_root();
+    fs::create_dir(&mnt).unwrap();
     let first = in_the_foreground(&store, &mnt);
     let id = Pid::from_child(&first);
     kill_process(id, Signal::STOP).unwrap();
     umount(&mnt);
-    let _second = Mounted::new(&reference(&store, "image"), &mnt, &[]).unwrap();
+    let _second = Mounted::new(&reference(&store, "image"), &mnt, &[]);
     kill_process(id, Signal::CONT).unwrap();
     let (code, said) = end(first);
     assert_eq!(code, Some(0), "{said}");
@@ -260,33 +258,41 @@ fn what_cannot_be_mounted_is_told() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(wanted), "{arguments:?}: {said}");
     }
-    let known = fs::read_to_string("/proc/filesystems").unwrap();
-    if is_root() && !known.contains("puzzlefs") {
-        for more in [&[][..], &["--writable"]] {
-            let said = fails(&[&["mount", &image, mnt], more].concat());
-            assert!(
-                said.contains("does not know file system type 'puzzlefs'"),
-                "{said}"
-            );
-            assert!(said.contains("'puzzlefs mount --fuse'"), "{said}");
-        }
-        // Nothing stays behind; other mount points' may be there.
-        let digest = puzzlefs_lib::Digest::of(mnt.as_bytes()).to_hex();
-        let mut left = fs::read_dir("/run/puzzlefs").unwrap();
-        assert!(!left.any(|entry| digest.starts_with(entry.unwrap().file_name().to_str().unwrap())));
-    }
     assert!(!fs::read_to_string("/proc/self/mounts")
         .unwrap()
         .contains(mnt));
 }
 
+#[test]
+#[ignore = "needs root, and a kernel without the module"]
+fn without_the_module_fuse_is_recommended() {
+    needs_root();
+    let known = fs::read_to_string("/proc/filesystems").unwrap();
+    assert!(!known.contains("puzzlefs"), "this kernel has the module");
+    let scratch = tempfile::tempdir().unwrap();
+    let (store, mnt) = one_file(scratch.path());
+    fs::create_dir(&mnt).unwrap();
+    let (image, mnt) = (reference(&store, "image"), mnt.to_str().unwrap());
+    for more in [&[][..], &["--writable"]] {
+        let said = fails(&[&["mount", &image, mnt], more].concat());
+        let wanted = "does not know file system type 'puzzlefs'";
+        assert!(said.contains(wanted), "{said}");
+        assert!(said.contains("'puzzlefs mount --fuse'"), "{said}");
+    }
+    // Nothing stays behind; other mount points' may be there.
+    let digest = puzzlefs_lib::Digest::of(mnt.as_bytes()).to_hex();
+    let mut left = fs::read_dir("/run/puzzlefs").unwrap();
+    assert!(!left.any(|entry| digest.starts_with(entry.unwrap().file_name().to_str().unwrap())));
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(mnt));
+}
+
 /// Where it never is: each read would fail.
 #[test]
+#[ignore = "needs a tmpfs on /dev/shm"]
 fn what_fs_verity_does_not_check_is_not_mounted_by_it() {
-    if !Path::new("/dev/shm").is_dir() {
-        return eprintln!("skipped: needs a filesystem that never has fs-verity");
-    }
-    let scratch = memory_scratch();
+    // A tmpfs never has fs-verity.
+    let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
     let (store, mnt) = one_file(scratch.path());
     fs::create_dir(&mnt).unwrap();
     let (image, mnt) = (reference(&store, "image"), mnt.to_str().unwrap());

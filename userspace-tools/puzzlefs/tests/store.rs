@@ -7,26 +7,24 @@ mod common;
 use common::*;
 use puzzlefs_lib::Store;
 use rustix::process::{kill_process, Pid, Signal};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
 
 fn tags(store: &Path) -> Vec<String> {
     Store::open(store).unwrap().index().unwrap().tags()
 }
 
+fn build_command(tree: &Path, store: &Path, tag: &str) -> Command {
+    let mut command = puzzlefs();
+    command.args(["build", "-q"]).arg(tree);
+    command.arg(reference(store, tag)).stderr(Stdio::piped());
+    command
+}
+
 fn spawn(tree: &Path, store: &Path, tag: &str) -> Child {
-    puzzlefs()
-        .args(["build", "-q"])
-        .arg(tree)
-        .arg(reference(store, tag))
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+    build_command(tree, store, tag).spawn().unwrap()
 }
 
 #[test]
@@ -101,7 +99,7 @@ fn builders_at_the_same_time() {
         .map(|number| spawn(&tree, &store, &format!("t{number}")))
         .collect();
     for builder in builders {
-        let output = builder.wait_with_output().unwrap();
+        let output = finish(builder);
         assert!(output.status.success(), "{}", stderr(&output));
     }
     assert_eq!(tags(&store), ["t0", "t1", "t2", "t3", "t4", "t5"]);
@@ -115,26 +113,26 @@ fn an_interrupted_builder_cleans_up() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     fs::create_dir(&tree).unwrap();
-    // Enough to be at it for a while.
-    for number in 0..40 {
-        fs::write(tree.join(format!("{number}")), noise(4 << 20, number)).unwrap();
+    for number in 0..4 {
+        fs::write(tree.join(format!("{number}")), noise(1 << 20, number)).unwrap();
     }
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let builder = spawn(&tree, &store, "t");
-        while !fs::read_dir(store.join(".puzzlefs")).is_ok_and(|entries| entries.count() > 0) {
-            thread::sleep(Duration::from_millis(1));
+    for point in ["staging", "tree", "read", "created", "written"] {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let pause = Pause::at(point);
+            let mut builder = pause.spawn(&mut build_command(&tree, &store, "t"));
+            let paused = pause.reached(&mut builder).unwrap();
+            kill_process(Pid::from_child(&builder), signal).unwrap();
+            drop(paused);
+            let output = finish(builder);
+            assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+            assert!(stderr(&output).contains("interrupted; nothing was tagged"));
+            assert_eq!(leftovers(&store), [""; 0]);
+            assert_eq!(tags(&store), [""; 0]);
         }
-        thread::sleep(Duration::from_millis(20));
-        kill_process(Pid::from_child(&builder), signal).unwrap();
-        let output = builder.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-        assert!(stderr(&output).contains("interrupted; nothing was tagged"));
-        assert_eq!(leftovers(&store), [""; 0]);
-        assert_eq!(tags(&store), [""; 0]);
     }
 }
 
-/// Input that does not come, and such that does not end.
+/// A builder in the middle of its input, which does not come or does not end.
 #[test]
 fn a_builder_that_waits_for_its_input_can_be_interrupted() {
     let scratch = tempfile::tempdir().unwrap();
@@ -142,51 +140,42 @@ fn a_builder_that_waits_for_its_input_can_be_interrupted() {
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     let kind = rustix::fs::FileType::Fifo;
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
-    let interrupted = |input: &Path, stdin: Stdio| {
-        let image = reference(&store, "t");
-        let mut command = puzzlefs();
-        let command = command.args(["build", "--quiet"]).arg(input).arg(image);
-        let builder = command.stdin(stdin).stderr(Stdio::piped()).spawn().unwrap();
-        while !fs::read_dir(store.join(".puzzlefs")).is_ok_and(|entries| entries.count() > 0) {
-            thread::sleep(Duration::from_millis(1));
-        }
-        thread::sleep(Duration::from_millis(20));
+    // Open for both, so that opening it does not wait and no reader finds its end.
+    let open = || File::options().read(true).write(true).open(&pipe).unwrap();
+    let interrupted = |input: &Path, stdin: Stdio, reads: &dyn Fn(&Child) -> bool| {
+        let mut command = build_command(input, &store, "t");
+        let builder = command.stdin(stdin).spawn().unwrap();
+        wait_until("the builder reads its input", || reads(&builder));
         kill_process(Pid::from_child(&builder), Signal::TERM).unwrap();
-        let output = builder.wait_with_output().unwrap();
+        let output = finish(builder);
         assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
         assert_eq!(leftovers(&store), [""; 0]);
     };
-    interrupted(&pipe, Stdio::null());
-    let both = fs::File::options().read(true).write(true).open(&pipe);
-    interrupted(Path::new("-"), Stdio::from(both.unwrap()));
-    interrupted(Path::new("/dev/zero"), Stdio::null());
+    let mut writer = open();
+    let has_read = |_: &Child| rustix::io::ioctl_fionread(open()).unwrap() == 0;
+    writer.write_all(b"x").unwrap();
+    interrupted(&pipe, Stdio::null(), &has_read);
+    writer.write_all(b"x").unwrap();
+    interrupted(Path::new("-"), Stdio::from(open()), &has_read);
+    let zeros = Path::new("/dev/zero");
+    interrupted(zeros, Stdio::null(), &|builder| {
+        let files = fs::read_dir(format!("/proc/{}/fd", builder.id())).unwrap();
+        let mut files = files.flatten().flat_map(|file| fs::read_link(file.path()));
+        files.any(|file| file == zeros)
+    });
 }
 
-/// Builds a tree while `disturb` goes on in it, until a build notices, and gives its message.
-///
-/// A build may well not notice: where nothing happened between its two looks.
-fn build_disturbed(tree: &Path, store: &Path, disturb: impl Fn() + Sync) -> String {
-    for attempt in 0..50 {
-        let tag = format!("t{attempt}");
-        let stop = AtomicBool::new(false);
-        let output = thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    disturb();
-                }
-            });
-            let output = try_build(tree, store, &tag, 2);
-            stop.store(true, Ordering::Relaxed);
-            output
-        });
-        assert_eq!(leftovers(store), [""; 0]);
-        if !output.status.success() {
-            assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-            assert!(!tags(store).contains(&tag));
-            return stderr(&output);
-        }
-    }
-    panic!("no build noticed");
+/// The points at which a tree changes: after the builder has found its files, and after it has read
+/// the first of them.
+const MOMENTS: [&str; 2] = ["tree", "read"];
+
+/// Builds a tree that changes at a point, which the builder must notice. Returns its message.
+fn build_disturbed(point: &str, tree: &Path, store: &Path, disturb: impl Fn()) -> String {
+    let output = Pause::at(point).during(&mut build_command(tree, store, "t"), disturb);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert_eq!(leftovers(store), [""; 0]);
+    assert_eq!(tags(store), [""; 0]);
+    stderr(&output)
 }
 
 fn tree_of_small_files(tree: &Path) {
@@ -201,37 +190,39 @@ fn a_file_that_changes_is_named() {
     let scratch = tempfile::tempdir().unwrap();
     for size in [1_000, 4 << 20] {
         let tree = scratch.path().join(format!("tree{size}"));
-        // Its own: what the one before tagged stays there.
-        let store = scratch.path().join(format!("store{size}"));
         tree_of_small_files(&tree);
         let path = tree.join("the-log");
         fs::write(&path, noise(size, 1)).unwrap();
-        let said = build_disturbed(&tree, &store, || {
-            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-            file.write_all(b"x").unwrap();
-        });
-        assert!(
-            said.contains("the-log: changed while it was being read"),
-            "{said}"
-        );
+        for point in MOMENTS {
+            let said = build_disturbed(point, &tree, &scratch.path().join("store"), || {
+                let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+                file.write_all(b"x").unwrap();
+            });
+            let wanted = "the-log: changed while it was being read";
+            assert!(said.contains(wanted), "{point}: {said}");
+        }
     }
 }
 
 #[test]
 fn a_file_that_vanishes_is_named() {
     let scratch = tempfile::tempdir().unwrap();
-    let tree = scratch.path().join("tree");
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     tree_of_small_files(&tree);
     let (one, other) = (tree.join("here"), scratch.path().join("elsewhere"));
-    fs::write(&one, noise(100_000, 1)).unwrap();
-    let said = build_disturbed(&tree, &scratch.path().join("store"), || {
-        fs::rename(&one, &other).unwrap();
+    let leaves = || fs::rename(&one, &other).unwrap();
+    let returns = || {
+        leaves();
         fs::rename(&other, &one).unwrap();
-    });
-    assert!(
-        said.contains("here: changed while it was being read"),
-        "{said}"
-    );
+    };
+    for disturb in [&leaves as &dyn Fn(), &returns] {
+        for point in MOMENTS {
+            fs::write(&one, noise(100_000, 1)).unwrap();
+            let said = build_disturbed(point, &tree, &store, disturb);
+            let wanted = "here: changed while it was being read";
+            assert!(said.contains(wanted), "{point}: {said}");
+        }
+    }
 }
 
 #[test]

@@ -5,6 +5,10 @@
 
 #![allow(dead_code, missing_docs)] // Each test program uses its part.
 
+mod wait;
+
+pub use wait::*;
+
 use puzzlefs_lib::oci::{self, Descriptor, Manifest};
 use puzzlefs_lib::reader::{Blobs, ImageReader};
 use puzzlefs_lib::{store, Digest, ImageRef, Store};
@@ -65,13 +69,9 @@ pub fn try_build(tree: &Path, store: &Path, tag: &str, jobs: usize) -> Output {
 
 /// Runs `puzzlefs build` with these options.
 pub fn build_with(options: &[&str], tree: &Path, store: &Path, tag: &str) -> Output {
-    puzzlefs()
-        .args(["build", "--json"])
-        .args(options)
-        .arg(tree)
-        .arg(reference(store, tag))
-        .output()
-        .unwrap()
+    let mut command = puzzlefs();
+    let command = command.args(["build", "--json"]).args(options);
+    output(command.arg(tree).arg(reference(store, tag)))
 }
 
 pub fn reference(store: &Path, tag: &str) -> String {
@@ -96,6 +96,11 @@ pub fn set_mtime(path: &Path, seconds: i64, nanoseconds: i64) {
 
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Fails unless root runs the test: such a test is ignored unless it is asked for.
+pub fn needs_root() {
+    assert!(is_root(), "only root can run this test");
 }
 
 /// A tree with something of everything. The order in which its files are made can be turned
@@ -220,9 +225,7 @@ fn set_xattrs(root: &Path) {
     let set = |name: &str, key: &str, value: &[u8]| {
         rustix::fs::lsetxattr(root.join(name), key, value, XattrFlags::empty()).is_ok()
     };
-    if !set("large", "user.one", b"1") {
-        eprintln!("no user xattrs on this filesystem");
-    }
+    set("large", "user.one", b"1");
     set("large", "user.empty", b"");
     set("large", "user.binary", &noise(1000, 3));
     set("small", "user.directory", b"yes");
@@ -503,7 +506,7 @@ pub fn leftovers(store: &Path) -> Vec<String> {
 
 /// Runs the command with these arguments.
 pub fn run(arguments: &[&str]) -> Output {
-    puzzlefs().args(arguments).output().unwrap()
+    output(puzzlefs().args(arguments))
 }
 
 /// Runs a command that must succeed, and gives its standard output.
@@ -526,12 +529,8 @@ pub fn fails(arguments: &[&str]) -> String {
 
 /// Extracts an image.
 pub fn extract(store: &Path, tag: &str, target: &Path) {
-    let output = puzzlefs()
-        .arg("extract")
-        .arg(reference(store, tag))
-        .arg(target)
-        .output()
-        .unwrap();
+    let image = reference(store, tag);
+    let output = output(puzzlefs().arg("extract").arg(image).arg(target));
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
@@ -586,20 +585,16 @@ pub fn put_metadata(store: &Path, tag: &str, blobs: &[Digest], bytes: &[u8]) {
     put_in_index(store, manifest);
 }
 
-/// Does something with a filesystem in memory mounted, for it and what it runs only.
+/// Does something with a filesystem in memory mounted, for it and what it runs only. Root alone can.
 #[allow(deprecated)] // What replaces it is unsafe for the sake of descriptors, which stay shared here.
 pub fn with_mount(fs_type: &str, options: &CStr, target: &Path, act: impl FnOnce() + Send) {
-    let mount = || {
-        rustix::thread::unshare(UnshareFlags::NEWNS)?;
-        rustix::mount::mount_change(
-            "/",
-            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-        )?;
-        rustix::mount::mount(fs_type, target, fs_type, MountFlags::empty(), options)
-    };
-    let run = || match mount() {
-        Ok(()) => act(),
-        Err(errno) => eprintln!("skipped: cannot mount a filesystem of its own: {errno}"),
+    needs_root();
+    let run = || {
+        rustix::thread::unshare(UnshareFlags::NEWNS).unwrap();
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change("/", private).unwrap();
+        rustix::mount::mount(fs_type, target, fs_type, MountFlags::empty(), options).unwrap();
+        act();
     };
     // The thread's mounts end with it.
     thread::scope(|scope| scope.spawn(run).join()).unwrap();
