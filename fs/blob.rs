@@ -6,6 +6,7 @@
 //! filesystem below, and from there, decompressed or verified, to the folios of a file: it is
 //! cached once.
 
+use crate::vfs::prelude::*;
 use crate::{
     fault::Fault,
     frame_cache::{FrameCache, FrameName},
@@ -19,7 +20,6 @@ use crate::{
 };
 use kernel::{
     page::PAGE_SIZE,
-    prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
         Arc, SetOnce,

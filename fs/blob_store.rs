@@ -7,6 +7,7 @@
 //! cut into shards with a lock each, so that readers seldom meet; a shard is so small that a search
 //! through all of it costs less than what any cleverer structure would.
 
+use crate::vfs::prelude::*;
 use crate::{
     blob::Blob,
     frame_cache::FrameCache,
@@ -23,7 +24,6 @@ use crate::{
 };
 use kernel::{
     new_spinlock,
-    prelude::*,
     str::CStr,
     sync::{Arc, SpinLock},
 };

@@ -2,13 +2,14 @@
 
 //! Directories.
 
+use crate::vfs::prelude::*;
 use crate::{
     inode::{self, Body, Malformed},
     vfs::{DirEmitter, DirEntryType, INode},
     PuzzleFs,
 };
 use core::ops::ControlFlow;
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::sync::aref::ARef;
 use puzzlefs_schema::{Dir, DirLayer, FileType, Locator, Metadata, Order, Part};
 
 /// The parts that a directory is merged of, one of each layer that has it, the topmost first.

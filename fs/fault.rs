@@ -3,7 +3,7 @@
 //! Why a part of a blob cannot be read.
 
 use crate::message::ErrorName;
-use kernel::prelude::*;
+use crate::vfs::prelude::*;
 
 /// Why a part of a blob cannot be read.
 #[derive(Clone, Copy)]

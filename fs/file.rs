@@ -11,6 +11,7 @@
 //! offsets of some, evenly spaced, in a table of bounded size: a chunk is found by binary search in
 //! the table and a short walk from there.
 
+use crate::vfs::prelude::*;
 use crate::{
     blob::{Blob, Means, Range, MAX_STORED},
     fault::Fault,
@@ -23,7 +24,7 @@ use crate::{
     PuzzleFs,
 };
 use core::ops::ControlFlow;
-use kernel::{page::PAGE_SIZE, prelude::*, sync::Arc};
+use kernel::{page::PAGE_SIZE, sync::Arc};
 use puzzlefs_schema::{Chunk, ExtentList, Extents, Inode, Metadata};
 
 /// The largest number of chunk offsets that are kept of one file.

@@ -6,9 +6,9 @@
 //! frame, the next goes on, perhaps at the same time. Small files share frames.
 
 use crate::fault::Fault;
+use crate::vfs::prelude::*;
 use kernel::{
     new_mutex, new_spinlock,
-    prelude::*,
     sync::{Mutex, SpinLock},
 };
 use puzzlefs_schema::MAX_FRAME_SIZE;

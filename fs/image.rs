@@ -2,6 +2,7 @@
 
 //! An image: the metadata blob of one mount, and the store that its data is in.
 
+use crate::vfs::prelude::*;
 use crate::{
     blob::Blob,
     blob_store::{BlobStore, Stores},
@@ -14,7 +15,7 @@ use crate::{
     superblock,
     vfs::{error_ratelimited, relax, MountContext, MAX_STACK_DEPTH},
 };
-use kernel::{fmt, prelude::*, sync::Arc};
+use kernel::{fmt, sync::Arc};
 use puzzlefs_schema::{Digest, ErrorKind, Metadata};
 
 /// A mounted image.

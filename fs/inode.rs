@@ -2,6 +2,7 @@
 
 //! Inodes: from the image's metadata to the VFS.
 
+use crate::vfs::prelude::*;
 use crate::{
     dir::Directory,
     file::Content,
@@ -11,7 +12,6 @@ use crate::{
 };
 use kernel::{
     alloc::AllocError,
-    prelude::*,
     str::{CStr, CString},
     sync::aref::ARef,
 };

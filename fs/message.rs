@@ -2,9 +2,9 @@
 
 //! How things are printed in messages.
 
+use crate::vfs::prelude::*;
 use kernel::{
     fmt,
-    prelude::*,
     str::{BStr, CStr},
 };
 

@@ -2,13 +2,14 @@
 
 //! Metadata blobs: the inodes and directories of an image, in memory as they lie in the store.
 
+use crate::vfs::prelude::*;
 use crate::{
     blob::Blob,
     message::{ErrorName, Show},
     ports::sha256::{Digest as _, Sha256},
     vfs::{backing::ReadBuffer, relax, MountContext},
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::sync::Arc;
 use puzzlefs_schema::{Digest, Framing, Metadata};
 
 /// The largest metadata blob that is mounted, in bytes. An image of a million files has some 140 MB

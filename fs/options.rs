@@ -12,15 +12,13 @@
 //!
 //! `oci_root_dir` and `image_manifest` are what an older prototype called the two.
 
+use crate::vfs::prelude::*;
 use crate::{
     image::Image,
     message::Text,
     vfs::{MountContext, Param, ParamOutcome, ParamValue},
 };
-use kernel::{
-    prelude::*,
-    str::{CStr, CString},
-};
+use kernel::str::{CStr, CString};
 use puzzlefs_schema::Digest;
 
 /// How data blobs are verified.

@@ -13,11 +13,11 @@
 
 use core::ops::Range;
 use kernel::{
-    prelude::*,
     seq_file::SeqFile,
     str::CStr,
     sync::{aref::ARef, Arc},
 };
+use vfs::prelude::*;
 use vfs::{
     DirEmitter, FileSystem, FolioRun, INode, MountContext, Param, ParamOutcome, Registration,
     StatFs, SuperBlock, SuperParams, WorkQueue, XattrLister,

@@ -2,7 +2,8 @@
 
 //! What several mounts use together, for as long as one of them does: stores, metadata of images.
 
-use kernel::{new_mutex, prelude::*, sync::Arc, sync::Mutex};
+use crate::vfs::prelude::*;
+use kernel::{new_mutex, sync::Arc, sync::Mutex};
 
 /// A value, and how many [`InUse`] there are of it.
 struct Slot<T> {

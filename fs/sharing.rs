@@ -7,6 +7,7 @@
 //! others is the SHA-256 of all that their contents depend on; to have two files share what they
 //! should not, one would have to find a collision, as for two blobs of one name.
 
+use crate::vfs::prelude::*;
 use crate::{
     image::Image,
     inode::Body,
@@ -16,7 +17,6 @@ use crate::{
     PuzzleFs,
 };
 use core::ops::ControlFlow;
-use kernel::prelude::*;
 use puzzlefs_schema::Chunk;
 
 /// Has a regular file share its pages with those of equal contents, if the mount allows it.

@@ -2,6 +2,7 @@
 
 //! Superblocks: what a mount says of itself.
 
+use crate::vfs::prelude::*;
 use crate::{
     blob_store::BlobStore,
     image::Image,
@@ -9,7 +10,7 @@ use crate::{
     options::Verify,
     vfs::{StatFs, SuperParams},
 };
-use kernel::{prelude::*, seq_file::SeqFile, seq_print};
+use kernel::{seq_file::SeqFile, seq_print};
 
 /// The number that `statfs(2)` gives as the filesystem's type: "PZFS".
 pub(crate) const MAGIC: u32 = 0x505a_4653;

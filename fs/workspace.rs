@@ -2,6 +2,7 @@
 
 //! Workspaces: what readers need to read blobs, and take turns in using.
 
+use crate::vfs::prelude::*;
 use crate::{
     blob::{Blob, Range, MAX_STORED, MAX_WHOLE},
     fault::Fault,
@@ -20,7 +21,6 @@ use crate::{
 use kernel::{
     cpu, new_mutex,
     page::PAGE_SIZE,
-    prelude::*,
     static_lock_class,
     sync::{
         lock::{mutex::MutexBackend, Guard},

@@ -5,11 +5,11 @@
 //! The image holds full names. The VFS decides who may see which; POSIX ACLs are attributes like
 //! others here.
 
+use crate::vfs::prelude::*;
 use crate::{
     vfs::{INode, XattrLister},
     PuzzleFs,
 };
-use kernel::prelude::*;
 
 /// The value of an attribute; `None` if the inode has none of that name.
 pub(crate) fn get<'a>(inode: &'a INode<PuzzleFs>, name: &[u8]) -> Result<Option<&'a [u8]>> {

@@ -8,8 +8,8 @@
 //! C header: [`include/linux/zstd.h`](srctree/include/linux/zstd.h)
 
 use super::bindings;
+use crate::vfs::prelude::*;
 use core::{mem::MaybeUninit, ptr::NonNull};
-use kernel::prelude::*;
 
 /// A decompression context.
 ///

@@ -9,6 +9,7 @@
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 use super::bindings;
+use super::prelude::*;
 use core::{
     mem::MaybeUninit,
     ops::Range,
@@ -19,7 +20,6 @@ use kernel::{
     error::{from_err_ptr, to_result},
     ffi::{c_int, c_uint},
     fs::File,
-    prelude::*,
     str::CStr,
     sync::aref::ARef,
     types::NotThreadSafe,
@@ -98,13 +98,13 @@ impl Directory {
                 0,
             ))
         }?;
+        let mut path = MaybeUninit::<bindings::path>::uninit();
         // SAFETY: The file is valid; its path is copied with references of our own before the
         // file is given back.
         let path = unsafe {
-            let path = ptr::addr_of!((*file).__bindgen_anon_1.f_path).read();
-            bindings::path_get(&path);
+            bindings::vfs_rs_file_get_path(file.cast(), path.as_mut_ptr().cast());
             bindings::fput(file);
-            path
+            path.assume_init()
         };
         // INVARIANT: The references were just taken.
         Ok(Self {

@@ -6,6 +6,7 @@
 //!
 //! Reference: <https://docs.kernel.org/filesystems/mount_api.html>
 
+use super::prelude::*;
 use super::{
     bindings,
     registration::Registration,
@@ -18,7 +19,6 @@ use kernel::{
     error::{from_result, to_result},
     ffi::{c_int, c_void},
     fmt,
-    prelude::*,
     str::CStr,
     types::{ForeignOwnable, Opaque},
 };
@@ -199,7 +199,7 @@ impl<T: FileSystem> ContextOps<T> {
                 value: match bindings::vfs_rs_fc_value_type(param) {
                     bindings::fs_value_type_fs_value_is_flag => ParamValue::Flag,
                     bindings::fs_value_type_fs_value_is_string => {
-                        ParamValue::String(CStr::from_char_ptr((*param).__bindgen_anon_1.string))
+                        ParamValue::String(CStr::from_char_ptr(bindings::vfs_rs_fc_string(param)))
                     }
                     _ => ParamValue::Other,
                 },

@@ -2,12 +2,12 @@
 
 //! Directories: lookup and iteration.
 
+use super::prelude::*;
 use super::{bindings, inode::INode, FileSystem};
 use core::ptr;
 use kernel::{
     error::from_result,
     ffi::{c_int, c_uint},
-    prelude::*,
     sync::aref::ARef,
 };
 
@@ -108,11 +108,9 @@ pub(super) unsafe extern "C" fn lookup<T: FileSystem>(
     let dir = unsafe { INode::<T>::from_raw(dir) };
     // SAFETY: The dentry is new and in lookup, so its name does not change.
     let name = unsafe {
-        let name = &(*dentry).__bindgen_anon_1.d_name;
-        core::slice::from_raw_parts(
-            name.name,
-            name.__bindgen_anon_1.__bindgen_anon_1.len as usize,
-        )
+        let mut len = 0;
+        let name = bindings::vfs_rs_dentry_name(dentry, &mut len);
+        core::slice::from_raw_parts(name, len as usize)
     };
     if name.len() > bindings::NAME_MAX as usize {
         return ENAMETOOLONG.to_ptr();

@@ -9,9 +9,10 @@
 //!
 //! Reference: <https://docs.kernel.org/filesystems/nfs/exporting.html>
 
+use super::prelude::*;
 use super::{bindings, inode::INode, superblock::SuperBlock, FileSystem};
 use core::{marker::PhantomData, ptr, slice};
-use kernel::{ffi::c_int, prelude::*, sync::aref::ARef};
+use kernel::{ffi::c_int, sync::aref::ARef};
 
 /// The length of a handle without its directory's number, and with it, in words of 32 bits.
 const LEN: usize = 3;

@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
+use super::prelude::*;
 use super::{
     backing::BackingFile, bindings, inode::INode, queue::PendingWork, sharing, FileSystem,
 };
@@ -11,7 +12,6 @@ use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
 use kernel::{
     ffi::c_int,
     impl_has_work, new_work,
-    prelude::*,
     sync::aref::ARef,
     workqueue::{Work, WorkItem},
 };
@@ -526,7 +526,7 @@ pub(super) unsafe extern "C" fn read_shared_folio<T: FileSystem>(
 /// The folio must be valid, locked and in a mapping.
 unsafe fn mapping_of(folio: *mut bindings::folio) -> *mut bindings::address_space {
     // SAFETY: By the safety requirements.
-    unsafe { (*folio).__bindgen_anon_1.__bindgen_anon_1.mapping }
+    unsafe { bindings::vfs_rs_folio_mapping(folio) }
 }
 
 /// Reads one folio.

@@ -24,6 +24,43 @@ int vfs_rs_fc_value_type(const struct fs_parameter *param)
 	return param->type;
 }
 
+/*
+ * Members of anonymous structures and unions are reached here: each bindgen makes up names of its
+ * own for those.
+ */
+const char *vfs_rs_fc_string(const struct fs_parameter *param)
+{
+	return param->string;
+}
+
+void vfs_rs_inode_set_fop(struct inode *inode, const struct file_operations *fop)
+{
+	inode->i_fop = fop;
+}
+
+void vfs_rs_inode_set_link(struct inode *inode, char *target)
+{
+	inode->i_link = target;
+}
+
+const unsigned char *vfs_rs_dentry_name(const struct dentry *dentry, u32 *len)
+{
+	*len = dentry->d_name.len;
+	return dentry->d_name.name;
+}
+
+/* Takes references to a file's path. */
+void vfs_rs_file_get_path(const struct file *file, struct path *path)
+{
+	*path = file->f_path;
+	path_get(path);
+}
+
+struct address_space *vfs_rs_folio_mapping(const struct folio *folio)
+{
+	return folio->mapping;
+}
+
 bool vfs_rs_inode_is_new(struct inode *inode)
 {
 	return inode_state_read_once(inode) & I_NEW;

@@ -27,9 +27,14 @@
 
 /* fs_context.h */
 int vfs_rs_fc_value_type(const struct fs_parameter *param);
+const char *vfs_rs_fc_string(const struct fs_parameter *param);
 
 /* fs.h, super */
 bool vfs_rs_inode_is_new(struct inode *inode);
+void vfs_rs_inode_set_fop(struct inode *inode, const struct file_operations *fop);
+void vfs_rs_inode_set_link(struct inode *inode, char *target);
+const unsigned char *vfs_rs_dentry_name(const struct dentry *dentry, u32 *len);
+void vfs_rs_file_get_path(const struct file *file, struct path *path);
 struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
 void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
 void vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
@@ -59,6 +64,7 @@ loff_t vfs_rs_readahead_pos(struct readahead_control *rac);
 size_t vfs_rs_readahead_length(struct readahead_control *rac);
 bool vfs_rs_readahead_is_early(struct readahead_control *rac);
 bool vfs_rs_may_wait(void);
+struct address_space *vfs_rs_folio_mapping(const struct folio *folio);
 loff_t vfs_rs_folio_pos(const struct folio *folio);
 size_t vfs_rs_folio_size(const struct folio *folio);
 bool vfs_rs_folio_test_large(const struct folio *folio);

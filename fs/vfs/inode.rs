@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
+use super::prelude::*;
 use super::{
     bindings, dir, folio, registration::Registration, sharing, superblock::SuperBlock, xattr,
     FileSystem,
@@ -16,7 +17,6 @@ use core::{
 };
 use kernel::{
     ffi::{c_int, c_uint, c_void},
-    prelude::*,
     str::{CStr, CString},
     sync::aref::{ARef, AlwaysRefCounted},
     types::Opaque,
@@ -377,14 +377,14 @@ impl<T: FileSystem> NewINode<T> {
             match params.kind {
                 INodeKind::Regular => {
                     (*inode).i_mode = bindings::S_IFREG as u16 | mode;
-                    (*inode).__bindgen_anon_3.i_fop = &Self::FILE_FILE_OPS;
+                    bindings::vfs_rs_inode_set_fop(inode, &Self::FILE_FILE_OPS);
                     (*inode).i_data.a_ops = &Self::ADDRESS_SPACE_OPS;
                     bindings::vfs_rs_mapping_allow_large_folios((*inode).i_mapping);
                 }
                 INodeKind::Directory => {
                     (*inode).i_mode = bindings::S_IFDIR as u16 | mode;
                     (*inode).i_op = &Self::DIR_INODE_OPS;
-                    (*inode).__bindgen_anon_3.i_fop = &Self::DIR_FILE_OPS;
+                    bindings::vfs_rs_inode_set_fop(inode, &Self::DIR_FILE_OPS);
                     (*inode).i_blocks = 0;
                 }
                 INodeKind::Symlink(target) => {
@@ -392,7 +392,7 @@ impl<T: FileSystem> NewINode<T> {
                     (*inode).i_op = &Self::LINK_INODE_OPS;
                     (*inode).i_blocks = 0;
                     let target = (*(*this).link.get()).insert(target);
-                    (*inode).__bindgen_anon_5.i_link = target.as_char_ptr().cast_mut();
+                    bindings::vfs_rs_inode_set_link(inode, target.as_char_ptr().cast_mut());
                 }
                 INodeKind::CharDevice { major, minor } => bindings::init_special_inode(
                     inode,

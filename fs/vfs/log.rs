@@ -3,7 +3,8 @@
 //! Messages to the kernel log.
 
 use super::bindings;
-use kernel::{fmt, prelude::*};
+use super::prelude::*;
+use kernel::fmt;
 
 /// Prints one error line to the kernel log, unless there were too many of late.
 ///

@@ -19,6 +19,7 @@
 
 pub(crate) mod backing;
 mod bindings;
+mod compat;
 mod context;
 mod dir;
 mod export;
@@ -34,6 +35,7 @@ mod task;
 mod wait;
 mod xattr;
 
+pub(crate) use compat::prelude;
 pub(crate) use context::{MountContext, Param, ParamValue};
 pub(crate) use dir::{DirEmitter, DirEntryType};
 pub(crate) use folio::FolioRun;
@@ -50,11 +52,11 @@ pub(crate) use xattr::XattrLister;
 
 use core::ops::Range;
 use kernel::{
-    prelude::*,
     seq_file::SeqFile,
     str::CStr,
     sync::{aref::ARef, Arc},
 };
+use prelude::*;
 
 /// What a mount parameter was to the filesystem.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,9 @@
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
 use super::bindings;
+use super::prelude::*;
 use core::ptr::NonNull;
-use kernel::{prelude::*, str::CStr, types::Opaque, workqueue::Queue};
+use kernel::{str::CStr, types::Opaque, workqueue::Queue};
 
 /// A work queue, whose work runs on any processor.
 ///

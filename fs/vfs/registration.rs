@@ -2,11 +2,12 @@
 
 //! Registration of a filesystem.
 
+use super::prelude::*;
 use super::{
     bindings, context::ContextOps, inode::INodeCache, sharing::SharedMappings,
     superblock::SuperBlock, FileSystem,
 };
-use kernel::{error::to_result, ffi::c_int, prelude::*, sync::Arc, types::Opaque};
+use kernel::{error::to_result, ffi::c_int, sync::Arc, types::Opaque};
 
 /// A filesystem that can be mounted, for as long as this exists.
 ///

@@ -11,6 +11,7 @@
 //! C headers: [`include/linux/pseudo_fs.h`](srctree/include/linux/pseudo_fs.h),
 //! [`include/linux/mount.h`](srctree/include/linux/mount.h)
 
+use super::prelude::*;
 use super::{bindings, folio, inode::INode, registration::Registration, FileSystem, MountContext};
 use core::{
     marker::PhantomData,
@@ -19,7 +20,6 @@ use core::{
 use kernel::{
     error::{from_err_ptr, to_result},
     ffi::{c_int, c_void},
-    prelude::*,
 };
 
 /// What tells files of other contents, or of contents verified in another way, apart.

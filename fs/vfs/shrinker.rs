@@ -5,10 +5,10 @@
 //! C header: [`include/linux/shrinker.h`](srctree/include/linux/shrinker.h)
 
 use super::bindings;
+use super::prelude::*;
 use core::ptr::NonNull;
 use kernel::{
     ffi::{c_int, c_ulong},
-    prelude::*,
     str::CStr,
     sync::Arc,
     types::ForeignOwnable,

@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/fs/super_types.h`](srctree/include/linux/fs/super_types.h)
 
+use super::prelude::*;
 use super::{
     bindings,
     export::ExportOps,
@@ -18,7 +19,6 @@ use core::{
 use kernel::{
     error::{from_result, to_result},
     ffi::{c_int, c_void},
-    prelude::*,
     seq_file::SeqFile,
     sync::aref::ARef,
     types::{ForeignOwnable, Opaque},

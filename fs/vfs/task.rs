@@ -3,7 +3,7 @@
 //! The task that asks for something.
 
 use super::bindings;
-use kernel::prelude::*;
+use super::prelude::*;
 
 /// Lets others run; to be called now and then in loops whose length an image says.
 ///

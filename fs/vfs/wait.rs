@@ -4,9 +4,10 @@
 //!
 //! C header: [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
+use super::prelude::*;
 use super::task::relax;
 use core::{marker::PhantomPinned, ptr};
-use kernel::{bindings, ffi::c_int, prelude::*, str::CStr, sync::LockClassKey, types::Opaque};
+use kernel::{bindings, ffi::c_int, str::CStr, sync::LockClassKey, types::Opaque};
 
 /// Where tasks wait to be told of something.
 ///

@@ -5,12 +5,12 @@
 //! C headers: [`include/linux/xattr.h`](srctree/include/linux/xattr.h),
 //! [`include/linux/posix_acl_xattr.h`](srctree/include/linux/posix_acl_xattr.h)
 
+use super::prelude::*;
 use super::{bindings, inode::INode, FileSystem};
 use core::{marker::PhantomData, ptr, slice};
 use kernel::{
     error::from_result,
     ffi::{c_char, c_int, c_void},
-    prelude::*,
     str::CStr,
 };
 
