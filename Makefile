@@ -7,11 +7,11 @@ MAKEFLAGS += --no-print-directory
 Q := qemu-test
 
 # Given to the scripts where they are set.
-export V CASES ROUNDS PUZZLEFS_CACHE DEBIAN_MIRROR
+export V CASES ROUNDS PUZZLEFS_CACHE DEBIAN_MIRROR KERNEL
 # What runs and tests does so in the kernel of the cache, whatever this is.
 unexport KDIR KMAKE
 
-.PHONY: help run shell test test-debug test-dkms test-install test-repeat check fuzz bench bench-build module tools deb patches cases clean distclean provision
+.PHONY: help run shell test test-kernels test-debug test-dkms test-install test-repeat check fuzz bench bench-build module tools deb patches cases clean distclean provision
 
 help:
 	@echo 'PuzzleFS: a container filesystem for the Linux kernel'
@@ -24,6 +24,11 @@ help:
 	@echo '  make check        formatting, lints, documentation, generated code'
 	@echo '  make cases        the cases in guests; CASES="read-*" for some of them'
 	@echo
+	@echo '  KERNEL=NAME       with run, shell, cases, module, deb, test-dkms and provision: the kernel.'
+	@echo '                    7.3 (default), 7.2 (both Debian backports), testing (Debian testing) or'
+	@echo '                    arm64 (cross-built, compared in an emulated machine; not shell, test-dkms)'
+	@echo '  make test-kernels every case on every kernel that KERNEL= accepts; four hours'
+	@echo
 	@echo '  make test-debug   the cases in a kernel that checks memory and locks (KASAN,'
 	@echo '                    lockdep, kmemleak); building it takes half an hour once'
 	@echo '  make test-dkms    puzzlefs-dkms, installed where it can build and where it cannot'
@@ -34,8 +39,8 @@ help:
 	@echo '  make bench        sizes and read times beside EROFS and squashfs, in one guest'
 	@echo '  make bench-build  sizes and times of building images, beside our peers'
 	@echo
-	@echo '  make module       build/puzzlefs.ko; KDIR=<prepared kernel tree> for another'
-	@echo '                    kernel than the one that is tested'
+	@echo '  make module       build/puzzlefs.ko (KERNEL=NAME: build/puzzlefs-NAME.ko);'
+	@echo '                    KDIR=<prepared kernel tree> for any other kernel'
 	@echo '  make tools        build/bin/puzzlefs, build/bin/mount.puzzlefs (static)'
 	@echo '  make deb          Debian packages of both, in build/deb'
 	@echo '  make patches      the module as a series for a kernel tree, in build/patches,'
@@ -60,6 +65,9 @@ shell:
 
 test:
 	@$(Q)/test
+
+test-kernels:
+	@$(Q)/test-kernels $(CASES)
 
 test-debug:
 	@$(Q)/run-cases --debug $(CASES)

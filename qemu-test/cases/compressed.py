@@ -7,6 +7,7 @@
 #
 # timeout: 180
 # klog-allow: puzzlefs: 
+# kernels: every
 import os
 import struct
 import sys

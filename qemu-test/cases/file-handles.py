@@ -4,6 +4,7 @@
 # File handles name the same inodes after everything was forgotten, and none of another image.
 #
 # timeout: 40
+# kernels: every
 import ctypes
 import errno
 import os

@@ -5,6 +5,7 @@
 # filesystem type and no shrinker behind; it cannot go while something is mounted.
 #
 # timeout: 120
+# kernels: every
 
 module=/payload/puzzlefs.ko
 mkdir src mnt

@@ -7,6 +7,7 @@
 #
 # timeout: 120
 # klog-allow: puzzlefs:
+# kernels: every
 import errno
 import os
 import re

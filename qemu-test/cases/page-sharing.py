@@ -6,6 +6,7 @@
 #
 # timeout: 60
 # klog-allow: puzzlefs: image [0-9a-f]+ inode [0-9]+: offset
+# kernels: every
 import errno
 import glob
 import mmap

@@ -4,6 +4,7 @@
 # POSIX ACLs: shown as they were, and enforced.
 #
 # timeout: 40
+# kernels: every
 
 mkdir -p src/directory/default
 echo secret >src/for-1234

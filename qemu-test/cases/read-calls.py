@@ -6,6 +6,7 @@
 # copy_file_range; hints, and what there is in memory.
 #
 # timeout: 90
+# kernels: every
 import errno
 import fcntl
 import mmap

@@ -3,6 +3,7 @@
 # count, time, target, device number, xattr and byte is the source's.
 # needs: sample
 # timeout: 600
+# kernels: every
 
 mount_image "/payload/store:$(cat /payload/sample.tag)"
 /payload/inventory "$mnt" >inventory

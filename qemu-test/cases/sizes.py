@@ -5,6 +5,7 @@
 # zeros; an empty directory. What a map shows past the end of a file is zeros.
 #
 # timeout: 60
+# kernels: every
 import os
 import sys
 

@@ -3,6 +3,7 @@
 # otherwise; rootfs_verity= is the metadata blob's.
 # timeout: 180
 # klog-allow: puzzlefs: 
+# kernels: every
 
 tree=$CASE_DIR/tree
 mkdir -p "$tree" "$CASE_DIR/mnt"

@@ -5,6 +5,7 @@
 # binary; sizes asked for first; who may see which.
 #
 # timeout: 60
+# kernels: every
 import contextlib
 import ctypes
 import errno

@@ -40,6 +40,39 @@ die() {
 	exit "$code"
 }
 
+# take_kernel [NAME]: that row of the table in versions, by default its first, into the
+# variables below. KERNEL_SUFFIX distinguishes files in build/ that belong to another kernel than
+# the default.
+take_kernel() {
+	local row names=''
+	KERNEL_SUFFIX='' KERNEL_PIN=''
+	while read -r row; do
+		[[ $row ]] || continue
+		# shellcheck disable=SC2086 # without the table's tabs
+		set -- "${1:-${row%%[[:space:]]*}}" $row
+		names+=" $2"
+		if [[ $2 == "$1" ]]; then
+			KERNEL_PIN="${*:2}"
+			[[ $names == " $2" ]] || KERNEL_SUFFIX=-$2
+		fi
+		set -- "$1"
+	done <<<"$KERNELS"
+	[[ $KERNEL_PIN ]] || die -$E_USAGE "KERNEL=$1: no such kernel (there are:$names)"
+	read -r KERNEL KERNEL_ARCH KERNEL_FROM KERNEL_RELEASE KERNEL_VERSION KERNEL_SOURCE KERNEL_CC KERNEL_ROOT <<<"$KERNEL_PIN"
+	KERNEL_MAKE=(CC="$KERNEL_CC")
+	SRCARCH=x86
+	if [[ $KERNEL_ARCH == arm64 ]]; then
+		SRCARCH=arm64
+		KERNEL_MAKE=(ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- CC="aarch64-linux-gnu-$KERNEL_CC")
+	fi
+	export KERNEL
+	# Where this kernel's paths are, for the shell.
+	ENV_FILE=$BUILD/env$KERNEL_SUFFIX
+}
+# kernel_names: all of the table's.
+kernel_names() { awk 'NF { print $1 }' <<<"$KERNELS"; }
+take_kernel "${KERNEL:-}"
+
 need_root() {
 	[[ $EUID -eq 0 ]] || die -$E_NOT_ROOT "must be run by root (chroot, mknod and mounts): try sudo make ..."
 }
@@ -138,6 +171,14 @@ with_lock() {
 # its stamp. The key is what made it: the step's script, the pins that it names
 # as inputs, the files that it names, and the keys of the artefacts that it needs.
 step_header() { sed -n "s/^# $2: *//p" "$QT/steps/$1"; }
+# step_needs NAME: the artefacts that a step needs. `kernel-root` stands for the root that builds for the kernel.
+step_needs() {
+	local word
+	for word in $(step_header "$1" needs); do
+		[[ $word != kernel-root ]] || word=$KERNEL_ROOT
+		echo "$word"
+	done
+}
 
 artefact_key() {
 	local name=$1 word
@@ -149,7 +190,7 @@ artefact_key() {
 		for word in $(step_header "$name" inputs); do
 			echo "$word=${!word}"
 		done
-		for word in $(step_header "$name" needs); do
+		for word in $(step_needs "$name"); do
 			artefact_key "$word"
 		done
 	} | sha256sum | cut -c1-12

@@ -27,7 +27,7 @@ guest_cleanup() {
 
 # The kernel under test, what it is told beside the rest, how much slower than it
 # the one that is booted is, the module, and the guest's memory.
-KARGS=${PUZZLEFS_KARGS:-} SLOWNESS=1 MODULE=${PUZZLEFS_MODULE:-puzzlefs.ko} MEMORY=${PUZZLEFS_GUEST_MEMORY:-2G}
+KARGS=${PUZZLEFS_KARGS:-} SLOWNESS=1 MODULE=${PUZZLEFS_MODULE:-puzzlefs$KERNEL_SUFFIX.ko} MEMORY=${PUZZLEFS_GUEST_MEMORY:-2G}
 
 # Boot the debug kernel instead. It has all drivers built in.
 take_debug_kernel() {
