@@ -2,7 +2,7 @@
 
 //! Digests.
 
-use crate::{ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use core::{fmt, str};
 
 /// A SHA-256 digest: of a blob as it is stored, or the fs-verity digest of one.

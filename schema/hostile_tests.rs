@@ -434,7 +434,7 @@ fn deep_nesting() {
     let file = metadata.inode_at(metadata.find(7).unwrap()).unwrap();
     file.extents().unwrap().get(0).unwrap();
     let shallow = |nesting_limit| {
-        let segments = crate::framing::Segments::new(&framing, bytes.as_slice());
+        let segments = crate::v3::Segments::new(&framing, bytes.as_slice());
         let options = capnp::message::ReaderOptions {
             traversal_limit_in_words: None,
             nesting_limit,
@@ -497,7 +497,7 @@ fn segments_are_where_they_should_be() {
         }
         let bytes = Bytes::new(&bytes);
         let framing = Framing::parse(bytes.as_slice()).unwrap();
-        let read = crate::framing::Segments::new(&framing, bytes.as_slice());
+        let read = crate::v3::Segments::new(&framing, bytes.as_slice());
         assert_eq!(read.len(), segments.len());
         for (i, segment) in (0..).zip(&segments) {
             assert_eq!(read.get_segment(i), Some(&segment[..]), "{i} of {count}");

@@ -78,10 +78,7 @@
 extern crate self as puzzlefs_schema;
 
 mod digest;
-mod dir;
 mod error;
-mod extents;
-mod framing;
 #[cfg(test)]
 #[allow(
     clippy::arithmetic_side_effects,
@@ -91,56 +88,24 @@ mod framing;
     clippy::unwrap_used
 )]
 mod hostile_tests;
-mod inode;
-mod metadata;
+mod limits;
+// The generated code names itself by this path.
 #[allow(clippy::all, clippy::restriction, clippy::pedantic)]
 #[allow(missing_docs, unreachable_pub, rust_2018_idioms, unused)]
 #[rustfmt::skip]
+#[path = "v3/metadata_capnp.rs"]
 pub mod metadata_capnp;
-mod names;
 mod search;
-mod seekable;
 #[cfg(feature = "count-steps")]
 pub mod steps;
 #[cfg(not(feature = "count-steps"))]
 mod steps;
-mod xattr;
+mod v3;
 
 pub use digest::Digest;
-pub use dir::{Dir, DirEntry, DirLayer, EntryOf, Order, Part, RawDirEntry};
 pub use error::{Error, ErrorKind, Result};
-pub use extents::{Chunk, ExtentList, Extents, ExtentsIter};
-pub use framing::Framing;
-pub use inode::{FileType, Inode, Kind, Timestamp};
-pub use metadata::{Locator, Metadata};
-pub use seekable::{
-    Frame, SeekTable, SeekTableError, MAX_FRAMES, MAX_FRAME_SIZE, SEEK_TABLE_FOOTER_LEN,
+pub use limits::{
+    MANIFEST_VERSION, MAX_FILE_SIZE, MAX_LAYERS, MAX_NAME_LEN, MAX_SYMLINK_LEN, MAX_XATTR_NAME_LEN,
+    MAX_XATTR_VALUE_LEN, ROOT_INO,
 };
-pub use xattr::{Xattr, Xattrs, XattrsIter};
-
-/// The number of the root directory's inode.
-pub const ROOT_INO: u64 = 1;
-
-/// The version of the format that this crate reads.
-pub const MANIFEST_VERSION: u64 = 3;
-
-/// The largest number of layers of an image that is read.
-///
-/// The format has no limit. An inode is searched for in each layer in turn, and a directory can be
-/// merged of as many: this keeps both within reason. Container runtimes stop at about half of it.
-pub const MAX_LAYERS: u32 = 256;
-
-/// The largest length of a name in a directory, in bytes.
-pub const MAX_NAME_LEN: usize = 255;
-
-/// The largest length of a symbolic link's target, in bytes.
-pub const MAX_SYMLINK_LEN: usize = 4095;
-
-/// The largest length of the name of an extended attribute, in bytes, its prefix included.
-pub const MAX_XATTR_NAME_LEN: usize = 255;
-
-/// The largest length of the value of an extended attribute, in bytes.
-pub const MAX_XATTR_VALUE_LEN: usize = 65536;
-
-/// The largest size of a file, in bytes: what the kernel's signed offsets can express.
-pub const MAX_FILE_SIZE: u64 = i64::MAX as u64;
+pub use v3::*;

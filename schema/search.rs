@@ -2,7 +2,7 @@
 
 //! Searching and sorting.
 
-use crate::{steps::step, Result};
+use crate::{error::Result, steps::step};
 
 /// The number of elements for which `before` holds, among `len` in such an order that it holds for
 /// the first so many and not for the rest.

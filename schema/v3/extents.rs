@@ -6,11 +6,13 @@
 //! begins. [`Extents::index`] adds the lengths up, once, and notes where some of the chunks begin
 //! in a table that the caller keeps; with it, [`Extents::seek`] finds any chunk quickly.
 
+use super::message::{element, Locator, Metadata, View};
 use crate::{
-    metadata::{element, View},
+    digest::Digest,
+    error::{ErrorKind, Result},
+    limits::MAX_FILE_SIZE,
     metadata_capnp::{file_chunk, inode::mode},
     steps::step,
-    Digest, ErrorKind, Locator, Metadata, Result, MAX_FILE_SIZE,
 };
 use capnp::struct_list;
 use core::ops::ControlFlow;

@@ -2,8 +2,12 @@
 
 //! The names in directories.
 
+use super::framing::WORD;
 use crate::{
-    framing::WORD, metadata_capnp::dir_entry, steps::step, ErrorKind, Result, MAX_NAME_LEN,
+    error::{ErrorKind, Result},
+    limits::MAX_NAME_LEN,
+    metadata_capnp::dir_entry,
+    steps::step,
 };
 use capnp::raw;
 

@@ -2,10 +2,11 @@
 
 //! Extended attributes.
 
+use super::message::{element, Locator, Metadata, Pace, View};
 use crate::{
-    metadata::{element, Pace, View},
+    error::{ErrorKind, Result},
+    limits::{MAX_XATTR_NAME_LEN, MAX_XATTR_VALUE_LEN},
     metadata_capnp::xattr,
-    ErrorKind, Locator, Metadata, Result, MAX_XATTR_NAME_LEN, MAX_XATTR_VALUE_LEN,
 };
 use capnp::struct_list;
 

@@ -11,12 +11,15 @@
 //! [`DirLayer::sort_index`]. A [`Part`] is what has to be kept of this. [`Dir`], the merged
 //! directory, is made of the parts whenever something is to be read.
 
-use crate::{
-    metadata::{element, Found, View},
-    metadata_capnp::{dir_entry, inode, inode::mode},
+use super::{
+    file_type::FileType,
+    message::{element, Found, Locator, Metadata, View},
     names::Names,
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    metadata_capnp::{dir_entry, inode, inode::mode},
     search::{partition_point, sort},
-    Error, ErrorKind, FileType, Locator, Metadata, Result,
 };
 use capnp::struct_list;
 use core::ops::{ControlFlow, Deref};

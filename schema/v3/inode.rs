@@ -2,13 +2,18 @@
 
 //! Inodes.
 
-use crate::{
-    metadata::View,
-    metadata_capnp::inode::{self, mode},
-    DirLayer, Error, ErrorKind, ExtentList, Extents, Locator, Metadata, Result, Xattrs,
-    MAX_FILE_SIZE, MAX_SYMLINK_LEN,
+use super::{
+    dir::DirLayer,
+    extents::{ExtentList, Extents},
+    file_type::FileType,
+    message::{Locator, Metadata, View},
+    xattr::Xattrs,
 };
-use capnp::traits::IntoInternalStructReader;
+use crate::{
+    error::{Error, ErrorKind, Result},
+    limits::{MAX_FILE_SIZE, MAX_SYMLINK_LEN},
+    metadata_capnp::inode::mode,
+};
 
 /// The lower twelve bits of a mode.
 const PERMISSIONS: u16 = 0o7777;
@@ -18,55 +23,6 @@ const MAX_MAJOR: u64 = (1 << 12) - 1;
 
 /// The largest minor number of a device: the kernel's has twenty bits.
 const MAX_MINOR: u64 = (1 << 20) - 1;
-
-/// Where in an inode's data the discriminant of the union `mode` is, in units of its two bytes. The
-/// wire format has it there: neither that nor the numbers of the variants can change.
-const DISCRIMINANT: usize = 4;
-
-/// The type of an inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FileType {
-    /// Unknown to the builder, or to this reader.
-    Unknown,
-    /// A named pipe.
-    Fifo,
-    /// A character device.
-    Chr,
-    /// A directory.
-    Dir,
-    /// A block device.
-    Blk,
-    /// A regular file.
-    File,
-    /// A symbolic link.
-    Symlink,
-    /// A socket.
-    Sock,
-    /// A whiteout: what lower layers have under this number is gone.
-    Whiteout,
-}
-
-impl FileType {
-    /// The type of an inode that is being read.
-    ///
-    /// The union's discriminant alone is looked at: to ask the union for its value follows pointers.
-    pub(crate) fn of(inode: inode::Reader<'_>) -> Self {
-        match inode
-            .into_internal_struct_reader()
-            .get_data_field::<u16>(DISCRIMINANT)
-        {
-            1 => Self::Fifo,
-            2 => Self::Chr,
-            3 => Self::Dir,
-            4 => Self::Blk,
-            5 => Self::File,
-            6 => Self::Symlink,
-            7 => Self::Sock,
-            8 => Self::Whiteout,
-            _ => Self::Unknown,
-        }
-    }
-}
 
 /// The type of an inode, and for a device which one it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -11,7 +11,10 @@
 //! | 0 or 4 | zeros, so that the table is a whole number of words |
 //! | 8 each | the words of the segments |
 
-use crate::{steps::step, ErrorKind, Result};
+use crate::{
+    error::{ErrorKind, Result},
+    steps::step,
+};
 use capnp::message::ReaderSegments;
 
 /// Bytes in a word.
