@@ -201,7 +201,7 @@ impl fmt::Display for ErrorKind {
                 return write!(
                     f,
                     "the image is of format version {version}, only version {} is known",
-                    crate::MANIFEST_VERSION
+                    crate::limits::MANIFEST_VERSION
                 );
             }
             Self::NoLayers => "the image has no layers",

@@ -23,6 +23,18 @@
 //!   the encoding could express that: a list of empty structs, or many pointers to one list.
 //! - The blob must not change while it is read. The kernel reads it from memory of its own.
 //!
+//! # Modules
+//!
+//! Each module uses only those below it. `make check` enforces this table.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `v3` | the reader of version 3 |
+//! | `search` | searching and sorting lists that cannot be trusted |
+//! | `digest` | SHA-256 digests |
+//! | `error`, `steps` | errors; counting of steps |
+//! | `limits`, `metadata_capnp` | constants; generated code |
+//!
 //! # Use
 //!
 //! A [`Framing`] is made once of the bytes of a blob and kept beside them. A [`Metadata`] is made of

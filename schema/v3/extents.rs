@@ -9,7 +9,7 @@
 use super::message::{element, Locator, Metadata, View};
 use crate::{
     digest::Digest,
-    error::{ErrorKind, Result},
+    error::{Error, ErrorKind, Result},
     limits::MAX_FILE_SIZE,
     metadata_capnp::{file_chunk, inode::mode},
     steps::step,
@@ -197,7 +197,7 @@ impl<'a> Extents<'a> {
         };
 
         match self.list.only {
-            Some(only) => add(only.len).map_err(|e: crate::Error| e.of(self.list.ino))?,
+            Some(only) => add(only.len).map_err(|e: Error| e.of(self.list.ino))?,
             None => self.chunks(|chunks| {
                 let mut pace = self.metadata.pace();
                 for chunk in chunks.iter() {
@@ -280,8 +280,8 @@ impl<'a> Extents<'a> {
             .map_err(|e| e.of(self.list.ino))
     }
 
-    fn error(&self, kind: ErrorKind) -> crate::Error {
-        crate::Error::new(kind).of(self.list.ino)
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(kind).of(self.list.ino)
     }
 }
 

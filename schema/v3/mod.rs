@@ -2,8 +2,7 @@
 
 //! Version 3: one message with all metadata of an image, and zstd's seekable format for its blobs.
 //!
-//! Modules use those below them in this list, and the crate's `digest`, `error`, `limits`, `search` and
-//! `steps`:
+//! Modules use those below them in this table, and the crate's other modules:
 //!
 //! | module | content |
 //! | --- | --- |
@@ -12,7 +11,8 @@
 //! | `dir` | directories, merged from layers |
 //! | `extents`, `xattr` | lists of an inode |
 //! | `message` | the message, open for one operation |
-//! | `file_type`, `framing`, `names` | parts of the encoding |
+//! | `file_type`, `names` | the type of an inode; names in directories |
+//! | `framing` | the segments of a message |
 //! | `seekable` | seek tables of compressed blobs |
 
 mod dir;
