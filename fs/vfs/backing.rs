@@ -10,11 +10,7 @@
 
 use super::bindings;
 use super::prelude::*;
-use core::{
-    mem::MaybeUninit,
-    ops::Range,
-    ptr::{self, NonNull},
-};
+use core::{mem::MaybeUninit, ops::Range, ptr::NonNull};
 use kernel::{
     cred::Credential,
     error::{from_err_ptr, to_result},
@@ -53,33 +49,30 @@ impl Drop for CredentialGuard {
 ///
 /// # Invariants
 ///
-/// `path` is valid and holds its references.
+/// `file` is an `O_PATH` file of a directory. Its credentials are those with which it is used.
 pub(crate) struct Directory {
-    path: bindings::path,
-    credentials: ARef<Credential>,
+    file: ARef<File>,
 }
-
-// SAFETY: A path's references may be used and dropped from any thread.
-unsafe impl Send for Directory {}
-// SAFETY: As above.
-unsafe impl Sync for Directory {}
 
 impl Directory {
     /// Opens a directory by the name that the current task gives it, which may be of any form and
     /// lead through symbolic links.
     pub(crate) fn open(name: &CStr, credentials: &Credential) -> Result<Self> {
-        let credentials = ARef::from(credentials);
-        let _guard = CredentialGuard::new(&credentials);
+        let _guard = CredentialGuard::new(credentials);
         let mut path = MaybeUninit::<bindings::path>::uninit();
         let flags = bindings::VFS_RS_LOOKUP_FOLLOW | bindings::VFS_RS_LOOKUP_DIRECTORY;
         // SAFETY: The name is NUL-terminated; `path` is written if the call succeeds.
         to_result(unsafe { bindings::kern_path(name.as_char_ptr(), flags, path.as_mut_ptr()) })?;
-        // INVARIANT: `kern_path` has succeeded, and gave us the references.
-        Ok(Self {
-            // SAFETY: As above.
-            path: unsafe { path.assume_init() },
-            credentials: credentials.clone(),
-        })
+        // SAFETY: `kern_path` has succeeded and initialised the path, whose references are ours
+        // until they are given back here. The credentials are valid; opening takes references of
+        // its own.
+        let file = unsafe {
+            let file = bindings::vfs_rs_open_directory(path.as_ptr().cast(), credentials.as_ptr());
+            bindings::path_put(path.as_ptr());
+            from_err_ptr(file)
+        }?;
+        // SAFETY: `vfs_rs_open_directory` has succeeded.
+        unsafe { Self::from_raw(file) }
     }
 
     /// Opens a directory in this one. `name` is one component, and no symbolic link is followed.
@@ -87,85 +80,61 @@ impl Directory {
         if name.to_bytes().contains(&b'/') {
             return Err(EINVAL);
         }
-        let _guard = CredentialGuard::new(&self.credentials);
+        let _guard = CredentialGuard::new(self.file.cred());
         let flags = bindings::O_PATH | bindings::O_DIRECTORY | bindings::O_NOFOLLOW;
-        // SAFETY: By the type invariants the path is valid; the name is NUL-terminated.
+        // SAFETY: By the type invariants the path is a directory's and valid; the name is
+        // NUL-terminated.
         let file = unsafe {
             from_err_ptr(bindings::file_open_root(
-                &self.path,
+                self.path(),
                 name.as_char_ptr(),
                 flags as c_int,
                 0,
             ))
         }?;
-        let mut path = MaybeUninit::<bindings::path>::uninit();
-        // SAFETY: The file is valid; its path is copied with references of our own before the
-        // file is given back.
-        let path = unsafe {
-            bindings::vfs_rs_file_get_path(file.cast(), path.as_mut_ptr().cast());
-            bindings::fput(file);
-            path.assume_init()
-        };
-        // INVARIANT: The references were just taken.
+        // SAFETY: `file_open_root` has succeeded with these flags.
+        unsafe { Self::from_raw(file) }
+    }
+
+    /// # Safety
+    ///
+    /// `file` must be null or an `O_PATH` file of a directory that nobody else has a reference to.
+    unsafe fn from_raw(file: *mut bindings::file) -> Result<Self> {
+        let file = NonNull::new(file).ok_or(EIO)?;
+        // INVARIANT: By the safety requirements.
         Ok(Self {
-            path,
-            credentials: self.credentials.clone(),
+            // SAFETY: The caller gives us the reference. The file is in no file descriptor table,
+            // so nobody uses its position.
+            file: unsafe { ARef::from_raw(file.cast::<File>()) },
         })
+    }
+
+    /// Where the directory is.
+    fn path(&self) -> *const bindings::path {
+        // SAFETY: By the type invariants the file is valid.
+        unsafe { bindings::vfs_rs_file_path(self.file.as_ptr()).cast() }
     }
 
     /// Opens a regular file in this directory for reading.
     ///
     /// `name` is one component. Nothing but a regular file is ever opened: no symbolic link is
-    /// followed, and no device or pipe woken.
+    /// followed, and no device or pipe woken. No fsnotify event is sent, so that no listener can
+    /// keep the reader waiting or deny the file.
     ///
     /// # Errors
     ///
     /// [`ENOENT`] if there is no such file, [`EINVAL`] if it is not a regular one, [`EACCES`] if
     /// the credentials do not allow to read it.
     pub(crate) fn open_file(&self, name: &[u8]) -> Result<BackingFile> {
-        let _guard = CredentialGuard::new(&self.credentials);
+        let _guard = CredentialGuard::new(self.file.cred());
         let len = u32::try_from(name.len()).map_err(|_| ENAMETOOLONG)?;
-        // SAFETY: By the type invariants the path is valid; the name is `len` bytes long. Slashes
-        // and dots in it are an error.
-        let dentry = unsafe {
-            from_err_ptr(bindings::vfs_rs_lookup_child(
-                ptr::from_ref(&self.path).cast(),
+        // SAFETY: By the type invariants the file is a directory's; the name is `len` bytes long.
+        // Slashes and dots in it are an error. The guard has overridden the credentials.
+        let file = unsafe {
+            from_err_ptr(bindings::vfs_rs_open_backing(
+                self.file.as_ptr(),
                 name.as_ptr().cast(),
                 len,
-            ))
-        }?;
-        let path = bindings::path {
-            mnt: self.path.mnt,
-            dentry,
-        };
-        let result = self.open_path(&path);
-        // SAFETY: The reference is the one that the lookup gave us.
-        unsafe { bindings::dput(dentry) };
-        result
-    }
-
-    /// Opens what `path`, a positive dentry of this directory, stands for.
-    fn open_path(&self, path: &bindings::path) -> Result<BackingFile> {
-        let raw = ptr::from_ref(path).cast();
-        // SAFETY: The dentry is valid and positive. A positive dentry to which there is a
-        // reference keeps its inode.
-        if !unsafe { bindings::vfs_rs_dentry_is_regular(path.dentry.cast()) } {
-            return Err(EINVAL);
-        }
-        // SAFETY: As above.
-        to_result(unsafe { bindings::vfs_rs_may_read(raw) })?;
-        let mut flags = bindings::O_RDONLY | bindings::O_LARGEFILE;
-        // SAFETY: As above.
-        if unsafe { bindings::vfs_rs_owner_or_capable(raw) } {
-            // Reading an image does not write to the filesystem that it is on.
-            flags |= bindings::O_NOATIME;
-        }
-        // SAFETY: The path and the credentials are valid; `dentry_open` takes references itself.
-        let file = unsafe {
-            from_err_ptr(bindings::dentry_open(
-                path,
-                flags as c_int,
-                self.credentials.as_ptr(),
             ))
         }?;
         let file = NonNull::new(file).ok_or(EIO)?;
@@ -192,39 +161,33 @@ impl Directory {
 
     /// How many filesystems are stacked in the one that the directory is on: 0 for a plain one.
     pub(crate) fn stack_depth(&self) -> c_int {
-        // SAFETY: By the type invariants the path is valid.
-        unsafe { bindings::vfs_rs_path_stack_depth(ptr::from_ref(&self.path).cast()) }
+        // SAFETY: By the type invariants the file is valid.
+        unsafe { bindings::vfs_rs_file_stack_depth(self.file.as_ptr()) }
     }
 
     /// The magic number of the filesystem that the directory is on.
     pub(crate) fn filesystem_magic(&self) -> usize {
         // SAFETY: By the type invariants the path is valid, and a dentry's superblock with it.
-        unsafe { (*(*self.path.dentry).d_sb).s_magic }
+        unsafe { (*(*(*self.path()).dentry).d_sb).s_magic }
     }
 
     /// Whether two directories are one, seen through one mount and with equal credentials: so that
     /// what may be opened through one may be opened through the other.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.path.mnt == other.path.mnt
-            && self.path.dentry == other.path.dentry
-            && self.credentials.get_secid() == other.credentials.get_secid()
-            // SAFETY: Both credentials are valid.
-            && unsafe {
-                bindings::vfs_rs_equal_creds(self.credentials.as_ptr(), other.credentials.as_ptr())
-            }
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants the references are ours.
-        unsafe { bindings::path_put(&self.path) };
+        let (mine, theirs) = (self.file.cred(), other.file.cred());
+        // SAFETY: By the type invariants both paths are valid, as are both credentials.
+        unsafe {
+            (*self.path()).mnt == (*other.path()).mnt
+                && (*self.path()).dentry == (*other.path()).dentry
+                && mine.get_secid() == theirs.get_secid()
+                && bindings::vfs_rs_equal_creds(mine.as_ptr(), theirs.as_ptr())
+        }
     }
 }
 
 /// A regular file of the filesystem below, open for reading.
 ///
-/// Reads go through the VFS's ordinary paths, so that fanotify's listeners see them.
+/// Reads go through the VFS's ordinary paths but send no fsnotify events.
 #[derive(Clone)]
 pub(crate) struct BackingFile {
     file: ARef<File>,

@@ -3,6 +3,7 @@
  * What bindgen reads for `vfs::bindings`: the VFS's headers that the kernel
  * crate's own bindings leave out, and our helpers. See the rule in Kbuild.
  */
+#include "backing.h"
 #include "helpers.h"
 
 /* Constants that bindgen cannot read because they are expressions or casts. */

@@ -6,13 +6,11 @@
 #include <linux/bvec.h>
 #include <linux/capability.h>
 #include <linux/cred.h>
-#include <linux/delay.h>
 #include <linux/fadvise.h>
 #include <linux/fsnotify.h>
 #include <linux/fsverity.h>
 #include <linux/highmem.h>
 #include <linux/magic.h>
-#include <linux/namei.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/wait_bit.h>
@@ -47,13 +45,6 @@ const unsigned char *vfs_rs_dentry_name(const struct dentry *dentry, u32 *len)
 {
 	*len = dentry->d_name.len;
 	return dentry->d_name.name;
-}
-
-/* Takes references to a file's path. */
-void vfs_rs_file_get_path(const struct file *file, struct path *path)
-{
-	*path = file->f_path;
-	path_get(path);
 }
 
 struct address_space *vfs_rs_folio_mapping(const struct folio *folio)
@@ -259,56 +250,6 @@ void vfs_rs_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t len, 
 	bvec_set_folio(bv, folio, len, offset);
 }
 
-/*
- * A lookup of a name that nobody looked up before takes the directory's lock. Here it must not wait
- * for it without end: a page fault may have brought us here out of a listing of that directory into
- * memory mapped from a file of ours. The task has the lock then, and as soon as somebody waits to
- * write to the directory would not get it once more; nor would anybody else.
- */
-static struct dentry *vfs_rs_lookup_locked(const struct path *dir, struct qstr *name)
-{
-	struct inode *inode = d_inode(dir->dentry);
-	/* A few times of it, for a page is tried again, end before a task counts as blocked. */
-	const unsigned long end = jiffies + 20 * HZ;
-	unsigned int delay = 50; /* microseconds */
-	struct dentry *dentry;
-
-	while (!inode_trylock_shared(inode)) {
-		if (fatal_signal_pending(current))
-			return ERR_PTR(-EINTR);
-		if (time_after(jiffies, end))
-			return ERR_PTR(-EDEADLK);
-		fsleep(delay);
-		delay = min(2 * delay, 1000U);
-	}
-	dentry = lookup_one(mnt_idmap(dir->mnt), name, dir->dentry);
-	inode_unlock_shared(inode);
-	return dentry;
-}
-
-/* A positive dentry, with a reference. */
-struct dentry *vfs_rs_lookup_child(const struct path *dir, const char *name, unsigned int len)
-{
-	struct qstr qstr = QSTR_LEN(name, len);
-	int err = inode_permission(mnt_idmap(dir->mnt), d_inode(dir->dentry), MAY_EXEC);
-	struct dentry *dentry = err ? ERR_PTR(err) : try_lookup_noperm(&qstr, dir->dentry);
-
-	if (!IS_ERR_OR_NULL(dentry) && dentry->d_flags & DCACHE_OP_REVALIDATE) {
-		dput(dentry);
-		dentry = NULL;
-	}
-	if (!dentry)
-		dentry = vfs_rs_lookup_locked(dir, &qstr);
-	if (IS_ERR(dentry))
-		return dentry;
-	/* Pairs with the release in __d_set_inode_and_type(): it can become positive meanwhile. */
-	if (d_flags_negative(smp_load_acquire(&dentry->d_flags))) {
-		dput(dentry);
-		return ERR_PTR(-ENOENT);
-	}
-	return dentry;
-}
-
 const struct cred *vfs_rs_override_creds(const struct cred *cred)
 {
 	return override_creds(cred);
@@ -325,26 +266,6 @@ bool vfs_rs_equal_creds(const struct cred *a, const struct cred *b)
 	return cred_fscmp(a, b) == 0 && a->user_ns == b->user_ns &&
 	       cap_issubset(a->cap_effective, b->cap_effective) &&
 	       cap_issubset(b->cap_effective, a->cap_effective);
-}
-
-bool vfs_rs_dentry_is_regular(const struct dentry *dentry)
-{
-	return d_is_reg(dentry);
-}
-
-int vfs_rs_may_read(const struct path *path)
-{
-	return inode_permission(mnt_idmap(path->mnt), d_inode(path->dentry), MAY_OPEN | MAY_READ);
-}
-
-bool vfs_rs_owner_or_capable(const struct path *path)
-{
-	return inode_owner_or_capable(mnt_idmap(path->mnt), d_inode(path->dentry));
-}
-
-int vfs_rs_path_stack_depth(const struct path *path)
-{
-	return path->dentry->d_sb->s_stack_depth;
 }
 
 s64 vfs_rs_inode_ctime(const struct inode *inode, u32 *nsec)

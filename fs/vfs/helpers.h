@@ -34,7 +34,6 @@ bool vfs_rs_inode_is_new(struct inode *inode);
 void vfs_rs_inode_set_fop(struct inode *inode, const struct file_operations *fop);
 void vfs_rs_inode_set_link(struct inode *inode, char *target);
 const unsigned char *vfs_rs_dentry_name(const struct dentry *dentry, u32 *len);
-void vfs_rs_file_get_path(const struct file *file, struct path *path);
 struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
 void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
 void vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
@@ -73,15 +72,10 @@ void vfs_rs_memcpy_to_folio(struct folio *folio, size_t offset, const u8 *from, 
 void *vfs_rs_folio_address(struct folio *folio);
 void vfs_rs_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t len, size_t offset);
 
-/* namei.h, cred.h */
-struct dentry *vfs_rs_lookup_child(const struct path *dir, const char *name, unsigned int len);
+/* cred.h */
 const struct cred *vfs_rs_override_creds(const struct cred *cred);
 void vfs_rs_revert_creds(const struct cred *old);
 bool vfs_rs_equal_creds(const struct cred *a, const struct cred *b);
-bool vfs_rs_dentry_is_regular(const struct dentry *dentry);
-int vfs_rs_may_read(const struct path *path);
-bool vfs_rs_owner_or_capable(const struct path *path);
-int vfs_rs_path_stack_depth(const struct path *path);
 
 /* workqueue.h */
 struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Opens files of the filesystem below for the module's own use. */
+#ifndef _VFS_BACKING_H
+#define _VFS_BACKING_H
+
+#include <linux/fs.h>
+
+struct file *vfs_rs_open_directory(const struct path *path, const struct cred *cred);
+const struct path *vfs_rs_file_path(const struct file *file);
+int vfs_rs_file_stack_depth(const struct file *file);
+struct file *vfs_rs_open_backing(const struct file *dir, const char *name, unsigned int len);
+
+#endif
