@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const TAG_FORM: &str = "a tag is 1 to 128 letters, digits or '.', '_', '-', '+', \
                         starting with a letter, a digit or '_'";
@@ -64,6 +64,36 @@ impl ImageRef {
         let tag = Self::tag(tag).ok_or_else(|| fail(TAG_FORM))?;
         Self::new(store, Selector::Tag(tag))
             .ok_or_else(|| fail("the store's directory is missing before ':'"))
+    }
+
+    /// Reads `IMAGE[:PATH]`, where PATH is a path in the image.
+    ///
+    /// Both a store's path and PATH may hold `:`, so the existing stores decide. If the whole text
+    /// names an image of an existing directory, there is no PATH. Otherwise PATH begins after the
+    /// shortest IMAGE whose store is an existing directory.
+    pub fn parse_with_path(reference: &OsStr) -> Result<(Self, Option<&[u8]>)> {
+        Self::split_path(reference, |store| store.is_dir())
+    }
+
+    fn split_path(
+        reference: &OsStr,
+        is_store: impl Fn(&Path) -> bool,
+    ) -> Result<(Self, Option<&[u8]>)> {
+        let whole = Self::parse(reference);
+        if let Ok(image) = &whole {
+            if is_store(&image.store) {
+                return Ok((image.clone(), None));
+            }
+        }
+        let bytes = reference.as_bytes();
+        let colons = bytes.iter().enumerate().filter(|(_, byte)| **byte == b':');
+        for (at, _) in colons {
+            match Self::parse(OsStr::from_bytes(&bytes[..at])) {
+                Ok(image) if is_store(&image.store) => return Ok((image, Some(&bytes[at + 1..]))),
+                _ => {}
+            }
+        }
+        whole.map(|image| (image, None))
     }
 
     /// Reads what is to be a tag.
@@ -169,6 +199,41 @@ mod tests {
                 }
             });
             assert_eq!(got, wanted, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_path_begins_after_the_image() {
+        let split = |stores: &[&str], given: &str| {
+            let is_store = |path: &Path| stores.iter().any(|store| path == Path::new(store));
+            let (image, path) = ImageRef::split_path(OsStr::new(given), is_store).ok()?;
+            let path = path.map(|path| String::from_utf8(path.to_vec()).unwrap());
+            Some((image.to_string(), path))
+        };
+        let image = |image: &str| Some((image.to_owned(), None));
+        let path = |image: &str, path: &str| Some((image.to_owned(), Some(path.to_owned())));
+        let digest = format!("/s@sha256:{HEX}");
+        for (stores, given, wanted) in [
+            (&["/s"][..], "/s:t", image("/s:t")),
+            (&["/s"], "/s:t:/usr/bin", path("/s:t", "/usr/bin")),
+            (&["/s"], "/s:t:usr", path("/s:t", "usr")),
+            (&["/s"], "/s:t:/", path("/s:t", "/")),
+            (&["/s"], "/s:t:", path("/s:t", "")),
+            (&["/s"], "/s:t:/a:b/c:d", path("/s:t", "/a:b/c:d")),
+            (&["/s"], &digest, image(&digest)),
+            (&["/s"], &format!("{digest}:/a"), path(&digest, "/a")),
+            // A store whose name has a colon.
+            (&["/s:t"], "/s:t:u", image("/s:t:u")),
+            (&["/s:t"], "/s:t:u:/a", path("/s:t:u", "/a")),
+            (&["/s", "/s:t"], "/s:t:u", image("/s:t:u")),
+            (&["/s", "/s:t"], "/s:t:/u", path("/s:t", "/u")),
+            // No store: the error is about the store that the whole text names.
+            (&[], "/s:t", image("/s:t")),
+            (&[], "/s:t:u", image("/s:t:u")),
+            (&[], "/s:t:/u", None),
+            (&["/s"], "/s", None),
+        ] {
+            assert_eq!(split(stores, given), wanted, "{stores:?} {given}");
         }
     }
 

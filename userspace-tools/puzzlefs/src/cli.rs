@@ -51,7 +51,7 @@ pub enum Command {
     Build(BuildArgs),
     /// Import a container image, of OCI or Docker
     Import(ImportArgs),
-    /// Extract an image into a directory
+    /// Extract an image, or a part of it, into a directory
     Extract(ExtractArgs),
     /// Mount an image, read-only or writable, by the kernel module or over FUSE
     Mount(MountArgs),
@@ -284,14 +284,24 @@ fn size(text: &str, least: usize, most: usize) -> Result<usize, String> {
 /// `puzzlefs extract`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Root gets everything as it is in the image; others get their own files. What cannot be set or made
-is left out, told and counted: owners, extended attributes, devices. The exit status is 1 for
-devices, and for root for attributes too, which the filesystem then does not take.")]
+If PATH names a directory, its contents go into DIRECTORY. Any other file is put into DIRECTORY under
+its own name. Symbolic links on the way are followed within the image; a link at the end is extracted.
+If the text as a whole names an image of an existing store, there is no PATH. Otherwise PATH begins
+after the first ':' that follows such an image.
+
+Root gets everything as it is in the image. An ordinary user owns the extracted files, and gets no
+devices and no attributes that only root may set. If the filesystem refuses an attribute, a link, a
+name or a file, the extraction goes on; each kind of refusal is reported once, with a count and the
+first paths. A hard link that is refused becomes a copy. Only a full filesystem, an unreadable image or
+an interruption ends the extraction early; the files made by then stay.
+
+Exit status: 0 everything was extracted, except for owners and attributes that take root; 1 something
+else was refused, or the extraction ended early; 2 wrong usage; 130 interrupted.")]
 pub struct ExtractArgs {
-    /// The image
-    #[arg(value_name = "IMAGE")]
+    /// The image, and the part of it to extract [default: all of it]
+    #[arg(value_name = "IMAGE[:PATH]")]
     pub image: OsString,
-    /// Where to: a directory that is empty or not there yet
+    /// The directory to extract into: empty, or not existing yet
     pub directory: PathBuf,
     /// Print one JSON object on standard output
     #[arg(long)]

@@ -3,13 +3,16 @@
 //! `puzzlefs extract`.
 
 use crate::cli::ExtractArgs;
-use crate::output::{say, Output};
+use crate::output::{say, JsonPath, Output};
 use crate::progress::Words;
 use crate::{format, progress, work};
 use anyhow::bail;
-use puzzlefs_lib::{extract, store, ImageRef};
+use puzzlefs_lib::extract::{self, Extracted, Refusal, RefusalKind};
+use puzzlefs_lib::{store, ImageRef};
 use serde::Serialize;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 const WORDS: Words = Words {
     // How many bytes there are is not known before: files of an image may share what they hold.
@@ -19,9 +22,9 @@ const WORDS: Words = Words {
     done: "extracted",
 };
 
-/// What `--json` prints. Fields are added, never renamed.
+/// The object that `--json` prints. Fields are added, never renamed.
 #[derive(Serialize)]
-struct Report {
+struct Report<'a> {
     entries: u64,
     bytes: u64,
     /// Inodes that kept this user as the owner.
@@ -30,47 +33,134 @@ struct Report {
     no_devices: u64,
     /// Inodes without extended attributes that could not be set.
     no_xattrs: u64,
+    /// Everything that was refused.
+    refused: Vec<RefusalReport<'a>>,
 }
 
-/// Extracts an image.
+/// The refusals of one kind.
+#[derive(Serialize)]
+struct RefusalReport<'a> {
+    kind: &'static str,
+    count: u64,
+    /// The first of them.
+    first: Vec<FirstReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct FirstReport<'a> {
+    #[serde(flatten)]
+    path: JsonPath,
+    cause: &'a str,
+}
+
+impl<'a> Report<'a> {
+    fn new(extracted: &'a Extracted) -> Self {
+        let refusals = &extracted.refusals;
+        let refused = refusals.iter().map(|(kind, refusal)| RefusalReport {
+            kind: kind.name(),
+            count: refusal.count,
+            first: refusal.first.iter().map(FirstReport::new).collect(),
+        });
+        Report {
+            entries: extracted.entries,
+            bytes: extracted.bytes,
+            not_owned: refusals.count(RefusalKind::OwnerPrivilege)
+                + refusals.count(RefusalKind::Owner),
+            no_devices: refusals.count(RefusalKind::Device),
+            no_xattrs: extracted.no_xattrs,
+            refused: refused.collect(),
+        }
+    }
+}
+
+impl<'a> FirstReport<'a> {
+    fn new((path, cause): &'a (PathBuf, String)) -> Self {
+        FirstReport {
+            path: JsonPath::new(path.as_os_str().as_bytes()),
+            cause,
+        }
+    }
+}
+
+/// Extracts an image, or a part of it.
 pub fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
-    let (store, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
+    let (image, path) = ImageRef::parse_with_path(&arguments.image)?;
+    let (store, image) = store::find_image(&image)?;
     let progress = work::stoppable()?;
+    let target = &arguments.directory;
     let extracted = progress::shown_as(WORDS, &progress, arguments.quiet, || {
-        extract::extract(&store, &image, &arguments.directory, &progress)
+        extract::extract(&store, &image, path, target, &progress)
     })?;
     let mut output = Output::new();
     if arguments.json {
-        output.json(&Report {
-            entries: extracted.entries,
-            bytes: extracted.bytes,
-            not_owned: extracted.not_owned,
-            no_devices: extracted.no_devices,
-            no_xattrs: extracted.no_xattrs,
-        })?;
+        output.json(&Report::new(&extracted))?;
     } else if !arguments.quiet {
         let entries = format::count(extracted.entries, "entry", "entries");
         writeln!(output, "{} in {entries}", format::bytes(extracted.bytes))?;
     }
     output.flush()?;
-    if extracted.not_owned > 0 {
-        let inodes = format::count(extracted.not_owned, "inode", "inodes");
-        say(format_args!(
-            "{inodes} kept this user as the owner; extracting owners takes root"
-        ));
-    }
-    if let Some(first) = &extracted.first_no_xattr {
-        let inodes = format::count(extracted.no_xattrs, "inode is", "inodes are");
-        let what = format!("{inodes} without extended attributes; the first: {first}");
-        // Whoever is root gets all of them, unless the filesystem does not have them.
-        if rustix::process::geteuid().is_root() {
-            bail!("all else is extracted, but {what}");
+    let mut unexpected = 0;
+    for (kind, refusal) in extracted.refusals.iter() {
+        say(refusal_line(kind, refusal));
+        if !kind.is_expected() {
+            unexpected += refusal.count;
         }
-        say(what);
     }
-    if extracted.no_devices > 0 {
-        let devices = format::count(extracted.no_devices, "device was", "devices were");
-        bail!("all is extracted, but {devices} left out; making devices takes root");
+    if unexpected > 0 {
+        let refusals = format::count(unexpected, "refusal", "refusals");
+        let target = target.display();
+        bail!("{target}: extracted, but for {refusals}; each kind is listed above");
     }
     Ok(())
+}
+
+/// The line that reports the refusals of one kind.
+fn refusal_line(kind: RefusalKind, refusal: &Refusal) -> String {
+    let count = |one, many| format::count(refusal.count, one, many);
+    let of_inodes = |what: &str| format!("cannot {what} of {}", count("inode", "inodes"));
+    let what = match kind {
+        RefusalKind::OwnerPrivilege | RefusalKind::Owner => of_inodes("set the owner"),
+        RefusalKind::XattrPrivilege | RefusalKind::Xattr => of_inodes("set extended attributes"),
+        RefusalKind::Acl => of_inodes("set access control lists"),
+        RefusalKind::Permissions => of_inodes("set the permissions"),
+        RefusalKind::Time => of_inodes("set the modification time"),
+        RefusalKind::Link => {
+            let names = count("hard link", "hard links");
+            format!("cannot make {names}, so copies were made")
+        }
+        RefusalKind::File => format!("cannot extract {}", count("file", "files")),
+        RefusalKind::Directory => {
+            let directories = count("directory", "directories");
+            format!("cannot extract {directories} with everything beneath")
+        }
+        RefusalKind::Symlink => {
+            let links = count("symbolic link", "symbolic links");
+            format!("cannot make {links}")
+        }
+        RefusalKind::Device => format!("cannot make {}", count("device", "devices")),
+        RefusalKind::Special => {
+            let special = count("named pipe or socket", "named pipes or sockets");
+            format!("cannot make {special}")
+        }
+    };
+    let first = refusal.first.iter();
+    let mut causes: Vec<String> = first
+        .map(|(path, cause)| format!("{}: {cause}", path.display()))
+        .collect();
+    let rest = refusal.count.saturating_sub(causes.len() as u64);
+    if rest > 0 {
+        causes.push(format!("and {} more", format::number(rest)));
+    }
+    format!("{what}: {}{}", causes.join(", "), remedy(kind))
+}
+
+/// The remedy for a kind of refusal.
+fn remedy(kind: RefusalKind) -> &'static str {
+    let privileged = rustix::process::geteuid().is_root();
+    match kind {
+        RefusalKind::OwnerPrivilege => "; extract as root to set owners",
+        RefusalKind::XattrPrivilege => "; extract as root to set them",
+        RefusalKind::Device if !privileged => "; extract as root to make devices",
+        _ => "",
+    }
 }
