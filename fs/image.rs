@@ -25,6 +25,7 @@ pub(crate) struct Image {
     rootfs_verity: Option<Digest>,
     verify: Verify,
     share: bool,
+    escape_overlay: bool,
     statistics: Statistics,
 }
 
@@ -72,6 +73,7 @@ impl Image {
             rootfs_verity,
             verify: options.verify(),
             share: options.share(),
+            escape_overlay: options.escape_overlay(),
             statistics: Statistics::default(),
         })
     }
@@ -97,6 +99,11 @@ impl Image {
     /// Whether files share their pages with those of other mounts of the store.
     pub(crate) fn shares_pages(&self) -> bool {
         self.share
+    }
+
+    /// Returns true if the names of extended attributes that overlayfs claims are escaped.
+    pub(crate) fn escapes_overlay(&self) -> bool {
+        self.escape_overlay
     }
 
     /// Opens a data blob. If fs-verity is to verify it, it does.

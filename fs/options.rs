@@ -8,6 +8,7 @@
 //! | `rootfs` | the SHA-256 digest of the image's metadata blob, in hexadecimal |
 //! | `verify` | how data blobs are verified: `none`, `fsverity` or `digest` |
 //! | `share`, `noshare` | whether files of equal contents share their pages with other mounts |
+//! | `escape_overlay` | escapes the names of extended attributes that overlayfs claims |
 //! | `rootfs_verity` | the fs-verity digest that the metadata blob has to have |
 //!
 //! `oci_root_dir` and `image_manifest` are what an older prototype called the two.
@@ -60,6 +61,7 @@ pub(crate) struct Options {
     rootfs_verity: Option<Digest>,
     verify: Option<Verify>,
     share: Option<bool>,
+    escape_overlay: bool,
 }
 
 impl Options {
@@ -85,6 +87,13 @@ impl Options {
                     return Err(EINVAL);
                 }
                 self.share = Some(param.key.to_bytes() == b"share");
+            }
+            b"escape_overlay" => {
+                if !matches!(param.value, ParamValue::Flag) {
+                    context.error(fmt!("escape_overlay: takes no value"));
+                    return Err(EINVAL);
+                }
+                self.escape_overlay = true;
             }
             b"oci_root_dir" => self.store = Some(CString::try_from(string(context, param)?)?),
             _ => return Ok(ParamOutcome::Unknown),
@@ -139,6 +148,11 @@ impl Options {
         self.share.unwrap_or(true)
     }
 
+    /// Returns true if the names of extended attributes that overlayfs claims are escaped.
+    pub(crate) fn escape_overlay(&self) -> bool {
+        self.escape_overlay
+    }
+
     /// Whether the options, given to a remount, are those of the mount or none.
     pub(crate) fn check_remount(&self, context: &MountContext, image: &Image) -> Result {
         let fixed = |name: &str| {
@@ -159,6 +173,9 @@ impl Options {
             .is_some_and(|share| share != image.shares_pages())
         {
             return fixed("share");
+        }
+        if self.escape_overlay && !image.escapes_overlay() {
+            return fixed("escape_overlay");
         }
         Ok(())
     }

@@ -60,4 +60,7 @@ pub(crate) fn show_options(image: &Image, seq: &SeqFile) {
     if !image.shares_pages() {
         seq_print!(seq, ",noshare");
     }
+    if image.escapes_overlay() {
+        seq_print!(seq, ",escape_overlay");
+    }
 }

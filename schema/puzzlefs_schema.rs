@@ -107,6 +107,7 @@ mod limits;
 #[rustfmt::skip]
 #[path = "v3/metadata_capnp.rs"]
 pub mod metadata_capnp;
+pub mod overlay;
 mod search;
 #[cfg(feature = "count-steps")]
 pub mod steps;

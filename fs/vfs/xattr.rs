@@ -28,27 +28,39 @@ pub(crate) struct XattrLister<'a> {
 }
 
 impl XattrLister<'_> {
-    /// Lists a name.
+    /// Lists a name that consists of these parts.
     ///
     /// The names in `trusted.` are left out for those who have not the privilege to read them.
     ///
     /// # Errors
     ///
     /// [`ERANGE`] if there is no room left.
-    pub(crate) fn add(&mut self, name: &[u8]) -> Result {
-        if !self.trusted && name.starts_with(b"trusted.") {
+    pub(crate) fn add(&mut self, parts: &[&[u8]]) -> Result {
+        // The first part has the namespace.
+        let is_trusted = parts
+            .first()
+            .is_some_and(|part| part.starts_with(b"trusted."));
+        if is_trusted && !self.trusted {
             return Ok(());
         }
-        let end = self.used.checked_add(name.len() + 1).ok_or(ERANGE)?;
+        for part in parts {
+            self.append(part)?;
+        }
+        self.append(&[0])
+    }
+
+    /// Appends bytes to the list.
+    fn append(&mut self, bytes: &[u8]) -> Result {
+        let end = self.used.checked_add(bytes.len()).ok_or(ERANGE)?;
         if !self.buffer.is_null() {
             if end > self.capacity {
                 return Err(ERANGE);
             }
             // SAFETY: By the type invariants the buffer has `capacity` bytes, and `end` is not
-            // beyond it. A new name cannot overlap the buffer, which nobody else refers to.
+            // beyond it. The bytes cannot overlap the buffer, because no other reference to it
+            // exists.
             unsafe {
-                ptr::copy_nonoverlapping(name.as_ptr(), self.buffer.add(self.used), name.len());
-                self.buffer.add(end - 1).write(0);
+                ptr::copy_nonoverlapping(bytes.as_ptr(), self.buffer.add(self.used), bytes.len());
             }
         }
         self.used = end;

@@ -7,6 +7,7 @@ use crate::{
     error::{ErrorKind, Result},
     limits::{MAX_XATTR_NAME_LEN, MAX_XATTR_VALUE_LEN},
     metadata_capnp::xattr,
+    overlay,
 };
 use capnp::struct_list;
 
@@ -72,12 +73,27 @@ impl<'a> Xattrs<'a> {
     /// [`ErrorKind::XattrName`] for any name up to the one asked for, [`ErrorKind::XattrValue`] for
     /// that one, and those of the encoding.
     pub fn get(&self, name: &[u8]) -> Result<Option<&'a [u8]>> {
+        self.find(|found| found == name)
+    }
+
+    /// The value of the attribute whose escaped form, as [`overlay`](crate::overlay) has it, is a
+    /// name; `None` if there is none.
+    ///
+    /// Cost and errors: as [`get`](Self::get).
+    pub fn get_escaped(&self, name: &[u8]) -> Result<Option<&'a [u8]>> {
+        match overlay::unescape(name) {
+            Some([head, tail]) => self.find(|found| found.strip_prefix(head) == Some(tail)),
+            None => Ok(None),
+        }
+    }
+
+    fn find(&self, is_wanted: impl Fn(&[u8]) -> bool) -> Result<Option<&'a [u8]>> {
         let mut pace = self.metadata.pace();
         self.metadata
             .read(|view| {
                 for xattr in list(view, self.at)?.iter() {
                     pace.step()?;
-                    if checked_name(xattr)? == name {
+                    if is_wanted(checked_name(xattr)?) {
                         return self.metadata.keep(checked_value(xattr)?).map(Some);
                     }
                 }

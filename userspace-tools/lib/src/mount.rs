@@ -6,12 +6,14 @@
 //! digest of the metadata blob, which [`resolve`] finds.
 
 mod call;
+mod markers;
 mod options;
 mod table;
 mod unmount;
 mod writable;
 
 pub use call::remount;
+pub use markers::{needs_escape, ESCAPE_OVERLAY};
 pub use options::Options;
 pub(crate) use table::Mount;
 pub use unmount::{unmount, Unmounted};
@@ -206,7 +208,12 @@ pub fn is_mounted(source: &OsStr, options: &Options, directory: &Path) -> Option
     let restricted = options::RESTRICTIONS
         .iter()
         .all(|(flag, name)| mount.has_attribute(name) == options.attributes.contains(*flag));
-    let same = same && mount.has_option("noshare") == noshare && restricted;
+    let escape = options
+        .parameters
+        .iter()
+        .any(|(name, _)| name == ESCAPE_OVERLAY);
+    let escaped = mount.has_option(ESCAPE_OVERLAY) == escape;
+    let same = same && mount.has_option("noshare") == noshare && escaped && restricted;
     Some(same && mount.fs_type == TYPE && mount.source == source)
 }
 

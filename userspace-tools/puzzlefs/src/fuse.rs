@@ -14,7 +14,7 @@ use fuser::{
 };
 use puzzlefs_lib::reader::{Blobs, ImageReader, Parts};
 use puzzlefs_lib::{Error, Result};
-use puzzlefs_schema::{DirEntry, Inode, Kind, Locator, ROOT_INO};
+use puzzlefs_schema::{overlay, DirEntry, Inode, Kind, Locator, ROOT_INO};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
@@ -40,6 +40,8 @@ const DOTS: u64 = 2;
 /// An image to be served.
 pub struct Fuse {
     reader: ImageReader<'static>,
+    /// Escape the names of extended attributes that overlayfs claims.
+    escape_overlay: bool,
     state: Mutex<State>,
 }
 
@@ -58,10 +60,12 @@ struct State {
 }
 
 impl Fuse {
-    /// Serves an image, whose blobs are read as these say.
-    pub fn new(reader: ImageReader<'static>, blobs: Blobs) -> Self {
+    /// Serves an image, whose blobs are read as these say. The names of extended attributes that
+    /// overlayfs claims are escaped, if so wanted.
+    pub fn new(reader: ImageReader<'static>, blobs: Blobs, escape_overlay: bool) -> Self {
         Fuse {
             reader,
+            escape_overlay,
             state: Mutex::new(State {
                 blobs,
                 buffer: Vec::new(),
@@ -253,8 +257,12 @@ impl Fuse {
 
     /// The value of an extended attribute; `None` if there is none of the name.
     fn xattr(&self, ino: INodeNo, name: &OsStr) -> Result<Option<&[u8]>> {
-        let value = self.reader.checked(self.inode(ino)?.xattrs())?;
-        self.reader.checked(value.get(name.as_bytes()))
+        let xattrs = self.reader.checked(self.inode(ino)?.xattrs())?;
+        let value = match self.escape_overlay {
+            true => xattrs.get_escaped(name.as_bytes()),
+            false => xattrs.get(name.as_bytes()),
+        };
+        self.reader.checked(value)
     }
 
     /// The names of an inode's extended attributes, each with a NUL after it. Those that only root
@@ -263,10 +271,17 @@ impl Fuse {
         let mut names = Vec::new();
         for xattr in self.reader.checked(self.inode(ino)?.xattrs())?.iter() {
             let name = self.reader.checked(xattr)?.name;
-            if root || !name.starts_with(b"trusted.") {
-                names.extend_from_slice(name);
-                names.push(0);
+            if !root && name.starts_with(b"trusted.") {
+                continue;
             }
+            if !self.escape_overlay {
+                names.extend_from_slice(name);
+            } else if overlay::can_escape(name) {
+                names.extend(overlay::escape(name).concat());
+            } else {
+                continue;
+            }
+            names.push(0);
         }
         Ok(names)
     }

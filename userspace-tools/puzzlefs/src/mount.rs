@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "\
 The options of -o are those of mount(8), and digest=HEX, the fs-verity digest that the image's
 manifest must have: all the rest is then checked against it. With --fuse, allow_other too.
+An image may hold markers of overlayfs, as container engines leave them in their storage. --writable
+shows extended attributes trusted.overlay.* as they are. It refuses an image with a character device
+0:0, which every overlay takes for a whiteout.
 'puzzlefs umount DIRECTORY' unmounts all this, and so does umount(8).")]
 pub struct MountArgs {
     /// The image
@@ -115,7 +118,7 @@ fn read_only(
     mut options: Options,
 ) -> Result<()> {
     if arguments.fuse {
-        return mount_fuse::start(arguments, image, directory);
+        return mount_fuse::start(arguments, &options, image, directory);
     }
     let source = mount::resolve(image, &mut options)?;
     mount::check_mount_point(directory)?;
@@ -138,7 +141,7 @@ fn writable(
     arguments: &MountArgs,
     image: &ImageRef,
     upper: &Upper,
-    options: Options,
+    mut options: Options,
 ) -> Result<()> {
     let progress = work::stoppable()?;
     let attributes = options.attributes;
@@ -147,6 +150,9 @@ fn writable(
     let mut image = store.clone().into_os_string();
     image.push("@");
     image.push(found.manifest_digest.to_oci());
+    if mount::needs_escape(&store, &found)? {
+        options.escape_overlay();
+    }
     let overlay = Writable::prepare(&arguments.directory, upper)?;
     read_only(arguments, &image, &overlay.lower(), options)?;
     let name = mount::source_name(&store, &found.manifest_digest);

@@ -36,7 +36,12 @@ impl fmt::Display for ServerFailed {
 impl std::error::Error for ServerFailed {}
 
 /// Starts a server in the background, and returns when the image is mounted.
-pub fn start(arguments: &MountArgs, image: &OsStr, directory: &Path) -> Result<()> {
+pub fn start(
+    arguments: &MountArgs,
+    options: &Options,
+    image: &OsStr,
+    directory: &Path,
+) -> Result<()> {
     // Not a copy of this process, whose signal handlers and threads a server has no use for.
     let mut command = Command::new("/proc/self/exe");
     command.args(["mount", "--fuse", "--background"]);
@@ -45,6 +50,9 @@ pub fn start(arguments: &MountArgs, image: &OsStr, directory: &Path) -> Result<(
     }
     if let Some(verify) = arguments.verify {
         command.args(["--verify", verify.name()]);
+    }
+    if escapes_overlay(options) {
+        command.args(["--options", mount::ESCAPE_OVERLAY]);
     }
     command.arg("--").arg(image).arg(directory);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
@@ -93,7 +101,8 @@ pub fn serve(
     let directory = directory.canonicalize().with_context(context)?;
 
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot handle signals")?;
-    let session = Session::new(Fuse::new(reader, blobs), &directory, &config)
+    let fuse = Fuse::new(reader, blobs, escapes_overlay(&options));
+    let session = Session::new(fuse, &directory, &config)
         .map_err(explained)
         .with_context(context)?;
     if background {
@@ -155,6 +164,12 @@ fn usage(message: impl fmt::Display) -> Failure {
     }
 }
 
+/// Returns true if the names of extended attributes that overlayfs claims are to be escaped.
+fn escapes_overlay(options: &Options) -> bool {
+    let mut names = options.parameters.iter().map(|(name, _)| name);
+    names.any(|name| name == mount::ESCAPE_OVERLAY)
+}
+
 /// The options as FUSE has them, and how blobs are read.
 fn config(options: &Options, blobs: &mut Blobs) -> Result<Config, Failure> {
     use MountAttrFlags as Attr;
@@ -169,7 +184,7 @@ fn config(options: &Options, blobs: &mut Blobs) -> Result<Config, Failure> {
             value.as_ref().and_then(|value| value.to_str()),
         ) {
             (Some("allow_other"), None) => config.acl = SessionACL::All,
-            (Some("verify"), Some("none")) => {}
+            (Some(mount::ESCAPE_OVERLAY), None) | (Some("verify"), Some("none")) => {}
             (Some("verify"), Some("fsverity")) => *blobs = Blobs::verified(),
             (Some("verify"), Some("digest")) => {
                 return Err(usage(

@@ -6,7 +6,7 @@ use crate::snapshots::Mounter;
 use crate::state::Image;
 use anyhow::{anyhow, ensure, Context, Result};
 use puzzlefs_lib::mount::{self, Options};
-use puzzlefs_lib::Digest;
+use puzzlefs_lib::{Digest, ImageRef};
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -16,21 +16,29 @@ use std::path::Path;
 pub struct Kernel;
 
 impl Mounter for Kernel {
-    fn mount(&self, manifest: &Digest, image: &Image, directory: &Path) -> Result<()> {
+    fn mount(&self, manifest: &Digest, image: &Image, directory: &Path) -> Result<bool> {
         // By its digest, against which the manifest is checked: whatever a tag names by now, and
         // whoever may write to the store.
         let mut name = image.store.clone().into_os_string();
         name.push("@");
         name.push(manifest.to_oci());
-        let mount = || -> Result<()> {
+        let mount = || -> Result<bool> {
             let mut options = parse(&image.options)?;
             let source = mount::resolve(&name, &mut options)?;
-            match mount::is_mounted(&source, &options, directory) {
-                Some(true) => return Ok(()),
-                // With other options, or by somebody else.
-                Some(false) => self.unmount(directory)?,
-                None => {}
+            let mut escaping = options.clone();
+            escaping.escape_overlay();
+            for (options, escapes) in [(&options, false), (&escaping, true)] {
+                if mount::is_mounted(&source, options, directory) == Some(true) {
+                    return Ok(escapes);
+                }
             }
+            let (store, found) = mount::find(&ImageRef::parse(&name)?)?;
+            let escapes = mount::needs_escape(&store, &found)?;
+            if escapes {
+                options = escaping;
+            }
+            // A mount with other options, or of another program.
+            self.unmount(directory)?;
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -38,7 +46,7 @@ impl Mounter for Kernel {
             for remark in mount::mount(&source, &options, directory, false)? {
                 eprintln!("puzzlefs-snapshotter: {}: {remark}", name.to_string_lossy());
             }
-            Ok(())
+            Ok(escapes)
         };
         mount().with_context(|| format!("{}: cannot be mounted", name.to_string_lossy()))
     }

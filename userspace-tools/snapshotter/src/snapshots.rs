@@ -32,8 +32,9 @@ pub const REFERENCE: &str = "containerd.io/snapshot.ref";
 
 /// Mounts images and unmounts them.
 pub trait Mounter: Send + Sync + 'static {
-    /// Mounts the image of a manifest on a directory, unless it is mounted there, in just this way.
-    fn mount(&self, manifest: &Digest, image: &Image, directory: &Path) -> anyhow::Result<()>;
+    /// Mounts the image of a manifest on a directory as a layer of overlays, unless it is mounted there
+    /// in just this way. Returns true if only an overlay shows the image's attributes as they are.
+    fn mount(&self, manifest: &Digest, image: &Image, directory: &Path) -> anyhow::Result<bool>;
     /// Unmounts whatever image is mounted on a directory.
     fn unmount(&self, directory: &Path) -> anyhow::Result<()>;
 }
@@ -379,6 +380,7 @@ impl<M: Mounter> Snapshots<M> {
         let mut lower = Vec::new();
         // What containers see is a mount of its own: it has to have the attributes, too.
         let mut attributes: Vec<String> = Vec::new();
+        let mut escaped = false;
         for below in state.ancestry(key).skip(1) {
             lower.push(match &below.content {
                 Content::Directory(number) => self.directory(*number).join("fs"),
@@ -388,7 +390,7 @@ impl<M: Mounter> Snapshots<M> {
                     let Some((image, manifest)) = image else {
                         return Err(missing(hex));
                     };
-                    self.mounter.mount(&manifest, image, &directory)?;
+                    escaped = self.mounter.mount(&manifest, image, &directory)?;
                     let options = images::parse(&image.options)?;
                     attributes.extend(options.restrictions().map(str::to_owned));
                     directory
@@ -399,6 +401,10 @@ impl<M: Mounter> Snapshots<M> {
             return Err(missing(key));
         };
         let own = self.directory(number);
+        if escaped && !writable && lower.len() == 1 {
+            // The image alone would show the escaped names.
+            lower.insert(0, own.join("fs"));
+        }
         let bind = |source: &Path, access: &str| Mount {
             fs_type: "bind".to_owned(),
             source: shown(source),

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Mount options, sorted out.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Attributes of the mount. That of an image is read-only, always.
     pub attributes: MountAttrFlags,
@@ -78,6 +78,11 @@ impl Options {
         let set = RESTRICTIONS.iter();
         let set = set.filter(|(flag, _)| self.attributes.contains(*flag));
         set.map(|(_, name)| *name)
+    }
+
+    /// Adds the option that escapes the extended attributes that overlayfs claims.
+    pub fn escape_overlay(&mut self) {
+        self.parameters.push((super::ESCAPE_OVERLAY.into(), None));
     }
 
     /// Options with nothing to sort out.

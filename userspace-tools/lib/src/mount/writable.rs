@@ -16,6 +16,7 @@ use crate::digest::Digest;
 use crate::progress::Progress;
 use crate::rules::XattrSelection;
 use crate::xattrs;
+use puzzlefs_schema::overlay;
 use rustix::fd::OwnedFd;
 use rustix::fs::{
     AtFlags, FlockOperation, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, CWD,
@@ -31,8 +32,6 @@ use std::path::{Path, PathBuf};
 
 /// Where layers are attached while an overlay is being made.
 const RUN: &str = "/run/puzzlefs";
-/// How the names of overlayfs' own attributes begin.
-const OVERLAY_XATTRS: &[u8] = b"trusted.overlay.";
 
 /// Where what is written goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,15 +233,15 @@ fn make_upper(lower: &Path, upper: &Path) -> Result<(), Failure> {
     })
 }
 
-/// Gives the directory at the top of an overlay, which is what shows as its root, what the one below
-/// has: owner, mode, time and extended attributes, but for overlayfs' own.
+/// Gives the top directory of an overlay, which appears as its root, the attributes of the one below:
+/// owner, mode, time and extended attributes, except for those that overlayfs acts on.
 pub fn copy_root(lower: &Path, upper: &Path) -> std::io::Result<()> {
     let root = fs::metadata(lower)?;
     let (uid, gid) = (Uid::from_raw(root.uid()), Gid::from_raw(root.gid()));
     rustix::fs::chown(upper, Some(uid), Some(gid))?;
     let all = XattrSelection::default();
     let xattrs = xattrs::read(lower.as_os_str().as_bytes(), &all)?.into_iter();
-    for (name, value) in xattrs.filter(|(name, _)| !name.starts_with(OVERLAY_XATTRS)) {
+    for (name, value) in xattrs.filter(|(name, _)| overlay::unescape(name).is_some()) {
         match rustix::fs::setxattr(upper, &*name, &value, XattrFlags::empty()) {
             // The file system below has none of this kind.
             Ok(()) | Err(Errno::OPNOTSUPP) => {}

@@ -13,10 +13,12 @@ pub struct Notes {
     mounted: Arc<Mutex<BTreeSet<(PathBuf, String)>>>,
     /// Mounts with these options fail.
     broken: Arc<Mutex<Option<String>>>,
+    /// Images with these options need an overlay to show their attributes.
+    escaped: Arc<Mutex<Option<String>>>,
 }
 
 impl Mounter for Notes {
-    fn mount(&self, _: &Digest, image: &Image, directory: &Path) -> anyhow::Result<()> {
+    fn mount(&self, _: &Digest, image: &Image, directory: &Path) -> anyhow::Result<bool> {
         let broken = self.broken.lock().unwrap().clone();
         ensure!(broken.as_ref() != Some(&image.options), "broken");
         self.unmount(directory)?;
@@ -24,7 +26,7 @@ impl Mounter for Notes {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o1711))?;
         let mount = (directory.to_owned(), image.options.clone());
         self.mounted.lock().unwrap().insert(mount);
-        Ok(())
+        Ok(self.escaped.lock().unwrap().as_ref() == Some(&image.options))
     }
 
     fn unmount(&self, directory: &Path) -> anyhow::Result<()> {
@@ -452,4 +454,29 @@ fn paths_that_overlayfs_would_take_apart() {
     }
     let relative = Path::new("relative");
     assert!(Snapshots::open(relative, relative, Notes::default()).is_err());
+}
+
+/// An overlay unescapes the attributes that overlayfs claims. So an image with such attributes is never
+/// shown without one.
+#[test]
+fn an_image_with_escaped_attributes_is_viewed_through_an_overlay() {
+    let host = Host::new();
+    *host.notes.escaped.lock().unwrap() = Some(String::new());
+    let snapshots = host.open();
+    let name = import(&snapshots);
+    let mount_point = host.mounts().join(manifest().to_hex());
+    let view = prepare(&snapshots, Kind::View, "view", &name);
+    assert_eq!(view.fs_type, "overlay");
+    assert_eq!(option(&view, "upperdir"), None);
+    let lower = option(&view, "lowerdir").unwrap();
+    let (own, image) = lower.split_once(':').unwrap();
+    assert_eq!(image, mount_point.to_str().unwrap());
+    let mode = fs::metadata(own).unwrap().mode();
+    assert_eq!(
+        mode & 0o7777,
+        0o1711,
+        "the mode of the image's root directory"
+    );
+    let active = prepare(&snapshots, Kind::Active, "active", &name);
+    assert_eq!(option(&active, "lowerdir"), mount_point.to_str());
 }
