@@ -97,9 +97,14 @@ pub fn collect(store: &Store, wait: impl FnOnce() -> bool) -> Result<Option<Coll
     let Some(_lock) = UseLock::alone(store, wait)? else {
         return Ok(None);
     };
+    let before = store.index_text()?;
     let mut collected = find(store)?;
-    sync_index(store)?;
     pause::at(Point::Marked);
+    sync_index(store)?;
+    if store.index_text()? != before {
+        let what = "another tool changed it while the needed blobs were found; nothing was removed";
+        return Err(Error::store(store.path.join("index.json"), what));
+    }
     for (digest, _) in &collected.blobs {
         store.remove_blob(digest)?;
         pause::at(Point::Removed);

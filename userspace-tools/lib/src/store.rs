@@ -25,7 +25,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The largest `index.json` read, in bytes.
-const INDEX_MAX: u64 = 64 << 20;
+pub(crate) const INDEX_MAX: u64 = 64 << 20;
 /// The largest `oci-layout` read, in bytes.
 const LAYOUT_MAX: u64 = 64 << 10;
 /// The largest manifest read, in bytes: about two million blobs.
@@ -270,7 +270,12 @@ impl Store {
     /// Reads `index.json` for whoever changes the store by what it says: one that is not known here
     /// is refused.
     pub(crate) fn known_index(&self) -> Result<Index> {
-        let index = self.index()?;
+        self.known_index_of(self.index_text()?.as_deref())
+    }
+
+    /// Parses the text of `index.json`, or of none, as [`Store::known_index`] does.
+    pub(crate) fn known_index_of(&self, text: Option<&[u8]>) -> Result<Index> {
+        let index = self.parsed_index(text)?.unwrap_or_default();
         match index.unknown() {
             None => Ok(index),
             Some(what) => Err(Error::store(self.path.join("index.json"), what)),
@@ -279,16 +284,26 @@ impl Store {
 
     /// Reads `index.json`; none where there is none.
     pub(crate) fn written_index(&self) -> Result<Option<Index>> {
-        self.json("index.json", "an OCI image index", INDEX_MAX)
+        self.parsed_index(self.index_text()?.as_deref())
+    }
+
+    /// Reads the text of `index.json`; none where there is none.
+    pub(crate) fn index_text(&self) -> Result<Option<Vec<u8>>> {
+        self.text("index.json", INDEX_MAX)
+    }
+
+    fn parsed_index(&self, text: Option<&[u8]>) -> Result<Option<Index>> {
+        self.json("index.json", "an OCI image index", text)
     }
 
     /// Reads `oci-layout`; none where there is none.
     pub(crate) fn layout(&self) -> Result<Option<Layout>> {
-        self.json("oci-layout", "that of an OCI image layout", LAYOUT_MAX)
+        let text = self.text("oci-layout", LAYOUT_MAX)?;
+        self.json("oci-layout", "that of an OCI image layout", text.as_deref())
     }
 
-    /// Reads a file of the store's own directory, which has to be `what`.
-    fn json<T: DeserializeOwned>(&self, name: &str, what: &str, max: u64) -> Result<Option<T>> {
+    /// Reads a file of the store's own directory; none where there is none.
+    fn text(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>> {
         let path = self.path.join(name);
         // What is no regular file must not block.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -301,10 +316,18 @@ impl Store {
         if !metadata.is_file() {
             return Err(Error::store(path, "not a regular file"));
         }
-        let bytes = read_bounded(file, &path, max)?;
-        let value = serde_json::from_slice(&bytes);
-        let value = value.map_err(|error| Error::store(path, format!("not {what}: {error}")))?;
-        Ok(Some(value))
+        read_bounded(file, &path, max).map(Some)
+    }
+
+    /// Parses the text of a file of the store's own directory, which has to be `what`.
+    fn json<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        what: &str,
+        text: Option<&[u8]>,
+    ) -> Result<Option<T>> {
+        let value = text.map(serde_json::from_slice).transpose();
+        value.map_err(|error| Error::store(self.path.join(name), format!("not {what}: {error}")))
     }
 
     /// Finds an image, and reads all of its manifest.
