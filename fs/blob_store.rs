@@ -16,11 +16,9 @@ use crate::{
     registry::{InUse, Registry},
     statistics::Statistics,
     superblock::READAHEAD,
-    vfs::{
-        backing::Directory, MountContext, SharedMappings, Shrink, ShrinkerRegistration, WorkQueue,
-    },
+    vfs::{backing::Directory, SharedMappings, Shrink, ShrinkerRegistration, WorkQueue},
     workspace::{readers, Workspaces},
-    PuzzleFs,
+    MountContext, PuzzleFs,
 };
 use kernel::{
     new_spinlock,
@@ -176,7 +174,7 @@ pub(crate) struct BlobStore {
     directory: Arc<Directory>,
     open: Arc<OpenBlobs>,
     workspaces: Arc<Workspaces>,
-    mappings: SharedMappings<PuzzleFs>,
+    mappings: Arc<SharedMappings<PuzzleFs>>,
     metadata: Arc<Registry<MetadataBlob>>,
     /// The store's own: should its disk not answer, others are not kept waiting.
     readahead: WorkQueue,
@@ -188,7 +186,7 @@ impl BlobStore {
     fn new(
         directory: Arc<Directory>,
         workspaces: Arc<Workspaces>,
-        mappings: SharedMappings<PuzzleFs>,
+        mappings: Arc<SharedMappings<PuzzleFs>>,
     ) -> Result<Self> {
         let open = Arc::new(OpenBlobs::new()?, GFP_KERNEL)?;
         Ok(Self {
@@ -247,7 +245,7 @@ impl BlobStore {
     }
 
     /// The page caches that files of equal contents share, in whatever image of the store.
-    pub(crate) fn mappings(&self) -> &SharedMappings<PuzzleFs> {
+    pub(crate) fn mappings(&self) -> &Arc<SharedMappings<PuzzleFs>> {
         &self.mappings
     }
 
@@ -313,7 +311,7 @@ impl Stores {
                     || Ok(Arc::new(FrameCache::new(readers())?, GFP_KERNEL)?),
                 )?;
                 let workspaces = Workspaces::new(frames)?;
-                let mappings = SharedMappings::new(context, READAHEAD)?;
+                let mappings = Arc::new(SharedMappings::new(context, READAHEAD)?, GFP_KERNEL)?;
                 let store = BlobStore::new(directory.clone(), workspaces, mappings)?;
                 Ok(Arc::new(store, GFP_KERNEL)?)
             },

@@ -5,11 +5,10 @@
 use crate::vfs::prelude::*;
 use crate::{
     inode::{self, Body, Malformed},
-    vfs::{DirEmitter, DirEntryType, INode},
+    vfs::{DirEmitter, DirEntryType, INode, INodeRef},
     PuzzleFs,
 };
 use core::ops::ControlFlow;
-use kernel::sync::aref::ARef;
 use puzzlefs_schema::{Dir, DirLayer, FileType, Locator, Metadata, Order, Part};
 
 /// The parts that a directory is merged of, one of each layer that has it, the topmost first.
@@ -61,7 +60,10 @@ fn index(part: &DirLayer<'_>) -> Result<Option<KVVec<u32>>, Malformed> {
 }
 
 /// Looks up a name; `None` if the directory has no such entry.
-pub(crate) fn lookup(dir: &INode<PuzzleFs>, name: &[u8]) -> Result<Option<ARef<INode<PuzzleFs>>>> {
+pub(crate) fn lookup<'a>(
+    dir: &'a INode<PuzzleFs>,
+    name: &[u8],
+) -> Result<Option<INodeRef<'a, PuzzleFs>>> {
     let Body::Directory(directory) = &dir.data().body else {
         return Err(ENOTDIR);
     };
@@ -84,7 +86,7 @@ pub(crate) fn lookup(dir: &INode<PuzzleFs>, name: &[u8]) -> Result<Option<ARef<I
 /// # Errors
 ///
 /// [`ESTALE`] if the directory is in none.
-pub(crate) fn parent(dir: &INode<PuzzleFs>) -> Result<ARef<INode<PuzzleFs>>> {
+pub(crate) fn parent(dir: &INode<PuzzleFs>) -> Result<INodeRef<'_, PuzzleFs>> {
     let sb = dir.superblock();
     let image = sb.data();
     let metadata = image.metadata();

@@ -13,7 +13,8 @@ use crate::{
     registry::InUse,
     statistics::Statistics,
     superblock,
-    vfs::{error_ratelimited, relax, MountContext, MAX_STACK_DEPTH},
+    vfs::{error_ratelimited, relax, MAX_STACK_DEPTH},
+    MountContext,
 };
 use kernel::{fmt, sync::Arc};
 use puzzlefs_schema::{Digest, ErrorKind, Metadata};

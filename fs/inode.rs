@@ -7,13 +7,12 @@ use crate::{
     dir::Directory,
     file::Content,
     image::Image,
-    vfs::{CachedINode, INode, INodeKind, INodeParams, SuperBlock},
+    vfs::{CachedINode, INodeKind, INodeParams, INodeRef, SuperBlock},
     PuzzleFs,
 };
 use kernel::{
     alloc::AllocError,
     str::{CStr, CString},
-    sync::aref::ARef,
 };
 use puzzlefs_schema::{Kind, Locator};
 
@@ -74,7 +73,7 @@ pub(crate) fn get(
     sb: &SuperBlock<PuzzleFs>,
     ino: u64,
     at: Option<Locator>,
-) -> Result<ARef<INode<PuzzleFs>>> {
+) -> Result<INodeRef<'_, PuzzleFs>> {
     let new = match sb.get_inode(ino)? {
         CachedINode::Cached(inode) => return Ok(inode),
         CachedINode::New(new) => new,
@@ -141,7 +140,7 @@ pub(crate) fn get(
 ///
 /// [`ESTALE`] if the image has no such inode, or one that nothing can name; [`EUCLEAN`] if it is
 /// malformed.
-pub(crate) fn by_number(sb: &SuperBlock<PuzzleFs>, ino: u64) -> Result<ARef<INode<PuzzleFs>>> {
+pub(crate) fn by_number(sb: &SuperBlock<PuzzleFs>, ino: u64) -> Result<INodeRef<'_, PuzzleFs>> {
     let at = sb.data().metadata().find(ino).map_err(|_| ESTALE)?;
     get(sb, ino, Some(at))
 }

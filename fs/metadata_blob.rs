@@ -7,7 +7,8 @@ use crate::{
     blob::Blob,
     message::{ErrorName, Show},
     ports::sha256::{Digest as _, Sha256},
-    vfs::{backing::ReadBuffer, relax, MountContext},
+    vfs::{backing::ReadBuffer, relax},
+    MountContext,
 };
 use kernel::sync::Arc;
 use puzzlefs_schema::{Digest, Framing, Metadata};

@@ -17,7 +17,8 @@ use crate::vfs::prelude::*;
 use crate::{
     image::Image,
     message::Text,
-    vfs::{MountContext, Param, ParamOutcome, ParamValue},
+    vfs::{Param, ParamOutcome, ParamValue},
+    MountContext,
 };
 use kernel::str::{CStr, CString};
 use puzzlefs_schema::Digest;

@@ -12,15 +12,11 @@
 #![deny(unsafe_code)]
 
 use core::ops::Range;
-use kernel::{
-    seq_file::SeqFile,
-    str::CStr,
-    sync::{aref::ARef, Arc},
-};
+use kernel::{seq_file::SeqFile, str::CStr, sync::Arc};
 use vfs::prelude::*;
 use vfs::{
-    DirEmitter, FileSystem, FolioRun, INode, MountContext, Param, ParamOutcome, Registration,
-    StatFs, SuperBlock, SuperParams, WorkQueue, XattrLister,
+    DirEmitter, FileSystem, FolioRun, INode, INodeRef, Param, ParamOutcome, Registration,
+    SharedMappings, StatFs, SuperBlock, SuperParams, WorkQueue, XattrLister,
 };
 
 mod blob;
@@ -54,27 +50,13 @@ module! {
     alias: ["fs-puzzlefs"],
 }
 
-/// The module: the filesystem's registration.
-#[pin_data]
-struct PuzzleFsModule {
-    #[pin]
-    registration: Registration<PuzzleFs>,
-}
-
-impl kernel::InPlaceModule for PuzzleFsModule {
-    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            _: { ports::sha256::choose()? },
-            registration <- Registration::new(
-                module,
-                blob_store::Stores::new()?,
-            ),
-        })
-    }
-}
+/// The module.
+type PuzzleFsModule = Registration<PuzzleFs>;
 
 /// The filesystem.
 struct PuzzleFs;
+
+type MountContext = vfs::MountContext<PuzzleFs>;
 
 impl FileSystem for PuzzleFs {
     const NAME: &'static CStr = c"puzzlefs";
@@ -85,6 +67,11 @@ impl FileSystem for PuzzleFs {
     type Params = options::Options;
     type SuperData = image::Image;
     type INodeData = inode::Node;
+
+    fn load() -> Result<Arc<blob_store::Stores>> {
+        ports::sha256::choose()?;
+        blob_store::Stores::new()
+    }
 
     fn parse_param(
         params: &mut options::Options,
@@ -110,23 +97,29 @@ impl FileSystem for PuzzleFs {
         params.check_remount(context, image)
     }
 
+    fn shared_mappings(image: &image::Image) -> Option<Arc<SharedMappings<Self>>> {
+        image
+            .shares_pages()
+            .then(|| image.store().mappings().clone())
+    }
+
     fn super_params(image: &image::Image) -> SuperParams {
         superblock::params(image)
     }
 
-    fn root(sb: &SuperBlock<Self>) -> Result<ARef<INode<Self>>> {
+    fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<'_, Self>> {
         inode::get(sb, puzzlefs_schema::ROOT_INO, None)
     }
 
-    fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<ARef<INode<Self>>>> {
+    fn lookup<'a>(dir: &'a INode<Self>, name: &[u8]) -> Result<Option<INodeRef<'a, Self>>> {
         dir::lookup(dir, name)
     }
 
-    fn inode_by_number(sb: &SuperBlock<Self>, ino: u64) -> Result<ARef<INode<Self>>> {
+    fn inode_by_number(sb: &SuperBlock<Self>, ino: u64) -> Result<INodeRef<'_, Self>> {
         inode::by_number(sb, ino)
     }
 
-    fn parent(dir: &INode<Self>) -> Result<ARef<INode<Self>>> {
+    fn parent(dir: &INode<Self>) -> Result<INodeRef<'_, Self>> {
         dir::parent(dir)
     }
 

@@ -43,7 +43,7 @@ pub(crate) fn share(inode: &INode<PuzzleFs>) -> Result {
         return Err(malformed(e));
     }
     let key: SharingKey = hash.finalize().into();
-    let pages = image.store().mappings().share(inode, &key)?;
+    let pages = inode.share_pages(&key)?;
     if pages > 0 {
         image.statistics().files_shared.add(1);
         image.statistics().pages_shared.add(pages as u64);

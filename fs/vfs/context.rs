@@ -27,23 +27,27 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// Stands for a valid `struct fs_context` that only the current task uses.
+/// Stands for a valid `struct fs_context` that only the current task uses, of the file system type
+/// of a `Registration<T>`.
 #[repr(transparent)]
-pub(crate) struct MountContext(Opaque<bindings::fs_context>);
+pub(crate) struct MountContext<T: FileSystem>(Opaque<bindings::fs_context>, PhantomData<T>);
 
-impl MountContext {
+impl<T: FileSystem> MountContext<T> {
     /// # Safety
     ///
-    /// `fc` must be valid, and used by the current task alone, for the duration of `'a`.
+    /// `fc` must be valid, of the file system type of a `Registration<T>`, and used by the current
+    /// task alone, for the duration of `'a`.
     unsafe fn from_raw<'a>(fc: *mut bindings::fs_context) -> &'a mut Self {
         // SAFETY: By the function's safety requirements; `Self` is a transparent wrapper.
         unsafe { &mut *fc.cast() }
     }
 
-    /// The type of the filesystem that is mounted.
-    pub(super) fn fs_type(&self) -> *mut bindings::file_system_type {
-        // SAFETY: By the type invariants, the context is valid.
-        unsafe { (*self.0.get()).fs_type }
+    /// The registration of the filesystem that is mounted.
+    pub(super) fn registration(&self) -> &Registration<T> {
+        // SAFETY: By the type invariants the context is valid, and its type that of a
+        // `Registration<T>`. The context holds a reference to the type's module, and the
+        // registration is that module's data.
+        unsafe { Registration::of((*self.0.get()).fs_type) }
     }
 
     /// The `source` parameter: what the user named as the thing to mount.
@@ -207,7 +211,7 @@ impl<T: FileSystem> ContextOps<T> {
         };
         // SAFETY: A context is used by one task at a time (`uapi_mutex`), and `params` is the only
         // borrow of its parameters.
-        let (params, context) = unsafe { (Self::params(fc), MountContext::from_raw(fc)) };
+        let (params, context) = unsafe { (Self::params(fc), MountContext::<T>::from_raw(fc)) };
         match T::parse_param(params, context, &param) {
             Ok(ParamOutcome::Taken) => 0,
             Ok(ParamOutcome::Unknown) => -(bindings::ENOPARAM as c_int),
@@ -223,12 +227,9 @@ impl<T: FileSystem> ContextOps<T> {
     unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> c_int {
         from_result(|| {
             // SAFETY: As in `parse_param`.
-            let (params, context) = unsafe { (Self::params(fc), MountContext::from_raw(fc)) };
-            // SAFETY: A context's type is the one that it was made for, which stays registered as
-            // long as there are contexts of it.
-            let registration = unsafe { Registration::<T>::of((*fc).fs_type) };
-            let data =
-                superblock::new_data::<T>(T::mount(params, context, registration.shared())?)?;
+            let (params, context) = unsafe { (Self::params(fc), MountContext::<T>::from_raw(fc)) };
+            let shared = context.registration().shared().clone();
+            let data = superblock::new_data::<T>(T::mount(params, context, &shared)?)?;
             // SAFETY: The context is valid and ours. From here its `s_fs_info` owns the data, until
             // `get_tree_nodev` hands it to the superblock.
             unsafe { (*fc).s_fs_info = data };
@@ -250,7 +251,7 @@ impl<T: FileSystem> ContextOps<T> {
             let (params, context, sb) = unsafe {
                 (
                     Self::params(fc),
-                    MountContext::from_raw(fc),
+                    MountContext::<T>::from_raw(fc),
                     SuperBlock::<T>::from_raw((*(*fc).root).d_sb),
                 )
             };

@@ -3,12 +3,15 @@
 //! Directories: lookup and iteration.
 
 use super::prelude::*;
-use super::{bindings, inode::INode, FileSystem};
+use super::{
+    bindings,
+    inode::{INode, INodeRef},
+    FileSystem,
+};
 use core::ptr;
 use kernel::{
     error::from_result,
     ffi::{c_int, c_uint},
-    sync::aref::ARef,
 };
 
 /// The type of a directory entry, as `getdents(2)` gives it in `d_type`.
@@ -117,7 +120,7 @@ pub(super) unsafe extern "C" fn lookup<T: FileSystem>(
     }
     match T::lookup(dir, name) {
         Ok(inode) => {
-            let inode = inode.map_or(ptr::null_mut(), |i| ARef::into_raw(i).as_ptr().cast());
+            let inode = inode.map_or(ptr::null_mut(), INodeRef::into_raw);
             // SAFETY: The dentry is the one to be looked up; the reference to the inode is given
             // away, also if it fails. Without an inode the dentry becomes a negative one.
             unsafe { bindings::d_splice_alias(inode, dentry) }

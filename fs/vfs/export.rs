@@ -10,9 +10,14 @@
 //! Reference: <https://docs.kernel.org/filesystems/nfs/exporting.html>
 
 use super::prelude::*;
-use super::{bindings, inode::INode, superblock::SuperBlock, FileSystem};
+use super::{
+    bindings,
+    inode::{INode, INodeRef},
+    superblock::SuperBlock,
+    FileSystem,
+};
 use core::{marker::PhantomData, ptr, slice};
-use kernel::{ffi::c_int, sync::aref::ARef};
+use kernel::ffi::c_int;
 
 /// The length of a handle without its directory's number, and with it, in words of 32 bits.
 const LEN: usize = 3;
@@ -122,10 +127,10 @@ impl<T: FileSystem> ExportOps<T> {
 }
 
 /// A dentry for an inode, which may be one that is not connected to the root yet.
-fn obtain<T: FileSystem>(inode: Result<ARef<INode<T>>>) -> *mut bindings::dentry {
+fn obtain<T: FileSystem>(inode: Result<INodeRef<'_, T>>) -> *mut bindings::dentry {
     match inode {
         // SAFETY: The reference to the inode is given away, also if it fails.
-        Ok(inode) => unsafe { bindings::d_obtain_alias(ARef::into_raw(inode).as_ptr().cast()) },
+        Ok(inode) => unsafe { bindings::d_obtain_alias(inode.into_raw()) },
         Err(e) => e.to_ptr(),
     }
 }

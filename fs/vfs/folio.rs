@@ -6,13 +6,16 @@
 
 use super::prelude::*;
 use super::{
-    backing::BackingFile, bindings, inode::INode, queue::PendingWork, sharing, FileSystem,
+    backing::BackingFile,
+    bindings,
+    inode::{INode, INodeRef},
+    queue::PendingWork,
+    sharing, FileSystem,
 };
 use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
 use kernel::{
     ffi::c_int,
     impl_has_work, new_work,
-    sync::aref::ARef,
     workqueue::{Work, WorkItem},
 };
 
@@ -435,7 +438,7 @@ unsafe fn read_ahead<T: FileSystem>(inode: &INode<T>, rac: *mut bindings::readah
 #[pin_data]
 struct Deferred<T: FileSystem> {
     /// Kept here: where a page cache is shared, what is locked does not keep it.
-    inode: ARef<INode<T>>,
+    inode: INodeRef<'static, T>,
     runs: KVec<FolioRun<'static>>,
     #[pin]
     work: Work<Self>,
@@ -454,7 +457,9 @@ impl<T: FileSystem> Deferred<T> {
     fn new(inode: &INode<T>) -> Result<Pin<KBox<Self>>> {
         KBox::pin_init(
             pin_init!(Self {
-                inode: inode.into(),
+                // SAFETY: The superblock waits for this work (`_pending`) before it is shut down,
+                // and the inode is given back before that.
+                inode: unsafe { INodeRef::keep(inode) },
                 runs: KVec::new(),
                 work <- new_work!("puzzlefs_readahead"),
                 // SAFETY: The superblock waits for it before it gives its data back.

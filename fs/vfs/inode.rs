@@ -13,12 +13,12 @@ use core::{
     cell::UnsafeCell,
     marker::PhantomData,
     mem::{self, ManuallyDrop},
+    ops::Deref,
     ptr::{self, NonNull},
 };
 use kernel::{
     ffi::{c_int, c_uint, c_void},
     str::{CStr, CString},
-    sync::aref::{ARef, AlwaysRefCounted},
     types::Opaque,
 };
 
@@ -86,16 +86,64 @@ unsafe impl<T: FileSystem> Send for INode<T> {}
 // SAFETY: As above.
 unsafe impl<T: FileSystem> Sync for INode<T> {}
 
-// SAFETY: `i_count` counts the references to an inode.
-unsafe impl<T: FileSystem> AlwaysRefCounted for INode<T> {
-    fn inc_ref(&self) {
-        // SAFETY: The inode is valid, and a reference to it exists.
-        unsafe { bindings::ihold(self.as_ptr()) };
+/// A reference to an inode of a superblock that is in use for `'a`.
+///
+/// It borrows the superblock, or an inode of it that the VFS lends for a call, because an inode does
+/// not keep its superblock: no such reference may be left when the superblock is shut down.
+///
+/// # Invariants
+///
+/// Owns a reference (`i_count`) to an inode that satisfies the invariants of `INode<T>`. The inode's
+/// superblock is not shut down during `'a`.
+pub(crate) struct INodeRef<'a, T: FileSystem> {
+    inode: NonNull<bindings::inode>,
+    _superblock: PhantomData<&'a SuperBlock<T>>,
+}
+
+impl<T: FileSystem> INodeRef<'_, T> {
+    /// # Safety
+    ///
+    /// The arguments must satisfy the type's invariants; the reference becomes the result's.
+    pub(super) unsafe fn from_raw(inode: NonNull<bindings::inode>) -> Self {
+        // INVARIANT: By the safety requirements.
+        Self {
+            inode,
+            _superblock: PhantomData,
+        }
     }
 
-    unsafe fn dec_ref(obj: NonNull<Self>) {
-        // SAFETY: The caller gives a reference away.
-        unsafe { bindings::iput(obj.as_ptr().cast()) };
+    /// Gives the reference away.
+    pub(super) fn into_raw(self) -> *mut bindings::inode {
+        ManuallyDrop::new(self).inode.as_ptr()
+    }
+
+    /// Takes another reference to an inode, which no borrow limits.
+    ///
+    /// # Safety
+    ///
+    /// The result must be dropped before the inode's superblock is shut down.
+    pub(super) unsafe fn keep(inode: &INode<T>) -> Self {
+        // SAFETY: The inode is valid, and a reference to it exists.
+        unsafe { bindings::ihold(inode.as_ptr()) };
+        // SAFETY: The reference was just taken; the superblock stays by the safety requirements.
+        // An inode's address is not null.
+        unsafe { Self::from_raw(NonNull::new_unchecked(inode.as_ptr())) }
+    }
+}
+
+impl<T: FileSystem> Deref for INodeRef<'_, T> {
+    type Target = INode<T>;
+
+    fn deref(&self) -> &INode<T> {
+        // SAFETY: By the type invariants; the reference is kept as long as `self`.
+        unsafe { INode::from_raw(self.inode.as_ptr()) }
+    }
+}
+
+impl<T: FileSystem> Drop for INodeRef<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the reference is ours, and its superblock in use.
+        unsafe { bindings::iput(self.inode.as_ptr()) };
     }
 }
 
@@ -122,6 +170,12 @@ impl<T: FileSystem> INode<T> {
     pub(crate) fn is_directory(&self) -> bool {
         // SAFETY: By the type invariants the inode is valid; its type does not change.
         u32::from(unsafe { (*self.as_ptr()).i_mode }) & bindings::S_IFMT == bindings::S_IFDIR
+    }
+
+    /// Whether the inode is a regular file's.
+    pub(super) fn is_regular(&self) -> bool {
+        // SAFETY: As above.
+        u32::from(unsafe { (*self.as_ptr()).i_mode }) & bindings::S_IFMT == bindings::S_IFREG
     }
 
     /// The private data.
@@ -275,11 +329,11 @@ pub(super) unsafe extern "C" fn evict<T: FileSystem>(inode: *mut bindings::inode
 }
 
 /// An inode that was asked for by its number.
-pub(crate) enum CachedINode<T: FileSystem> {
+pub(crate) enum CachedINode<'a, T: FileSystem> {
     /// The inode was in memory.
-    Cached(ARef<INode<T>>),
+    Cached(INodeRef<'a, T>),
     /// The inode has to be initialised.
-    New(NewINode<T>),
+    New(NewINode<'a, T>),
 }
 
 /// An inode that is yet to be initialised. Those who look for it wait.
@@ -288,10 +342,14 @@ pub(crate) enum CachedINode<T: FileSystem> {
 ///
 /// # Invariants
 ///
-/// Owns a reference to an inode allocated by [`alloc::<T>`], which is new and locked.
-pub(crate) struct NewINode<T: FileSystem>(NonNull<bindings::inode>, PhantomData<T>);
+/// Owns a reference to an inode allocated by [`alloc::<T>`], which is new and locked. Its superblock
+/// is not shut down during `'a`.
+pub(crate) struct NewINode<'a, T: FileSystem>(
+    NonNull<bindings::inode>,
+    PhantomData<&'a SuperBlock<T>>,
+);
 
-impl<T: FileSystem> NewINode<T> {
+impl<'a, T: FileSystem> NewINode<'a, T> {
     /// # Safety
     ///
     /// `inode` must satisfy the type's invariants.
@@ -353,7 +411,7 @@ impl<T: FileSystem> NewINode<T> {
         };
 
     /// Initialises the inode, and lets those that wait for it go on.
-    pub(crate) fn init(self, params: INodeParams<T::INodeData>) -> Result<ARef<INode<T>>> {
+    pub(crate) fn init(self, params: INodeParams<T::INodeData>) -> Result<INodeRef<'a, T>> {
         let size = i64::try_from(params.size).map_err(|_| EFBIG)?;
         let inode = self.0.as_ptr();
 
@@ -418,11 +476,11 @@ impl<T: FileSystem> NewINode<T> {
         // The reference goes to the result.
         let this = ManuallyDrop::new(self);
         // SAFETY: The inode satisfies the invariants of `INode` now, and the reference is ours.
-        Ok(unsafe { ARef::from_raw(this.0.cast()) })
+        Ok(unsafe { INodeRef::from_raw(this.0) })
     }
 }
 
-impl<T: FileSystem> Drop for NewINode<T> {
+impl<T: FileSystem> Drop for NewINode<'_, T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants the inode is new and locked; the reference is given away.
         unsafe { bindings::iget_failed(self.0.as_ptr()) };

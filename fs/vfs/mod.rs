@@ -2,14 +2,19 @@
 
 //! Safe abstractions over the virtual filesystem, for read-only filesystems.
 //!
-//! A filesystem is a type that implements [`FileSystem`] and is put in force by a
-//! [`Registration`]. The VFS's objects appear as [`SuperBlock`] and [`INode`], each with private
+//! A filesystem is a type that implements [`FileSystem`]; its [`Registration`] is the
+//! type of its module. The VFS's objects appear as [`SuperBlock`] and [`INode`], each with private
 //! data of a type that the filesystem chooses; the page cache asks for file contents with a
 //! [`FolioRun`], a stretch of locked folios that has to be filled from its beginning to its end.
 //! What a filesystem needs of the filesystem below it, if it is a stacked one, is in [`backing`].
 //!
-//! Nothing here knows of PuzzleFS. A safe implementation of [`FileSystem`] cannot break the
-//! kernel's rules whatever it returns: see each type's `# Invariants`.
+//! Nothing here knows of PuzzleFS. A safe implementation of [`FileSystem`] cannot cause undefined
+//! behaviour, whatever it returns and keeps: see each type's `# Invariants`. An [`INodeRef`] cannot
+//! outlive the call in which it was made, and a superblock keeps the [`SharedMappings`] that its
+//! inodes use. A [`Registration`] is the data of a
+//! module, and no type says when that is dropped: `module!` alone may initialise one. A value that is
+//! leaked ([`core::mem::forget`]) leaks what it
+//! stands for: the VFS reports the inode at unmount, and a locked folio stays locked.
 //!
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h),
@@ -39,7 +44,7 @@ pub(crate) use compat::prelude;
 pub(crate) use context::{MountContext, Param, ParamValue};
 pub(crate) use dir::{DirEmitter, DirEntryType};
 pub(crate) use folio::FolioRun;
-pub(crate) use inode::{CachedINode, INode, INodeKind, INodeParams};
+pub(crate) use inode::{CachedINode, INode, INodeKind, INodeParams, INodeRef};
 pub(crate) use log::error_ratelimited;
 pub(crate) use queue::WorkQueue;
 pub(crate) use registration::Registration;
@@ -51,11 +56,7 @@ pub(crate) use wait::WaitQueue;
 pub(crate) use xattr::XattrLister;
 
 use core::ops::Range;
-use kernel::{
-    seq_file::SeqFile,
-    str::CStr,
-    sync::{aref::ARef, Arc},
-};
+use kernel::{seq_file::SeqFile, str::CStr, sync::Arc};
 use prelude::*;
 
 /// What a mount parameter was to the filesystem.
@@ -94,10 +95,13 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// reclaim: the `Drop` implementation must neither allocate nor wait for anything that does.
     type INodeData: Send + Sync;
 
+    /// Makes what all superblocks share. Called once, before the filesystem is registered.
+    fn load() -> Result<Arc<Self::Shared>>;
+
     /// Takes one mount parameter.
     fn parse_param(
         params: &mut Self::Params,
-        context: &MountContext,
+        context: &MountContext<Self>,
         param: &Param<'_>,
     ) -> Result<ParamOutcome>;
 
@@ -107,37 +111,45 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// with [`MountContext::error`].
     fn mount(
         params: &mut Self::Params,
-        context: &mut MountContext,
+        context: &mut MountContext<Self>,
         shared: &Arc<Self::Shared>,
     ) -> Result<Self::SuperData>;
 
     /// Says whether a remount with these parameters changes nothing that cannot be changed.
-    fn remount(params: &mut Self::Params, context: &MountContext, data: &Self::SuperData)
-        -> Result;
+    fn remount(
+        params: &mut Self::Params,
+        context: &MountContext<Self>,
+        data: &Self::SuperData,
+    ) -> Result;
+
+    /// The page caches that regular files of the superblock can share, by [`INode::share_pages`].
+    ///
+    /// The superblock keeps them until it is shut down.
+    fn shared_mappings(data: &Self::SuperData) -> Option<Arc<SharedMappings<Self>>>;
 
     /// The superblock's properties that follow from its private data.
     fn super_params(data: &Self::SuperData) -> SuperParams;
 
     /// The root directory.
-    fn root(sb: &SuperBlock<Self>) -> Result<ARef<INode<Self>>>;
+    fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<'_, Self>>;
 
     /// Looks up a name in a directory; `None` if the directory has no such entry.
-    fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<ARef<INode<Self>>>>;
+    fn lookup<'a>(dir: &'a INode<Self>, name: &[u8]) -> Result<Option<INodeRef<'a, Self>>>;
 
     /// The inode of a number that is in a file handle.
     ///
     /// # Errors
     ///
     /// [`ESTALE`] if there is none. That is not worth a message.
-    fn inode_by_number(sb: &SuperBlock<Self>, ino: u64) -> Result<ARef<INode<Self>>>;
+    fn inode_by_number(sb: &SuperBlock<Self>, ino: u64) -> Result<INodeRef<'_, Self>>;
 
     /// The directory that a directory is in.
-    fn parent(dir: &INode<Self>) -> Result<ARef<INode<Self>>>;
+    fn parent(dir: &INode<Self>) -> Result<INodeRef<'_, Self>>;
 
     /// Emits a directory's entries, apart from `.` and `..`, beginning at the emitter's position.
     fn read_dir(dir: &INode<Self>, emitter: &mut DirEmitter<'_>) -> Result;
 
-    /// Has a regular file share its pages, by [`SharedMappings::share`], if it is to.
+    /// Has a regular file share its pages, by [`INode::share_pages`], if it is to.
     ///
     /// Called when a file is opened that does not share them yet. An error is that of the open.
     fn share_pages(inode: &INode<Self>) -> Result;

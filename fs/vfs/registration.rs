@@ -7,12 +7,14 @@ use super::{
     bindings, context::ContextOps, inode::INodeCache, sharing::SharedMappings,
     superblock::SuperBlock, FileSystem,
 };
-use kernel::{error::to_result, ffi::c_int, sync::Arc, types::Opaque};
+use kernel::{error::to_result, ffi::c_int, sync::Arc, types::Opaque, InPlaceModule};
 
-/// A filesystem that can be mounted, for as long as this exists.
+/// A filesystem that can be mounted, as the data of its module: `module!` takes this type.
 ///
-/// The filesystem's module cannot be unloaded while there are mounts of it, so nothing of the
-/// filesystem is in use when the registration is dropped.
+/// The module cannot be unloaded while there are mounts or contexts of the filesystem: the VFS holds
+/// a reference to the module for each. So nothing of the filesystem is in use when the registration
+/// is dropped with the module. There is no other way to make one, because the VFS's references do not
+/// keep a registration that somebody drops earlier.
 ///
 /// # Invariants
 ///
@@ -33,14 +35,11 @@ unsafe impl<T: FileSystem> Send for Registration<T> {}
 // SAFETY: A shared reference gives access to the inode cache and the shared data, which are `Sync`.
 unsafe impl<T: FileSystem> Sync for Registration<T> {}
 
-impl<T: FileSystem> Registration<T> {
-    /// Registers the filesystem.
-    pub(crate) fn new(
-        module: &'static ThisModule,
-        shared: Arc<T::Shared>,
-    ) -> impl PinInit<Self, Error> {
+impl<T: FileSystem> InPlaceModule for Registration<T> {
+    /// Registers the filesystem, as the last thing that can fail. Called by `module!` alone.
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            shared,
+            shared: T::load()?,
             inode_cache: INodeCache::new(T::NAME)?,
             // Never registered: nobody but `SharedMappings` mounts it.
             sharing <- Opaque::try_ffi_init(|slot: *mut bindings::file_system_type| {
@@ -70,7 +69,9 @@ impl<T: FileSystem> Registration<T> {
             }),
         })
     }
+}
 
+impl<T: FileSystem> Registration<T> {
     /// The registration that a file system type belongs to.
     ///
     /// # Safety

@@ -12,7 +12,7 @@
 //! [`include/linux/mount.h`](srctree/include/linux/mount.h)
 
 use super::prelude::*;
-use super::{bindings, folio, inode::INode, registration::Registration, FileSystem, MountContext};
+use super::{bindings, folio, inode::INode, FileSystem, MountContext};
 use core::{
     marker::PhantomData,
     ptr::{self, NonNull},
@@ -25,7 +25,10 @@ use kernel::{
 /// What tells files of other contents, or of contents verified in another way, apart.
 pub(crate) type SharingKey = [u8; 32];
 
-/// The page caches that inodes of the filesystem `T` share, until this is dropped.
+/// The page caches that inodes of the filesystem `T` share.
+///
+/// They belong to an internal mount, which is unmounted when this is dropped. No inode uses them any
+/// more then: only inodes of superblocks that keep an `Arc` of this do.
 ///
 /// # Invariants
 ///
@@ -57,11 +60,10 @@ impl<T: FileSystem> SharedMappings<T> {
     /// Page caches for inodes of superblocks like the one that is being mounted.
     ///
     /// `readahead` is how far to read ahead at the most, in bytes.
-    pub(crate) fn new(context: &MountContext, readahead: usize) -> Result<Self> {
-        // SAFETY: A context's type is the one that it was made for, which stays registered as
-        // long as there are mounts of it, and so as long as there is what is made here.
-        let registration = unsafe { Registration::<T>::of(context.fs_type()) };
-        // SAFETY: The type is valid, and its module in use by the caller.
+    pub(crate) fn new(context: &MountContext<T>, readahead: usize) -> Result<Self> {
+        let registration = context.registration();
+        // SAFETY: The type is valid, and stays so as long as its module is in use: by the caller
+        // now, by the internal mount afterwards.
         let mount = unsafe { from_err_ptr(bindings::kern_mount(registration.sharing_type())) }?;
         // INVARIANT: The mount was just made.
         let this = Self {
@@ -96,9 +98,12 @@ impl<T: FileSystem> SharedMappings<T> {
         0
     }
 
-    /// Has an inode of a regular file share its page cache with all those of equal key, which must
-    /// have equal contents; gives the number of pages that are there already.
-    pub(crate) fn share(&self, inode: &INode<T>, key: &SharingKey) -> Result<usize> {
+    /// Has an inode of a regular file share its page cache with all those of equal key.
+    ///
+    /// # Safety
+    ///
+    /// The inode's superblock must keep `self` until its inodes are evicted.
+    unsafe fn share(&self, inode: &INode<T>, key: &SharingKey) -> Result<usize> {
         let mut wanted = Wanted {
             key: *key,
             owned: Some(KBox::new(*key, GFP_KERNEL_ACCOUNT)?),
@@ -118,7 +123,8 @@ impl<T: FileSystem> SharedMappings<T> {
         .ok_or(ENOMEM)?
         .as_ptr();
         // SAFETY: `iget5_locked` gives a valid inode; if it is new it is ours to initialise. The
-        // table is promoted to a static. The reference goes to `inode`, if that has none yet.
+        // table is promoted to a static. The reference goes to `inode`, if that has none yet; it
+        // gives it back when it is evicted, before `self` is dropped.
         unsafe {
             if bindings::vfs_rs_inode_is_new(host) {
                 (*host).i_mode = bindings::S_IFREG as u16 | 0o444;
@@ -149,9 +155,28 @@ impl<T: FileSystem> SharedMappings<T> {
 
 impl<T: FileSystem> Drop for SharedMappings<T> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants the mount is ours. Its inodes, which nobody refers to any
-        // more, go with it.
+        // SAFETY: By the type invariants the mount is ours. Its inodes go with it: those that
+        // referred to them have been evicted, by the requirements of `share`.
         unsafe { bindings::kern_unmount_array(&mut self.mount.as_ptr(), 1) };
+    }
+}
+
+impl<T: FileSystem> INode<T> {
+    /// Has a regular file share its page cache with all files of equal key, which should have equal
+    /// contents; returns the number of pages that are there already.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the inode is not a regular file's, or [`FileSystem::shared_mappings`] gave the
+    /// superblock nothing to share.
+    pub(crate) fn share_pages(&self, key: &SharingKey) -> Result<usize> {
+        if !self.is_regular() {
+            return Err(EINVAL);
+        }
+        let mappings = self.superblock().mappings().ok_or(EINVAL)?;
+        // SAFETY: The superblock keeps the mappings in its private data, which is dropped after its
+        // inodes have been evicted.
+        unsafe { mappings.share(self, key) }
     }
 }
 

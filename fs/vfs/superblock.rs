@@ -8,8 +8,9 @@ use super::prelude::*;
 use super::{
     bindings,
     export::ExportOps,
-    inode::{self, CachedINode, INode, NewINode},
+    inode::{self, CachedINode, INode, INodeRef, NewINode},
     queue::Pending,
+    sharing::SharedMappings,
     xattr, FileSystem,
 };
 use core::{
@@ -20,7 +21,7 @@ use kernel::{
     error::{from_result, to_result},
     ffi::{c_int, c_void},
     seq_file::SeqFile,
-    sync::aref::ARef,
+    sync::Arc,
     types::{ForeignOwnable, Opaque},
 };
 
@@ -56,6 +57,8 @@ struct Private<T: FileSystem> {
     data: T::SuperData,
     /// Work that has references to inodes.
     pending: Pending,
+    /// The page caches that inodes share. Kept here because inodes refer to them.
+    mappings: Option<Arc<SharedMappings<T>>>,
 }
 
 /// A superblock of the filesystem `T`.
@@ -108,6 +111,11 @@ impl<T: FileSystem> SuperBlock<T> {
         &self.private().pending
     }
 
+    /// The page caches that the superblock's inodes can share.
+    pub(super) fn mappings(&self) -> Option<&SharedMappings<T>> {
+        self.private().mappings.as_deref()
+    }
+
     /// The generation of all inodes: that of other contents is mostly another.
     pub(super) fn generation(&self) -> u32 {
         // SAFETY: By the type invariants the superblock is valid; its UUID is set before it has
@@ -120,7 +128,7 @@ impl<T: FileSystem> SuperBlock<T> {
     ///
     /// Two threads that ask for one inode get the same: the second waits for the first to have
     /// initialised it.
-    pub(crate) fn get_inode(&self, ino: u64) -> Result<CachedINode<T>> {
+    pub(crate) fn get_inode(&self, ino: u64) -> Result<CachedINode<'_, T>> {
         // SAFETY: By the type invariants the superblock is valid.
         let inode = unsafe { bindings::iget_locked(self.as_ptr(), ino) };
         let inode = NonNull::new(inode).ok_or(ENOMEM)?;
@@ -131,7 +139,7 @@ impl<T: FileSystem> SuperBlock<T> {
             Ok(CachedINode::New(unsafe { NewINode::from_raw(inode) }))
         } else {
             // SAFETY: As above; it has been initialised, as it is not new.
-            Ok(CachedINode::Cached(unsafe { ARef::from_raw(inode.cast()) }))
+            Ok(CachedINode::Cached(unsafe { INodeRef::from_raw(inode) }))
         }
     }
 
@@ -186,7 +194,7 @@ impl<T: FileSystem> SuperBlock<T> {
             }
             // SAFETY: The reference to the inode is given away: `d_make_root` takes it even when
             // it fails.
-            let dentry = unsafe { bindings::d_make_root(ARef::into_raw(root).as_ptr().cast()) };
+            let dentry = unsafe { bindings::d_make_root(root.into_raw()) };
             if dentry.is_null() {
                 return Err(ENOMEM);
             }
@@ -286,10 +294,12 @@ impl<T: FileSystem> SuperBlock<T> {
 
 /// Makes what `s_fs_info` is to be, of the private data of a superblock.
 pub(super) fn new_data<T: FileSystem>(data: T::SuperData) -> Result<*mut c_void> {
-    let pending = Pending::new();
-    Ok(KBox::new(Private::<T> { data, pending }, GFP_KERNEL)?
-        .into_foreign()
-        .cast())
+    let private = Private::<T> {
+        mappings: T::shared_mappings(&data),
+        pending: Pending::new(),
+        data,
+    };
+    Ok(KBox::new(private, GFP_KERNEL)?.into_foreign().cast())
 }
 
 /// Drops the private data of a superblock, or of a context that no superblock came of.
