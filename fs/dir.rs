@@ -120,7 +120,8 @@ pub(crate) fn read(dir: &INode<PuzzleFs>, emitter: &mut DirEmitter<'_>) -> Resul
         return Err(ENOTDIR);
     };
     let image = dir.superblock().data();
-    directory
+    // Iteration ends early if there is no more room.
+    let _ = directory
         .merged(&image.metadata())
         .and_then(|merged| {
             merged.for_each(emitter.position(), |entry| {

@@ -4,6 +4,9 @@
 //! `bindings_helper.h`.
 
 #![allow(
+    // A lint that newer compilers have.
+    unknown_lints,
+    unnecessary_transmutes,
     clippy::all,
     clippy::cast_lossless,
     clippy::ptr_as_ptr,

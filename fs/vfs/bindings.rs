@@ -6,6 +6,9 @@
 //! both have (one is opaque where its header was not included) is the latter's.
 
 #![allow(
+    // A lint that newer compilers have.
+    unknown_lints,
+    unnecessary_transmutes,
     clippy::all,
     clippy::cast_lossless,
     clippy::ptr_as_ptr,

@@ -2,10 +2,10 @@
 
 //! Differences between the kernels that the module is built for.
 //!
-//! Everything in the module imports [`prelude`] in the place of the kernel's, which also has what
-//! newer kernels' has and the one at hand lacks. `Kbuild` looks into the kernel's source for each
-//! item and says with `--cfg vfs_has_…` that it is there; `Documentation/porting.md` tells how one
-//! is added. Differences between C interfaces are in `compat.h`.
+//! The module imports [`prelude`] instead of the kernel's prelude. It adds the items of newer kernels
+//! that the one at hand lacks. `Kbuild` searches the kernel's source for each item and passes `--cfg
+//! vfs_has_NAME` if it is there. `Documentation/porting.md` explains how to add one. Differences
+//! between C interfaces are in `helpers.c`.
 
 /// The kernel crate's prelude, complete.
 pub(crate) mod prelude {
