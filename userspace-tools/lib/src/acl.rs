@@ -15,6 +15,8 @@ const GROUP_OBJ: u16 = 0x04;
 pub(crate) const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
+/// The length of an entry in bytes: tag, permissions, id.
+const ENTRY: usize = 8;
 /// The id of an entry that is for no user or group of its own.
 const NO_ID: u32 = u32::MAX;
 
@@ -39,6 +41,38 @@ pub(crate) fn from_text(text: &[u8]) -> Result<Vec<u8>, String> {
         value.extend_from_slice(&id.to_le_bytes());
     }
     Ok(value)
+}
+
+/// The text of a list, with numbers of users and groups in the place of names: the form that archives
+/// have.
+///
+/// None for what is no such attribute.
+pub(crate) fn to_text(value: &[u8]) -> Option<String> {
+    let (version, entries) = value.split_first_chunk()?;
+    if u32::from_le_bytes(*version) != VERSION || entries.len() % ENTRY != 0 {
+        return None;
+    }
+    let mut texts = Vec::new();
+    for entry in entries.chunks_exact(ENTRY) {
+        let [tag_low, tag_high, bits_low, bits_high, id @ ..] = entry else {
+            return None;
+        };
+        let bits = u16::from_le_bytes([*bits_low, *bits_high]);
+        let id = u32::from_le_bytes(id.try_into().ok()?);
+        let tag = match u16::from_le_bytes([*tag_low, *tag_high]) {
+            USER_OBJ => "user:".to_owned(),
+            USER => format!("user:{id}"),
+            GROUP_OBJ => "group:".to_owned(),
+            GROUP => format!("group:{id}"),
+            MASK => "mask:".to_owned(),
+            OTHER => "other:".to_owned(),
+            _ => return None,
+        };
+        let letter = |bit: u16, letter| if bits & bit != 0 { letter } else { '-' };
+        let (read, write, execute) = (letter(4, 'r'), letter(2, 'w'), letter(1, 'x'));
+        texts.push(format!("{tag}:{read}{write}{execute}"));
+    }
+    Some(texts.join(","))
 }
 
 /// What the kernel makes of the attribute of a file's own list: the nine bits of the mode that the
@@ -164,6 +198,12 @@ mod tests {
         assert_eq!(value, wanted.concat());
         let lines = b"user::rw-\ngroup::r--\nuser:77:r-x\t#effective:r--\nmask::r--\nother::---\n";
         assert_eq!(from_text(lines).unwrap(), value);
+        let text = "user::rw-,user:77:r-x,group::r--,mask::r--,other::---";
+        assert_eq!(to_text(&value).as_deref(), Some(text));
+        assert_eq!(
+            to_text(&value[..20]).as_deref(),
+            Some("user::rw-,user:77:r-x")
+        );
         // The mask is what `ls -l` shows for the group.
         assert_eq!(mode(&value), Some((0o640, true)));
         let wide = from_text(b"user::rw-,group::r--,user:77:rwx,mask::rwx,other::---").unwrap();
@@ -175,6 +215,7 @@ mod tests {
         assert_eq!(mode(&plain), Some((0o751, false)));
         for wrong in [&b""[..], b"\x02", b"\x03\0\0\0", &value[..21], &value[..20]] {
             assert_eq!(mode(wrong), None);
+            assert!(wrong.len() == 20 || to_text(wrong).is_none());
         }
         for wrong in [
             "user:joe:r--",

@@ -11,10 +11,11 @@ use crate::error::{Error, Result};
 use crate::oci::{self, Descriptor};
 use crate::parallel::{self, into_inner, lock};
 use crate::progress::Progress;
+use crate::reference::Selector;
 use crate::staging::{Content, Placed, Staging};
 use crate::store::{Image, Store, MANIFEST_MAX};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -51,11 +52,79 @@ pub fn copy(
     options: CopyOptions,
     progress: &Progress,
 ) -> Result<Copied> {
+    copy_images(from, &[(tag.to_owned(), image)], to, options, progress)
+}
+
+/// The PuzzleFS images of a store that have tags.
+#[derive(Debug, Default)]
+pub struct Tagged {
+    /// Each tag and its image, by tag.
+    pub images: Vec<(String, Image)>,
+    /// The tags of images of other formats.
+    pub others: Vec<String>,
+}
+
+impl Tagged {
+    /// Finds the images of a store.
+    ///
+    /// # Errors
+    ///
+    /// If a manifest cannot be read, because its format is then unknown.
+    pub fn of(store: &Store) -> Result<Self> {
+        let index = store.known_index()?;
+        let mut tagged = Tagged::default();
+        for tag in index.tags() {
+            let descriptor = index.find(&tag);
+            let is_manifest = descriptor.is_some_and(|found| found.media_type == oci::MANIFEST);
+            let digest = descriptor.and_then(|found| Digest::from_oci(&found.digest));
+            let is_image = match digest.filter(|_| is_manifest) {
+                Some(digest) => store.manifest(&digest)?.0.rootfs().is_some(),
+                None => false,
+            };
+            if is_image {
+                let image = store.image(&Selector::Tag(tag.clone()))?;
+                tagged.images.push((tag, image));
+            } else {
+                tagged.others.push(tag);
+            }
+        }
+        Ok(tagged)
+    }
+}
+
+/// Copies images of the store `from` into the store `to`, each under its tag. All tags are set at
+/// once, after all blobs.
+pub fn copy_all(
+    from: &Store,
+    images: &Tagged,
+    to: &Store,
+    options: CopyOptions,
+    progress: &Progress,
+) -> Result<Copied> {
+    let images: Vec<_> = images
+        .images
+        .iter()
+        .map(|(tag, image)| (tag.clone(), image))
+        .collect();
+    copy_images(from, &images, to, options, progress)
+}
+
+fn copy_images(
+    from: &Store,
+    images: &[(String, &Image)],
+    to: &Store,
+    options: CopyOptions,
+    progress: &Progress,
+) -> Result<Copied> {
     let staging = Staging::new(to)?;
     let mut blobs = BTreeMap::new();
-    let manifest_path = from.blob_path(&image.manifest_digest);
-    for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
-        blobs.insert(from.digest(blob, &manifest_path)?, blob.size);
+    let mut manifests = BTreeSet::new();
+    for (_, image) in images {
+        let manifest_path = from.blob_path(&image.manifest_digest);
+        for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
+            blobs.insert(from.digest(blob, &manifest_path)?, blob.size);
+        }
+        manifests.insert(image.manifest_digest);
     }
     for size in blobs.values() {
         progress.found_entry();
@@ -80,17 +149,28 @@ pub fn copy(
         },
     )?;
     let mut copied = into_inner(copied);
-    let manifest = from.read_blob(&image.manifest_digest, MANIFEST_MAX)?;
-    let size = manifest.len() as u64;
-    if options.check {
-        remove_damaged(from, to, &image.manifest_digest, size, &mut vec![0; READ])?;
+    let mut sizes = BTreeMap::new();
+    for digest in manifests {
+        progress.check()?;
+        let manifest = from.read_blob(&digest, MANIFEST_MAX)?;
+        let size = manifest.len() as u64;
+        if options.check {
+            remove_damaged(from, to, &digest, size, &mut vec![0; READ])?;
+        }
+        let placed = staging.put(&digest, Content::Bytes(&[&manifest]))?;
+        copied.add(placed, size);
+        sizes.insert(digest, size);
     }
-    let placed = staging.put(&image.manifest_digest, Content::Bytes(&[&manifest]))?;
-    copied.add(placed, size);
     progress.check()?;
     staging.commit()?;
-    let manifest = Descriptor::new(oci::MANIFEST, image.manifest_digest, size);
-    to.set_tag(tag, manifest)?;
+    to.change_index(|index| {
+        for (tag, image) in images {
+            let digest = image.manifest_digest;
+            let size = sizes.get(&digest).copied().unwrap_or_default();
+            index.set_tag(tag, Descriptor::new(oci::MANIFEST, digest, size));
+        }
+        Ok(())
+    })?;
     Ok(copied)
 }
 

@@ -22,6 +22,7 @@ pub mod digest;
 pub mod enable_verity;
 mod encoding;
 pub mod error;
+pub mod export;
 pub mod extract;
 pub mod gc;
 mod graph;

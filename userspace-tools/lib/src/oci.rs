@@ -16,6 +16,8 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// What Docker calls an image index.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// The media type of the configuration of an image.
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// What Docker calls the configuration of an image.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 /// The media type of the empty configuration.

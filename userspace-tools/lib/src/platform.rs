@@ -46,6 +46,11 @@ impl Platform {
         &self.architecture
     }
 
+    /// The variant of the processor, `v7`, if one is given.
+    pub fn given_variant(&self) -> Option<&str> {
+        self.variant.as_deref()
+    }
+
     /// What an index says of an image.
     pub(crate) fn of(descriptor: &Descriptor) -> Option<Self> {
         let platform = descriptor.other.get("platform")?;

@@ -25,8 +25,10 @@ use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::Write;
 use std::mem;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use tempfile::NamedTempFile;
 
 const PREFIX: &str = "staging-";
 /// How much of a blob is read at once.
@@ -173,6 +175,24 @@ impl<'a> Staging<'a> {
         if full {
             self.commit()?;
         }
+        Ok(Placed::New)
+    }
+
+    /// Takes a file that was written in [`path`](Self::path) as a blob, unless the store has it.
+    pub fn put_file(&self, file: NamedTempFile, digest: &Digest, size: u64) -> Result<Placed> {
+        if self.store.blob_size(digest)? == Some(size) {
+            return Ok(Placed::Shared);
+        }
+        let path = self.path.join(digest.to_hex());
+        let mode = fs::Permissions::from_mode(0o644);
+        file.as_file()
+            .set_permissions(mode)
+            .map_err(Error::io(&path, "set its permissions"))?;
+        file.persist(&path)
+            .map_err(|error| Error::io(&path, "name it")(error.error))?;
+        let mut pending = self.pending();
+        pending.blobs.push((*digest, size));
+        pending.bytes += size;
         Ok(Placed::New)
     }
 

@@ -182,6 +182,11 @@ impl Store {
         Ok((stat.st_dev, stat.st_ino))
     }
 
+    /// Returns true if another store is the same directory.
+    pub fn is_same(&self, other: &Store) -> Result<bool> {
+        Ok(self.identity()? == other.identity()?)
+    }
+
     /// The size of a blob; `None` where there is none.
     pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         match rustix::fs::statat(

@@ -7,6 +7,7 @@ use crate::copy::CopyArgs;
 use crate::diff::DiffArgs;
 use crate::du::DuArgs;
 use crate::enable_verity::EnableVerityArgs;
+use crate::export::ExportArgs;
 use crate::gc::GcArgs;
 use crate::list::ListArgs;
 use crate::ls::LsArgs;
@@ -53,6 +54,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Extract an image, or a part of it, into a directory
     Extract(ExtractArgs),
+    /// Export an image as a tar archive or as an ordinary OCI image
+    Export(ExportArgs),
     /// Mount an image, read-only or writable, by the kernel module or over FUSE
     Mount(MountArgs),
     /// Unmount an image

@@ -9,6 +9,7 @@ mod copy;
 mod diff;
 mod du;
 mod enable_verity;
+mod export;
 mod extract;
 mod faults;
 mod format;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => build::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Extract(arguments) => extract::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
         Command::Inspect(arguments) => match &arguments.path {
             Some(path) => inspect_path::run(arguments, path),
             None => inspect::inspect(arguments),
@@ -93,6 +95,7 @@ fn left(cli: &Cli) -> &'static str {
     match cli.command {
         Command::Build(_) | Command::Import(_) | Command::Copy(_) => "nothing was tagged",
         Command::Extract(_) => "what was extracted so far is left",
+        Command::Export(_) => "nothing was exported",
         _ => "not all was looked at",
     }
 }

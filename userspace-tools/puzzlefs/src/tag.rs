@@ -3,8 +3,9 @@
 //! `puzzlefs tag` and `puzzlefs untag`.
 
 use clap::Args;
-use puzzlefs_lib::{ImageRef, Store};
+use puzzlefs_lib::{Error, ImageRef, Selector, Store};
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
 /// `puzzlefs tag`.
 #[derive(Debug, Args)]
@@ -12,8 +13,8 @@ pub struct TagArgs {
     /// The image
     #[arg(value_name = "IMAGE")]
     pub image: OsString,
-    /// The tag to set in the same store; if it names another image, it is moved
-    #[arg(value_name = "NEWTAG")]
+    /// The tag to set in the same store; a tag of another image is moved
+    #[arg(value_name = "[STORE:]NEWTAG")]
     pub tag: OsString,
 }
 
@@ -28,8 +29,28 @@ pub struct UntagArgs {
 /// Gives an image one more tag.
 pub fn tag(arguments: &TagArgs) -> anyhow::Result<()> {
     let image = ImageRef::parse(&arguments.image)?;
-    let tag = ImageRef::parse_tag(&arguments.tag)?;
-    Store::open(&image.store)?.tag(&image.selector, &tag)?;
+    // No tag has a colon.
+    if !arguments.tag.as_bytes().contains(&b':') {
+        let tag = ImageRef::parse_tag(&arguments.tag)?;
+        Store::open(&image.store)?.tag(&image.selector, &tag)?;
+        return Ok(());
+    }
+    let target = ImageRef::parse(&arguments.tag)?;
+    let wrong = |what: String| Error::Reference {
+        reference: arguments.tag.to_string_lossy().into_owned(),
+        what,
+    };
+    let Selector::Tag(tag) = &target.selector else {
+        return Err(wrong("give the new tag, <oci-dir>:<tag>".to_owned()).into());
+    };
+    let store = Store::open(&image.store)?;
+    if !Store::open(&target.store)?.is_same(&store)? {
+        let what = format!(
+            "another store than that of the image; to copy it there, use 'puzzlefs copy {image} {target}'"
+        );
+        return Err(wrong(what).into());
+    }
+    store.tag(&image.selector, tag)?;
     Ok(())
 }
 

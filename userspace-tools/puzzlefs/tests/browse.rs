@@ -363,3 +363,34 @@ fn list_tag_and_untag() {
     );
     says(&["gc", path]);
 }
+
+/// The new tag may be given with its store, which must be the image's own, by whatever path.
+#[test]
+fn a_tag_may_have_its_store() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (store, image) = linked_tree(scratch.path());
+    says(&["tag", &image, &reference(&store, "second")]);
+    let detour = store.join("blobs/..");
+    says(&["tag", &image, &reference(&detour, "third")]);
+    let digest = |tag: &str| open(&store, tag).1.manifest_digest;
+    assert_eq!(
+        (digest("second"), digest("third")),
+        (digest("t"), digest("t"))
+    );
+    let other = scratch.path().join("other");
+    says(&["copy", "-q", &image, other.to_str().unwrap()]);
+    for (target, reason) in [
+        (reference(&other, "x"), "use 'puzzlefs copy "),
+        (reference(&store, "-x"), "a tag is"),
+        (
+            format!("{}@{}", store.display(), digest("t").to_oci()),
+            "give the new tag",
+        ),
+    ] {
+        let output = run(&["tag", &image, &target]);
+        assert_eq!(output.status.code(), Some(2), "{target}");
+        assert!(stderr(&output).contains(reason), "{}", stderr(&output));
+    }
+    let missing = reference(&scratch.path().join("none"), "x");
+    assert!(fails(&["tag", &image, &missing]).contains("cannot open the store"));
+}

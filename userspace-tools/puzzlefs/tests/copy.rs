@@ -233,3 +233,75 @@ fn damage_is_neither_extracted_nor_shown() {
         assert!(said.contains(&wanted), "{said}");
     }
 }
+
+/// All PuzzleFS images of a store, under their tags, at once or not at all.
+#[test]
+fn all_images_of_a_store_are_copied() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let (tree, from) = one_file(scratch.path());
+    fs::write(tree.join("more"), noise(150_000, 2)).unwrap();
+    build(&tree, &from, "second", 1);
+    says(&["tag", &reference(&from, "second"), "twin"]);
+    // An image of another format stays where it is.
+    let image = reference(&from, "t");
+    says(&[
+        "export",
+        "-q",
+        "--oci",
+        &reference(&from, "ordinary"),
+        &image,
+    ]);
+    let (from, to) = (from.to_str().unwrap().to_owned(), path("to"));
+    build(&tree, &to, "own", 1);
+    let output = run(&["copy", "--all", "--json", &from, to.to_str().unwrap()]);
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("left out 1 image of other formats: ordinary"),
+        "{said}"
+    );
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let tags: Vec<_> = report["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| &i["tag"])
+        .collect();
+    assert_eq!(tags, ["second", "t", "twin"]);
+    assert_eq!(report["left_out"], serde_json::json!(["ordinary"]));
+    for tag in ["t", "second", "twin"] {
+        assert_same(
+            &image_inventory(Path::new(&from), tag),
+            &image_inventory(&to, tag),
+        );
+    }
+    let list = says(&["list", to.to_str().unwrap()]);
+    assert!(
+        list.contains("own ") && !list.contains("ordinary"),
+        "{list}"
+    );
+    says(&["verify", "-q", to.to_str().unwrap()]);
+    // A second time, there is nothing to do.
+    let again: Value = serde_json::from_str(&says(&[
+        "copy",
+        "--all",
+        "--json",
+        &from,
+        to.to_str().unwrap(),
+    ]))
+    .unwrap();
+    assert_eq!(again["new_blobs"], 0);
+    let refused = run(&["copy", "--all", &from, &reference(&to, "x")]);
+    assert_eq!(refused.status.code(), Some(2));
+
+    // A blob of one image is damaged: no tag is set.
+    let (store, second) = open(Path::new(&from), "second");
+    let blob = Digest::from_oci(&second.data_blobs().last().unwrap().digest).unwrap();
+    let size = store.blob_size(&blob).unwrap().unwrap();
+    fs::write(store.blob_path(&blob), noise(size as usize, 9)).unwrap();
+    let new = path("new");
+    let said = fails(&["copy", "--all", &from, new.to_str().unwrap()]);
+    assert!(said.contains("the blob is damaged"), "{said}");
+    assert_eq!(says(&["list", new.to_str().unwrap()]), "");
+}
