@@ -14,6 +14,7 @@ mod extract;
 mod faults;
 mod format;
 mod fuse;
+mod fusermount;
 mod gc;
 mod import;
 mod inspect;

@@ -3,6 +3,7 @@
 //! `puzzlefs mount --fuse`: the server, in the foreground or as a process of its own.
 
 use crate::fuse::Fuse;
+use crate::fusermount;
 use crate::mount::MountArgs;
 use crate::output::say;
 use anyhow::{bail, Context, Result};
@@ -102,9 +103,14 @@ pub fn serve(
 
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot handle signals")?;
     let fuse = Fuse::new(reader, blobs, escapes_overlay(&options));
-    let session = Session::new(fuse, &directory, &config)
-        .map_err(explained)
-        .with_context(context)?;
+    let session = match fusermount::check_direct() {
+        Ok(()) => Session::new(fuse, &directory, &config).map_err(explained),
+        Err(reason) => fusermount::mount(&directory, &config, &reason).and_then(|connection| {
+            let acl = config.acl;
+            Session::from_fd(fuse, connection, acl, config).map_err(explained)
+        }),
+    }
+    .with_context(context)?;
     if background {
         // Nobody may be waiting any more: then the mount goes, with the session.
         std::io::stdout()
@@ -236,11 +242,6 @@ fn explained(error: std::io::Error) -> Failure {
     let message = match error.kind() {
         ErrorKind::NotFound if !Path::new("/dev/fuse").exists() => {
             "there is no /dev/fuse: the kernel has no FUSE, or 'modprobe fuse' brings it".to_owned()
-        }
-        ErrorKind::NotFound | ErrorKind::PermissionDenied
-            if !rustix::process::geteuid().is_root() =>
-        {
-            format!("{error}; an ordinary user needs fusermount3, which the package fuse3 has")
         }
         _ => error.to_string().trim_end().to_owned(),
     };
