@@ -29,6 +29,8 @@ mod image;
 mod inode;
 mod message;
 mod metadata_blob;
+#[cfg(vfs_misuse)]
+mod misuse;
 mod options;
 #[allow(unsafe_code)]
 mod ports;

@@ -6,10 +6,10 @@
 //!
 //! C header: [`include/crypto/sha2.h`](srctree/include/crypto/sha2.h)
 
+use crate::vfs::prelude::*;
 use core::mem::MaybeUninit;
 use kernel::{
     bindings,
-    prelude::*,
     sync::atomic::{Atomic, Relaxed},
     time::{Delta, Instant, Monotonic},
 };
