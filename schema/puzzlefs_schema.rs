@@ -30,6 +30,7 @@
 //! | module | content |
 //! | --- | --- |
 //! | `v3` | the reader of version 3 |
+//! | `overlay` | names of attributes that overlayfs interprets |
 //! | `search` | searching and sorting lists that cannot be trusted |
 //! | `digest` | SHA-256 digests |
 //! | `error`, `steps` | errors; counting of steps |
