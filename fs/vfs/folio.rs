@@ -8,6 +8,7 @@ use super::prelude::*;
 use super::{
     backing::BackingFile,
     bindings,
+    charge::Charge,
     inode::{INode, INodeRef},
     queue::PendingWork,
     sharing, FileSystem,
@@ -440,6 +441,8 @@ struct Deferred<T: FileSystem> {
     /// Kept here: where a page cache is shared, what is locked does not keep it.
     inode: INodeRef<'static, T>,
     runs: KVec<FolioRun<'static>>,
+    /// The reader's control groups, which pay for the reads.
+    charge: Charge,
     #[pin]
     work: Work<Self>,
     /// Dropped last, when the inode has been given back.
@@ -461,6 +464,7 @@ impl<T: FileSystem> Deferred<T> {
                 // and the inode is given back before that.
                 inode: unsafe { INodeRef::keep(inode) },
                 runs: KVec::new(),
+                charge: Charge::of_current(),
                 work <- new_work!("puzzlefs_readahead"),
                 // SAFETY: The superblock waits for it before it gives its data back.
                 _pending: unsafe { inode.superblock().pending().begin() },
@@ -484,6 +488,7 @@ impl<T: FileSystem> WorkItem for Deferred<T> {
 
     fn run(mut this: Self::Pointer) {
         let this = this.as_mut().project();
+        let _charged = this.charge.enter();
         for mut run in core::mem::take(this.runs) {
             T::read_folios(this.inode, &mut run);
         }

@@ -10,8 +10,11 @@
 #include <linux/fsnotify.h>
 #include <linux/fsverity.h>
 #include <linux/highmem.h>
+#include <linux/kthread.h>
 #include <linux/magic.h>
+#include <linux/memcontrol.h>
 #include <linux/ratelimit.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/wait_bit.h>
 
@@ -483,6 +486,54 @@ bool vfs_rs_verity_sha256(struct inode *inode, u8 *digest)
 		return false;
 	memcpy(digest, raw, 32);
 	return true;
+}
+
+#ifdef CONFIG_BLK_CGROUP
+/*
+ * A kernel thread may itself act for another group. Modules cannot read the group of I/O that it
+ * acts for; loop devices, the one reader of this kind, set the memory group of the same cgroup.
+ */
+static struct cgroup_subsys_state *vfs_rs_io_group(struct mem_cgroup *memory)
+{
+	if (!(current->flags & PF_KTHREAD))
+		return task_get_css(current, io_cgrp_id);
+#ifdef CONFIG_MEMCG
+	if (memory)
+		return cgroup_get_e_css(memory->css.cgroup, &io_cgrp_subsys);
+#endif
+	return NULL;
+}
+#else
+static struct cgroup_subsys_state *vfs_rs_io_group(struct mem_cgroup *memory)
+{
+	return NULL;
+}
+#endif
+
+/* With references, which vfs_rs_charge_put() gives back. */
+void vfs_rs_charge_get(struct vfs_rs_charge *charge)
+{
+	charge->memory = get_mem_cgroup_from_mm(NULL);
+	charge->io = vfs_rs_io_group(charge->memory);
+}
+
+void vfs_rs_charge_put(const struct vfs_rs_charge *charge)
+{
+	if (charge->io)
+		css_put(charge->io);
+	mem_cgroup_put(charge->memory);
+}
+
+struct mem_cgroup *vfs_rs_charge_begin(const struct vfs_rs_charge *charge)
+{
+	kthread_associate_blkcg(charge->io);
+	return set_active_memcg(charge->memory);
+}
+
+void vfs_rs_charge_end(struct mem_cgroup *outer)
+{
+	set_active_memcg(outer);
+	kthread_associate_blkcg(NULL);
 }
 
 struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name)

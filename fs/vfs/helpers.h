@@ -8,6 +8,7 @@
 #define _VFS_HELPERS_H
 
 #include <linux/blkdev.h>
+#include <linux/cgroup.h>
 #include <linux/exportfs.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
@@ -77,18 +78,29 @@ const struct cred *vfs_rs_override_creds(const struct cred *cred);
 void vfs_rs_revert_creds(const struct cred *old);
 bool vfs_rs_equal_creds(const struct cred *a, const struct cred *b);
 
-/* workqueue.h */
-struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name);
+/* kthread.h, memcontrol.h, blk-cgroup.h */
+struct vfs_rs_charge {
+	struct cgroup_subsys_state *io;
+	struct mem_cgroup *memory;
+};
 
-/* wait_bit.h */
-void vfs_rs_pending_add(atomic_t *count);
-void vfs_rs_pending_done(atomic_t *count);
+void vfs_rs_charge_get(struct vfs_rs_charge *charge);
+void vfs_rs_charge_put(const struct vfs_rs_charge *charge);
+struct mem_cgroup *vfs_rs_charge_begin(const struct vfs_rs_charge *charge);
+void vfs_rs_charge_end(struct mem_cgroup *outer);
+
 void vfs_rs_pending_wait(atomic_t *count);
 
 /* uio.h */
 unsigned int vfs_rs_direct_alignment(const struct file *file);
 bool vfs_rs_has_drop_behind(const struct file *file);
 bool vfs_rs_is_cached(const struct file *file);
+/* workqueue.h */
+struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name);
+
+/* wait_bit.h */
+void vfs_rs_pending_add(atomic_t *count);
+void vfs_rs_pending_done(atomic_t *count);
 void vfs_rs_will_need(struct file *file, loff_t offset, loff_t len);
 
 #define VFS_RS_READ_CACHED 0 /* through the page cache */

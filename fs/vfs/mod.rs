@@ -24,6 +24,7 @@
 
 pub(crate) mod backing;
 mod bindings;
+mod charge;
 mod compat;
 mod context;
 mod dir;
