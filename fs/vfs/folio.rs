@@ -13,10 +13,12 @@ use super::{
     queue::PendingWork,
     sharing, FileSystem,
 };
-use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
+use core::{marker::PhantomData, mem::MaybeUninit, ops::Range, ptr::NonNull};
 use kernel::{
+    error::to_result,
     ffi::c_int,
     impl_has_work, new_work,
+    page::PAGE_SIZE,
     workqueue::{Work, WorkItem},
 };
 
@@ -564,14 +566,43 @@ unsafe fn read_one<T: FileSystem>(inode: &INode<T>, folio: *mut bindings::folio)
     if !unsafe { bindings::vfs_rs_folio_test_large(folio) } {
         return EIO.to_errno();
     }
-    // A part of a large folio cannot be read, but another may well be. Do without large folios in
-    // this file, and have the VFS ask again for what it needs, page by page.
-    // SAFETY: The mapping is valid while the folio is locked, which it is until the run is dropped:
-    // so it can be taken out of the page cache.
-    unsafe {
-        bindings::vfs_rs_mapping_forbid_large_folios(mapping);
-        bindings::generic_error_remove_folio(mapping, folio);
-    }
+    // A part of a large folio cannot be read, but another may well be. Put small folios in its
+    // place, and have the VFS ask again for what it needs, page by page.
+    let range = run.start()..run.end();
+    // SAFETY: The folio is locked until the run is dropped: so it is in the mapping, and can be
+    // taken out of the page cache.
+    unsafe { bindings::generic_error_remove_folio(mapping, folio) };
     drop(run);
-    bindings::positive_aop_returns_AOP_TRUNCATED_PAGE as c_int
+    // SAFETY: The mapping is that of a file which somebody reads.
+    match unsafe { add_small_folios(mapping, range) } {
+        Ok(()) => bindings::positive_aop_returns_AOP_TRUNCATED_PAGE as c_int,
+        Err(e) => e.to_errno(),
+    }
+}
+
+/// Has a range of a file read page by page, where no folio is in the page cache.
+///
+/// If the VFS found nothing there, it would make a large folio again, which fails as the one before.
+/// It does so once the small ones have been reclaimed.
+///
+/// # Errors
+///
+/// [`ENOMEM`].
+///
+/// # Safety
+///
+/// The mapping must stay valid during the call.
+unsafe fn add_small_folios(mapping: *mut bindings::address_space, range: Range<u64>) -> Result {
+    // SAFETY: By the safety requirements.
+    let size = unsafe { bindings::vfs_rs_inode_size((*mapping).host) } as u64;
+    let pages = range.start / PAGE_SIZE as u64..range.end.min(size).div_ceil(PAGE_SIZE as u64);
+    for index in pages {
+        // SAFETY: By the safety requirements.
+        match to_result(unsafe { bindings::vfs_rs_add_small_folio(mapping, index as usize) }) {
+            // Another task was faster, and tries whatever it has put there.
+            Err(e) if e != EEXIST => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -176,10 +176,20 @@ void vfs_rs_mapping_allow_large_folios(struct address_space *mapping)
 	mapping_set_large_folios(mapping);
 }
 
-/* Unlike mapping_set_folio_order_range(), atomic: the mapping may be in use. */
-void vfs_rs_mapping_forbid_large_folios(struct address_space *mapping)
+/* Adds an unread folio of one page, unlocked; -EEXIST: there is one at the index. */
+int vfs_rs_add_small_folio(struct address_space *mapping, pgoff_t index)
 {
-	set_mask_bits(&mapping->flags, AS_FOLIO_ORDER_MASK, 0);
+	gfp_t gfp = mapping_gfp_constraint(mapping, GFP_KERNEL);
+	struct folio *folio = filemap_alloc_folio(gfp, 0, NULL);
+	int err;
+
+	if (!folio)
+		return -ENOMEM;
+	err = filemap_add_folio(mapping, folio, index, gfp);
+	if (!err)
+		folio_unlock(folio);
+	folio_put(folio);
+	return err;
 }
 
 struct folio *vfs_rs_readahead_folio(struct readahead_control *rac)

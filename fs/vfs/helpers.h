@@ -58,7 +58,7 @@ int vfs_rs_open_nowait(struct inode *inode, struct file *file);
 
 /* pagemap.h */
 void vfs_rs_mapping_allow_large_folios(struct address_space *mapping);
-void vfs_rs_mapping_forbid_large_folios(struct address_space *mapping);
+int vfs_rs_add_small_folio(struct address_space *mapping, pgoff_t index);
 struct folio *vfs_rs_readahead_folio(struct readahead_control *rac);
 loff_t vfs_rs_readahead_pos(struct readahead_control *rac);
 size_t vfs_rs_readahead_length(struct readahead_control *rac);

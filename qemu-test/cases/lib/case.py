@@ -204,12 +204,13 @@ def mapped(fd, offset, length, flags=mmap.MAP_PRIVATE):
     """What a map of a file shows; past the file's end too, to the end of its last page, which
     the module mmap does not give. A page that cannot be read kills the process."""
     start = offset - offset % PAGE
-    with _map(fd, start, offset + length - start, flags) as address:
+    with map_of(fd, start, offset + length - start, flags) as address:
         return ctypes.string_at(address + offset - start, length)
 
 
 @contextlib.contextmanager
-def _map(fd, start, length, flags):
+def map_of(fd, start, length, flags=mmap.MAP_SHARED):
+    """A map of a file to read; gives its address."""
     address = _libc.mmap(None, length, mmap.PROT_READ, flags, fd, start)
     _checked(address == ctypes.c_void_p(-1).value)
     try:
@@ -228,7 +229,7 @@ def in_memory(fd):
     """How many pages of a file are in the page cache, by mincore(2)."""
     size = os.fstat(fd).st_size
     pages = (ctypes.c_ubyte * ((size + PAGE - 1) // PAGE))()
-    with _map(fd, 0, size, mmap.MAP_SHARED) as address:
+    with map_of(fd, 0, size) as address:
         _checked(_libc.mincore(address, size, pages))
     return sum(page & 1 for page in pages)
 
