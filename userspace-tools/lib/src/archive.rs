@@ -7,13 +7,14 @@
 //! name in the store, which is gone with its builder.
 
 use crate::assembly::Assembly;
+use crate::builder::BuildOptions;
+use crate::compression::{Decompressed, Format, Garbage, START};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::rules::Rules;
 use crate::source::{Source, SourceData};
 use crate::staging::Staging;
 use crate::stoppable::Stoppable;
-use crate::tar::{Fault, FileData, Input, Member, MemberKind, Reader};
+use crate::tar::{Fault, FileData, Input, Member, MemberKind, Oddities, Reader, NO_END};
 use crate::tree::{Seen, Tree};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, Write};
@@ -21,46 +22,141 @@ use std::path::{Path, PathBuf};
 
 /// The size of a read.
 const BUFFER: usize = 256 << 10;
-/// As much of the beginning as tells how an archive is compressed.
-const MAGIC: usize = 8;
+
+/// A tree that an archive makes.
+pub(crate) struct ArchiveTree {
+    pub source: Source,
+    pub tree: Tree,
+    /// What is to be said of the archive.
+    pub remarks: Vec<String>,
+}
 
 /// Makes a tree of an archive; `-` is the standard input.
 pub(crate) fn read(
     path: &Path,
     staging: &Staging<'_>,
-    rules: &Rules,
+    options: &BuildOptions,
     progress: &Progress,
-) -> Result<(Source, Tree)> {
+) -> Result<ArchiveTree> {
     let archive = Archive::open(path, progress)?;
+    let made = read_open(archive, staging, options, progress);
+    made.map_err(|error| match error {
+        Error::Archive { path, what } if what == NO_END => archive_error(
+            &path,
+            format!("{what}; if it is whole, give --ignore-zeros"),
+        ),
+        error => error,
+    })
+}
+
+fn read_open(
+    archive: Archive,
+    staging: &Staging<'_>,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<ArchiveTree> {
     let mut assembly = Assembly::new();
     let path = archive.path.clone();
-    let data = match archive.input {
+    let (data, mut remarks) = match archive.input {
         ArchiveInput::Plain(file) => {
             let stat = rustix::fs::fstat(&file).map_err(Error::io(&path, "examine it"))?;
-            let mut reader = Reader::new(PlainFile::new(file, &path)?);
+            let reader = Reader::new(PlainFile::new(file, &path)?);
+            let mut reader = reader.ignoring_zeros(options.ignore_zeros);
             while let Some(mut member) = next(&mut reader, &path, progress)? {
                 if let MemberKind::File(file) = &mut member.kind {
                     file.move_to(reader.data_position());
                 }
                 insert(&mut assembly, member, &path)?;
             }
+            let remarks = finish(&mut reader, &path, progress)?;
             let file = reader.into_input().into_file();
-            SourceData::Archive(file, Some(Seen::of(&stat)))
+            (SourceData::Archive(file, Some(Seen::of(&stat))), remarks)
         }
         ArchiveInput::Stream(stream) => {
             let mut spool = Spool::new(staging)?;
-            let mut reader = Reader::new(stream);
+            let mut reader = Reader::new(stream).ignoring_zeros(options.ignore_zeros);
             while let Some(mut member) = next(&mut reader, &path, progress)? {
                 if let MemberKind::File(file) = &mut member.kind {
                     spool.take(&mut reader, file, &path, progress)?;
                 }
                 insert(&mut assembly, member, &path)?;
             }
-            SourceData::Archive(spool.finish(), None)
+            let remarks = finish(&mut reader, &path, progress)?;
+            (SourceData::Archive(spool.finish(), None), remarks)
         }
     };
-    let tree = assembly.finish(rules);
-    Ok((Source { path, data }, tree))
+    for remark in &mut remarks {
+        if remark.ends_with(ANOTHER) {
+            remark.push_str("; --ignore-zeros reads that, too");
+        }
+    }
+    let tree = assembly.finish(&options.rules);
+    Ok(ArchiveTree {
+        source: Source { path, data },
+        tree,
+        remarks,
+    })
+}
+
+/// How a remark ends on an archive that follows another one.
+const ANOTHER: &str = "another archive begins there";
+
+/// Reads what is behind the last member of an archive, and returns what is to be said of all of it.
+pub(crate) fn finish<I: Input>(
+    reader: &mut Reader<I>,
+    path: &Path,
+    progress: &Progress,
+) -> Result<Vec<String>> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        progress.check()?;
+        let count = reader.read_rest(&mut buffer);
+        if count.map_err(|fault| fault_error(fault, path))? == 0 {
+            break;
+        }
+    }
+    let shown = path.display();
+    let odd = reader.oddities();
+    let mut remarks = Vec::new();
+    if let Some((name, kind)) = &odd.unknown {
+        let name = String::from_utf8_lossy(name);
+        let kind = kind.escape_ascii();
+        let more = match odd.unknown_count {
+            1 => String::new(),
+            count => format!(" ({count} such members in all)"),
+        };
+        remarks.push(format!(
+            "{shown}: {name}: unknown type flag '{kind}', taken as a regular file{more}"
+        ));
+    }
+    if odd.lone_zero {
+        remarks.push(format!(
+            "{shown}: one zero block marks the end instead of two; the archive may be truncated"
+        ));
+    }
+    if odd.ignored > 0 {
+        let Oddities {
+            ignored,
+            ignored_at,
+            ..
+        } = odd;
+        let what = if odd.another {
+            ANOTHER
+        } else {
+            "no archive begins there"
+        };
+        remarks.push(format!(
+            "{shown}: ignored {ignored} bytes behind the end of the archive, at byte \
+             {ignored_at}: {what}"
+        ));
+    }
+    let garbage = reader.garbage();
+    if garbage > 0 {
+        remarks.push(format!(
+            "{shown}: ignored {garbage} bytes of garbage behind the compressed data"
+        ));
+    }
+    Ok(remarks)
 }
 
 /// The next member of an archive; it is counted as found.
@@ -202,15 +298,15 @@ impl Archive {
             "open the directory or archive to build from",
         ))?;
         let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-        let mut magic = Vec::new();
+        let mut start = Vec::new();
         if regular {
             (&mut file)
-                .take(MAGIC as u64)
-                .read_to_end(&mut magic)
+                .take(START as u64)
+                .read_to_end(&mut start)
                 .and_then(|_| file.rewind())
                 .map_err(Error::io(path, "read the archive"))?;
         }
-        let input = match regular && compression(&magic, path)? == Compression::None {
+        let input = match regular && format(&start, path)? == Format::None {
             true => ArchiveInput::Plain(file),
             false => ArchiveInput::Stream(Stream::new(Stoppable::new(file, progress), path)?),
         };
@@ -260,72 +356,48 @@ impl Input for PlainFile {
 }
 
 /// An archive that can be read once, decompressed.
-pub(crate) struct Stream(Box<dyn BufRead + Send>);
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Compression {
-    None,
-    Gzip,
-    Zstd,
+pub(crate) struct Stream {
+    contents: Box<dyn BufRead + Send>,
+    garbage: Garbage,
 }
 
 impl Stream {
     /// Reads an archive, compressed or not. `path` is for messages only.
     pub fn new(mut input: impl Read + Send + 'static, path: &Path) -> Result<Self> {
         let fail = |error| Error::io(path, "read the archive")(error);
-        let mut magic = Vec::new();
+        let mut start = Vec::new();
         (&mut input)
-            .take(MAGIC as u64)
-            .read_to_end(&mut magic)
+            .take(START as u64)
+            .read_to_end(&mut start)
             .map_err(fail)?;
-        let compression = compression(&magic, path)?;
-        let input = BufReader::with_capacity(BUFFER, Cursor::new(magic).chain(input));
-        Ok(Stream(match compression {
-            Compression::None => Box::new(input),
-            Compression::Gzip => {
-                let decoder = flate2::bufread::MultiGzDecoder::new(input);
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
-            }
-            Compression::Zstd => {
-                let decoder = zstd::Decoder::with_buffer(input).map_err(fail)?;
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
-            }
-        }))
+        let format = format(&start, path)?;
+        if format == Format::None {
+            let contents = Cursor::new(start).chain(input);
+            return Ok(Stream {
+                contents: Box::new(BufReader::with_capacity(BUFFER, contents)),
+                garbage: Garbage::default(),
+            });
+        }
+        let contents = Decompressed::new(format, start, input).map_err(fail)?;
+        Ok(Stream {
+            garbage: contents.garbage(),
+            contents: Box::new(BufReader::with_capacity(BUFFER, contents)),
+        })
     }
 }
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+        self.contents.read(buffer)
     }
 }
 
-impl Input for Stream {}
+impl Input for Stream {
+    fn garbage(&self) -> u64 {
+        self.garbage.bytes()
+    }
+}
 
-fn compression(magic: &[u8], path: &Path) -> Result<Compression> {
-    let others: [(&[u8], &str); 6] = [
-        (b"\xfd7zXZ\0", "xz"),
-        (b"BZh", "bzip2"),
-        (b"\x04\x22\x4d\x18", "lz4"),
-        (b"\x1f\x9d", "compress"),
-        (b"LZIP", "lzip"),
-        (b"\x89LZO", "lzop"),
-    ];
-    if magic.starts_with(b"\x1f\x8b") {
-        return Ok(Compression::Gzip);
-    }
-    // The second is a frame to be skipped, which pzstd begins with.
-    if let [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] = magic {
-        return Ok(Compression::Zstd);
-    }
-    match others.iter().find(|(start, _)| magic.starts_with(start)) {
-        None => Ok(Compression::None),
-        Some((_, name)) => {
-            let what = format!(
-                "compressed with {name}; of compressed archives, those of gzip and zstd are read. \
-                 Decompress it, and give it on the standard input as '-'"
-            );
-            Err(archive_error(path, what))
-        }
-    }
+fn format(start: &[u8], path: &Path) -> Result<Format> {
+    Format::detect(start).map_err(|what| archive_error(path, what))
 }

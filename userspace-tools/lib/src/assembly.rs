@@ -286,52 +286,84 @@ impl Assembly {
 
     /// Finds the directory that names lead to, from the root; makes what is missing, if asked.
     fn resolve(&mut self, names: &[&[u8]], make: bool) -> Result<Option<SlotId>> {
-        let names = names.iter().rev();
-        let mut ahead: Vec<Cow<'_, [u8]>> = names.map(|name| Cow::Borrowed(*name)).collect();
-        let mut trail: Vec<SlotId> = Vec::new();
-        let mut links = 0;
-        while let Some(name) = ahead.pop() {
+        let mut walk = Walk::new(names);
+        loop {
+            match self.advance(&mut walk)? {
+                Stop::Directory(id) => return Ok(Some(id)),
+                Stop::Missing(name) if make => {
+                    check_name(&name)?;
+                    let id = self.add(Slot::implied())?;
+                    self.set_child(walk.here(), &name, id)?;
+                    walk.trail.push(id);
+                }
+                Stop::Other(_, name) if make => {
+                    let name = String::from_utf8_lossy(&name);
+                    return Err(format!("'{name}' in its path is not a directory"));
+                }
+                Stop::Missing(_) | Stop::Other(..) => return Ok(None),
+            }
+        }
+    }
+
+    /// Returns true if a hard link to this path can be made.
+    pub fn has(&mut self, path: &[u8]) -> bool {
+        let Ok(names) = names(path) else {
+            return false;
+        };
+        let Some((name, parents)) = names.split_last() else {
+            return false;
+        };
+        let parent = self.resolve(parents, false);
+        parent.is_ok_and(|parent| parent.is_some_and(|id| self.child(id, name).is_some()))
+    }
+
+    /// Finds the file that a path leads to, symbolic links followed, the last name's too. Nothing
+    /// leads out of the tree. None if the path leads nowhere, or to no regular file.
+    pub fn file(&self, path: &[u8]) -> Result<Option<&FileState>> {
+        let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+        let mut walk = Walk::new(&names);
+        match self.advance(&mut walk)? {
+            Stop::Other(id, _) if walk.ahead.is_empty() => match &self.slot(id).content {
+                Content::Other(Kind::File(state)) => Ok(Some(state)),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// Goes on until all names are behind, or something is in the way.
+    fn advance<'n>(&self, walk: &mut Walk<'n>) -> Result<Stop<'n>> {
+        while let Some(name) = walk.ahead.pop() {
             match &*name {
                 b"" | b"." => continue,
                 // The root's parent is the root.
                 b".." => {
-                    trail.pop();
+                    walk.trail.pop();
                     continue;
                 }
                 _ => {}
             }
-            let here = trail.last().copied().unwrap_or(0);
-            let Some(id) = self.child(here, &name) else {
-                if !make {
-                    return Ok(None);
-                }
-                check_name(&name)?;
-                let id = self.add(Slot::implied())?;
-                self.set_child(here, &name, id)?;
-                trail.push(id);
-                continue;
+            let Some(id) = self.child(walk.here(), &name) else {
+                return Ok(Stop::Missing(name));
             };
             match &self.slot(id).content {
-                Content::Directory(_) => trail.push(id),
+                Content::Directory(_) => walk.trail.push(id),
                 Content::Other(Kind::Symlink(target)) => {
-                    links += 1;
-                    if links > LINKS_MAX {
+                    walk.links += 1;
+                    if walk.links > LINKS_MAX {
                         return Err("too many symbolic links in its path".to_owned());
                     }
                     if target.starts_with(b"/") {
-                        trail.clear();
+                        walk.trail.clear();
                     }
                     let parts = target.rsplit(|&byte| byte == b'/');
-                    ahead.extend(parts.map(|part| Cow::Owned(part.to_vec())));
+                    let parts = parts.map(|part| Cow::Owned(part.to_vec()));
+                    walk.ahead.extend(parts);
                 }
-                Content::Other(_) if make => {
-                    let name = String::from_utf8_lossy(&name);
-                    return Err(format!("'{name}' in its path is not a directory"));
-                }
-                Content::Other(_) => return Ok(None),
+                Content::Other(_) => return Ok(Stop::Other(id, name)),
             }
         }
-        Ok(Some(trail.last().copied().unwrap_or(0)))
+        Ok(Stop::Directory(walk.here()))
     }
 
     fn slot(&self, id: SlotId) -> &Slot {
@@ -373,6 +405,42 @@ impl Assembly {
             true => Err(TOO_MUCH.to_owned()),
             false => Ok(()),
         }
+    }
+}
+
+/// A way through the tree, from the root.
+struct Walk<'n> {
+    /// The names to go, the next one last.
+    ahead: Vec<Cow<'n, [u8]>>,
+    /// The directories behind, without the root.
+    trail: Vec<SlotId>,
+    /// The symbolic links that were followed.
+    links: usize,
+}
+
+/// What ended a walk, or interrupted it.
+enum Stop<'n> {
+    /// The end of the names.
+    Directory(SlotId),
+    /// A name that is not in its directory.
+    Missing(Cow<'n, [u8]>),
+    /// Neither a directory nor a symbolic link, of this name.
+    Other(SlotId, Cow<'n, [u8]>),
+}
+
+impl<'n> Walk<'n> {
+    fn new(names: &[&'n [u8]]) -> Self {
+        let names = names.iter().rev();
+        Walk {
+            ahead: names.map(|name| Cow::Borrowed(*name)).collect(),
+            trail: Vec::new(),
+            links: 0,
+        }
+    }
+
+    /// The directory that the walk is in.
+    fn here(&self) -> SlotId {
+        self.trail.last().copied().unwrap_or(0)
     }
 }
 

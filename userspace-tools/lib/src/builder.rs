@@ -3,6 +3,8 @@
 //! From a directory or an archive to an image in a store.
 
 use crate::archive;
+use crate::config::ConfigOptions;
+use crate::container;
 use crate::contents::{self, Blob};
 use crate::delta::{Base, OnBase};
 use crate::digest::Digest;
@@ -39,6 +41,10 @@ pub struct BuildOptions {
     pub base: Option<String>,
     /// Of a container image, make a layer of each of its layers.
     pub keep_layers: bool,
+    /// Of an archive, go on behind zero blocks to the end of its file.
+    pub ignore_zeros: bool,
+    /// What to write into the image's configuration.
+    pub config: ConfigOptions,
     /// How files are laid out in blobs.
     pub layout: Layout,
     /// How blobs are compressed, if they are.
@@ -57,6 +63,8 @@ impl BuildOptions {
             rules: Rules::default(),
             base: None,
             keep_layers: false,
+            ignore_zeros: false,
+            config: ConfigOptions::default(),
             layout: Layout::default(),
             compression: None,
             check: false,
@@ -94,6 +102,8 @@ pub struct Summary {
     pub skipped_store: Option<PathBuf>,
     /// Mount points that were left empty.
     pub skipped_mounts: Vec<PathBuf>,
+    /// What else is to be said of the source: what was ignored in it, or taken for something else.
+    pub remarks: Vec<String>,
 }
 
 /// A number of blobs and their bytes.
@@ -125,7 +135,7 @@ pub fn build(
     progress: &Progress,
 ) -> Result<Summary> {
     let staging = Staging::new(store)?.checking(options.check);
-    let (source, tree, left_out) = if source.is_dir() {
+    let (source, tree, left_out, remarks) = if source.is_dir() {
         let source = Source::open(source)?;
         let walk_options = WalkOptions {
             rules: &options.rules,
@@ -133,16 +143,28 @@ pub fn build(
             store: Some(store.identity()?),
         };
         let (tree, left_out) = walk::walk(&source, &walk_options, progress)?;
-        (source, tree, left_out)
+        let remark = container::kind_of(&source, &tree).map(|what| {
+            let path = source.path.display();
+            format!("{path}: it is {what}, whose files are stored as they are; 'puzzlefs import' imports the image")
+        });
+        (source, tree, left_out, remark.into_iter().collect())
     } else {
-        let (source, tree) = archive::read(source, &staging, &options.rules, progress)?;
-        (source, tree, LeftOut::default())
+        let archive = archive::read(source, &staging, options, progress)?;
+        if let Some(what) = container::kind_of(&archive.source, &archive.tree) {
+            let what = format!("it is {what}; give it to 'puzzlefs import'");
+            return Err(archive::archive_error(&archive.source.path, what));
+        }
+        let left_out = LeftOut::default();
+        (archive.source, archive.tree, left_out, archive.remarks)
     };
     let input = Input {
         source,
         tree,
         left_out,
+        remarks,
         config: None,
+        annotations: BTreeMap::new(),
+        index_annotations: BTreeMap::new(),
     };
     self::store(input, store, &staging, options, progress)
 }
@@ -152,8 +174,14 @@ pub(crate) struct Input {
     pub source: Source,
     pub tree: Tree,
     pub left_out: LeftOut,
+    /// What is to be said of the source.
+    pub remarks: Vec<String>,
     /// The configuration of the container image that it came from.
     pub config: Option<Config>,
+    /// The annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// The annotations of the index's entry, beside the tag.
+    pub index_annotations: BTreeMap<String, String>,
 }
 
 /// The configuration of a container image.
@@ -286,17 +314,20 @@ impl<'a> Stack<'a> {
             source,
             tree,
             left_out,
+            remarks,
             config,
+            annotations,
+            index_annotations,
         } = input;
         let Layer { tree, metadata, .. } = self.layer(&source, tree)?;
         let rootfs = self.store_metadata(&metadata)?;
-        let (manifest, manifest_verity) = self.store_manifest(rootfs.clone(), config)?;
+        let (manifest, manifest_verity) =
+            self.store_manifest(rootfs.clone(), config, annotations)?;
         self.progress.check()?;
         self.staging.commit()?;
-        self.store.set_tag(
-            &self.options.tag,
-            Descriptor::new(oci::MANIFEST, manifest.0, manifest.1),
-        )?;
+        let mut descriptor = Descriptor::new(oci::MANIFEST, manifest.0, manifest.1);
+        descriptor.annotations = index_annotations;
+        self.store.set_tag(&self.options.tag, descriptor)?;
 
         let mut summary = Summary {
             manifest: manifest.0,
@@ -312,6 +343,7 @@ impl<'a> Stack<'a> {
             shared: Count::default(),
             skipped_store: left_out.store,
             skipped_mounts: left_out.mount_points,
+            remarks,
         };
         for node in &tree.nodes {
             match &node.kind {
@@ -346,6 +378,7 @@ impl<'a> Stack<'a> {
         &self,
         rootfs: Descriptor,
         config: Option<Config>,
+        annotations: BTreeMap<String, String>,
     ) -> Result<((Digest, u64), Digest)> {
         let media_type = match self.options.compression {
             Some(_) => oci::FILEDATA_ZSTD,
@@ -363,8 +396,22 @@ impl<'a> Stack<'a> {
         let mut layers = vec![rootfs];
         layers.extend(data.into_values());
         let mut manifest = Manifest::new(layers);
+        manifest.annotations = annotations;
+        let made = match (config, &self.base) {
+            (Some(config), _) => Some(config),
+            (None, _) if self.options.config.is_empty() => None,
+            (None, base) => {
+                let layers = manifest.layers.iter().map(|layer| &*layer.digest);
+                let layers: Vec<&str> = layers.collect();
+                let options = &self.options.config;
+                Some(Config {
+                    media_type: oci::CONFIG.to_owned(),
+                    bytes: options.configuration(self.store, base.as_ref(), &layers)?,
+                })
+            }
+        };
         let mut bytes = oci::EMPTY_CONTENT;
-        match (&config, &self.base) {
+        match (&made, &self.base) {
             (Some(config), _) => {
                 bytes = &config.bytes;
                 let size = bytes.len() as u64;

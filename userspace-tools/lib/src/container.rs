@@ -1,49 +1,53 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! The files of a container image: those of a directory, or of a tar archive.
+//!
+//! A path in an archive leads where it would lead if the archive were extracted into an empty
+//! directory that is the root of its filesystem: members replace earlier ones of their path, hard
+//! links are names of the file that their target is at that moment, symbolic links are followed.
+//! Nothing of the archive is ever looked up on the host.
 
 use crate::archive::{self, archive_error, Archive, ArchiveInput, PlainFile, Spool};
+use crate::assembly::Assembly;
 use crate::beneath::open_beneath;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::progress::Progress;
+use crate::source::Source;
 use crate::staging::Staging;
-use crate::tar::{FileData, Input, MemberKind, Reader};
+use crate::tar::{FileData, Input, Member, MemberKind, Piece, Reader};
+use crate::tree::{Kind, Origin, Tree};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// The most files of an archive.
-const FILES_MAX: usize = 1 << 20;
-/// The most symbolic links from file to file in an archive.
-const LINKS_MAX: usize = 8;
+/// The most members of an archive.
+const MEMBERS_MAX: u64 = 1 << 20;
+/// The most bytes of holes in the sparse files of an archive: they are read as zeros.
+const HOLES_MAX: u64 = 64 << 30;
 
 /// Where the files are.
 pub(crate) struct Container {
     /// As messages show it.
     pub path: PathBuf,
     files: Files,
+    /// What is to be said of the archive.
+    pub remarks: Vec<String>,
 }
 
 enum Files {
     Directory(OwnedFd),
-    Archive(Arc<File>, HashMap<Vec<u8>, Packed>),
-}
-
-/// A file in an archive.
-enum Packed {
-    /// Where it begins, and its size.
-    File(u64, u64),
-    /// Another path, as it stands there.
-    Symlink(Vec<u8>),
+    /// The file that holds the contents, and the tree that the members make.
+    Archive(Arc<File>, Box<Assembly>),
 }
 
 impl Container {
@@ -56,32 +60,34 @@ impl Container {
             return Ok(Container {
                 path: path.to_path_buf(),
                 files: Files::Directory(root),
+                remarks: Vec::new(),
             });
         }
         let archive = Archive::open(path, progress)?;
         let path = archive.path;
-        let mut files = HashMap::new();
+        let mut tree = Listing::default();
         let file = match archive.input {
             ArchiveInput::Plain(file) => {
                 let mut reader = Reader::new(PlainFile::new(file, &path)?);
-                list(&mut reader, &path, progress, &mut files, |reader, _| {
-                    Ok(reader.data_position())
+                tree.read(&mut reader, &path, progress, |reader, data| {
+                    data.move_to(reader.data_position());
+                    Ok(())
                 })?;
                 reader.into_input().into_file()
             }
             ArchiveInput::Stream(stream) => {
                 let mut spool = Spool::new(staging)?;
                 let mut reader = Reader::new(stream);
-                list(&mut reader, &path, progress, &mut files, |reader, data| {
-                    spool.take(reader, data, &path, progress)?;
-                    Ok(data.pieces.first().map_or(0, |piece| piece.offset))
+                tree.read(&mut reader, &path, progress, |reader, data| {
+                    spool.take(reader, data, &path, progress)
                 })?;
                 spool.finish()
             }
         };
         Ok(Container {
             path,
-            files: Files::Archive(Arc::new(file), files),
+            files: Files::Archive(Arc::new(file), Box::new(tree.assembly)),
+            remarks: tree.remarks,
         })
     }
 
@@ -105,28 +111,24 @@ impl Container {
                 }
                 Ok(Some((Box::new(file), metadata.len())))
             }
-            Files::Archive(archive, files) => {
-                let mut at = name.to_vec();
-                for _ in 0..LINKS_MAX {
-                    match files.get(&at) {
-                        Some(&Packed::File(start, size)) => {
-                            let file = Arc::clone(archive);
-                            let range = FileRange {
-                                file,
-                                at: start,
-                                left: size,
-                            };
-                            return Ok(Some((Box::new(range), size)));
-                        }
-                        Some(Packed::Symlink(target)) => {
-                            let parent = at.iter().rposition(|&byte| byte == b'/');
-                            let parent = &at[..parent.unwrap_or(0)];
-                            at = normal(&[parent, target].join(&b'/'));
-                        }
-                        None => return Ok(None),
-                    }
-                }
-                Ok(None)
+            Files::Archive(archive, tree) => {
+                let state = tree.file(name).map_err(|what| {
+                    let name = String::from_utf8_lossy(name);
+                    archive_error(&self.path, format!("{name}: {what}"))
+                })?;
+                let Some(state) = state else {
+                    return Ok(None);
+                };
+                let Origin::Archive(pieces) = &state.origin else {
+                    return Ok(None);
+                };
+                let file = PackedFile {
+                    archive: Arc::clone(archive),
+                    pieces: pieces.clone(),
+                    at: 0,
+                    size: state.size,
+                };
+                Ok(Some((Box::new(file), state.size)))
             }
         }
     }
@@ -153,36 +155,73 @@ impl Container {
     }
 }
 
-/// Lists the files of an archive; `place` says where the data of each is.
-fn list<I: Input>(
-    reader: &mut Reader<I>,
-    path: &Path,
-    progress: &Progress,
-    files: &mut HashMap<Vec<u8>, Packed>,
-    mut place: impl FnMut(&mut Reader<I>, &mut FileData) -> Result<u64>,
-) -> Result<()> {
-    while let Some(member) = archive::next_uncounted(reader, path, progress)? {
-        let packed = match member.kind {
-            MemberKind::File(mut data) => {
-                let size = data.size;
-                // Nobody packs these files as sparse ones.
-                if data.pieces.iter().map(|piece| piece.length).sum::<u64>() != size {
-                    let name = String::from_utf8_lossy(&member.path).into_owned();
-                    return Err(archive_error(path, format!("{name} is a sparse file")));
-                }
-                Packed::File(place(reader, &mut data)?, size)
-            }
-            MemberKind::Symlink(target) => Packed::Symlink(target),
-            MemberKind::HardLink(target) => Packed::Symlink([b"/".as_slice(), &target].concat()),
-            _ => continue,
-        };
-        files.insert(normal(&member.path), packed);
-        if files.len() > FILES_MAX {
-            let what = format!("more than {FILES_MAX} files; is this a container image?");
-            return Err(archive_error(path, what));
+/// The tree of an archive's members.
+struct Listing {
+    assembly: Assembly,
+    members: u64,
+    holes: u64,
+    /// Hard links to what was not there before them.
+    early_links: Vec<Member>,
+    remarks: Vec<String>,
+}
+
+impl Default for Listing {
+    fn default() -> Self {
+        Listing {
+            assembly: Assembly::new(),
+            members: 0,
+            holes: 0,
+            early_links: Vec::new(),
+            remarks: Vec::new(),
         }
     }
-    Ok(())
+}
+
+impl Listing {
+    /// Takes all members; `place` says where the data of each file is.
+    fn read<I: Input>(
+        &mut self,
+        reader: &mut Reader<I>,
+        path: &Path,
+        progress: &Progress,
+        mut place: impl FnMut(&mut Reader<I>, &mut FileData) -> Result<()>,
+    ) -> Result<()> {
+        while let Some(mut member) = archive::next_uncounted(reader, path, progress)? {
+            self.members += 1;
+            if self.members > MEMBERS_MAX {
+                let what = format!("more than {MEMBERS_MAX} members; is this a container image?");
+                return Err(archive_error(path, what));
+            }
+            if let MemberKind::File(data) = &mut member.kind {
+                let stored = data.pieces.iter().map(|piece| piece.length).sum();
+                self.holes = self.holes.saturating_add(data.size.saturating_sub(stored));
+                if self.holes > HOLES_MAX {
+                    let what = format!("more than {HOLES_MAX} bytes of holes in sparse files");
+                    return Err(archive_error(path, what));
+                }
+                place(reader, data)?;
+            }
+            self.insert(member, path)?;
+        }
+        for link in mem::take(&mut self.early_links) {
+            archive::insert(&mut self.assembly, link, path)?;
+        }
+        self.remarks = archive::finish(reader, path, progress)?;
+        Ok(())
+    }
+
+    fn insert(&mut self, mut member: Member, path: &Path) -> Result<()> {
+        member.path = normal(&member.path);
+        if let MemberKind::HardLink(target) = &mut member.kind {
+            *target = normal(target);
+            if !self.assembly.has(target) {
+                self.early_links.push(member);
+                return Ok(());
+            }
+        }
+        // The root may be of any mode, and what is not looked at of any kind.
+        archive::insert(&mut self.assembly, member, path)
+    }
 }
 
 /// A path without `.` and `..`, from the root of the archive.
@@ -200,21 +239,90 @@ fn normal(path: &[u8]) -> Vec<u8> {
     names.join(&b'/')
 }
 
-/// A range of a file that others read too.
-struct FileRange {
-    file: Arc<File>,
+/// A file whose data is in the file of an archive, perhaps sparse.
+struct PackedFile {
+    archive: Arc<File>,
+    pieces: Box<[Piece]>,
     at: u64,
-    left: u64,
+    size: u64,
 }
 
-impl Read for FileRange {
+impl Read for PackedFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.left.min(buffer.len() as u64) as usize;
-        let count = self.file.read_at(&mut buffer[..length], self.at)?;
+        let length = (self.size - self.at).min(buffer.len() as u64) as usize;
+        let buffer = &mut buffer[..length];
+        let next = self
+            .pieces
+            .partition_point(|piece| piece.at + piece.length <= self.at);
+        let count = match self.pieces.get(next) {
+            Some(piece) if piece.at <= self.at => {
+                let within = self.at - piece.at;
+                let length = (piece.length - within).min(buffer.len() as u64) as usize;
+                let count = self
+                    .archive
+                    .read_at(&mut buffer[..length], piece.offset + within)?;
+                if count == 0 && length > 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                count
+            }
+            hole => {
+                let end = hole.map_or(self.size, |piece| piece.at);
+                let length = (end - self.at).min(buffer.len() as u64) as usize;
+                buffer[..length].fill(0);
+                length
+            }
+        };
         self.at += count as u64;
-        self.left -= count as u64;
         Ok(count)
     }
+}
+
+/// Says what a tree is, "an archive of an OCI image layout", if it is no root filesystem but the
+/// files of a container image.
+pub(crate) fn kind_of(source: &Source, tree: &Tree) -> Option<&'static str> {
+    let root = tree.nodes.first()?;
+    let Kind::Directory(entries) = &root.kind else {
+        return None;
+    };
+    let entry = |name: &[u8]| {
+        let entry = entries.iter().find(|entry| *entry.name == *name)?;
+        Some((entry.node, tree.nodes.get(entry.node as usize)?))
+    };
+    let is_directory =
+        |name| entry(name).is_some_and(|(_, node)| matches!(node.kind, Kind::Directory(_)));
+    let is_file = |name| entry(name).is_some_and(|(_, node)| matches!(node.kind, Kind::File(_)));
+    if is_file(b"oci-layout") && is_directory(b"blobs") {
+        return Some("a container image in an OCI image layout");
+    }
+    let (id, node) = entry(b"manifest.json")?;
+    let Kind::File(state) = &node.kind else {
+        return None;
+    };
+    // That of 'docker save' lists images with their configurations.
+    let mut bytes = vec![0; state.size.min(SAVED_MANIFEST_MAX) as usize];
+    let file = source.open_file(tree, id, state).ok()?;
+    file.read(0, &mut bytes).ok()?;
+    let images: Vec<Saved> = serde_json::from_slice(&bytes).ok()?;
+    let first = images.first()?;
+    let config = first
+        .config
+        .split('/')
+        .find(|part| !part.is_empty() && *part != ".")?;
+    entry(config.as_bytes())?;
+    Some("a container image that 'docker save' wrote")
+}
+
+/// The largest manifest of 'docker save' that [`kind_of`] recognises.
+const SAVED_MANIFEST_MAX: u64 = 1 << 20;
+
+/// An image in such a manifest.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    #[serde(rename = "Layers")]
+    _layers: Option<Vec<String>>,
 }
 
 /// What has been read of something, for whoever asks at the end.
@@ -256,4 +364,8 @@ impl<R: Read> Read for Watched<R> {
     }
 }
 
-impl<R: Read> Input for Watched<R> {}
+impl<I: Input> Input for Watched<I> {
+    fn garbage(&self) -> u64 {
+        self.input.garbage()
+    }
+}

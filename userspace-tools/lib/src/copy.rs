@@ -167,7 +167,9 @@ fn copy_images(
         for (tag, image) in images {
             let digest = image.manifest_digest;
             let size = sizes.get(&digest).copied().unwrap_or_default();
-            index.set_tag(tag, Descriptor::new(oci::MANIFEST, digest, size));
+            let mut manifest = Descriptor::new(oci::MANIFEST, digest, size);
+            manifest.annotations.clone_from(&image.annotations);
+            index.set_tag(tag, manifest);
         }
         Ok(())
     })?;

@@ -7,6 +7,7 @@
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::json;
 use crate::oci::{self, Descriptor};
 use crate::store::{Store, MANIFEST_MAX};
 use serde::Deserialize;
@@ -142,11 +143,12 @@ fn read(
         return Ok(Vec::new());
     }
     let path = store.blob_path(&digest);
-    let malformed = |error| Error::store(&path, format!("not a '{media_type}': {error}"));
+    let what = format!("a '{media_type}'");
+    let malformed = |what: String| Error::store(&path, what);
     match media_type {
         oci::MANIFEST | DOCKER_MANIFEST => {
             let bytes = store.read_blob(&digest, MANIFEST_MAX)?;
-            let manifest: Manifest = serde_json::from_slice(&bytes).map_err(malformed)?;
+            let manifest: Manifest = json::parse(&bytes, &what).map_err(malformed)?;
             if manifest.layers.iter().any(|l| l.media_type == oci::ROOTFS) {
                 root.images.push(digest);
             }
@@ -160,7 +162,7 @@ fn read(
         }
         oci::INDEX | DOCKER_INDEX => {
             let bytes = store.read_blob(&digest, MANIFEST_MAX)?;
-            let mut index: Index = serde_json::from_slice(&bytes).map_err(malformed)?;
+            let mut index: Index = json::parse(&bytes, &what).map_err(malformed)?;
             index.manifests.extend(index.subject);
             Ok(index.manifests)
         }

@@ -9,9 +9,12 @@
 use crate::archive::{self, archive_error, Spool, Stream};
 use crate::assembly::{self, Assembly};
 use crate::builder::{self, BuildOptions, Config, Stack, Summary};
+use crate::config;
 use crate::container::{Container, Witness};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::json;
+use crate::media::{self, Document};
 use crate::oci::{self, Descriptor, Index, Manifest};
 use crate::platform::Platform;
 use crate::progress::Progress;
@@ -22,7 +25,7 @@ use crate::tar::{Member, MemberKind, Reader};
 use crate::walk::LeftOut;
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -72,6 +75,10 @@ impl ImportSource {
 struct Chosen {
     config: Config,
     layers: Vec<Layer>,
+    /// The annotations of its manifest.
+    annotations: BTreeMap<String, String>,
+    /// The annotations of the descriptors and indexes that led to the manifest.
+    index_annotations: BTreeMap<String, String>,
 }
 
 /// A layer's file, and what it has to be.
@@ -88,12 +95,12 @@ struct Layer {
 struct ImageConfig {
     #[serde(flatten)]
     platform: Platform,
-    rootfs: RootFs,
+    rootfs: Option<RootFs>,
 }
 
 #[derive(Deserialize)]
 struct RootFs {
-    #[serde(deserialize_with = "oci::or_null")]
+    #[serde(default, deserialize_with = "oci::or_null")]
     diff_ids: Vec<String>,
 }
 
@@ -126,8 +133,9 @@ pub fn import(
     let mut assembly = Assembly::new();
     let mut stack = Stack::new(store, &staging, options, progress)?;
     let mut layers = chosen.layers.iter().peekable();
+    let mut remarks = container.remarks.clone();
     while let Some(layer) = layers.next() {
-        importer.layer(layer, &mut spool, &mut assembly, progress)?;
+        remarks.extend(importer.layer(layer, &mut spool, &mut assembly, progress)?);
         if options.keep_layers && layers.peek().is_some() {
             let source = importer.contents_of(spool.contents()?);
             stack.push(&source, assembly.clone().finish(&options.rules))?;
@@ -137,8 +145,19 @@ pub fn import(
         source: importer.contents_of(spool.finish()),
         tree: assembly.finish(&options.rules),
         left_out: LeftOut::default(),
+        remarks,
         config: Some(chosen.config),
+        annotations: chosen.annotations,
+        index_annotations: kept(chosen.index_annotations),
     })
+}
+
+/// The annotations of an index that the image keeps: all but its names in the index that it is from.
+fn kept(mut annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    for name in NAMES {
+        annotations.remove(name);
+    }
+    annotations
 }
 
 struct Importer<'a> {
@@ -153,20 +172,36 @@ impl Importer<'_> {
 
     fn choose(&self) -> Result<Chosen> {
         if let Some(bytes) = self.container.read("index.json", JSON_MAX)? {
-            return self.oci_image(&self.parse("index.json", &bytes)?);
+            return self.oci_image(&self.parse("index.json", "an OCI image index", &bytes)?);
         }
         if let Some(bytes) = self.container.read("manifest.json", JSON_MAX)? {
-            let images: Vec<SavedImage> = self.parse("manifest.json", &bytes)?;
+            if matches!(
+                Document::of_bytes(&bytes),
+                Document::Manifest | Document::Index
+            ) {
+                let path = self.container.path.display();
+                return Err(self.error(format!(
+                    "it is an image in skopeo's format 'dir:'; 'skopeo copy dir:{path} \
+                     oci:DIRECTORY:TAG' converts it, and 'puzzlefs import' reads the result"
+                )));
+            }
+            let what = "the manifest of 'docker save'";
+            let images: Vec<SavedImage> = self.parse("manifest.json", what, &bytes)?;
             return self.saved_image(&images);
         }
-        Err(self.error(
+        let what = if self.container.read("repositories", JSON_MAX)?.is_some() {
+            "an image archive of Docker before 1.10, without manifest.json; load it into a newer \
+             Docker and save it again"
+        } else {
             "not a container image: it has neither index.json nor manifest.json; \
-             a tar archive of a tree is for 'puzzlefs build'",
-        ))
+             a tar archive of a tree is for 'puzzlefs build'"
+        };
+        Err(self.error(what))
     }
 
-    fn parse<T: DeserializeOwned>(&self, name: &str, bytes: &[u8]) -> Result<T> {
-        serde_json::from_slice(bytes).map_err(|error| self.error(format!("{name}: {error}")))
+    /// Parses a document of this name, which has to be `what`.
+    fn parse<T: DeserializeOwned>(&self, name: &str, what: &str, bytes: &[u8]) -> Result<T> {
+        json::parse(bytes, what).map_err(|what| self.error(format!("{name}: {what}")))
     }
 
     /// An image of an OCI image layout.
@@ -189,12 +224,33 @@ impl Importer<'_> {
             return Err(self.choice(found.len(), &all));
         }
         let mut descriptor = self.for_platform(&candidates)?.clone();
+        let mut annotations = BTreeMap::new();
         for _ in 0..INDEX_DEPTH {
-            let bytes = self.blob(&descriptor)?;
-            if !is_index(&descriptor) {
-                return self.manifest(&self.parse(&descriptor.digest, &bytes)?);
+            annotations.extend(descriptor.annotations.clone());
+            let document = match Document::of_type(&descriptor.media_type) {
+                Document::Unknown => Document::of_bytes(&self.blob(&descriptor)?),
+                document => document,
+            };
+            match document {
+                Document::Index => {}
+                Document::Manifest => {
+                    let chosen = self.manifest(&descriptor.digest, &self.blob(&descriptor)?)?;
+                    return Ok(Chosen {
+                        index_annotations: annotations,
+                        ..chosen
+                    });
+                }
+                Document::Schema1 => return Err(self.error(media::SCHEMA1)),
+                Document::Artifact | Document::Unknown => {
+                    return Err(self.error(media::artifact(&descriptor.media_type)));
+                }
             }
-            let index: Index = self.parse(&descriptor.digest, &bytes)?;
+            let bytes = self.blob(&descriptor)?;
+            let index: Index = self.parse(&descriptor.digest, "an OCI image index", &bytes)?;
+            let own = index.other.get("annotations").cloned();
+            let own: Option<BTreeMap<String, String>> =
+                own.and_then(|own| serde_json::from_value(own).ok());
+            annotations.extend(own.unwrap_or_default());
             let candidates: Vec<&Descriptor> = index.manifests.iter().collect();
             descriptor = self.for_platform(&candidates)?.clone();
         }
@@ -203,6 +259,13 @@ impl Importer<'_> {
 
     /// The image for the platform asked for; for this one, or the only one, if none was.
     fn for_platform<'d>(&self, candidates: &[&'d Descriptor]) -> Result<&'d Descriptor> {
+        let images = candidates.iter().copied().filter(|one| !is_attached(one));
+        let images: Vec<&Descriptor> = images.collect();
+        // What is attached to images can be asked for by its name alone, to be told what it is.
+        let candidates = match &images[..] {
+            [] => candidates,
+            images => images,
+        };
         if let ([only], None) = (candidates, &self.source.platform) {
             return Ok(only);
         }
@@ -239,39 +302,60 @@ impl Importer<'_> {
             return None;
         }
         let manifest = self.blob(descriptor).ok()?;
-        let manifest: Manifest = self.parse(&descriptor.digest, &manifest).ok()?;
+        let manifest: Manifest = serde_json::from_slice(&manifest).ok()?;
         let config = self.blob(&manifest.config).ok()?;
-        let config: ImageConfig = self.parse("the configuration", &config).ok()?;
+        let config: ImageConfig = serde_json::from_slice(&config).ok()?;
         Some(config.platform)
     }
 
-    fn manifest(&self, manifest: &Manifest) -> Result<Chosen> {
-        if manifest.rootfs().is_some() {
-            return Err(self.error("it is a PuzzleFS image already"));
+    /// An image by its manifest. All media types are looked at before anything else is read.
+    fn manifest(&self, name: &str, bytes: &[u8]) -> Result<Chosen> {
+        const WHAT: &str = "an OCI image manifest";
+        let kind: media::Kind = self.parse(name, WHAT, bytes)?;
+        if let Some(what) = kind.not_importable() {
+            return Err(self.error(what));
         }
-        let config = self.blob(&manifest.config)?;
+        let manifest: Manifest = self.parse(name, WHAT, bytes)?;
+        let mut layers = Vec::new();
+        for (number, descriptor) in manifest.layers.iter().enumerate() {
+            let digest = self.digest(&descriptor.digest)?;
+            let file = blob_name(&digest);
+            if media::is_foreign(&descriptor.media_type) && self.container.file(&file)?.is_none() {
+                return Err(self.foreign(number, descriptor, &file));
+            }
+            layers.push((file, digest, descriptor.size));
+        }
         let config = Config {
             media_type: manifest.config.media_type.clone(),
-            bytes: config,
+            bytes: self.blob(&manifest.config)?,
         };
-        let contents = self.contents(&config.bytes, manifest.layers.len())?;
-        let layers = manifest.layers.iter().zip(contents);
-        let layers = layers.map(|(descriptor, content)| {
-            if !descriptor.media_type.contains(".tar") {
-                let what = format!("a layer is of the type '{}'", descriptor.media_type);
-                return Err(self.error(format!("{what}, not an archive")));
-            }
-            let digest = self.digest(&descriptor.digest)?;
-            Ok(Layer {
-                file: blob_name(&digest),
-                blob: Some((digest, descriptor.size)),
-                content,
-            })
+        let contents = self.contents(&config.bytes, layers.len())?;
+        let layers = layers.into_iter().zip(contents);
+        let layers = layers.map(|((file, digest, size), content)| Layer {
+            file,
+            blob: Some((digest, size)),
+            content,
         });
         Ok(Chosen {
-            layers: layers.collect::<Result<_>>()?,
+            layers: layers.collect(),
             config,
+            annotations: manifest.annotations,
+            index_annotations: BTreeMap::new(),
         })
+    }
+
+    /// A layer is not there, because only its vendor may distribute it.
+    fn foreign(&self, number: usize, descriptor: &Descriptor, file: &str) -> Error {
+        let urls = descriptor.other.get("urls");
+        let urls = urls.and_then(|urls| urls.as_array());
+        let url = urls.and_then(|urls| urls.first()?.as_str());
+        let number = number + 1;
+        self.error(format!(
+            "layer {number} is nondistributable ('{}') and not part of the input; download it from \
+             {} to {file}",
+            descriptor.media_type,
+            url.unwrap_or("its vendor")
+        ))
     }
 
     /// An image of an archive that `docker save` wrote.
@@ -312,19 +396,34 @@ impl Importer<'_> {
                 media_type: oci::DOCKER_CONFIG.to_owned(),
                 bytes,
             },
+            annotations: BTreeMap::new(),
+            index_annotations: BTreeMap::new(),
         })
     }
 
     /// The digests of the layers' contents, which the configuration has.
     fn contents(&self, config: &[u8], layers: usize) -> Result<Vec<Digest>> {
-        let config: ImageConfig = self.parse("the configuration", config)?;
+        let config: ImageConfig = self.parse("the configuration", config::WHAT, config)?;
+        if config.platform.os().eq_ignore_ascii_case("windows") {
+            return Err(self.error(format!(
+                "the image is for Windows ({}), whose layers hold no root filesystem of Linux; \
+                 --platform chooses another image, where there is one",
+                config.platform
+            )));
+        }
         if let Some(wanted) = &self.source.platform {
             if !wanted.takes_configured(&config.platform) {
                 let what = format!("the image is for {}, not for {wanted}", config.platform);
                 return Err(self.error(what));
             }
         }
-        let ids = config.rootfs.diff_ids;
+        let Some(RootFs { diff_ids: ids }) = config.rootfs else {
+            let what = format!(
+                "the configuration: not {}: it lists no layers",
+                config::WHAT
+            );
+            return Err(self.error(what));
+        };
         if ids.len() != layers {
             let what = format!(
                 "the configuration is of {} layers, the manifest of {layers}",
@@ -355,14 +454,14 @@ impl Importer<'_> {
         }
     }
 
-    /// Puts a layer over those before it.
+    /// Puts a layer over those before it, and returns what is to be said of it.
     fn layer(
         &self,
         layer: &Layer,
         spool: &mut Spool,
         assembly: &mut Assembly,
         progress: &Progress,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         let path = &self.container.path.join(&layer.file);
         let file = self.container.file(&layer.file)?;
         let (file, size) = file.ok_or_else(|| self.missing(&layer.file))?;
@@ -385,6 +484,7 @@ impl Importer<'_> {
             }
             members.push(member);
         }
+        let remarks = archive::finish(&mut reader, path, progress)?;
         if content.seen().0 != layer.content {
             return Err(self.damaged(&layer.file));
         }
@@ -410,7 +510,8 @@ impl Importer<'_> {
         }
         assembly
             .remove(AUFS_LINKS)
-            .map_err(|what| archive_error(path, what))
+            .map_err(|what| archive_error(path, what))?;
+        Ok(remarks)
     }
 
     fn digest(&self, text: &str) -> Result<Digest> {
@@ -453,15 +554,26 @@ fn listed(names: &[impl AsRef<str>]) -> String {
     text
 }
 
-/// The names of an image in an index: its tag and, last, what containerd calls it in full.
+/// The annotations that name an image in an index: its tag and, last, what containerd calls it in full.
+const NAMES: [&str; 2] = [oci::REF_NAME, "io.containerd.image.name"];
+
+/// The names of an image in an index.
 fn names(descriptor: &Descriptor) -> impl Iterator<Item = &str> {
-    let keys = [oci::REF_NAME, "io.containerd.image.name"];
-    let names = keys.into_iter();
+    let names = NAMES.into_iter();
     names.filter_map(|key| descriptor.annotations.get(key).map(String::as_str))
 }
 
 fn is_index(descriptor: &Descriptor) -> bool {
-    [oci::INDEX, oci::DOCKER_LIST].contains(&&*descriptor.media_type)
+    Document::of_type(&descriptor.media_type) == Document::Index
+}
+
+/// Returns true for what indexes list beside images: attestations, signatures and other artifacts.
+fn is_attached(descriptor: &Descriptor) -> bool {
+    const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+    descriptor.annotations.contains_key(REFERENCE_TYPE)
+        || descriptor.other.contains_key("artifactType")
+        || Platform::of(descriptor).is_some_and(|platform| platform.os() == "unknown")
+        || Document::of_type(&descriptor.media_type) == Document::Artifact
 }
 
 fn blob_name(digest: &Digest) -> String {

@@ -50,9 +50,8 @@ impl Store {
             let mut index = self.known_index_of(before.as_deref())?;
             pause::at(Point::Locked);
             let result = change(&mut index)?;
-            let text = serde_json::to_vec(&index).map_err(|error| {
-                Error::store(&path, format!("cannot be written as JSON: {error}"))
-            })?;
+            let text = serde_json::to_vec(&index)
+                .map_err(|_| Error::store(&path, "cannot be written as JSON"))?;
             if lock.exchange_index(before.as_deref(), &text)? {
                 return Ok(result);
             }

@@ -14,6 +14,8 @@ use std::fmt;
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The media type of an image index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// What Docker calls an image manifest.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// What Docker calls an image index.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// The media type of the configuration of an image.
@@ -186,6 +188,13 @@ pub struct Manifest {
     /// The blobs: the metadata first.
     #[serde(deserialize_with = "or_null")]
     pub layers: Vec<Descriptor>,
+    /// Annotations: those of the container image that the image was imported from.
+    #[serde(
+        default,
+        deserialize_with = "or_null",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -203,6 +212,7 @@ impl Manifest {
             artifact_type: Some(ROOTFS.to_owned()),
             config,
             layers,
+            annotations: BTreeMap::new(),
         }
     }
 

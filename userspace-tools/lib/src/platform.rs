@@ -2,16 +2,19 @@
 
 //! Which machines a container image is for.
 
-use crate::oci::Descriptor;
+use crate::oci::{self, Descriptor};
 use serde::Deserialize;
 use std::env::consts;
 use std::fmt;
 use std::str::FromStr;
 
-/// A platform, as OCI names them: `linux/amd64`, `linux/arm/v7`.
+/// A platform, as OCI names them: `linux/amd64`, `linux/arm/v7`. Any part may be absent in a
+/// configuration; an absent one fits every other.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Platform {
+    #[serde(default, deserialize_with = "oci::or_null")]
     os: String,
+    #[serde(default, deserialize_with = "oci::or_null")]
     architecture: String,
     #[serde(default)]
     variant: Option<String>,
@@ -82,6 +85,14 @@ impl Platform {
     /// The same by what a configuration says, which leaves the variant to the index more often than not.
     pub(crate) fn takes_configured(&self, other: &Platform) -> bool {
         let mut other = other.clone();
+        for (said, wanted) in [
+            (&mut other.os, &self.os),
+            (&mut other.architecture, &self.architecture),
+        ] {
+            if said.is_empty() {
+                said.clone_from(wanted);
+            }
+        }
         other.variant = other.variant.or(self.variant.clone());
         self.fit(&other).is_some()
     }
@@ -94,9 +105,12 @@ impl Platform {
         }
     }
 
-    /// Whether it is one at all: attestations stand among images, for `unknown/unknown`.
+    /// Returns true if it names a platform: attestations are listed among images, as those for
+    /// `unknown/unknown`.
     pub(crate) fn is_known(&self) -> bool {
-        self.os != "unknown"
+        ![&self.os, &self.architecture]
+            .iter()
+            .any(|part| part.is_empty() || *part == "unknown")
     }
 }
 
@@ -120,7 +134,11 @@ impl FromStr for Platform {
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
+        let part = |part: &'_ str| match part {
+            "" => "unknown".to_owned(),
+            part => part.to_owned(),
+        };
+        write!(f, "{}/{}", part(&self.os), part(&self.architecture))?;
         match &self.variant {
             Some(variant) => write!(f, "/{variant}"),
             None => Ok(()),

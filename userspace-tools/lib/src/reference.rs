@@ -4,6 +4,7 @@
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::transport;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -41,6 +42,9 @@ impl ImageRef {
             reference: reference.to_string_lossy().into_owned(),
             what: what.to_owned(),
         };
+        if let Some(what) = transport::refusal(reference) {
+            return Err(fail(&what));
+        }
         const MARK: &[u8] = b"@sha256:";
         if let Some(at) = bytes.windows(MARK.len()).rposition(|window| window == MARK) {
             let (store, hex) = (&bytes[..at], &bytes[at + MARK.len()..]);
@@ -106,6 +110,21 @@ impl ImageRef {
             reference: tag.to_string_lossy().into_owned(),
             what: TAG_FORM.to_owned(),
         })
+    }
+
+    /// Fails if what names a source is a reference of another tool, such as `docker://debian:13`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reference`], which says which command takes it.
+    pub fn check_source(source: &OsStr) -> Result<()> {
+        match transport::refusal(source) {
+            Some(what) if !Path::new(source).exists() => Err(Error::Reference {
+                reference: source.to_string_lossy().into_owned(),
+                what,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn new(store: &[u8], selector: Selector) -> Option<Self> {

@@ -9,6 +9,8 @@
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::index::WriteLock;
+use crate::json;
+use crate::media::{self, Document};
 use crate::oci::{self, Descriptor, Index, Layout, Manifest, Rootfs};
 use crate::reference::{ImageRef, Selector};
 use crate::verity;
@@ -17,6 +19,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
@@ -30,6 +33,9 @@ pub(crate) const INDEX_MAX: u64 = 64 << 20;
 const LAYOUT_MAX: u64 = 64 << 10;
 /// The largest manifest read, in bytes: about two million blobs.
 pub(crate) const MANIFEST_MAX: u64 = 512 << 20;
+
+const NO_DIRECTORY: &str = "not a directory, and so no store; 'puzzlefs import' reads image \
+                            archives, 'puzzlefs build' reads archives of a tree";
 
 /// A directory that holds an OCI image layout.
 #[derive(Debug)]
@@ -68,6 +74,9 @@ pub struct Image {
     root: ImageRoot,
     /// The manifest.
     pub manifest: Manifest,
+    /// The annotations that the index has of the image, its tag among them; none if it was found by
+    /// its digest.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Deref for Image {
@@ -89,7 +98,10 @@ impl Image {
 impl Store {
     /// Opens a store that exists.
     pub fn open(path: &Path) -> Result<Self> {
-        let root = open_directory(path).map_err(Error::io(path, "open the store"))?;
+        let root = open_directory(path).map_err(|errno| match errno {
+            Errno::NOTDIR => Error::store(path, NO_DIRECTORY),
+            errno => Error::io(path, "open the store")(errno),
+        })?;
         match rustix::fs::accessat(
             &root,
             "oci-layout",
@@ -304,7 +316,8 @@ impl Store {
     /// Reads `oci-layout`; none where there is none.
     pub(crate) fn layout(&self) -> Result<Option<Layout>> {
         let text = self.text("oci-layout", LAYOUT_MAX)?;
-        self.json("oci-layout", "that of an OCI image layout", text.as_deref())
+        let what = "the version of an OCI image layout";
+        self.json("oci-layout", what, text.as_deref())
     }
 
     /// Reads a file of the store's own directory; none where there is none.
@@ -324,38 +337,42 @@ impl Store {
         read_bounded(file, &path, max).map(Some)
     }
 
-    /// Parses the text of a file of the store's own directory, which has to be `what`.
+    /// Parses the text of a file of the store's own directory, which has to be `what`,
+    /// "an OCI image index".
     fn json<T: DeserializeOwned>(
         &self,
         name: &str,
         what: &str,
         text: Option<&[u8]>,
     ) -> Result<Option<T>> {
-        let value = text.map(serde_json::from_slice).transpose();
-        value.map_err(|error| Error::store(self.path.join(name), format!("not {what}: {error}")))
+        let value = text.map(|text| json::parse(text, what)).transpose();
+        value.map_err(|what| Error::store(self.path.join(name), what))
     }
 
     /// Finds an image, and reads all of its manifest.
     pub fn image(&self, selector: &Selector) -> Result<Image> {
-        let digest = self.find(selector)?;
-        let (manifest, bytes) = self.manifest(&digest)?;
+        let (digest, annotations) = self.find(selector)?;
+        let bytes = self.read_blob(&digest, MANIFEST_MAX)?;
+        let manifest: Manifest = self.parsed(&digest, &bytes, selector)?;
         Ok(Image {
-            root: self.root_of(digest, bytes, manifest.rootfs())?,
+            root: self.root_of(digest, bytes, manifest.rootfs(), selector)?,
             manifest,
+            annotations,
         })
     }
 
     /// Finds an image's metadata.
     pub fn image_root(&self, selector: &Selector) -> Result<ImageRoot> {
-        let digest = self.find(selector)?;
-        let (Rootfs { descriptor }, bytes) = self.parsed(&digest)?;
-        self.root_of(digest, bytes, descriptor.as_ref())
+        let (digest, _) = self.find(selector)?;
+        let bytes = self.read_blob(&digest, MANIFEST_MAX)?;
+        let Rootfs { descriptor } = self.parsed(&digest, &bytes, selector)?;
+        self.root_of(digest, bytes, descriptor.as_ref(), selector)
     }
 
-    /// Finds an image's manifest.
-    fn find(&self, selector: &Selector) -> Result<Digest> {
+    /// Finds an image's manifest, and the annotations that the index has of it.
+    fn find(&self, selector: &Selector) -> Result<(Digest, BTreeMap<String, String>)> {
         match selector {
-            Selector::Manifest(digest) => Ok(*digest),
+            Selector::Manifest(digest) => Ok((*digest, BTreeMap::new())),
             Selector::Tag(tag) => {
                 let index = self.index()?;
                 let Some(descriptor) = index.find(tag) else {
@@ -367,7 +384,7 @@ impl Store {
                 };
                 let digest = self.digest(descriptor, &self.path.join("index.json"))?;
                 self.check_size(&digest, descriptor)?;
-                Ok(digest)
+                Ok((digest, descriptor.annotations.clone()))
             }
         }
     }
@@ -378,15 +395,12 @@ impl Store {
         manifest_digest: Digest,
         manifest_bytes: Vec<u8>,
         rootfs: Option<&Descriptor>,
+        selector: &Selector,
     ) -> Result<ImageRoot> {
-        let path = self.blob_path(&manifest_digest);
         let Some(rootfs) = rootfs else {
-            let what = format!(
-                "not a PuzzleFS image: it has no layer of type {}",
-                oci::ROOTFS
-            );
-            return Err(Error::store(path, what));
+            return Err(self.not_puzzlefs(&manifest_bytes, selector));
         };
+        let path = self.blob_path(&manifest_digest);
         Ok(ImageRoot {
             manifest_digest,
             manifest_bytes,
@@ -401,17 +415,37 @@ impl Store {
 
     /// Reads an image manifest, of a PuzzleFS image or not; gives its bytes, too.
     pub fn manifest(&self, digest: &Digest) -> Result<(Manifest, Vec<u8>)> {
-        self.parsed(digest)
+        let bytes = self.read_blob(digest, MANIFEST_MAX)?;
+        let manifest = json::parse(&bytes, "an OCI image manifest")
+            .map_err(|what| Error::store(self.blob_path(digest), what))?;
+        Ok((manifest, bytes))
     }
 
-    /// Reads what is wanted of a manifest; gives its bytes, too.
-    fn parsed<T: DeserializeOwned>(&self, digest: &Digest) -> Result<(T, Vec<u8>)> {
-        let bytes = self.read_blob(digest, MANIFEST_MAX)?;
-        let manifest = serde_json::from_slice(&bytes).map_err(|error| {
-            let what = format!("not an OCI image manifest: {error}");
-            Error::store(self.blob_path(digest), what)
-        })?;
-        Ok((manifest, bytes))
+    /// Reads what is wanted of an image's manifest.
+    fn parsed<T: DeserializeOwned>(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        selector: &Selector,
+    ) -> Result<T> {
+        json::parse(bytes, "an OCI image manifest").map_err(|what| {
+            match Document::of_bytes(bytes) {
+                Document::Unknown | Document::Manifest => {
+                    Error::store(self.blob_path(digest), what)
+                }
+                _ => self.not_puzzlefs(bytes, selector),
+            }
+        })
+    }
+
+    /// Says what an image of the store is that is no PuzzleFS image.
+    fn not_puzzlefs(&self, manifest: &[u8], selector: &Selector) -> Error {
+        let name = match selector {
+            Selector::Tag(tag) => Some(format!("{}:{tag}", self.path.display())),
+            Selector::Manifest(_) => None,
+        };
+        let what = media::not_puzzlefs(manifest, name.as_deref());
+        Error::store(&self.path, format!("{selector} is {what}"))
     }
 
     pub(crate) fn digest(&self, descriptor: &Descriptor, found_in: &Path) -> Result<Digest> {

@@ -30,6 +30,7 @@ pub(crate) const PATH_MAX: u64 = 64 << 10;
 const PIECES_MAX: u64 = 16 << 20;
 
 const TOO_SHORT: &str = "too short for a tar archive: truncated, or none at all";
+pub(crate) const NO_END: &str = "it is truncated: its end is not marked";
 
 /// Why an archive cannot be read.
 #[derive(Debug)]
@@ -57,13 +58,19 @@ fn malformed<T>(what: impl Into<String>) -> Result<T> {
 
 /// Where an archive comes from.
 pub(crate) trait Input: Read + Sized {
-    /// Passes over so many bytes.
+    /// Skips so many bytes.
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         let skipped = io::copy(&mut self.take(bytes), &mut io::sink())?;
         match skipped == bytes {
             true => Ok(()),
             false => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+
+    /// Returns the bytes behind a compressed archive that belong to nothing, once it is read to its
+    /// end.
+    fn garbage(&self) -> u64 {
+        0
     }
 }
 
@@ -161,8 +168,31 @@ pub(crate) struct Reader<I> {
     /// The records of PAX headers for all members that follow.
     global: Pax,
     members: u64,
+    /// The path of the last member.
+    name: Vec<u8>,
     /// Whether the end has to be marked.
     marked_end: bool,
+    /// Whether members may follow zero blocks.
+    ignore_zeros: bool,
+    zeros: bool,
+    oddities: Oddities,
+}
+
+/// What a reader accepts and its caller reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Oddities {
+    /// The first member of an unknown type, and its type.
+    pub unknown: Option<(Vec<u8>, u8)>,
+    /// How many members are of unknown types.
+    pub unknown_count: u64,
+    /// Whether one zero block marks the end, instead of two.
+    pub lone_zero: bool,
+    /// The bytes behind the end, from the first one on that is not zero.
+    pub ignored: u64,
+    /// Where these begin.
+    pub ignored_at: u64,
+    /// Whether they begin with the header of a member.
+    pub another: bool,
 }
 
 impl<I: Input> Reader<I> {
@@ -174,7 +204,20 @@ impl<I: Input> Reader<I> {
             padding: 0,
             global: Pax::default(),
             members: 0,
+            name: Vec::new(),
             marked_end: true,
+            ignore_zeros: false,
+            zeros: false,
+            oddities: Oddities::default(),
+        }
+    }
+
+    /// Reads on behind zero blocks, as archives that were concatenated have them: the archive ends
+    /// where its file ends.
+    pub fn ignoring_zeros(self, ignore_zeros: bool) -> Self {
+        Reader {
+            ignore_zeros,
+            ..self
         }
     }
 
@@ -197,79 +240,134 @@ impl<I: Input> Reader<I> {
         self.input
     }
 
-    /// The next member. What is left of the last one's data is passed over.
+    /// The next member. What is left of the last one's data is skipped.
     ///
     /// None at the end, which has to be marked: an archive without the mark may be truncated.
     pub fn next(&mut self) -> Result<Option<Member>> {
-        let mut pax = self.global.clone();
+        let mut pax = Pax::default();
+        let mut pax_size = 0;
+        let mut damaged = None;
         let members = self.members;
         loop {
-            self.skip(self.data + self.padding)?;
+            let data = self.data + self.padding;
+            self.skip(data).map_err(|fault| self.named(fault))?;
             (self.data, self.padding) = (0, 0);
+            let at = self.position;
             let block = match self.block_or_end()? {
                 Some(block) => block,
-                None if !self.marked_end && self.members == members => return Ok(None),
+                None if self.members == members && self.may_end_here() => return Ok(None),
                 None if self.members == 0 => return malformed(TOO_SHORT),
-                None => return malformed("it is truncated: its end is not marked"),
+                None => return malformed(NO_END),
             };
             if block == [0; BLOCK] {
-                self.finish()?;
+                if self.ignore_zeros {
+                    self.zeros = true;
+                    continue;
+                }
+                self.end()?;
                 return Ok(None);
             }
             let header = Header(&block);
             if !header.checksum_matches() {
-                return match self.members {
-                    0 => malformed(
-                        "neither a directory nor a tar archive, or damaged at its beginning",
-                    ),
-                    _ => malformed(format!(
-                        "the header before byte {} is damaged",
-                        self.position
-                    )),
-                };
+                return self.damaged_header();
             }
             self.members += 1;
-            let size = header.size()?;
+            let path = || match &pax.path {
+                Some(Some(path)) => path.clone(),
+                _ => header.path(),
+            };
+            let size = header.size().map_err(|fault| name_fault(&path(), fault))?;
             match header.kind() {
                 b'x' | b'X' => {
-                    let records = self.small_data(size, PAX_MAX, "a PAX header")?;
-                    pax::parse(&records, &mut pax)?;
+                    let left = PAX_MAX - pax_size;
+                    let records = self.small_data(size, left, "a PAX header")?;
+                    pax_size += size;
+                    // The member that follows gives the error its name.
+                    if let Err(fault) = pax::parse(&records, &mut pax) {
+                        damaged.get_or_insert(fault);
+                    }
                 }
                 b'g' => {
-                    let records = self.small_data(size, GLOBAL_MAX, "a global PAX header")?;
-                    let mut global = self.global.clone();
-                    pax::parse(&records, &mut global)?;
-                    self.global = global;
-                    pax = self.global.clone();
+                    let what = "a global PAX header";
+                    let records = self.small_data(size, GLOBAL_MAX, what)?;
+                    self.take_global(&records).map_err(|fault| match fault {
+                        Fault::Malformed(why) => {
+                            Fault::Malformed(format!("{what}, at byte {at}: {why}"))
+                        }
+                        fault => fault,
+                    })?;
                 }
-                b'L' => pax.path = Some(self.long_name(size)?),
-                b'K' => pax.link = Some(self.long_name(size)?),
+                b'L' => pax.path = Some(Some(self.long_name(size)?)),
+                b'K' => pax.link = Some(Some(self.long_name(size)?)),
                 // The name of the volume.
                 b'V' => self.expect_data(size)?,
-                _ => return self.member(&header, size, pax).map(Some),
+                _ => {
+                    if let Some(fault) = damaged {
+                        return Err(name_fault(&path(), fault));
+                    }
+                    let pax = pax.over(&self.global);
+                    return self.member(&header, size, pax).map(Some);
+                }
             }
+        }
+    }
+
+    /// Returns true if the archive may end where its file ends.
+    fn may_end_here(&self) -> bool {
+        let ignore_zeros = self.ignore_zeros && (self.zeros || self.members > 0);
+        ignore_zeros || !self.marked_end
+    }
+
+    /// Takes the records of a PAX header for all members that follow.
+    fn take_global(&mut self, records: &[u8]) -> Result<()> {
+        let mut global = Pax::default();
+        pax::parse(records, &mut global)?;
+        let global = global.over(&self.global);
+        if global.memory() > 4 * GLOBAL_MAX {
+            return malformed("too many records for all members");
+        }
+        self.global = global;
+        Ok(())
+    }
+
+    fn damaged_header<T>(&self) -> Result<T> {
+        if self.members == 0 {
+            return malformed("neither a directory nor a tar archive, or damaged at its beginning");
+        }
+        let behind = match &self.name[..] {
+            b"" => String::new(),
+            name => format!(", behind '{}',", String::from_utf8_lossy(name)),
+        };
+        let at = self.position;
+        malformed(format!("the header before byte {at}{behind} is damaged"))
+    }
+
+    /// Gives an error in a member's data its name.
+    fn named(&self, fault: Fault) -> Fault {
+        match self.name[..] {
+            [] => fault,
+            _ => name_fault(&self.name, fault),
         }
     }
 
     /// Reads some of the current member's data; nothing where it ends.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let length = self.data.min(buffer.len() as u64) as usize;
-        self.fill(&mut buffer[..length])?;
+        self.fill(&mut buffer[..length])
+            .map_err(|fault| self.named(fault))?;
         self.data -= length as u64;
         Ok(length)
     }
 
     fn member(&mut self, header: &Header<'_>, size: u64, pax: Pax) -> Result<Member> {
-        let path = pax.sparse.name.clone().or(pax.path.clone());
+        let path = pax.sparse.name.clone().flatten();
+        let path = path.or_else(|| pax.path.clone().flatten());
         let path = path.unwrap_or_else(|| header.path());
-        let link = pax.link.clone().unwrap_or_else(|| header.link());
-        let fail = |fault| match fault {
-            Fault::Malformed(what) => {
-                Fault::Malformed(format!("{}: {what}", String::from_utf8_lossy(&path)))
-            }
-            fault => fault,
-        };
-        let size = pax.size.unwrap_or(size);
+        let link = pax.link.clone().flatten();
+        let link = link.unwrap_or_else(|| header.link());
+        self.name.clone_from(&path);
+        let fail = |fault| name_fault(&path, fault);
+        let size = pax.size.flatten().unwrap_or(size);
         let kind = match header.kind() {
             // Before POSIX, a directory was known by the slash, and some know it by that still.
             0 | b'0' if path.ends_with(b"/") => {
@@ -281,7 +379,8 @@ impl<I: Input> Reader<I> {
             // What a header says is the size of the file, of which nothing follows; a PAX record
             // says that the contents do, which are the other name's, too.
             b'1' => {
-                self.expect_data(pax.size.unwrap_or(0)).map_err(fail)?;
+                let size = pax.size.flatten().unwrap_or(0);
+                self.expect_data(size).map_err(fail)?;
                 MemberKind::HardLink(link)
             }
             b'2' => MemberKind::Symlink(link),
@@ -305,12 +404,12 @@ impl<I: Input> Reader<I> {
                     String::from_utf8_lossy(&path)
                 ))
             }
+            // POSIX has other types read as regular files.
             kind => {
-                return malformed(format!(
-                    "{}: of a type that is not known, '{}'",
-                    String::from_utf8_lossy(&path),
-                    kind.escape_ascii()
-                ))
+                self.oddities.unknown_count += 1;
+                let unknown = &mut self.oddities.unknown;
+                unknown.get_or_insert_with(|| (path.clone(), kind));
+                MemberKind::File(self.file_data(size, &pax).map_err(fail)?)
             }
         };
         let mode = header.number(100..108).map_err(fail)?;
@@ -321,9 +420,9 @@ impl<I: Input> Reader<I> {
                 _ => (mode & 0o7777) as u16,
             },
             kind,
-            uid: id(pax.uid, header.number(108..116)).map_err(fail)?,
-            gid: id(pax.gid, header.number(116..124)).map_err(fail)?,
-            mtime: match pax.mtime {
+            uid: id(pax.uid.flatten(), header.number(108..116)).map_err(fail)?,
+            gid: id(pax.gid.flatten(), header.number(116..124)).map_err(fail)?,
+            mtime: match pax.mtime.flatten() {
                 Some(mtime) => mtime,
                 None => Time {
                     seconds: header.signed(136..148).map_err(fail)?,
@@ -342,7 +441,8 @@ impl<I: Input> Reader<I> {
     fn file_data(&mut self, size: u64, pax: &Pax) -> Result<FileData> {
         self.expect_data(size)?;
         let sparse = &pax.sparse;
-        let numbers = match (sparse.major, sparse.minor, &sparse.map) {
+        let version = (sparse.major.flatten(), sparse.minor.flatten());
+        let numbers = match (version.0, version.1, &sparse.map) {
             (Some(1), Some(0), _) => self.sparse_map()?,
             (None | Some(0), None | Some(0 | 1), Some(map)) => map.clone(),
             (None, None, None) => {
@@ -358,7 +458,7 @@ impl<I: Input> Reader<I> {
             }
             _ => return malformed("sparse, of a version that is not known"),
         };
-        let Some(real_size) = sparse.size else {
+        let Some(real_size) = sparse.size.flatten() else {
             return malformed("sparse, without its size");
         };
         sparse_file(real_size, &numbers, self.data)
@@ -448,20 +548,29 @@ impl<I: Input> Reader<I> {
 
     /// The next block; none at the end of all.
     fn block_or_end(&mut self) -> Result<Option<Block>> {
+        let at = self.position;
+        let block = self.partial_block()?;
+        match (self.position - at) as usize {
+            0 | BLOCK => Ok(block),
+            _ if self.members == 0 && !self.zeros => malformed(TOO_SHORT),
+            _ => malformed("it is truncated"),
+        }
+    }
+
+    /// The next block, or its beginning if it is cut short; none at the end of all.
+    fn partial_block(&mut self) -> Result<Option<Block>> {
         let mut block = [0; BLOCK];
-        loop {
-            match self.input.read(&mut block[..1]) {
-                Ok(0) => return Ok(None),
-                Ok(_) => break,
+        let mut length = 0;
+        while length < BLOCK {
+            match self.input.read(&mut block[length..]) {
+                Ok(0) => break,
+                Ok(count) => length += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        self.position += 1;
-        match self.fill(&mut block[1..]) {
-            Err(Fault::Malformed(_)) if self.members == 0 => malformed(TOO_SHORT),
-            filled => filled.map(|()| Some(block)),
-        }
+        self.position += length as u64;
+        Ok((length > 0).then_some(block))
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<()> {
@@ -476,11 +585,70 @@ impl<I: Input> Reader<I> {
         Ok(())
     }
 
-    /// Reads what is behind the end, so that whoever writes it sees it taken, and a checksum of
-    /// the compression there is looked at.
-    fn finish(&mut self) -> Result<()> {
-        io::copy(&mut self.input, &mut io::sink())?;
+    /// Looks for the second of the two zero blocks that mark the end.
+    fn end(&mut self) -> Result<()> {
+        let at = self.position;
+        let Some(block) = self.partial_block()? else {
+            self.oddities.lone_zero = true;
+            return Ok(());
+        };
+        let length = (self.position - at) as usize;
+        self.oddities.lone_zero = length < BLOCK || block != [0; BLOCK];
+        self.ignore(&block[..length], at);
         Ok(())
+    }
+
+    /// Reads some of what is behind the end, and says how much; nothing at the end of all. Whoever
+    /// writes the archive sees all of it taken, and its compression is checked to its end.
+    pub fn read_rest(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let at = self.position;
+        let count = loop {
+            match self.input.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                count => break count?,
+            }
+        };
+        self.position += count as u64;
+        self.ignore(&buffer[..count], at);
+        Ok(count)
+    }
+
+    /// Counts bytes behind the end, which begin at this position of the archive.
+    fn ignore(&mut self, bytes: &[u8], at: u64) {
+        let odd = &mut self.oddities;
+        if odd.ignored > 0 {
+            odd.ignored += bytes.len() as u64;
+        } else if let Some(first) = bytes.iter().position(|&byte| byte != 0) {
+            odd.ignored = (bytes.len() - first) as u64;
+            odd.ignored_at = at + first as u64;
+            odd.another = bytes.get(first..first + BLOCK).is_some_and(is_header);
+        }
+    }
+
+    /// What was odd in the archive: all of it, once its rest is read.
+    pub fn oddities(&self) -> &Oddities {
+        &self.oddities
+    }
+
+    /// The bytes behind a compressed archive that belong to nothing.
+    pub fn garbage(&self) -> u64 {
+        self.input.garbage()
+    }
+}
+
+/// Returns true if a header block begins so.
+pub(crate) fn is_header(bytes: &[u8]) -> bool {
+    let block = bytes.first_chunk::<BLOCK>();
+    block.is_some_and(|block| block != &[0; BLOCK] && Header(block).checksum_matches())
+}
+
+/// Adds the name of a member to the error that it causes.
+fn name_fault(name: &[u8], fault: Fault) -> Fault {
+    match fault {
+        Fault::Malformed(what) => {
+            Fault::Malformed(format!("{}: {what}", String::from_utf8_lossy(name)))
+        }
+        fault => fault,
     }
 }
 
@@ -492,7 +660,7 @@ fn id(pax: Option<u64>, header: Result<u64>) -> Result<u32> {
     };
     match u32::try_from(id) {
         Ok(id) if id != u32::MAX => Ok(id),
-        _ => malformed(format!("{id} is no user's or group's number")),
+        _ => malformed(format!("{id} is not a valid user or group ID")),
     }
 }
 

@@ -35,11 +35,14 @@ struct Report<'a> {
     shared_blobs: u64,
     shared_bytes: u64,
     seconds: f64,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    remarks: &'a [String],
 }
 
 /// Builds an image.
 pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
     let source = &arguments.source;
+    let config = arguments.config.options()?;
     make(
         source,
         &arguments.image,
@@ -47,6 +50,8 @@ pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
         &arguments.output,
         |store, mut options, progress| {
             options.one_file_system = arguments.one_file_system;
+            options.ignore_zeros = arguments.ignore_zeros;
+            options.config = config;
             builder::build(source, store, &options, progress)
         },
     )
@@ -69,6 +74,7 @@ pub fn make(
         }
         .into());
     };
+    ImageRef::check_source(source.as_os_str())?;
     // A misspelt word makes no store.
     if source != Path::new("-") {
         fs::metadata(source).map_err(|cause| puzzlefs_lib::Error::Io {
@@ -141,9 +147,12 @@ fn warn(summary: &Summary) {
             "{path}: on another file system: an empty directory in the image"
         ));
     }
+    for remark in &summary.remarks {
+        say(remark);
+    }
 }
 
-fn report<'a>(summary: &Summary, store: &Path, tag: &'a str, time: Duration) -> Report<'a> {
+fn report<'a>(summary: &'a Summary, store: &Path, tag: &'a str, time: Duration) -> Report<'a> {
     Report {
         store: store.to_string_lossy().into_owned(),
         tag,
@@ -161,6 +170,7 @@ fn report<'a>(summary: &Summary, store: &Path, tag: &'a str, time: Duration) -> 
         shared_blobs: summary.shared.blobs,
         shared_bytes: summary.shared.bytes,
         seconds: time.as_millis() as f64 / 1000.0,
+        remarks: &summary.remarks,
     }
 }
 

@@ -17,6 +17,8 @@ use crate::tag::{TagArgs, UntagArgs};
 use crate::umount::UmountArgs;
 use crate::verify::VerifyArgs;
 use clap::{Args, Parser, Subcommand};
+use puzzlefs_lib::config::ConfigOptions;
+use puzzlefs_lib::json;
 use puzzlefs_lib::layout::CHUNK_AVG_MAX;
 use puzzlefs_lib::mount::{Cause, Failure};
 use puzzlefs_lib::owners::{IdMap, IdRange, Owners};
@@ -97,8 +99,7 @@ pub enum Command {
 /// `puzzlefs build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// The directory whose tree goes into the image, or a tar archive, plain or compressed with gzip
-    /// or zstd; '-' is one on the standard input
+    /// A directory, or a tar archive (plain, gzip, zstd, xz or bzip2); '-' reads standard input
     #[arg(value_name = "DIRECTORY|TAR|-")]
     pub source: PathBuf,
     /// The store, made if there is none, and the tag to set
@@ -107,12 +108,107 @@ pub struct BuildArgs {
     /// Leave mount points beneath the directory empty
     #[arg(short = 'x', long)]
     pub one_file_system: bool,
+    /// Read an archive past zero blocks, to the end of its file
+    ///
+    /// This reads concatenated archives, and archives whose end is not marked.
+    #[arg(long)]
+    pub ignore_zeros: bool,
     /// What is left out or changed
     #[command(flatten)]
     pub rules: RuleArgs,
     /// How the image is made
     #[command(flatten)]
     pub output: OutputArgs,
+    /// What containers of the image run: the last, because its heading holds for what follows
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// What containers of an image run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Configuration of the image")]
+pub struct ConfigArgs {
+    /// Start from this file, in OCI's JSON [default: that of the base]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Name this platform [default: that of FILE, or this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<Platform>,
+    /// Run this program (repeat per word, or a JSON array)
+    ///
+    /// The command that the configuration had is dropped, unless --cmd is given.
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    pub entrypoint: Vec<String>,
+    /// Pass these arguments to it (repeat per word, or a JSON array)
+    ///
+    /// If there is no entry point, the first word is the program.
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    pub cmd: Vec<String>,
+    /// Set a variable of the environment (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub env: Vec<(String, String)>,
+    /// Set a label (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub label: Vec<(String, String)>,
+    /// Run as this user, by name or number
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Start in this directory, an absolute path
+    #[arg(long, value_name = "DIRECTORY", value_parser = absolute)]
+    pub workdir: Option<String>,
+}
+
+impl ConfigArgs {
+    /// The configuration that these options make.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be made.
+    pub fn options(&self) -> anyhow::Result<ConfigOptions> {
+        let mut options = ConfigOptions {
+            original: None,
+            platform: self.platform.clone(),
+            entrypoint: words("--entrypoint", &self.entrypoint)?,
+            cmd: words("--cmd", &self.cmd)?,
+            env: self.env.clone(),
+            labels: self.label.clone(),
+            user: self.user.clone(),
+            workdir: self.workdir.clone(),
+        };
+        if let Some(path) = &self.config {
+            options.read_original(path)?;
+        }
+        Ok(options)
+    }
+}
+
+/// The words of a command, each given for itself or all in a JSON array; none if none was given.
+fn words(option: &str, given: &[String]) -> Result<Option<Vec<String>>, Failure> {
+    match given {
+        [] => Ok(None),
+        [array] if array.starts_with('[') => {
+            let words = json::parse(array.as_bytes(), "a list of words");
+            words.map(Some).map_err(|what| Failure {
+                cause: Cause::Usage,
+                message: format!("{option} {array}: {what}"),
+            })
+        }
+        words => Ok(Some(words.to_vec())),
+    }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("KEY=VALUE is expected".to_owned()),
+    }
+}
+
+fn absolute(text: &str) -> Result<String, String> {
+    match text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err("an absolute path is expected".to_owned()),
+    }
 }
 
 /// `puzzlefs import`.
@@ -159,13 +255,17 @@ pub struct OutputArgs {
         value_parser = clap::value_parser!(i32).range(1..=19)
     )]
     pub compress: Option<i32>,
-    /// The least content of a compressed frame, which is decompressed as one (4K to 256K) [default: 128K]
+    /// Minimum content of a frame, 4K to 256K [default: 128K]
+    ///
+    /// A frame is the unit of decompression.
     #[arg(long, value_name = "SIZE", requires = "compress", value_parser = frame_size)]
     pub frame_size: Option<usize>,
-    /// The average size of a chunk, the unit of sharing (4K to 256K) [default: 128K]
+    /// Average size of a chunk, 4K to 256K [default: 128K]
+    ///
+    /// A chunk is the unit of sharing.
     #[arg(long, value_name = "SIZE", value_parser = chunk_size)]
     pub chunk_size: Option<usize>,
-    /// Read the blobs that the store has of the image, and replace those that are damaged
+    /// Read blobs that the store already has, and replace damaged ones
     #[arg(long)]
     pub check: bool,
     /// Print one JSON object on standard output
@@ -186,10 +286,10 @@ pub struct RuleArgs {
     /// Give everything to one user and group
     #[arg(long, value_name = "UID:GID", value_parser = owner, conflicts_with_all = ["uid_map", "gid_map"])]
     pub owner: Option<(u32, u32)>,
-    /// Make COUNT user ids from FROM on those from TO on; there must be one for each (repeatable)
+    /// Map user IDs FROM..FROM+COUNT to TO.. (repeatable; every ID must be covered)
     #[arg(long, value_name = "FROM:TO:COUNT")]
     pub uid_map: Vec<IdRange>,
-    /// The same for groups
+    /// Map group IDs in the same way
     #[arg(long, value_name = "FROM:TO:COUNT")]
     pub gid_map: Vec<IdRange>,
     /// Make no modification time later than this, in seconds since 1970

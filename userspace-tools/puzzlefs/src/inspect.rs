@@ -5,10 +5,16 @@
 use crate::cli::{InspectArgs, ResolveArgs};
 use crate::format;
 use crate::output::Output;
+use puzzlefs_lib::config::{Configuration, History};
+use puzzlefs_lib::message::printable;
+use puzzlefs_lib::oci;
+use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::reader::ImageReader;
 use puzzlefs_lib::{store, ImageRef};
 use serde::Serialize;
-use std::io::Write;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 /// What `inspect --json` prints. Fields are added, never renamed.
 #[derive(Serialize)]
@@ -29,6 +35,53 @@ struct Report {
     chunks: u64,
     blobs: u64,
     blob_bytes: u64,
+    /// Of the manifest.
+    annotations: BTreeMap<String, String>,
+    /// Of the index, with the tag by which the image was found.
+    index_annotations: BTreeMap<String, String>,
+    #[serde(flatten)]
+    configuration: Option<Configured>,
+}
+
+/// What the configuration says, as `inspect --json` prints it.
+#[derive(Serialize)]
+struct Configured {
+    platform: Option<String>,
+    created: Option<String>,
+    author: Option<String>,
+    entrypoint: Vec<String>,
+    cmd: Vec<String>,
+    env: Vec<String>,
+    working_dir: Option<String>,
+    user: Option<String>,
+    exposed_ports: Vec<String>,
+    volumes: Vec<String>,
+    stop_signal: Option<String>,
+    labels: BTreeMap<String, String>,
+    history: Vec<History>,
+}
+
+impl From<Configuration> for Configured {
+    fn from(configuration: Configuration) -> Self {
+        let platform = configuration.platform().map(Platform::to_string);
+        let run = configuration.config;
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Configured {
+            platform,
+            created: given(configuration.created),
+            author: given(configuration.author),
+            entrypoint: run.entrypoint,
+            cmd: run.cmd,
+            env: run.env,
+            working_dir: given(run.working_dir),
+            user: given(run.user),
+            exposed_ports: run.exposed_ports.into_keys().collect(),
+            volumes: run.volumes.into_keys().collect(),
+            stop_signal: given(run.stop_signal),
+            labels: run.labels,
+            history: configuration.history,
+        }
+    }
 }
 
 /// Prints the digest of an image's metadata blob.
@@ -60,20 +113,23 @@ pub fn inspect(arguments: &InspectArgs) -> anyhow::Result<()> {
         chunks: counts.chunks,
         blobs: blobs.clone().count() as u64,
         blob_bytes: blobs.map(|blob| blob.size).sum(),
+        annotations: image.manifest.annotations.clone(),
+        index_annotations: image.annotations.clone(),
+        configuration: store.configuration(&image)?.map(Configured::from),
     };
     let mut output = Output::new();
     if arguments.json {
         output.json(&report)?;
         return Ok(output.flush()?);
     }
-    writeln!(output, "manifest  {}", report.manifest_digest)?;
-    writeln!(output, "rootfs    {}", report.rootfs_digest)?;
+    writeln!(output, "manifest   {}", report.manifest_digest)?;
+    writeln!(output, "rootfs     {}", report.rootfs_digest)?;
     if let Some(verity) = &report.rootfs_verity {
-        writeln!(output, "fs-verity {verity} (of the metadata blob)")?;
+        writeln!(output, "fs-verity  {verity} (of the metadata blob)")?;
     }
     writeln!(
         output,
-        "tree      {} in {}: {}, {}, {}, {} special",
+        "tree       {} in {}: {}, {}, {}, {} special",
         format::bytes(report.bytes),
         format::count(report.entries, "entry", "entries"),
         format::count(report.files, "file", "files"),
@@ -81,14 +137,71 @@ pub fn inspect(arguments: &InspectArgs) -> anyhow::Result<()> {
         format::count(report.symlinks, "symbolic link", "symbolic links"),
         report.special
     )?;
-    writeln!(output, "layers    {}", report.layers)?;
-    writeln!(output, "metadata  {}", format::bytes(report.rootfs_bytes))?;
+    writeln!(output, "layers     {}", report.layers)?;
+    writeln!(output, "metadata   {}", format::bytes(report.rootfs_bytes))?;
     writeln!(
         output,
-        "data      {} in {}, named by {}",
+        "data       {} in {}, named by {}",
         format::bytes(report.blob_bytes),
         format::count(report.blobs, "blob", "blobs"),
         format::count(report.chunks, "chunk", "chunks")
     )?;
+    if let Some(configuration) = &report.configuration {
+        show(configuration, &mut output)?;
+    }
+    for (kind, annotations) in [
+        ("annotation", &report.annotations),
+        ("index", &report.index_annotations),
+    ] {
+        for (key, value) in annotations {
+            if kind != "index" || key != oci::REF_NAME {
+                line(&mut output, kind, &format!("{key}={value}"))?;
+            }
+        }
+    }
     Ok(output.flush()?)
+}
+
+/// Prints what a configuration says.
+fn show(configured: &Configured, output: &mut Output) -> io::Result<()> {
+    let words = |words: &[String]| (!words.is_empty()).then(|| json!(words).to_string());
+    for (name, value) in [
+        ("platform", &configured.platform),
+        ("created", &configured.created),
+        ("author", &configured.author),
+        ("entrypoint", &words(&configured.entrypoint)),
+        ("cmd", &words(&configured.cmd)),
+        ("workdir", &configured.working_dir),
+        ("user", &configured.user),
+        ("stop", &configured.stop_signal),
+    ] {
+        if let Some(value) = value {
+            line(output, name, value)?;
+        }
+    }
+    for (name, values) in [
+        ("env", &configured.env),
+        ("port", &configured.exposed_ports),
+        ("volume", &configured.volumes),
+    ] {
+        for value in values {
+            line(output, name, value)?;
+        }
+    }
+    for (key, value) in &configured.labels {
+        line(output, "label", &format!("{key}={value}"))?;
+    }
+    for entry in &configured.history {
+        let created = entry.created.as_deref().unwrap_or("-");
+        let by = entry.created_by.as_deref().unwrap_or("-");
+        let comment = entry.comment.as_deref().filter(|text| !text.is_empty());
+        let comment = comment.map_or(String::new(), |text| format!(" ({text})"));
+        line(output, "history", &format!("{created} {by}{comment}"))?;
+    }
+    Ok(())
+}
+
+/// Prints a value that another tool wrote, which may be anything.
+fn line(output: &mut Output, name: &str, value: &str) -> io::Result<()> {
+    writeln!(output, "{name:<10} {}", printable(value.as_bytes()))
 }

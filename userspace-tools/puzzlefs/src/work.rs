@@ -72,6 +72,10 @@ pub fn store(path: &Path) -> anyhow::Result<Store> {
             what: format!("give the store alone, {}", image.store.display()),
         }
         .into()),
+        (Err(error), _) => {
+            ImageRef::check_source(path.as_os_str())?;
+            Err(error.into())
+        }
         (store, _) => Ok(store?),
     }
 }

@@ -4,11 +4,13 @@
 
 mod common;
 
+use common::tar::{archive, file, global_pax, header, member, pax};
 use common::*;
 use puzzlefs_lib::builder::{self, BuildOptions};
-use puzzlefs_lib::{Progress, Store};
+use puzzlefs_lib::{Digest, Progress, Store};
 use rustix::fs::XattrFlags;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -77,6 +79,11 @@ fn a_directory_and_its_archive_give_the_same_image() {
     }
     for program in ["gzip", "zstd"] {
         assert_eq!(digest(&compress(program, &archive), &store), wanted);
+    }
+    let [.., xz, bzip2] = compressed(&fs::read(&archive).unwrap());
+    for (name, bytes) in [xz, bzip2] {
+        fs::write(path("compressed"), bytes).unwrap();
+        assert_eq!(digest(&path("compressed"), &store), wanted, "{name}");
     }
     // As pzstd writes it: a frame to be skipped comes first.
     let frames = fs::read(compress("zstd", &archive)).unwrap();
@@ -162,55 +169,6 @@ fn gnu_format() {
     }
 }
 
-/// A header block with its checksum.
-fn header(name: &str, kind: u8, size: u64, link: &str) -> Vec<u8> {
-    let mut block = vec![0; 512];
-    let mut put = |at: usize, text: &str| {
-        block[at..at + text.len()].copy_from_slice(text.as_bytes());
-    };
-    put(0, name);
-    put(100, "0000644\0");
-    put(108, "0000007\0");
-    put(116, "0000010\0");
-    put(124, &format!("{size:011o}\0"));
-    put(136, "00000000144\0");
-    put(148, "        ");
-    put(157, link);
-    put(257, "ustar\x0000");
-    block[156] = kind;
-    let sum: u64 = block.iter().map(|&byte| u64::from(byte)).sum();
-    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    block
-}
-
-fn file(name: &str, contents: &[u8]) -> Vec<u8> {
-    let mut member = header(name, b'0', contents.len() as u64, "");
-    member.extend_from_slice(contents);
-    member.resize(member.len().next_multiple_of(512), 0);
-    member
-}
-
-fn pax(records: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = Vec::new();
-    for (key, value) in records {
-        let body = key.len() + value.len() + 3;
-        let length = (body..)
-            .find(|length| length - length.to_string().len() == body)
-            .unwrap();
-        text.extend_from_slice(format!("{length} {key}={value}\n").as_bytes());
-    }
-    let mut member = file("pax", &text);
-    let head = header("pax", b'x', text.len() as u64, "");
-    member[..512].copy_from_slice(&head);
-    member
-}
-
-fn archive(members: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = members.concat();
-    bytes.resize(bytes.len() + 1024, 0);
-    bytes
-}
-
 /// Builds an image of these bytes; from a file or from the standard input is the same.
 fn try_archive(scratch: &Path, bytes: &[u8]) -> Output {
     let path = scratch.join("a.tar");
@@ -236,6 +194,225 @@ fn built(members: &[Vec<u8>]) -> Inventory {
 fn paths(inventory: &Inventory) -> Vec<&str> {
     let paths = inventory.keys();
     paths.map(|path| path.to_str().unwrap()).collect()
+}
+
+/// The bytes, compressed in each way.
+fn compressed(bytes: &[u8]) -> [(&'static str, Vec<u8>); 4] {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+    gzip.write_all(bytes).unwrap();
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), Default::default());
+    bzip2.write_all(bytes).unwrap();
+    [
+        ("gzip", gzip.finish().unwrap()),
+        ("zstd", zstd::encode_all(bytes, 1).unwrap()),
+        ("xz", liblzma::encode_all(bytes, 1).unwrap()),
+        ("bzip2", bzip2.finish().unwrap()),
+    ]
+}
+
+/// Builds an image with these options, and returns its paths and the messages.
+fn remarked(options: &[&str], bytes: &[u8]) -> (Vec<String>, String) {
+    let scratch = memory_scratch();
+    let path = scratch.path().join("a.tar");
+    fs::write(&path, bytes).unwrap();
+    let store = scratch.path().join("store");
+    let output = build_with(options, &path, &store, "t");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let said = stderr(&output);
+    let remarks = report["remarks"].as_array().map_or(0, Vec::len);
+    assert_eq!(remarks, said.lines().count(), "{said}");
+    let inventory = image_inventory(&store, "t");
+    let paths = paths(&inventory).into_iter().skip(1);
+    let said = said.replace(path.to_str().unwrap(), "FILE");
+    (paths.map(str::to_owned).collect(), said)
+}
+
+/// What GNU tar takes is taken. Nothing but zeros is ignored in silence.
+#[test]
+fn data_behind_an_archive() {
+    let (one, two) = (file("one", b"1"), file("two", b"2"));
+    let [first, second] = [&one, &two].map(|member| archive(std::slice::from_ref(member)));
+    let zeros = [0; 10_000];
+    let check = |options: &[&str], parts: &[&[u8]], wanted: &[&str], remark: &str| {
+        let whole = parts.concat();
+        let (paths, said) = remarked(options, &whole);
+        assert_eq!(paths, wanted);
+        match remark {
+            "" => assert_eq!(said, ""),
+            remark => assert!(said.contains(remark), "{remark}: {said}"),
+        }
+        assert!(said.lines().count() <= 1, "{said}");
+        // The same of a compressed archive, which is read from beginning to end.
+        for (name, bytes) in compressed(&whole) {
+            assert_eq!(
+                remarked(options, &bytes),
+                (paths.clone(), said.clone()),
+                "{name}"
+            );
+        }
+    };
+    check(&[], &[&first], &["one"], "");
+    check(&[], &[&first, &zeros], &["one"], "");
+    check(&[], &[&zeros], &[], "");
+    let another = "ignored 2048 bytes behind the end of the archive, at byte 2048: another \
+                   archive begins there; --ignore-zeros reads that, too\n";
+    check(&[], &[&first, &second], &["one"], another);
+    check(&["--ignore-zeros"], &[&first, &second], &["one", "two"], "");
+    check(
+        &["--ignore-zeros"],
+        &[&first, &zeros[..5120], &second, &zeros[..512]],
+        &["one", "two"],
+        "",
+    );
+    let garbage = "ignored 8 bytes behind the end of the archive, at byte 2048: no archive";
+    check(&[], &[&first, b"garbage\n"], &["one"], garbage);
+    let later = "ignored 8 bytes behind the end of the archive, at byte 12048: no archive";
+    check(&[], &[&first, &zeros, b"garbage\n"], &["one"], later);
+    // One zero block.
+    let zero = &zeros[..512];
+    check(&[], &[&one, zero], &["one"], "one zero block marks the end");
+    check(
+        &[],
+        &[&one, &zeros[..600]],
+        &["one"],
+        "one zero block marks the end",
+    );
+    let (paths, said) = remarked(&[], &[&one, zero, &second].concat());
+    assert_eq!(paths, ["one"]);
+    assert!(said.contains("one zero block marks the end"), "{said}");
+    assert!(said.contains("ignored 2048 bytes behind the end of the archive, at byte 1536"));
+    check(
+        &["--ignore-zeros"],
+        &[&one, zero, &second],
+        &["one", "two"],
+        "",
+    );
+    check(&["--ignore-zeros"], &[&one, zero], &["one"], "");
+    // None: the archive may be cut short, unless the user says that it is not.
+    let scratch = memory_scratch();
+    let output = try_archive(scratch.path(), &one);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(
+        said.contains("its end is not marked; if it is whole"),
+        "{said}"
+    );
+    assert!(said.contains("--ignore-zeros"), "{said}");
+    check(&["--ignore-zeros"], &[&one], &["one"], "");
+    fs::write(scratch.path().join("cut"), &one[..700]).unwrap();
+    let cut = scratch.path().join("cut");
+    let output = build_with(
+        &["--ignore-zeros"],
+        &cut,
+        &scratch.path().join("store"),
+        "t",
+    );
+    assert!(
+        stderr(&output).contains("one: it is truncated"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn data_behind_compressed_data() {
+    let first = archive(&[file("one", b"1")]);
+    let second = archive(&[file("two", b"2")]);
+    let halves = first.split_at(700);
+    let whole = compressed(&first);
+    for (at, (name, bytes)) in whole.iter().enumerate() {
+        let part = |bytes: &[u8]| compressed(bytes)[at].1.clone();
+        let check = |options: &[&str], parts: &[&[u8]], wanted: &[&str], remark: &str| {
+            let (paths, said) = remarked(options, &parts.concat());
+            assert_eq!(paths, wanted, "{name}");
+            match remark {
+                "" => assert_eq!(said, "", "{name}"),
+                remark => assert!(said.contains(remark), "{name}: {remark}: {said}"),
+            }
+        };
+        check(&[], &[bytes, &[0; 1000]], &["one"], "");
+        check(&[], &[bytes, &[0; 1001]], &["one"], "");
+        let garbage = "ignored 8 bytes of garbage behind the compressed data";
+        check(&[], &[bytes, b"garbage\n"], &["one"], garbage);
+        check(&[], &[bytes, &[0; 512], b"garbage\n"], &["one"], garbage);
+        check(&[], &[&part(halves.0), &part(halves.1)], &["one"], "");
+        let two = part(&second);
+        check(
+            &[],
+            &[bytes, &two],
+            &["one"],
+            "ignored 2048 bytes behind the end",
+        );
+        check(&["--ignore-zeros"], &[bytes, &two], &["one", "two"], "");
+    }
+    // What begins as another stream and is none is an error, as to gzip.
+    let scratch = memory_scratch();
+    for (name, bytes) in whole {
+        let cut = [&bytes[..], &bytes[..bytes.len() / 2]].concat();
+        let output = try_archive(scratch.path(), &cut);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+    }
+}
+
+/// A frame of zstd's, of raw blocks, whose window is of so many bits.
+fn zstd_frame(window_log: u8, contents: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, (window_log - 10) << 3];
+    let blocks = contents.chunks(1000);
+    let last = blocks.len();
+    for (number, block) in blocks.enumerate() {
+        let head = u32::from(number + 1 == last) | (block.len() as u32) << 3;
+        frame.extend_from_slice(&head.to_le_bytes()[..3]);
+        frame.extend_from_slice(block);
+    }
+    frame
+}
+
+#[test]
+fn large_windows_of_zstd() {
+    let bytes = archive(&[file("one", b"1")]);
+    for window_log in [27, 28, 31] {
+        let (paths, said) = remarked(&[], &zstd_frame(window_log, &bytes));
+        assert_eq!((paths.join(" ").as_str(), said.as_str()), ("one", ""));
+    }
+    let scratch = memory_scratch();
+    let output = try_archive(scratch.path(), &zstd_frame(32, &bytes));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+/// A plain archive is one, whatever the name of its first member begins with.
+#[test]
+fn names_like_magic_numbers() {
+    for name in ["BZh1", "070701", "PK\x03\x04", "hsqs", "LZIP", "7z", "{"] {
+        let (paths, said) = remarked(&[], &archive(&[file(name, b"1")]));
+        assert_eq!((&*paths[0], &*said), (name, ""));
+    }
+}
+
+/// POSIX: they are regular files.
+#[test]
+fn members_of_unknown_types() {
+    let members = [
+        member("unknown", b'Z', b"contents"),
+        file("known", b"1"),
+        member("another", b'A', b""),
+        pax(&[("path", "long"), ("mtime", "5")]),
+        member("short", b'?', b"2"),
+    ];
+    let inventory = built(&members);
+    assert_eq!(
+        paths(&inventory),
+        ["", "another", "known", "long", "unknown"]
+    );
+    let unknown = &inventory[Path::new("unknown")];
+    assert_eq!((&*unknown.kind, unknown.size), ("file", 8));
+    assert_eq!(unknown.contents, Digest::of(b"contents").to_hex());
+    assert_eq!(inventory[Path::new("long")].mtime, (5, 0));
+    let (_, said) = remarked(&[], &archive(&members));
+    let wanted =
+        "unknown: unknown type flag 'Z', taken as a regular file (3 such members in all)\n";
+    assert!(said.ends_with(wanted), "{said}");
+    assert_eq!(said.lines().count(), 1);
 }
 
 #[test]
@@ -336,6 +513,79 @@ fn pax_records() {
     assert!(inventory[&PathBuf::from("next")].xattrs.is_empty());
 }
 
+/// A header for all members does not end the one for the next member.
+#[test]
+fn global_records() {
+    let inventory = built(&[
+        pax(&[("path", "real"), ("SCHILY.xattr.user.a", "own")]),
+        global_pax(&[
+            ("comment", "c"),
+            ("uid", "5"),
+            ("SCHILY.xattr.user.a", "all"),
+        ]),
+        file("short", b"1"),
+        file("next", b""),
+        // A record without a value takes back the one for all.
+        pax(&[("uid", ""), ("mtime", "9")]),
+        global_pax(&[("gid", "6"), ("mtime", "3"), ("SCHILY.xattr.user.b", "all")]),
+        member("long", b'L', b"from/gnu\0"),
+        global_pax(&[("comment", "c")]),
+        file("short", b""),
+        file("last", b""),
+    ]);
+    assert_eq!(
+        paths(&inventory),
+        ["", "from", "from/gnu", "last", "next", "real"]
+    );
+    let seen = |path: &str| {
+        let seen = &inventory[Path::new(path)];
+        let xattrs = seen
+            .xattrs
+            .values()
+            .map(|value| value.escape_ascii().to_string());
+        let xattrs: Vec<_> = xattrs.collect();
+        (seen.owner, seen.mtime.0, xattrs.join(" "))
+    };
+    assert_eq!(seen("real"), ((5, 8), 100, "own".to_owned()));
+    assert_eq!(seen("next"), ((5, 8), 100, "all".to_owned()));
+    assert_eq!(seen("from/gnu"), ((7, 6), 9, "all all".to_owned()));
+    assert_eq!(seen("last"), ((5, 6), 3, "all all".to_owned()));
+}
+
+/// As Python's tarfile writes them of a float.
+#[test]
+fn times_with_exponents() {
+    let inventory = built(&[
+        pax(&[("mtime", "1e-05")]),
+        file("small", b""),
+        pax(&[("mtime", "1.5e+09")]),
+        file("large", b""),
+    ]);
+    assert_eq!(inventory[Path::new("small")].mtime, (0, 10_000));
+    assert_eq!(inventory[Path::new("large")].mtime, (1_500_000_000, 0));
+}
+
+/// Headers without end for one member, or for all of them, take no memory without end.
+#[test]
+fn many_headers_for_one_member() {
+    let scratch = memory_scratch();
+    let value = "v".repeat(60_000);
+    for (kind, wanted) in [(b'x', "PAX header of 60"), (b'g', "too many records")] {
+        let headers = (0..200).map(|number| {
+            let key = format!("SCHILY.xattr.user.{number}");
+            let mut header = pax(&[(&key, &value)]);
+            let head = self::header("pax", kind, 60_000 + key.len() as u64 + 8, "");
+            header[..512].copy_from_slice(&head);
+            header
+        });
+        let mut members: Vec<_> = headers.collect();
+        members.push(file("a", b""));
+        let output = try_archive(scratch.path(), &archive(&members));
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(wanted), "{}", stderr(&output));
+    }
+}
+
 /// The id of an entry of an access control list that is for no user or group of its own.
 const NONE: u32 = u32::MAX;
 
@@ -416,18 +666,37 @@ fn what_is_refused() {
             "the root, which has to be a directory",
         ),
         (
-            archive(&[header("a", b'Z', 0, "")]),
-            "a type that is not known, 'Z'",
+            archive(&[pax(&[("mtime", "yesterday")]), file("named", b"")]),
+            "named: 'yesterday' is not a time in seconds",
+        ),
+        (
+            archive(&[pax(&[("path", "long"), ("uid", "x")]), file("a", b"")]),
+            "long: a PAX header has a malformed number",
+        ),
+        (
+            archive(&[member("pax", b'x', b"1 a=b\n"), file("named", b"")]),
+            "named: a PAX header is damaged",
+        ),
+        (
+            archive(&[file("a", b""), global_pax(&[("gid", "x")]), file("b", b"")]),
+            "a global PAX header, at byte 512: a PAX header has a malformed number",
+        ),
+        (
+            archive(&[header("a", b'M', 0, "")]),
+            "a: begins in another volume",
         ),
         (
             archive(&[pax(&[("uid", "4294967295")]), file("a", b"")]),
-            "no user's or group's number",
+            "a: 4294967295 is not a valid user or group ID",
         ),
         (
             archive(&[pax(&[("path", &"n".repeat(256))]), file("a", b"")]),
             "more than 255 bytes",
         ),
-        (archive(&[header("a", b'0', 1 << 32, "")]), "truncated"),
+        (
+            archive(&[header("a", b'0', 1 << 32, "")]),
+            "a: it is truncated",
+        ),
         (
             archive(&[header("a", b'x', 1 << 32, "")]),
             "PAX header of 4294967296 bytes",
@@ -443,7 +712,10 @@ fn what_is_refused() {
         ),
         (sparse("10", "0,5"), "more or less data"),
         (file("a", b"x"), "truncated"),
-        (damaged, "header before byte 1536 is damaged"),
+        (
+            damaged,
+            "the header before byte 1536, behind 'a', is damaged",
+        ),
         (noise(4096, 1), "neither a directory nor a tar archive"),
         (
             Vec::new(),
@@ -454,7 +726,10 @@ fn what_is_refused() {
             "too short for a tar archive: truncated, or none",
         ),
         (b"\x1f\x8b\x08\0\0\0\0\0\0\xff".to_vec(), "truncated"),
-        (b"\xfd7zXZ\0\0\0".to_vec(), "compressed with xz"),
+        (b"\xfd7zXZ\0\0\0".to_vec(), "truncated"),
+        (b"BZh91AY&SY".to_vec(), "truncated"),
+        (b"PK\x03\x04".to_vec(), "it is a zip archive"),
+        (b"070701".to_vec(), "it is a cpio archive"),
         (b"LZIP\x01\0\0\0".to_vec(), "compressed with lzip"),
     ] {
         let output = try_archive(scratch.path(), &bytes);

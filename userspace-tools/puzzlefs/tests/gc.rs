@@ -157,7 +157,7 @@ fn what_cannot_be_followed_stops_the_sweep() {
     put_in_index(&store, other);
     refuses("'sha512:00' is not a sha256 digest");
     fs::write(store.join("index.json"), r#"{"schemaVersion":2}"#).unwrap();
-    refuses("not an OCI image index: missing field `manifests`");
+    refuses("not an OCI image index: it is JSON, but a field is missing");
     let (_, image) = open(&store, "kept");
     let by_digest = format!("{}@{}", store.display(), image.manifest_digest.to_oci());
     let tree = scratch.path().join("tree");

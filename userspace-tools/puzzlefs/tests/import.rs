@@ -4,11 +4,13 @@
 
 mod common;
 
+use common::layout::Layout;
+use common::tar::{archive, file, hard_link, header, pax, symlink};
 use common::*;
 use puzzlefs_lib::Digest;
 use serde_json::{json, Value};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Runs a shell script in a directory.
@@ -21,29 +23,12 @@ fn shell(directory: &Path, script: &str) {
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
-/// An OCI image layout in the making.
-struct Layout(PathBuf);
+/// Adds images to a layout.
+trait AddImage {
+    fn image(&self, architecture: &str, layers: &[(Vec<u8>, &str)]) -> Value;
+}
 
-impl Layout {
-    fn new(path: PathBuf) -> Self {
-        fs::create_dir_all(path.join("blobs/sha256")).unwrap();
-        fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        Layout(path)
-    }
-
-    fn blob_path(&self, descriptor: &Value) -> PathBuf {
-        let digest = descriptor["digest"].as_str().unwrap();
-        self.0.join("blobs").join(digest.replace(':', "/"))
-    }
-
-    /// Adds a blob and gives its descriptor.
-    fn blob(&self, media_type: &str, bytes: &[u8]) -> Value {
-        let digest = Digest::of(bytes).to_oci();
-        let descriptor = json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
-        fs::write(self.blob_path(&descriptor), bytes).unwrap();
-        descriptor
-    }
-
+impl AddImage for Layout {
     /// Adds an image of these layers: the archive and how it is compressed.
     fn image(&self, architecture: &str, layers: &[(Vec<u8>, &str)]) -> Value {
         let diff_ids = layers.iter().map(|(tar, _)| Digest::of(tar).to_oci());
@@ -75,11 +60,6 @@ impl Layout {
         );
         descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
         descriptor
-    }
-
-    fn index(&self, manifests: &[Value]) {
-        let index = json!({"schemaVersion": 2, "manifests": manifests});
-        fs::write(self.0.join("index.json"), index.to_string()).unwrap();
     }
 }
 
@@ -349,6 +329,291 @@ fn what_docker_saves() {
     }
     save("manifest.json", &names);
     wrong(&format!("{source}:12"), "the configuration: ");
+}
+
+/// An archive of `docker save`: these members, and a manifest that gives these layers, each with its
+/// contents.
+fn saved(members: &[Vec<u8>], layers: &[(&str, &[u8])]) -> Vec<u8> {
+    let diff_ids = layers.iter().map(|(_, tar)| Digest::of(tar).to_oci());
+    let config = json!({
+        "os": "linux", "architecture": "amd64",
+        "rootfs": {"type": "layers", "diff_ids": diff_ids.collect::<Vec<_>>()},
+    });
+    let names: Vec<_> = layers.iter().map(|(name, _)| name).collect();
+    let manifest = json!([{"Config": "c.json", "RepoTags": ["x:1"], "Layers": names}]);
+    let mut members = members.to_vec();
+    members.push(file("c.json", config.to_string().as_bytes()));
+    members.push(file("manifest.json", manifest.to_string().as_bytes()));
+    archive(&members)
+}
+
+/// Paths lead where they would lead in the directory that the archive is extracted into.
+#[test]
+fn paths_inside_an_archive() {
+    let a: &[u8] = &archive(&[file("a", b"1")]);
+    let b: &[u8] = &archive(&[file("b", b"2")]);
+    let sparse = |name: &str| {
+        let size = (a.len() + 4096).to_string();
+        let map = format!("0,{},{size},0", a.len());
+        let records = [("GNU.sparse.size", &*size), ("GNU.sparse.map", &map)];
+        [pax(&records), file(name, a)].concat()
+    };
+    let with_zeros = [a, &[0; 4096]].concat();
+    let chain = (0..30).map(|number| symlink(&format!("l{}", number + 1), &format!("l{number}")));
+    let chain = [vec![file("l0", a)], chain.collect()].concat();
+    let directory = |name: &str| header(name, b'5', 0, "");
+    let cases: [(&str, Vec<Vec<u8>>, Vec<(&str, &[u8])>); 17] = [
+        (
+            "a hard link",
+            vec![
+                file("a/layer.tar", a),
+                hard_link("b/layer.tar", "a/layer.tar"),
+                file("c", b),
+            ],
+            vec![("a/layer.tar", a), ("b/layer.tar", a), ("c", b)],
+        ),
+        (
+            "prefixes",
+            vec![
+                directory("./"),
+                file("./a/layer.tar", a),
+                hard_link("./b", "./a/layer.tar"),
+            ],
+            vec![("a/layer.tar", a), ("./b", a), (".//a/./layer.tar", a)],
+        ),
+        (
+            "absolute paths",
+            vec![file("/a/layer.tar", a), hard_link("/b", "/a/layer.tar")],
+            vec![("/a/layer.tar", a), ("b", a)],
+        ),
+        (
+            "a hard link to a hard link, and to a symbolic one",
+            vec![
+                file("a", a),
+                hard_link("b", "a"),
+                hard_link("c", "b"),
+                symlink("d", "a"),
+                hard_link("sub/e", "d"),
+                file("sub/a", b),
+            ],
+            vec![("c", a), ("d", a), ("sub/e", b)],
+        ),
+        ("many symbolic links", chain, vec![("l30", a)]),
+        (
+            "a directory's symbolic link",
+            vec![
+                file("real/layer.tar", a),
+                symlink("to", "real"),
+                symlink("sub/to", "../to"),
+            ],
+            vec![
+                ("to/layer.tar", a),
+                ("sub/to/layer.tar", a),
+                ("sub/to/../to/layer.tar", a),
+            ],
+        ),
+        (
+            "an absolute symbolic link",
+            vec![file("real/layer.tar", a), symlink("x/y", "/real/layer.tar")],
+            vec![("x/y", a)],
+        ),
+        (
+            "a symbolic link that climbs above the root",
+            vec![file("real", a), symlink("x/y", "../../../../real")],
+            vec![("x/y", a), ("../../real", a)],
+        ),
+        (
+            "members behind a symbolic link",
+            vec![
+                directory("real"),
+                symlink("to", "real"),
+                file("to/layer.tar", a),
+            ],
+            vec![("real/layer.tar", a)],
+        ),
+        (
+            "the last of two members",
+            vec![
+                file("x", b),
+                file("x", a),
+                symlink("y", "none"),
+                file("./y", b),
+            ],
+            vec![("x", a), ("y", b)],
+        ),
+        (
+            "a link to a file that is replaced later",
+            vec![
+                file("x", a),
+                hard_link("y", "x"),
+                symlink("z", "x"),
+                file("x", b),
+            ],
+            vec![("x", b), ("y", a), ("z", b)],
+        ),
+        (
+            "a link before its target",
+            vec![hard_link("y", "x"), file("x", a)],
+            vec![("y", a)],
+        ),
+        (
+            "dots in members",
+            vec![
+                file("a/../x", a),
+                file("../../y", b),
+                hard_link("z", "q/../x"),
+            ],
+            vec![("x", a), ("y", b), ("z", a)],
+        ),
+        (
+            "a sparse file",
+            vec![sparse("x"), hard_link("y", "x")],
+            vec![("x", &with_zeros), ("y", &with_zeros)],
+        ),
+        (
+            "the layers of Docker before 25",
+            vec![
+                directory("one/"),
+                file("one/VERSION", b"1.0"),
+                file("one/json", b"{}"),
+                file("one/layer.tar", a),
+                directory("two/"),
+                symlink("two/layer.tar", "../one/layer.tar"),
+                file("repositories", b"{}"),
+            ],
+            vec![("one/layer.tar", a), ("two/layer.tar", a)],
+        ),
+        (
+            "the layers of Podman",
+            vec![
+                file("1234.tar", a),
+                symlink("5678/layer.tar", "../1234.tar"),
+                file("5678/json", b"{}"),
+            ],
+            vec![("1234.tar", a), ("5678/layer.tar", a)],
+        ),
+        (
+            "a compressed layer that is named once, as kaniko's",
+            vec![file("sha256:1.tar.gz", &compressed("gzip", a))],
+            vec![("sha256:1.tar.gz", a), ("sha256:1.tar.gz", a)],
+        ),
+    ];
+    let scratch = memory_scratch();
+    let path = |name: &str| scratch.path().join(name);
+    for (what, members, layers) in &cases {
+        let bytes = saved(members, layers);
+        fs::write(path("saved.tar"), &bytes).unwrap();
+        fs::write(path("saved.tar.gz"), compressed("gzip", &bytes)).unwrap();
+        for source in ["saved.tar", "saved.tar.gz"] {
+            let source = path(source);
+            let output = try_import(&[], source.to_str().unwrap(), &path("store"));
+            assert!(output.status.success(), "{what}: {}", stderr(&output));
+            assert_eq!(stderr(&output), "", "{what}");
+            let inventory = image_inventory(&path("store"), "t");
+            for (name, tar) in [("a", a), ("b", b)] {
+                let wanted = layers.iter().any(|(_, layer)| layer.starts_with(tar));
+                assert_eq!(inventory.contains_key(Path::new(name)), wanted, "{what}");
+            }
+        }
+    }
+    for (members, layers, wanted) in [
+        (
+            vec![symlink("x", "y"), symlink("y", "x")],
+            "x",
+            "x: too many symbolic links",
+        ),
+        (vec![symlink("x", "/etc/passwd")], "x", "x is missing"),
+        (
+            vec![symlink("x", "../../../../../etc/passwd")],
+            "x",
+            "x is missing",
+        ),
+        (vec![directory("x")], "x", "x is missing"),
+        (vec![file("x", a)], "x/y", "x/y is missing"),
+        (vec![file("x", a)], "", " is missing"),
+        (vec![hard_link("x", "y")], "x", "x: a hard link to 'y'"),
+        (vec![hard_link("x", "x")], "x", "x: a hard link to 'x'"),
+        (vec![header("x", b'3', 0, "")], "x", "x is missing"),
+    ] {
+        fs::write(path("saved.tar"), saved(&members, &[(layers, a)])).unwrap();
+        let source = path("saved.tar");
+        let said = refusal(&[], source.to_str().unwrap(), &path("store"));
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+}
+
+/// The blobs of a layout in an archive, as links and behind links.
+#[test]
+fn paths_inside_an_archive_of_a_layout() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let layout = Layout::new(path("layout"));
+    layout.index(&[tagged(layout.image("amd64", &layers().0), "x")]);
+    let wanted = import(&layout.0, &path("store"))["manifest_digest"].clone();
+    for change in [
+        "mv blobs/sha256 hidden; ln -s ../hidden blobs/sha256",
+        "mkdir shared; mv blobs shared; ln -s /shared/blobs blobs",
+        "mkdir pool; cd blobs/sha256; for b in *; do ln \"$b\" \"../../pool/$b\"; done",
+        "mkdir pool; cd blobs/sha256; for b in *; do mv \"$b\" \"../../pool/$b\";
+         ln -s \"../../pool/$b\" \"$b\"; done; cd ../..; mv index.json i; ln -s i index.json",
+    ] {
+        shell(scratch.path(), "rm -rf changed; cp -a layout changed");
+        shell(&path("changed"), change);
+        for options in ["", "--sort=name", "--format=posix --sparse"] {
+            shell(
+                scratch.path(),
+                &format!("tar {options} -cf a.tar -C changed ."),
+            );
+            let made = import(&path("a.tar"), &path("store"));
+            assert_eq!(made["manifest_digest"], wanted, "{change}");
+        }
+        shell(
+            scratch.path(),
+            "tar -cPf c.tar --transform=s,^changed,, changed/*",
+        );
+        let made = import(&path("c.tar"), &path("store"));
+        assert_eq!(made["manifest_digest"], wanted, "{change}");
+    }
+}
+
+/// Data behind an image archive, and behind a layer of it, is not dropped in silence.
+#[test]
+fn data_behind_an_archive_and_its_layers() {
+    let scratch = memory_scratch();
+    let path = |name: &str| scratch.path().join(name);
+    let said = |members: &[Vec<u8>], layers: &[(&str, &[u8])], behind: &[u8]| {
+        fs::write(
+            path("saved.tar"),
+            [&saved(members, layers), behind].concat(),
+        )
+        .unwrap();
+        let source = path("saved.tar");
+        let output = try_import(&[], source.to_str().unwrap(), &path("store"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let a = archive(&[file("a", b"1")]);
+    assert_eq!(said(&[file("x", &a)], &[("x", &a)], &[0; 1000]), "");
+    let garbage = said(&[file("x", &a)], &[("x", &a)], b"garbage");
+    assert!(
+        garbage.contains("saved.tar: ignored 7 bytes behind the end"),
+        "{garbage}"
+    );
+    let two = [&a[..], &a].concat();
+    let more = said(&[file("x", &two)], &[("x", &two)], b"");
+    assert!(
+        more.contains("saved.tar/x: ignored 2048 bytes behind the end"),
+        "{more}"
+    );
+    assert!(!more.contains("--ignore-zeros"), "{more}");
+    let padded = [compressed("gzip", &a), vec![0; 700]].concat();
+    assert_eq!(said(&[file("x", &padded)], &[("x", &a)], b""), "");
+    let odd = archive(&[header("a", b'Z', 0, "")]);
+    let odd = said(&[file("x", &odd)], &[("x", &odd)], b"");
+    assert!(
+        odd.contains("saved.tar/x: a: unknown type flag 'Z'"),
+        "{odd}"
+    );
 }
 
 #[test]

@@ -388,7 +388,7 @@ fn the_stores_own_files_are_looked_at() {
     change("\"raw\"", "\"zstd\"");
     told("index.json: several images are tagged 'zstd'; the last one counts");
     for (text, wanted) in [
-        ("", "oci-layout: not that of an OCI image layout: "),
+        ("", "oci-layout: not the version of an OCI image layout: "),
         (
             "{\"imageLayoutVersion\":\"2.0.0\"}",
             "oci-layout: version '2.0.0' instead of 1.0.0",

@@ -20,6 +20,7 @@ use crate::images;
 use crate::snapshots::REFERENCE;
 use anyhow::{anyhow, bail, Context, Result};
 use clap::Args;
+use puzzlefs_lib::json as oci_json;
 use puzzlefs_lib::oci::{self, Descriptor, Manifest};
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::{mount, store, time, Digest, ImageRef, Store};
@@ -143,8 +144,9 @@ impl Parts {
                 let found =
                     found.ok_or_else(|| anyhow!("the configuration has no sha256 digest"))?;
                 let bytes = store.read_blob(&found, CONFIG_MAX)?;
-                let fail = || format!("{}: not a configuration", store.blob_path(&found).display());
-                serde_json::from_slice(&bytes).with_context(fail)?
+                let path = store.blob_path(&found);
+                oci_json::parse(&bytes, "the configuration of a container image")
+                    .map_err(|what| anyhow!("{}: {what}", path.display()))?
             }
             _ => Map::new(),
         };

@@ -5,7 +5,7 @@
 
 use crate::api::{Kind, Labels, Timestamp, UsageResponse};
 use anyhow::{bail, ensure, Context, Result};
-use puzzlefs_lib::Digest;
+use puzzlefs_lib::{json, Digest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -85,7 +85,10 @@ impl State {
     pub fn load(directory: &Path) -> Result<Self> {
         let path = directory.join(FILE);
         let state = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(anyhow::Error::from),
+            Ok(bytes) => {
+                let what = "the state of a snapshotter";
+                json::parse(&bytes, what).map_err(anyhow::Error::msg)
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::default()),
             Err(error) => Err(error.into()),
         };

@@ -2,22 +2,26 @@
 
 //! The records of PAX headers.
 
-use super::{malformed, Result, PATH_MAX};
+use super::{malformed, Fault, Result, PATH_MAX};
 use crate::acl;
 use crate::tree::{Time, Xattr};
 use crate::xattrs;
 use puzzlefs_schema::{MAX_XATTR_NAME_LEN, MAX_XATTR_VALUE_LEN};
 use std::mem;
 
-/// What PAX records and GNU's long names say about the next member.
+/// The value of a record: `None` if there is no record, `Some(None)` if a record without a value
+/// takes back the value of a global header.
+type Value<T> = Option<Option<T>>;
+
+/// The records of one or several PAX headers, and GNU's long names.
 #[derive(Clone, Default)]
 pub(super) struct Pax {
-    pub path: Option<Vec<u8>>,
-    pub link: Option<Vec<u8>>,
-    pub size: Option<u64>,
-    pub uid: Option<u64>,
-    pub gid: Option<u64>,
-    pub mtime: Option<Time>,
+    pub path: Value<Vec<u8>>,
+    pub link: Value<Vec<u8>>,
+    pub size: Value<u64>,
+    pub uid: Value<u64>,
+    pub gid: Value<u64>,
+    pub mtime: Value<Time>,
     pub xattrs: Vec<Xattr>,
     /// Access control lists as text, of the header that is being read.
     lists: Vec<(&'static [u8], Vec<u8>)>,
@@ -27,10 +31,10 @@ pub(super) struct Pax {
 /// PAX's sparse files, in the three versions that GNU tar knows.
 #[derive(Clone, Default)]
 pub(super) struct Sparse {
-    pub major: Option<u64>,
-    pub minor: Option<u64>,
-    pub name: Option<Vec<u8>>,
-    pub size: Option<u64>,
+    pub major: Value<u64>,
+    pub minor: Value<u64>,
+    pub name: Value<Vec<u8>>,
+    pub size: Value<u64>,
     /// Of versions 0.0 and 0.1: offset, length, offset, length and so on.
     pub map: Option<Vec<u64>>,
 }
@@ -56,8 +60,45 @@ pub(super) fn parse(mut records: &[u8], pax: &mut Pax) -> Result<()> {
 }
 
 impl Pax {
+    /// Returns the records of a member: its own, then those of the global headers before it.
+    pub fn over(self, global: &Pax) -> Pax {
+        let global = global.clone();
+        let mut xattrs = self.xattrs;
+        for (name, value) in global.xattrs {
+            if !xattrs.iter().any(|(known, _)| *known == name) {
+                xattrs.push((name, value));
+            }
+        }
+        Pax {
+            path: self.path.or(global.path),
+            link: self.link.or(global.link),
+            size: self.size.or(global.size),
+            uid: self.uid.or(global.uid),
+            gid: self.gid.or(global.gid),
+            mtime: self.mtime.or(global.mtime),
+            xattrs,
+            lists: Vec::new(),
+            sparse: Sparse {
+                major: self.sparse.major.or(global.sparse.major),
+                minor: self.sparse.minor.or(global.sparse.minor),
+                name: self.sparse.name.or(global.sparse.name),
+                size: self.sparse.size.or(global.sparse.size),
+                map: self.sparse.map.or(global.sparse.map),
+            },
+        }
+    }
+
+    /// About the memory that the records take, in bytes.
+    pub fn memory(&self) -> u64 {
+        let name = |name: &Value<Vec<u8>>| name.iter().flatten().map(Vec::len).sum::<usize>();
+        let xattrs = self.xattrs.iter();
+        let xattrs = xattrs.map(|(name, value)| size_of::<Xattr>() + name.len() + value.len());
+        let map = self.sparse.map.as_ref().map_or(0, Vec::len) * size_of::<u64>();
+        let names = name(&self.path) + name(&self.link) + name(&self.sparse.name);
+        (names + xattrs.sum::<usize>() + map) as u64
+    }
+
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        // No value takes back what a header for all members said.
         let number = || match value {
             [] => Ok(None),
             value => decimal(value).map(Some),
@@ -68,17 +109,17 @@ impl Pax {
             value => Ok(Some(value.to_vec())),
         };
         match key {
-            b"path" => self.path = name()?,
-            b"linkpath" => self.link = name()?,
-            b"size" => self.size = number()?,
-            b"uid" => self.uid = number()?,
-            b"gid" => self.gid = number()?,
-            b"mtime" if value.is_empty() => self.mtime = None,
-            b"mtime" => self.mtime = Some(time(value)?),
-            b"GNU.sparse.major" => self.sparse.major = number()?,
-            b"GNU.sparse.minor" => self.sparse.minor = number()?,
-            b"GNU.sparse.name" => self.sparse.name = name()?,
-            b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.size = number()?,
+            b"path" => self.path = Some(name()?),
+            b"linkpath" => self.link = Some(name()?),
+            b"size" => self.size = Some(number()?),
+            b"uid" => self.uid = Some(number()?),
+            b"gid" => self.gid = Some(number()?),
+            b"mtime" if value.is_empty() => self.mtime = Some(None),
+            b"mtime" => self.mtime = Some(Some(time(value)?)),
+            b"GNU.sparse.major" => self.sparse.major = Some(number()?),
+            b"GNU.sparse.minor" => self.sparse.minor = Some(number()?),
+            b"GNU.sparse.name" => self.sparse.name = Some(name()?),
+            b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.size = Some(number()?),
             b"GNU.sparse.map" => {
                 let numbers = value.split(|&byte| byte == b',').map(decimal);
                 self.sparse.map = Some(numbers.collect::<Result<_>>()?);
@@ -212,29 +253,46 @@ pub(super) fn decimal(text: &[u8]) -> Result<u64> {
     }
 }
 
-/// Seconds since the epoch with decimals: `-1.25`. What is finer than nanoseconds is cut off.
+/// Reads seconds since the epoch: `-1.25`. POSIX has decimals only; Python's tarfile also writes
+/// exponents, `1e-05`. Digits beyond nanoseconds are cut off.
 fn time(text: &[u8]) -> Result<Time> {
-    let (negative, text) = match text.strip_prefix(b"-") {
-        Some(text) => (true, text),
+    let wrong = || {
+        let text = String::from_utf8_lossy(&text[..text.len().min(40)]);
+        Fault::Malformed(format!("'{text}' is not a time in seconds"))
+    };
+    let (negative, number) = match text.strip_prefix(b"-") {
+        Some(number) => (true, number),
         None => (false, text),
     };
-    let point = text.iter().position(|&byte| byte == b'.');
-    let (whole, fraction) = match point {
-        Some(point) => (&text[..point], &text[point + 1..]),
-        None => (text, &b""[..]),
+    let at = |wanted: &[u8]| number.iter().position(|byte| wanted.contains(byte));
+    let mantissa_end = at(b"eE").unwrap_or(number.len());
+    let exponent = match number.get(mantissa_end + 1..) {
+        Some(exponent) => exponent_of(exponent).ok_or_else(wrong)?,
+        None => 0,
     };
-    let Ok(mut seconds) = i64::try_from(decimal(whole)?) else {
-        return malformed("a time is too far away");
-    };
-    let mut nanoseconds = 0;
-    for at in 0..9 {
-        let digit = match fraction.get(at) {
-            None => 0,
-            Some(digit @ b'0'..=b'9') => digit - b'0',
-            Some(_) => return malformed("a PAX header has a malformed time"),
-        };
-        nanoseconds = nanoseconds * 10 + u32::from(digit);
+    let mantissa = &number[..mantissa_end];
+    let point = at(b".").unwrap_or(mantissa_end).min(mantissa_end);
+    let (whole, fraction) = (&mantissa[..point], mantissa.get(point + 1..));
+    let digits: Vec<u8> = [whole, fraction.unwrap_or_default()].concat();
+    if whole.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(wrong());
     }
+    // The digit of the power of ten `-place` of a number that has its point after `places` digits.
+    let places = whole.len() as i64 + exponent;
+    let digit = |place: i64| {
+        let digit = usize::try_from(place).ok().and_then(|at| digits.get(at));
+        digit.map_or(0, |digit| digit - b'0')
+    };
+    let far = || Fault::Malformed("a time is too far away".to_owned());
+    let mut seconds = 0i64;
+    for place in 0..places {
+        let next = seconds.checked_mul(10);
+        let next = next.and_then(|seconds| seconds.checked_add(digit(place).into()));
+        seconds = next.ok_or_else(far)?;
+    }
+    let mut nanoseconds = (places..places + 9).fold(0, |nanoseconds: u32, place| {
+        nanoseconds * 10 + u32::from(digit(place))
+    });
     if negative {
         seconds = -seconds;
         if nanoseconds > 0 {
@@ -248,6 +306,18 @@ fn time(text: &[u8]) -> Result<Time> {
     })
 }
 
+/// Reads a decimal exponent: `-05`, `+16`.
+fn exponent_of(text: &[u8]) -> Option<i64> {
+    let (sign, digits) = match text {
+        [b'-', digits @ ..] => (-1, digits),
+        [b'+', digits @ ..] => (1, digits),
+        digits => (1, digits),
+    };
+    // No float has a larger one.
+    let exponent = decimal(digits).ok().filter(|exponent| *exponent < 1000)?;
+    Some(sign * exponent as i64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,7 +329,38 @@ mod tests {
         assert_eq!(time("12.5").unwrap(), (12, 500_000_000));
         assert_eq!(time("-1.25").unwrap(), (-2, 750_000_000));
         assert_eq!(time("1.0000000019").unwrap(), (1, 1));
-        for wrong in ["", ".", "1.x", "x", "99999999999999999999", "--1"] {
+        for wrong in [
+            "",
+            ".",
+            "1.x",
+            "x",
+            "99999999999999999999",
+            "--1",
+            "+5",
+            " 5",
+            "5 ",
+            "1.0000000000x",
+            ".5",
+        ] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// As Python writes a float.
+    #[test]
+    fn times_with_exponents() {
+        let time = |text: &str| time(text.as_bytes()).map(|time| (time.seconds, time.nanoseconds));
+        assert_eq!(time("1e3").unwrap(), (1000, 0));
+        assert_eq!(time("1.5E+3").unwrap(), (1500, 0));
+        assert_eq!(time("1e-05").unwrap(), (0, 10_000));
+        assert_eq!(time("-1e-05").unwrap(), (-1, 999_990_000));
+        assert_eq!(time("123.25e-1").unwrap(), (12, 325_000_000));
+        assert_eq!(time("1e+16").unwrap(), (10_000_000_000_000_000, 0));
+        assert_eq!(time("1e-300").unwrap(), (0, 0));
+        assert_eq!(time("0e999").unwrap(), (0, 0));
+        for wrong in [
+            "1e", "1e+", "e3", "1e3.5", "1e1000", "1e30", "1e--1", "nan", "inf",
+        ] {
             assert!(time(wrong).is_err(), "{wrong}");
         }
     }
@@ -313,7 +414,7 @@ mod tests {
             pax.xattrs,
             [(b"user.a".to_vec(), b"\n\0=\n x".to_vec())][..]
         );
-        assert_eq!(pax.uid, Some(123));
+        assert_eq!(pax.uid, Some(Some(123)));
         for end in 1..records.len() {
             let _ = parse(&records[..end], &mut Pax::default());
         }

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, missing_docs)] // Each test program uses its part.
 
+pub mod layout;
+pub mod tar;
 mod wait;
 
 pub use wait::*;
