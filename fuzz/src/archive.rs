@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A tar archive, perhaps compressed, that an image is built from.
+//! A tar archive, perhaps compressed, that an image is built from, or that is an image archive.
 
 use crate::random::Random;
 use crate::Mutate;
 use puzzlefs_lib::builder::{build, BuildOptions};
+use puzzlefs_lib::import::{import, ImportSource};
 use puzzlefs_lib::reader::ImageReader;
 use puzzlefs_lib::reference::Selector;
 use puzzlefs_lib::verify::verify_image;
@@ -31,6 +32,25 @@ pub fn run(data: &[u8]) {
     if built.is_ok() {
         check_image(&store);
     }
+    // As an image archive, whose paths are resolved.
+    if !MANIFESTS.iter().any(|name| contains(data, name)) {
+        return;
+    }
+    let source = ImportSource {
+        path: archive,
+        tag: None,
+        platform: None,
+    };
+    if limited(|progress| import(&source, &store, &options, progress)).is_ok() {
+        check_image(&store);
+    }
+}
+
+/// The files that an image archive has one of.
+const MANIFESTS: [&[u8]; 2] = [b"index.json", b"manifest.json"];
+
+fn contains(data: &[u8], part: &[u8]) -> bool {
+    data.windows(part.len()).any(|window| window == part)
 }
 
 /// Runs a build that is stopped where it comes upon more contents than there is time for.
@@ -82,7 +102,7 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32, mutate: 
         // A header's type.
         2 if blocks > 0 => {
             let at = random.below(blocks) * BLOCK + 156;
-            data[at] = b"0123456789xgLKVSDMN\0"[random.below(20)];
+            data[at] = b"0123456789xgLKVSDMNZ\0"[random.below(21)];
         }
         _ => size = mutate(data, size, max_size),
     }
