@@ -81,9 +81,10 @@ done
 setfacl -b tree/dir/file-5
 puzzlefs build tree ours:raw
 puzzlefs build --compress tree ours-zstd:zstd
+puzzlefs build --entrypoint /bin/true --label a=b tree ours:configured
 mkdir fuse
 [[ -e /dev/fuse ]] || mknod /dev/fuse c 10 229
-for image in ours:raw ours-zstd:zstd; do
+for image in ours:raw ours-zstd:zstd ours:configured; do
 	"$reference" mount --foreground "$image" fuse >fuse.log 2>&1 &
 	mounts() { kill -0 $! || fail "the FUSE driver does not mount $image: $(tail -n 3 fuse.log)"; mountpoint -q fuse; }
 	wait_until "the FUSE driver mounts $image" mounts
