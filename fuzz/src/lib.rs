@@ -12,6 +12,7 @@ pub mod archive;
 pub mod compressed;
 pub mod layout;
 pub mod metadata;
+pub mod mountinfo;
 mod random;
 pub mod seek_table;
 
@@ -28,12 +29,13 @@ pub type Mutate = fn(&mut [u8], usize, usize) -> usize;
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those of the programs and of the corpora.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("metadata", metadata::run),
     ("seek_table", seek_table::run),
     ("compressed", compressed::run),
     ("archive", archive::run),
     ("layout", layout::run),
+    ("mountinfo", mountinfo::run),
 ];
 
 /// A directory that goes with the process, in memory where there is room.

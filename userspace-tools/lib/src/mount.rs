@@ -15,7 +15,7 @@ mod writable;
 pub use call::remount;
 pub use markers::{needs_escape, ESCAPE_OVERLAY};
 pub use options::Options;
-pub(crate) use table::Mount;
+pub use table::Mount;
 pub use unmount::{unmount, Unmounted};
 pub use writable::{copy_root, Upper, Writable};
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// A mount of this mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mount {
+pub struct Mount {
     /// Where it is mounted.
     pub directory: PathBuf,
     /// The type of its file system, with the subtype: `fuse.puzzlefs`.
@@ -24,7 +24,11 @@ pub(crate) struct Mount {
 impl Mount {
     /// All mounts, one that is on top of another after it; none where there is no `/proc`.
     pub fn all() -> Vec<Self> {
-        let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        Self::parse_table(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
+    }
+
+    /// The mounts of a table. Leaves out lines that are no mount's.
+    pub fn parse_table(table: &[u8]) -> Vec<Self> {
         let lines = table.split(|&byte| byte == b'\n');
         lines.filter_map(Self::parse).collect()
     }
