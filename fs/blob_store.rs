@@ -3,176 +3,43 @@
 //! The blob store: the directory `blobs/sha256` of an OCI image layout, and the blobs open in it.
 //!
 //! All mounts of one store share one [`BlobStore`], so that a blob is opened once. Open blobs are
-//! kept in a cache that is bounded by its size and given back under memory pressure. The cache is
-//! cut into shards with a lock each, so that readers seldom meet; a shard is so small that a search
-//! through all of it costs less than what any cleverer structure would.
+//! kept in [`OpenBlobs`].
 
 use crate::vfs::prelude::*;
 use crate::{
     blob::Blob,
+    fault::Fault,
     frame_cache::FrameCache,
     message::{ErrorName, Text},
     metadata_blob::MetadataBlob,
+    open_blobs::OpenBlobs,
+    opener::Opener,
     registry::{InUse, Registry},
     statistics::Statistics,
     superblock::READAHEAD,
-    vfs::{backing::Directory, SharedMappings, Shrink, ShrinkerRegistration, WorkQueue},
+    vfs::{backing::Directory, SharedMappings, ShrinkerRegistration, WorkQueue},
     workspace::{readers, Workspaces},
     MountContext, PuzzleFs,
 };
-use kernel::{
-    new_spinlock,
-    str::CStr,
-    sync::{Arc, SpinLock},
-};
+use kernel::{str::CStr, sync::Arc};
 use puzzlefs_schema::Digest;
 
-/// How many shards a store's cache has.
-const SHARDS: usize = 128;
-
-/// How many open blobs a shard holds at the most.
-const SLOTS: usize = 8;
-
-/// A place for an open blob.
-struct Slot {
-    digest: Digest,
-    /// When the blob was last asked for, by the shard's clock.
-    used: u64,
-    blob: Arc<Blob>,
-}
-
-/// A part of the cache: the blobs whose digests begin alike.
-struct Shard {
-    clock: u64,
-    /// Never grows beyond its capacity, which is [`SLOTS`].
-    slots: KVec<Slot>,
-}
-
-/// The open blobs of a store.
-struct OpenBlobs {
-    shards: KVec<Pin<KBox<SpinLock<Shard>>>>,
-}
-
-impl OpenBlobs {
-    fn new() -> Result<Self> {
-        let mut shards = KVec::with_capacity(SHARDS, GFP_KERNEL)?;
-        for _ in 0..SHARDS {
-            let shard = Shard {
-                clock: 0,
-                slots: KVec::with_capacity(SLOTS, GFP_KERNEL)?,
-            };
-            shards.push(
-                KBox::pin_init(new_spinlock!(shard, "puzzlefs_open_blobs"), GFP_KERNEL)?,
-                GFP_KERNEL,
-            )?;
-        }
-        Ok(Self { shards })
-    }
-
-    fn shard(&self, digest: &Digest) -> Option<&SpinLock<Shard>> {
-        let [first, ..] = digest.as_bytes();
-        self.shards
-            .get(usize::from(*first) % SHARDS)
-            .map(|shard| &**shard)
-    }
-
-    /// The blob, if it is open.
-    fn get(&self, digest: &Digest) -> Option<Arc<Blob>> {
-        let mut shard = self.shard(digest)?.lock();
-        shard.clock += 1;
-        let now = shard.clock;
-        let slot = shard.slots.iter_mut().find(|slot| slot.digest == *digest)?;
-        slot.used = now;
-        Some(slot.blob.clone())
-    }
-
-    /// Keeps an open blob, in the place of the one whose last use is the longest ago, if
-    /// there is no other.
-    fn insert(&self, digest: &Digest, blob: &Arc<Blob>) {
-        let Some(shard) = self.shard(digest) else {
-            return;
-        };
-        // Dropped behind the lock: the last reference to a file is given back.
-        let evicted;
-        {
-            let mut shard = shard.lock();
-            if shard.slots.iter().any(|slot| slot.digest == *digest) {
-                return;
-            }
-            shard.clock += 1;
-            let slot = Slot {
-                digest: *digest,
-                used: shard.clock,
-                blob: blob.clone(),
-            };
-            // Room is only reserved capacity: nothing is allocated under the lock.
-            if shard.slots.len() < SLOTS {
-                let _ = shard.slots.push_within_capacity(slot);
-                return;
-            }
-            let Some(oldest) = shard.slots.iter_mut().min_by_key(|slot| slot.used) else {
-                return;
-            };
-            evicted = core::mem::replace(oldest, slot);
-        }
-        drop(evicted);
-    }
-}
-
-impl OpenBlobs {
-    /// Closes a blob, if it is open.
-    fn remove(&self, digest: &Digest) {
-        let Some(shard) = self.shard(digest) else {
-            return;
-        };
-        // Dropped behind the lock, as above.
-        let _removed = {
-            let mut shard = shard.lock();
-            let position = shard.slots.iter().position(|slot| slot.digest == *digest);
-            position.and_then(|index| shard.slots.remove(index).ok())
-        };
-    }
-}
-
-/// The memory of open blobs can be had, counted in pages.
-impl Shrink for OpenBlobs {
-    fn count(&self) -> usize {
-        let pages = |shard: &Pin<KBox<SpinLock<Shard>>>| -> usize {
-            let shard = shard.lock();
-            shard.slots.iter().map(|slot| slot.blob.pages()).sum()
-        };
-        self.shards.iter().map(pages).sum()
-    }
-
-    fn shrink(&self, pages: usize) -> usize {
-        let mut freed = 0;
-        for shard in &self.shards {
-            while freed < pages {
-                let oldest = {
-                    let mut shard = shard.lock();
-                    let oldest = shard
-                        .slots
-                        .iter()
-                        .enumerate()
-                        .min_by_key(|(_, slot)| slot.used)
-                        .map(|(index, _)| index);
-                    // Removal keeps the capacity.
-                    oldest.and_then(|index| shard.slots.remove(index).ok())
-                };
-                let Some(oldest) = oldest else {
-                    break;
-                };
-                freed += oldest.blob.pages();
-            }
-        }
-        freed
-    }
+/// How far a caller goes to have a blob opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// The blob must be open already.
+    Found,
+    /// The caller has folios locked, and does not wait.
+    Now,
+    /// The caller waits, until it is killed and for a limited time.
+    Waiting,
 }
 
 /// A blob store.
 pub(crate) struct BlobStore {
     directory: Arc<Directory>,
     open: Arc<OpenBlobs>,
+    opener: Opener,
     workspaces: Arc<Workspaces>,
     mappings: Arc<SharedMappings<PuzzleFs>>,
     metadata: Arc<Registry<MetadataBlob>>,
@@ -190,6 +57,7 @@ impl BlobStore {
     ) -> Result<Self> {
         let open = Arc::new(OpenBlobs::new()?, GFP_KERNEL)?;
         Ok(Self {
+            opener: Opener::new(directory.clone(), open.clone())?,
             directory,
             mappings,
             metadata: Registry::new()?,
@@ -208,15 +76,37 @@ impl BlobStore {
     ///
     /// # Errors
     ///
-    /// [`ENOENT`] if the store has no such blob, [`EINVAL`] if there is something else than a
-    /// regular file in its place, and those of opening a file.
-    pub(crate) fn open(&self, digest: &Digest, statistics: &Statistics) -> Result<Arc<Blob>> {
+    /// [`Fault::NotOpen`] if the blob is not open and the caller does not wait as long as it takes
+    /// to open it. [`ENOENT`] if the store has no such blob, [`EINVAL`] if there is something else
+    /// than a regular file in its place, and those of opening a file; [`EDEADLK`] if that takes too
+    /// long.
+    pub(crate) fn open(
+        &self,
+        digest: &Digest,
+        how: Opening,
+        statistics: &Statistics,
+    ) -> Result<Arc<Blob>, Fault> {
         if let Some(blob) = self.open.get(digest) {
-            statistics.blobs_found_open.add(1);
+            // Others do not read it yet.
+            if how == Opening::Now {
+                statistics.blobs_found_open.add(1);
+            }
             return Ok(blob);
         }
-        statistics.blobs_opened.add(1);
-        let file = self.directory.open_file(&digest.to_hex())?;
+        if how == Opening::Found {
+            return Err(Fault::NotOpen);
+        }
+        let file = match self.directory.open_file(&digest.to_hex(), false) {
+            Err(EAGAIN) if how == Opening::Now => return Err(Fault::NotOpen),
+            Err(EAGAIN) => {
+                statistics.blobs_opened.add(1);
+                return Ok(self.opener.open(digest)?);
+            }
+            file => {
+                statistics.blobs_opened.add(1);
+                file?
+            }
+        };
         let blob = Arc::new(Blob::new(file), GFP_KERNEL)?;
         self.open.insert(digest, &blob);
         Ok(blob)
@@ -228,9 +118,14 @@ impl BlobStore {
     /// # Errors
     ///
     /// As [`Self::open`].
-    pub(crate) fn reopen(&self, digest: &Digest, statistics: &Statistics) -> Result<Arc<Blob>> {
+    pub(crate) fn reopen(
+        &self,
+        digest: &Digest,
+        how: Opening,
+        statistics: &Statistics,
+    ) -> Result<Arc<Blob>, Fault> {
         self.forget(digest);
-        self.open(digest, statistics)
+        self.open(digest, how, statistics)
     }
 
     /// Closes a blob that could not be read: should it be put right by another file in its place,

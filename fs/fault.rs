@@ -10,6 +10,8 @@ use crate::vfs::prelude::*;
 pub(crate) enum Fault {
     /// The filesystem below gave an error, or there is no memory.
     Error(Error),
+    /// The blob is not open, and the caller must not wait until it is.
+    NotOpen,
     /// The seek table is malformed.
     SeekTable(puzzlefs_schema::SeekTableError),
     /// The blob ends too early.
@@ -36,16 +38,23 @@ impl Fault {
         matches!(self, Self::Error(e) if *e == EINTR || *e == ERESTARTSYS)
     }
 
-    /// Whether the task gave up: it is being killed, or no longer waits for the store's directory
-    /// of blobs, which it may itself keep others from giving back.
-    pub(crate) fn is_given_up(&self) -> bool {
-        self.is_interruption() || matches!(self, Self::Error(e) if *e == EDEADLK)
+    /// Whether the task waited in vain for the blob to be opened.
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self, Self::Error(e) if *e == EDEADLK)
+    }
+
+    /// The error that a caller gets.
+    pub(crate) fn error(self) -> Error {
+        match self {
+            Self::Error(e) => e,
+            _ => EIO,
+        }
     }
 
     /// The error, if it tells nothing of the blob: the task gave up, or there is no memory.
     pub(crate) fn passing(&self) -> Option<Error> {
         match self {
-            Self::Error(e) if self.is_given_up() || *e == ENOMEM => Some(*e),
+            Self::Error(e) if self.is_interruption() || *e == ENOMEM => Some(*e),
             _ => None,
         }
     }
@@ -81,6 +90,7 @@ impl kernel::fmt::Display for Fault {
     fn fmt(&self, f: &mut kernel::fmt::Formatter<'_>) -> kernel::fmt::Result {
         f.write_str(match self {
             Self::Error(e) => return kernel::fmt::Display::fmt(&ErrorName(*e), f),
+            Self::NotOpen => "it is not open",
             Self::SeekTable(e) => return core::fmt::Display::fmt(e, f),
             Self::TooShort => "it ends too early",
             Self::TooLarge => "it is too large to be verified",

@@ -14,18 +14,23 @@
 use crate::vfs::prelude::*;
 use crate::{
     blob::{Blob, Means, Range, MAX_STORED},
+    blob_store::Opening,
     fault::Fault,
     image::Image,
     inode::{Body, Malformed},
     message::Show,
     options::Verify,
+    pins::{Pins, MAX_PINNED},
     vfs::{relax, FolioRun, INode},
     workspace::Workspace,
     PuzzleFs,
 };
 use core::ops::ControlFlow;
-use kernel::{page::PAGE_SIZE, sync::Arc};
-use puzzlefs_schema::{Chunk, ExtentList, Extents, Inode, Metadata};
+use kernel::{
+    page::PAGE_SIZE,
+    sync::{Arc, SetOnce},
+};
+use puzzlefs_schema::{Chunk, Digest, ErrorKind, ExtentList, Extents, Inode, Metadata};
 
 /// The largest number of chunk offsets that are kept of one file.
 const MAX_CHECKPOINTS: usize = 256;
@@ -49,6 +54,8 @@ pub(crate) struct Content {
     size: u64,
     list: ExtentList,
     checkpoints: KVec<u64>,
+    /// The blobs that are open because the file is, from the first time that it is opened on.
+    pins: SetOnce<Arc<Pins>>,
 }
 
 impl Content {
@@ -64,7 +71,17 @@ impl Content {
             size,
             list: extents.list(),
             checkpoints,
+            pins: SetOnce::new(),
         })
+    }
+
+    /// The blobs that are open because the file is.
+    fn pins(&self) -> Result<&Pins> {
+        if self.pins.as_ref().is_none() {
+            // Another thread may be first.
+            self.pins.populate(Pins::new()?);
+        }
+        Ok(self.pins.as_ref().ok_or(ENOMEM)?)
     }
 
     /// The file's chunks.
@@ -76,6 +93,140 @@ impl Content {
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
+}
+
+/// The largest number of chunks that are searched for blobs to open with a file.
+const MAX_CHUNKS_PINNED: usize = 16 * MAX_PINNED;
+
+/// Opens the first blobs of a file that has been opened, and keeps them open.
+///
+/// If all of the file is in memory, only blobs that are open already are kept. A blob that cannot be
+/// opened is an error of the reads that need it.
+///
+/// # Errors
+///
+/// [`EINTR`] if the task is being killed, [`ENOMEM`].
+pub(crate) fn open(inode: &INode<PuzzleFs>) -> Result {
+    let Body::File(content) = &inode.data().body else {
+        return Ok(());
+    };
+    if content.size == 0 {
+        return Ok(());
+    }
+    let pins = content.pins()?;
+    if !pins.open() {
+        return Ok(());
+    }
+    let how = if inode.is_cached() {
+        Opening::Found
+    } else {
+        Opening::Waiting
+    };
+    let image = inode.superblock().data();
+    let mut seen = 0;
+    let opened = content
+        .extents(&image.metadata())
+        .for_each_from(0, |chunk| {
+            seen += 1;
+            if pins.find(&chunk.blob).is_none() {
+                match image.open_blob(&chunk.blob, how) {
+                    Ok(blob) if pins.add(&chunk.blob, &blob) => {}
+                    Ok(_) => return ControlFlow::Break(Ok(())),
+                    Err(fault) if fault.is_interruption() => return ControlFlow::Break(Err(EINTR)),
+                    Err(fault) if fault.is_timeout() => return ControlFlow::Break(Ok(())),
+                    Err(_) => {}
+                }
+            }
+            if seen < MAX_CHUNKS_PINNED {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(Ok(()))
+            }
+        });
+    let result = match opened {
+        Ok(ControlFlow::Break(result)) => result,
+        Err(e) if e.kind() == ErrorKind::Interrupted => Err(EINTR),
+        // Malformed extents are reported when they are read.
+        Ok(ControlFlow::Continue(())) | Err(_) => Ok(()),
+    };
+    if result.is_err() {
+        pins.release();
+    }
+    result
+}
+
+/// Closes the blobs that were opened with a file, if no other open file of the inode is left.
+pub(crate) fn release(inode: &INode<PuzzleFs>) {
+    if let Body::File(content) = &inode.data().body {
+        if let Some(pins) = content.pins.as_ref() {
+            pins.release();
+        }
+    }
+}
+
+/// The largest number of chunks in a range whose blobs are opened for it.
+const MAX_CHUNKS_PREPARED: usize = 256;
+
+/// Waits until the blobs of a range are open.
+///
+/// # Errors
+///
+/// [`EINTR`] if the task is being killed; [`EDEADLK`] if that takes too long, which is logged, or
+/// the range has more than [`MAX_CHUNKS_PREPARED`] chunks.
+pub(crate) fn prepare(inode: &INode<PuzzleFs>, range: &core::ops::Range<u64>) -> Result {
+    let image = inode.superblock().data();
+    let Body::File(content) = &inode.data().body else {
+        return Ok(());
+    };
+    let malformed = |e| image.report(Some(inode.ino()), e);
+    let extents = content.extents(&image.metadata());
+    let (first, mut start) = extents
+        .seek(range.start, &content.checkpoints)
+        .map_err(malformed)?;
+    let mut seen = 0;
+    let prepared = extents
+        .for_each_from(first, |chunk| {
+            let position = start;
+            start = start.saturating_add(chunk.len);
+            if position >= range.end {
+                return ControlFlow::Break(Ok(()));
+            }
+            seen += 1;
+            if seen > MAX_CHUNKS_PREPARED {
+                return ControlFlow::Break(Err(EDEADLK));
+            }
+            match open_blob(image, content, &chunk.blob, Opening::Waiting) {
+                Err(fault) if fault.is_interruption() => ControlFlow::Break(Err(EINTR)),
+                Err(fault) if fault.is_timeout() => {
+                    complain(image, inode, &chunk.blob, position.max(range.start), &fault);
+                    ControlFlow::Break(Err(EDEADLK))
+                }
+                // Another error shows when the range is read again.
+                _ => ControlFlow::Continue(()),
+            }
+        })
+        .map_err(malformed)?;
+    match prepared {
+        ControlFlow::Break(result) => result,
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// Opens a blob of a file, or finds it open.
+fn open_blob(
+    image: &Image,
+    content: &Content,
+    digest: &Digest,
+    how: Opening,
+) -> Result<Arc<Blob>, Fault> {
+    let pins = content.pins.as_ref();
+    if let Some(blob) = pins.and_then(|pins| pins.find(digest)) {
+        if how == Opening::Now {
+            image.statistics().blobs_found_open.add(1);
+        }
+        return Ok(blob);
+    }
+    image.open_blob(digest, how)
 }
 
 /// A part of a file that lies in one chunk.
@@ -143,7 +294,7 @@ fn unit(
     if !chunk.compressed {
         return Some(position..position + 1);
     }
-    let blob = image.open_blob(&chunk.blob).ok()?;
+    let blob = open_blob(image, content, &chunk.blob, Opening::Now).ok()?;
     let within = chunk
         .blob_offset
         .checked_add(position.checked_sub(start)?)?;
@@ -187,9 +338,9 @@ fn fill(
             position += len;
             let blob = match given_up {
                 Some(fault) => Err(fault),
-                None => image.open_blob(&chunk.blob),
+                None => open_blob(image, content, &chunk.blob, Opening::Now),
             };
-            given_up = blob.as_ref().err().copied().filter(Fault::is_given_up);
+            given_up = blob.as_ref().err().copied().filter(Fault::is_interruption);
             *slot = Some(Piece {
                 range: Range {
                     offset: chunk.blob_offset.saturating_add(within),
@@ -253,8 +404,12 @@ fn fill_pieces(
         for piece in pieces.iter().flatten() {
             let from = run.position();
             if let Err(e) = fill_piece(image, piece, workspace.as_deref_mut(), run) {
-                complain(image, inode, piece, run.position(), &e);
                 let left = piece.range.len.saturating_sub(run.position() - from);
+                if matches!(e, Fault::NotOpen) {
+                    run.postpone(left);
+                    continue;
+                }
+                complain(image, inode, &piece.chunk.blob, run.position(), &e);
                 match e.passing() {
                     Some(e) => run.give_up(left, e),
                     None => run.fail(left),
@@ -275,8 +430,8 @@ fn fill_pieces(
     }
 }
 
-/// Counts and logs that a piece cannot be read, unless the task only gave up.
-fn complain(image: &Image, inode: &INode<PuzzleFs>, piece: &Piece, position: u64, e: &Fault) {
+/// Counts and logs that a blob cannot be read, unless the task only gave up, and closes it.
+fn complain(image: &Image, inode: &INode<PuzzleFs>, blob: &Digest, position: u64, e: &Fault) {
     if e.is_interruption() {
         return;
     }
@@ -284,10 +439,15 @@ fn complain(image: &Image, inode: &INode<PuzzleFs>, piece: &Piece, position: u64
     if e.is_verification() {
         image.statistics().verification_failures.add(1);
     }
-    image.store().forget(&piece.chunk.blob);
+    image.store().forget(blob);
+    if let Body::File(content) = &inode.data().body {
+        if let Some(pins) = content.pins.as_ref() {
+            pins.forget(blob);
+        }
+    }
     image.log(
         inode.ino(),
-        fmt!("offset {position}: blob {}: {e}", Show(piece.chunk.blob)),
+        fmt!("offset {position}: blob {}: {e}", Show(blob)),
     );
 }
 

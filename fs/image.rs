@@ -5,7 +5,7 @@
 use crate::vfs::prelude::*;
 use crate::{
     blob::Blob,
-    blob_store::{BlobStore, Stores},
+    blob_store::{BlobStore, Opening, Stores},
     fault::Fault,
     message::Show,
     metadata_blob::{self, MetadataBlob},
@@ -55,8 +55,8 @@ impl Image {
         let unusable = |what, e| metadata_blob::explain(context, &rootfs, what, e);
         // Opened as it is now, whether its contents are in memory or not, for `rootfs_verity`.
         let blob = store
-            .reopen(&rootfs, &Statistics::default())
-            .map_err(|e| unusable("cannot be opened", e))?;
+            .reopen(&rootfs, Opening::Waiting, &Statistics::default())
+            .map_err(|e| unusable("cannot be opened", e.error()))?;
         let rootfs_verity = options.rootfs_verity();
         if rootfs_verity.is_some() && rootfs_verity.as_ref() != blob.verity() {
             return Err(unusable(
@@ -108,8 +108,8 @@ impl Image {
     }
 
     /// Opens a data blob. If fs-verity is to verify it, it does.
-    pub(crate) fn open_blob(&self, digest: &Digest) -> Result<Arc<Blob>, Fault> {
-        let blob = self.store.open(digest, &self.statistics)?;
+    pub(crate) fn open_blob(&self, digest: &Digest, how: Opening) -> Result<Arc<Blob>, Fault> {
+        let blob = self.store.open(digest, how, &self.statistics)?;
         if self.verify != Verify::FsVerity {
             return Ok(blob);
         }
@@ -125,7 +125,7 @@ impl Image {
         if check(&blob).is_ok() {
             return Ok(blob);
         }
-        let blob = self.store.reopen(digest, &self.statistics)?;
+        let blob = self.store.reopen(digest, how, &self.statistics)?;
         check(&blob)?;
         Ok(blob)
     }

@@ -31,7 +31,10 @@ mod message;
 mod metadata_blob;
 #[cfg(vfs_misuse)]
 mod misuse;
+mod open_blobs;
+mod opener;
 mod options;
+mod pins;
 #[allow(unsafe_code)]
 mod ports;
 mod registry;
@@ -131,6 +134,18 @@ impl FileSystem for PuzzleFs {
 
     fn share_pages(inode: &INode<Self>) -> Result {
         sharing::share(inode)
+    }
+
+    fn open(inode: &INode<Self>) -> Result {
+        file::open(inode)
+    }
+
+    fn release(inode: &INode<Self>) {
+        file::release(inode)
+    }
+
+    fn prepare(inode: &INode<Self>, range: &Range<u64>) -> Result {
+        file::prepare(inode, range)
     }
 
     fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>) {

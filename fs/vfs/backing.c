@@ -8,9 +8,7 @@
  * wait for one of these folios.
  */
 #include <linux/cred.h>
-#include <linux/delay.h>
 #include <linux/namei.h>
-#include <linux/sched/signal.h>
 
 #include "backing.h"
 #include "compat.h"
@@ -32,46 +30,36 @@ int vfs_rs_file_stack_depth(const struct file *file)
 }
 
 /*
- * A lookup of a name that nobody looked up before takes the directory's lock. Here it must not wait
- * for it without end: a page fault may have brought us here out of a listing of that directory into
- * memory mapped from a file of ours. The task has the lock then, and as soon as somebody waits to
- * write to the directory would not get it once more; nor would anybody else.
+ * Looks a name up in a directory and gives a positive dentry with a reference.
+ *
+ * A lookup of a name that the dcache does not have takes the directory's lock. With @wait, the
+ * caller must hold no lock that the lock's holder could wait for. Without, the lookup gives -EAGAIN
+ * if the lock is not free: the holder may be listing the directory into memory mapped from a file
+ * of ours, and then waits for a folio that the caller has locked.
  */
-static struct dentry *vfs_rs_lookup_locked(const struct path *dir, struct qstr *name)
-{
-	struct inode *inode = d_inode(dir->dentry);
-	/* A few times of it, for a page is tried again, end before a task counts as blocked. */
-	const unsigned long end = jiffies + 20 * HZ;
-	unsigned int delay = 50; /* microseconds */
-	struct dentry *dentry;
-
-	while (!inode_trylock_shared(inode)) {
-		if (fatal_signal_pending(current))
-			return ERR_PTR(-EINTR);
-		if (time_after(jiffies, end))
-			return ERR_PTR(-EDEADLK);
-		fsleep(delay);
-		delay = min(2 * delay, 1000U);
-	}
-	dentry = lookup_one(mnt_idmap(dir->mnt), name, dir->dentry);
-	inode_unlock_shared(inode);
-	return dentry;
-}
-
-/* Gives a positive dentry with a reference. */
 static struct dentry *vfs_rs_lookup_child(const struct path *dir, const char *name,
-					  unsigned int len)
+					  unsigned int len, bool wait)
 {
+	struct mnt_idmap *idmap = mnt_idmap(dir->mnt);
+	struct inode *inode = d_inode(dir->dentry);
 	struct qstr qstr = QSTR_LEN(name, len);
-	int err = inode_permission(mnt_idmap(dir->mnt), d_inode(dir->dentry), MAY_EXEC);
-	struct dentry *dentry = err ? ERR_PTR(err) : try_lookup_noperm(&qstr, dir->dentry);
+	struct dentry *dentry;
+	int err;
 
+	if (wait)
+		return lookup_one_positive_killable(idmap, &qstr, dir->dentry);
+	err = inode_permission(idmap, inode, MAY_EXEC);
+	dentry = err ? ERR_PTR(err) : try_lookup_noperm(&qstr, dir->dentry);
 	if (!IS_ERR_OR_NULL(dentry) && dentry->d_flags & DCACHE_OP_REVALIDATE) {
 		dput(dentry);
 		dentry = NULL;
 	}
-	if (!dentry)
-		dentry = vfs_rs_lookup_locked(dir, &qstr);
+	if (!dentry) {
+		if (!inode_trylock_shared(inode))
+			return ERR_PTR(-EAGAIN);
+		dentry = lookup_one(idmap, &qstr, dir->dentry);
+		inode_unlock_shared(inode);
+	}
 	if (IS_ERR(dentry))
 		return dentry;
 	/* Pairs with the release in __d_set_inode_and_type(): it can become positive meanwhile. */
@@ -82,13 +70,14 @@ static struct dentry *vfs_rs_lookup_child(const struct path *dir, const char *na
 	return dentry;
 }
 
-/* Opens a regular file by its path, for reading. */
+/* Opens a regular file by its path for reading. Without @wait, a lease on it gives -EAGAIN. */
 static struct file *vfs_rs_open_path(const struct file *dir, const struct path *path,
-				     const struct cred *cred)
+				     const struct cred *cred, bool wait)
 {
 	struct mnt_idmap *idmap = mnt_idmap(path->mnt);
 	struct inode *inode = d_inode(path->dentry);
-	int flags = O_RDONLY | O_LARGEFILE;
+	int flags = O_RDONLY | O_LARGEFILE | (wait ? 0 : O_NONBLOCK);
+	struct file *file;
 	int err;
 
 	if (!d_is_reg(path->dentry))
@@ -99,22 +88,30 @@ static struct file *vfs_rs_open_path(const struct file *dir, const struct path *
 	/* A reader of an image does not write to the filesystem below. */
 	if (inode_owner_or_capable(idmap, inode))
 		flags |= O_NOATIME;
-	return vfs_compat_backing_file_open(dir, flags, path, cred);
+	file = vfs_compat_backing_file_open(dir, flags, path, cred);
+	/* Nobody else has the file yet. */
+	if (!IS_ERR(file))
+		file->f_flags &= ~O_NONBLOCK;
+	return file;
 }
 
 /*
  * Opens a regular file in a directory for reading. The name is one component; no symbolic link is
  * followed, no device or pipe opened. The current task must have overridden its credentials.
+ *
+ * Without @wait, -EAGAIN is given if the directory's lock is not free or somebody has a lease on the
+ * file; the holder of the lease has been asked to give it up.
  */
-struct file *vfs_rs_open_backing(const struct file *dir, const char *name, unsigned int len)
+struct file *vfs_rs_open_backing(const struct file *dir, const char *name, unsigned int len,
+				 bool wait)
 {
 	struct path path = { .mnt = dir->f_path.mnt };
 	struct file *file;
 
-	path.dentry = vfs_rs_lookup_child(&dir->f_path, name, len);
+	path.dentry = vfs_rs_lookup_child(&dir->f_path, name, len, wait);
 	if (IS_ERR(path.dentry))
 		return ERR_CAST(path.dentry);
-	file = vfs_rs_open_path(dir, &path, current_cred());
+	file = vfs_rs_open_path(dir, &path, current_cred(), wait);
 	dput(path.dentry);
 	return file;
 }

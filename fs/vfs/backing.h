@@ -8,6 +8,7 @@
 struct file *vfs_rs_open_directory(const struct path *path, const struct cred *cred);
 const struct path *vfs_rs_file_path(const struct file *file);
 int vfs_rs_file_stack_depth(const struct file *file);
-struct file *vfs_rs_open_backing(const struct file *dir, const char *name, unsigned int len);
+struct file *vfs_rs_open_backing(const struct file *dir, const char *name, unsigned int len,
+				 bool wait);
 
 #endif

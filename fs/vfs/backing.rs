@@ -124,8 +124,10 @@ impl Directory {
     /// # Errors
     ///
     /// [`ENOENT`] if there is no such file, [`EINVAL`] if it is not a regular one, [`EACCES`] if
-    /// the credentials do not allow to read it.
-    pub(crate) fn open_file(&self, name: &[u8]) -> Result<BackingFile> {
+    /// the credentials do not allow to read it. Without `wait`, [`EAGAIN`] if the directory is
+    /// locked or another process has a lease on the file. A caller that has folios or other locks
+    /// must not wait, because the lock's holder may wait for one of these.
+    pub(crate) fn open_file(&self, name: &[u8], wait: bool) -> Result<BackingFile> {
         let _guard = CredentialGuard::new(self.file.cred());
         let len = u32::try_from(name.len()).map_err(|_| ENAMETOOLONG)?;
         // SAFETY: By the type invariants the file is a directory's; the name is `len` bytes long.
@@ -135,6 +137,7 @@ impl Directory {
                 self.file.as_ptr(),
                 name.as_ptr().cast(),
                 len,
+                wait,
             ))
         }?;
         let file = NonNull::new(file).ok_or(EIO)?;

@@ -51,6 +51,8 @@ pub(crate) struct FolioRun<'a> {
     failed: u64,
     /// Why bytes could not be read that another time may well be.
     given_up: Option<Error>,
+    /// Whether bytes have to wait until [`FileSystem::prepare`] has run without folio locks.
+    postponed: bool,
     _locked: PhantomData<&'a mut bindings::folio>,
 }
 
@@ -67,6 +69,7 @@ impl FolioRun<'_> {
             current: (0, 0),
             failed: 0,
             given_up: None,
+            postponed: false,
             _locked: PhantomData,
         }
     }
@@ -242,6 +245,13 @@ impl FolioRun<'_> {
     /// for a reason that is not in the file: whoever asked for them is told it.
     pub(crate) fn give_up(&mut self, len: u64, e: Error) {
         self.given_up = Some(e);
+        self.fail(len);
+    }
+
+    /// Says that the next `len` bytes, or as many as there are left, cannot be read while folios
+    /// are locked: [`FileSystem::prepare`] is called without, and the read is tried again.
+    pub(crate) fn postpone(&mut self, len: u64) {
+        self.postponed = true;
         self.fail(len);
     }
 
@@ -558,6 +568,15 @@ unsafe fn read_one<T: FileSystem>(inode: &INode<T>, folio: *mut bindings::folio)
 
     if run.is_filled(0) {
         return 0;
+    }
+    if run.postponed {
+        let range = run.start..run.end;
+        // Unlocks the folio. The caller keeps the mapping, and `inode` with it.
+        drop(run);
+        return match T::prepare(inode, &range) {
+            Ok(()) => bindings::positive_aop_returns_AOP_TRUNCATED_PAGE as c_int,
+            Err(e) => e.to_errno(),
+        };
     }
     if let Some(e) = run.given_up {
         return e.to_errno();

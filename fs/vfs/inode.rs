@@ -18,6 +18,7 @@ use core::{
 };
 use kernel::{
     ffi::{c_int, c_uint, c_void},
+    page::PAGE_SIZE,
     str::{CStr, CString},
     types::Opaque,
 };
@@ -176,6 +177,20 @@ impl<T: FileSystem> INode<T> {
     pub(super) fn is_regular(&self) -> bool {
         // SAFETY: As above.
         u32::from(unsafe { (*self.as_ptr()).i_mode }) & bindings::S_IFMT == bindings::S_IFREG
+    }
+
+    /// Whether all pages of the file are in the page cache, as far as their number says so.
+    pub(crate) fn is_cached(&self) -> bool {
+        // SAFETY: By the type invariants the inode is valid. Its mapping stays once it is set, and
+        // the number of pages is only looked at.
+        let (pages, size) = unsafe {
+            let mapping = ptr::addr_of!((*self.as_ptr()).i_mapping).read_volatile();
+            (
+                ptr::addr_of!((*mapping).nrpages).read_volatile(),
+                bindings::vfs_rs_inode_size(self.as_ptr()) as u64,
+            )
+        };
+        pages as u64 >= size.div_ceil(PAGE_SIZE as u64)
     }
 
     /// The private data.
@@ -391,6 +406,7 @@ impl<'a, T: FileSystem> NewINode<'a, T> {
 
     const FILE_FILE_OPS: bindings::file_operations = bindings::file_operations {
         open: Some(sharing::open::<T>),
+        release: Some(sharing::release::<T>),
         llseek: Some(bindings::generic_file_llseek),
         read_iter: Some(bindings::generic_file_read_iter),
         mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),

@@ -47,7 +47,7 @@ pub(crate) use dir::{DirEmitter, DirEntryType};
 pub(crate) use folio::FolioRun;
 pub(crate) use inode::{CachedINode, INode, INodeKind, INodeParams, INodeRef};
 pub(crate) use log::error_ratelimited;
-pub(crate) use queue::WorkQueue;
+pub(crate) use queue::{Job, Run, WorkQueue};
 pub(crate) use registration::Registration;
 pub(crate) use sharing::{SharedMappings, SharingKey};
 pub(crate) use shrinker::{Shrink, ShrinkerRegistration};
@@ -154,6 +154,20 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     ///
     /// Called when a file is opened that does not share them yet. An error is that of the open.
     fn share_pages(inode: &INode<Self>) -> Result;
+
+    /// Prepares an open file for its reads.
+    ///
+    /// Called for each open file, without locks. An error is that of the open.
+    fn open(inode: &INode<Self>) -> Result;
+
+    /// Undoes [`Self::open`] when the open file goes.
+    fn release(inode: &INode<Self>);
+
+    /// Does what [`Self::read_folios`] has postponed in a range, without folio locks.
+    ///
+    /// The caller may hold other locks: waits must be killable and bounded. An error is that of
+    /// the read. Otherwise the read is tried again.
+    fn prepare(inode: &INode<Self>, range: &Range<u64>) -> Result;
 
     /// Fills a run of folios of a regular file.
     ///

@@ -7,7 +7,13 @@
 use super::bindings;
 use super::prelude::*;
 use core::ptr::NonNull;
-use kernel::{str::CStr, types::Opaque, workqueue::Queue};
+use kernel::{
+    impl_has_work, new_work,
+    str::CStr,
+    sync::Arc,
+    types::Opaque,
+    workqueue::{Queue, Work, WorkItem},
+};
 
 /// A work queue, whose work runs on any processor.
 ///
@@ -37,6 +43,12 @@ impl WorkQueue {
         })
     }
 
+    /// Enqueues a job.
+    pub(crate) fn run<J: Run>(&self, job: Arc<Job<J>>) {
+        // A job that is in the queue already runs once.
+        let _ = self.queue().enqueue(job);
+    }
+
     /// What work is enqueued in.
     pub(super) fn queue(&self) -> &Queue {
         // SAFETY: By the type invariants the queue is valid, for as long as `self` exists.
@@ -48,6 +60,52 @@ impl Drop for WorkQueue {
     fn drop(&mut self) {
         // SAFETY: By the type invariants the queue is ours; work that is left is done first.
         unsafe { bindings::destroy_workqueue(self.queue.as_ptr()) };
+    }
+}
+
+/// Work that a [`WorkQueue`] can do.
+pub(crate) trait Run: Send + Sync + 'static {
+    /// Does the work, in a task of its own that holds no locks and may sleep.
+    fn run(&self);
+}
+
+/// Work that can be enqueued, and is shared with the tasks that wait for it.
+#[pin_data]
+pub(crate) struct Job<J: Run> {
+    job: J,
+    #[pin]
+    work: Work<Self>,
+}
+
+impl_has_work! {
+    impl{J: Run} HasWork<Self> for Job<J> { self.work }
+}
+
+impl<J: Run> Job<J> {
+    pub(crate) fn new(job: J) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                job,
+                work <- new_work!("puzzlefs_job"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+}
+
+impl<J: Run> core::ops::Deref for Job<J> {
+    type Target = J;
+
+    fn deref(&self) -> &J {
+        &self.job
+    }
+}
+
+impl<J: Run> WorkItem for Job<J> {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.job.run();
     }
 }
 

@@ -18,7 +18,7 @@ use core::{
     ptr::{self, NonNull},
 };
 use kernel::{
-    error::{from_err_ptr, to_result},
+    error::{from_err_ptr, from_result, to_result},
     ffi::{c_int, c_void},
 };
 
@@ -265,6 +265,24 @@ pub(super) unsafe extern "C" fn open<T: FileSystem>(
     // SAFETY: The file is being opened by this task alone. The mapping stays as long as the inode.
     unsafe {
         (*file).f_mapping = (*inode).i_mapping;
-        bindings::vfs_rs_open_nowait(inode, file)
+        let error = bindings::vfs_rs_open_nowait(inode, file);
+        if error != 0 {
+            return error;
+        }
+        from_result(|| T::open(INode::<T>::from_raw(inode)).map(|()| 0))
     }
+}
+
+/// Closes a regular file: `file_operations.release`.
+///
+/// # Safety
+///
+/// To be called by the VFS for a file that [`open`] has opened.
+pub(super) unsafe extern "C" fn release<T: FileSystem>(
+    inode: *mut bindings::inode,
+    _file: *mut bindings::file,
+) -> c_int {
+    // SAFETY: The VFS gives a valid inode of this filesystem.
+    T::release(unsafe { INode::<T>::from_raw(inode) });
+    0
 }

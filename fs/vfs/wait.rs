@@ -7,7 +7,14 @@
 use super::prelude::*;
 use super::task::relax;
 use core::{marker::PhantomPinned, ptr};
-use kernel::{bindings, ffi::c_int, str::CStr, sync::LockClassKey, types::Opaque};
+use kernel::{
+    bindings,
+    ffi::{c_int, c_long},
+    str::CStr,
+    sync::LockClassKey,
+    time::Jiffies,
+    types::Opaque,
+};
 
 /// Where tasks wait to be told of something.
 ///
@@ -44,6 +51,19 @@ impl WaitQueue {
     ///
     /// [`EINTR`] if the task is being killed. It may have been told then, too.
     pub(crate) fn wait_killable(&self, unlock: impl FnOnce()) -> Result {
+        self.wait_killable_for(Jiffies::MAX, unlock).map(drop)
+    }
+
+    /// Waits like [`Self::wait_killable`], for a limited time; returns how much of it is left.
+    ///
+    /// # Errors
+    ///
+    /// [`EINTR`] if the task is being killed.
+    pub(crate) fn wait_killable_for(
+        &self,
+        limit: Jiffies,
+        unlock: impl FnOnce(),
+    ) -> Result<Jiffies> {
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
         // SAFETY: The entry is valid, stays where it is, and is out of the queue, which is valid as
         // long as `self` is, before it goes. What is between does not unwind.
@@ -53,12 +73,16 @@ impl WaitQueue {
             bindings::prepare_to_wait_exclusive(self.head.get(), entry.get(), state);
         }
         unlock();
-        // SAFETY: As above; whoever may call this may sleep.
-        unsafe {
-            bindings::schedule();
+        // The largest value stands for a wait without limit.
+        let limit = c_long::try_from(limit).unwrap_or(c_long::MAX);
+        // SAFETY: As above; callers of this may sleep.
+        let left = unsafe {
+            let left = bindings::schedule_timeout(limit);
             bindings::finish_wait(self.head.get(), entry.get());
-        }
-        relax()
+            left
+        };
+        relax()?;
+        Ok(Jiffies::try_from(left).unwrap_or(0))
     }
 
     /// Tells one task, if any waits.
