@@ -409,6 +409,11 @@ fn fill_pieces(
                     run.postpone(left);
                     continue;
                 }
+                if let Ok(blob) = &piece.blob {
+                    if e.passing().is_none() {
+                        blob.file().forget_cached();
+                    }
+                }
                 complain(image, inode, &piece.chunk.blob, run.position(), &e);
                 match e.passing() {
                     Some(e) => run.give_up(left, e),

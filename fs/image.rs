@@ -56,7 +56,13 @@ impl Image {
         // Opened as it is now, whether its contents are in memory or not, for `rootfs_verity`.
         let blob = store
             .reopen(&rootfs, Opening::Waiting, &Statistics::default())
-            .map_err(|e| unusable("cannot be opened", e.error()))?;
+            .map_err(|e| {
+                let what = match e.error() {
+                    EOPNOTSUPP => "its filesystem uses DAX for it, which is not supported",
+                    _ => "cannot be opened",
+                };
+                unusable(what, e.error())
+            })?;
         let rootfs_verity = options.rootfs_verity();
         if rootfs_verity.is_some() && rootfs_verity.as_ref() != blob.verity() {
             return Err(unusable(

@@ -10,5 +10,8 @@ const struct path *vfs_rs_file_path(const struct file *file);
 int vfs_rs_file_stack_depth(const struct file *file);
 struct file *vfs_rs_open_backing(const struct file *dir, const char *name, unsigned int len,
 				 bool wait);
+ssize_t vfs_rs_backing_read_iter(struct kiocb *iocb, struct iov_iter *iter);
+void vfs_rs_will_need(struct file *file, loff_t offset, loff_t len);
+void vfs_rs_forget_cached(struct file *file);
 
 #endif

@@ -546,6 +546,12 @@ impl BackingFile {
         Ok(read as usize)
     }
 
+    /// Drops the pages of the file that the filesystem below has cached, as far as nobody uses them.
+    pub(crate) fn forget_cached(&self) {
+        // SAFETY: The file is valid and open.
+        unsafe { bindings::vfs_rs_forget_cached(self.file.as_ptr()) };
+    }
+
     /// Starts reading a range into the page cache of the filesystem below, without waiting for it.
     ///
     /// This is advice: an error shows when the range is read.

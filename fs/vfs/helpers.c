@@ -6,18 +6,16 @@
 #include <linux/bvec.h>
 #include <linux/capability.h>
 #include <linux/cred.h>
-#include <linux/fadvise.h>
-#include <linux/fsnotify.h>
 #include <linux/fsverity.h>
 #include <linux/highmem.h>
 #include <linux/kthread.h>
-#include <linux/magic.h>
 #include <linux/memcontrol.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/wait_bit.h>
 
+#include "backing.h"
 #include "helpers.h"
 
 int vfs_rs_fc_value_type(const struct fs_parameter *param)
@@ -347,35 +345,6 @@ static void vfs_rs_was_read(void *buffer, size_t len)
 		invalidate_kernel_vmap_range(buffer, len);
 }
 
-/*
- * XFS takes the inode's lock to read through the page cache and to read ahead, too, where we must
- * wait for it no more than in a direct read. It has writes seen as a whole or not at all, which
- * blobs do not need: their page cache is asked without it, as is that of other filesystems.
- */
-static bool vfs_rs_locks_for_cache(const struct file *file)
-{
-	const struct inode *inode = file_inode(file);
-
-	return inode->i_sb->s_magic == XFS_SUPER_MAGIC && !IS_DAX(inode);
-}
-
-static ssize_t vfs_rs_read_iter(struct kiocb *iocb, struct iov_iter *iter)
-{
-	struct file *file = iocb->ki_filp;
-	ssize_t read;
-
-	if (iocb->ki_flags & IOCB_DIRECT || !vfs_rs_locks_for_cache(file))
-		return vfs_iocb_iter_read(file, iocb, iter);
-	/* What vfs_iocb_iter_read() does. */
-	read = rw_verify_area(READ, file, &iocb->ki_pos, iov_iter_count(iter));
-	if (read < 0)
-		return read;
-	read = filemap_read(iocb, iter, 0);
-	if (read >= 0)
-		fsnotify_access(file);
-	return read;
-}
-
 /* Reads into memory of kmalloc or vmalloc; directly, it is EAGAIN if that would have to wait. */
 ssize_t vfs_rs_read_buffer(struct file *file, void *buffer, size_t len, loff_t pos,
 			   unsigned int how)
@@ -395,7 +364,7 @@ ssize_t vfs_rs_read_buffer(struct file *file, void *buffer, size_t len, loff_t p
 		if (how == VFS_RS_READ_DROP_BEHIND)
 			iocb.ki_flags |= IOCB_DONTCACHE;
 	}
-	read = vfs_rs_read_iter(&iocb, &iter);
+	read = vfs_rs_backing_read_iter(&iocb, &iter);
 	vfs_rs_was_read(buffer, len);
 	return read;
 }
@@ -410,16 +379,7 @@ ssize_t vfs_rs_read_vectors(struct file *file, const struct bio_vec *vectors, si
 	iov_iter_bvec(&iter, ITER_DEST, vectors, count, len);
 	init_sync_kiocb(&iocb, file);
 	iocb.ki_pos = pos;
-	return vfs_rs_read_iter(&iocb, &iter);
-}
-
-/* Starts to read into the page cache. */
-void vfs_rs_will_need(struct file *file, loff_t offset, loff_t len)
-{
-	if (vfs_rs_locks_for_cache(file))
-		generic_fadvise(file, offset, len, POSIX_FADV_WILLNEED);
-	else
-		vfs_fadvise(file, offset, len, POSIX_FADV_WILLNEED);
+	return vfs_rs_backing_read_iter(&iocb, &iter);
 }
 
 /* Reads that are under way. */

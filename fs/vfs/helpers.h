@@ -101,7 +101,6 @@ struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name);
 /* wait_bit.h */
 void vfs_rs_pending_add(atomic_t *count);
 void vfs_rs_pending_done(atomic_t *count);
-void vfs_rs_will_need(struct file *file, loff_t offset, loff_t len);
 
 #define VFS_RS_READ_CACHED 0 /* through the page cache */
 #define VFS_RS_READ_DIRECT 1

@@ -3,7 +3,7 @@
 #
 # A store on NFS: images are read right, raw, compressed and verified, also while others on the same
 # client make files in the directory of blobs without a pause; a blob that the server has no more is
-# an error, and right when it is back.
+# an error, and right when it is back. A blob is read into memory mapped from the file that it serves.
 #
 # timeout: 120
 # klog-allow: NFSD:|nfs|puzzlefs: image
@@ -25,6 +25,8 @@ mkdir -p src exported
 # Each has a blob of its own.
 for number in {1..40}; do head -c $((100000 + number)) /dev/urandom >"src/$number"; done
 seq 300000 >src/text
+# Small, and alone in its blob.
+head -c 8192 /dev/urandom >src/own
 build_image src >/dev/null
 puzzlefs build -q --compress src store:compressed
 mv store exported/
@@ -55,6 +57,10 @@ done
 kill "${makers[@]}"
 wait "${makers[@]}" || true
 makers=()
+
+blob=$blobs/$(sha256sum src/own | cut -d' ' -f1)
+[[ -e $blob ]] || fail 'no blob is the file'
+python3 /payload/cases/lib/ownpages.py plain/own "$blob"
 
 largest=$(find "exported/store/blobs/sha256" -type f -printf '%s %p\n' | sort -rn | sed -n '1s/^[0-9]* //p')
 mv "$largest" away
