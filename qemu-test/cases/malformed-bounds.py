@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Images that claim to be far more than they are: what a mount takes of time and memory is bounded
-# by the size of the metadata blob, and a walk ends before the case must; so it does where
-# directories are in themselves, in each other and in two places.
+# Images that claim to be far more than they are: the memory of a mount is bounded by the size of the
+# metadata blob; mounts and walks end, also where directories are in themselves, in each other and in
+# two places.
 #
 # timeout: 90
 # klog-allow: puzzlefs:
@@ -14,7 +14,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import mountapi  # noqa: E402
-from case import CASE_DIR, check, drop_caches, equal, meminfo, metric, name_of  # noqa: E402
+from case import CASE_DIR, Differences, check, drop_caches, equal, meminfo, metric, name_of  # noqa: E402
 from metadata import Chunk, Inode, Store, encode, encode_layers  # noqa: E402
 from walker import Walk  # noqa: E402
 
@@ -172,25 +172,28 @@ def largest_file():
 refused = {"2^29 inodes": endless_inodes, "2^29 layers": endless_layers, "far pointers in a circle": far_pointers,
            "far pointers in a circle, doubled": far_pointers_doubled, "a pointer to itself": pointer_to_itself,
            "512 empty segments": many_segments}
+# How many entries a walk comes to, and its errors; or why there is no mount. A walk goes no deeper than
+# twelve directories, and to no more than 400 entries.
 mounted = {
-    "2^29 entries": (endless_entries, {"EUCLEAN"}),
-    "one list in 256 layers": (one_list_in_all_layers, None),
-    "one list in 50 directories": (one_list_in_all_directories, {"ELOOP", "EUCLEAN"}),
-    "4,000 directories in each other": (deep, set()),
-    "20,000 chunks beyond the end of their blob": (many_chunks, {"EIO"}),
-    "a file of 2^63 - 1 bytes": (largest_file, {"EIO"}),
-    "the root in itself": (lambda: encode([directory(1, (b"a", 1))]), {"ELOOP", "EUCLEAN"}),
-    "a directory that is its own parent": (lambda: encode([directory(1, (b"a", 2)), directory(2, (b"a", 2))]), {"ELOOP", "EUCLEAN"}),
+    "2^29 entries": (endless_entries, "EUCLEAN"),
+    "one list in 256 layers": (one_list_in_all_layers, 1, {}),
+    "one list in 50 directories": (one_list_in_all_directories, 400, {"ELOOP": 164}),
+    "4,000 directories in each other": (deep, 13, {}),
+    "20,000 chunks beyond the end of their blob": (many_chunks, 1, {"EIO": 3}),
+    "a file of 2^63 - 1 bytes": (largest_file, 1, {"EIO": 3}),
+    "the root in itself": (lambda: encode([directory(1, (b"a", 1))]), 1, {"ELOOP": 1}),
+    "a directory that is its own parent": (lambda: encode([directory(1, (b"a", 2)), directory(2, (b"a", 2))]),
+                                           2, {"ELOOP": 1}),
     "directories in a circle": (lambda: encode([directory(1, (b"a", 2)), directory(2, (b"b", 3)), directory(3, (b"c", 2))]),
-                                {"ELOOP", "EUCLEAN"}),
+                                3, {"ELOOP": 1}),
     "a directory in two places": (lambda: encode([directory(1, (b"a", 2), (b"b", 2)), directory(2, (b"c", 3)),
-                                                  Inode(3, "fifo")]), None),
+                                                  Inode(3, "fifo")]), 4, {}),
     "inodes that are not in order": (lambda: encode([Inode(3, "fifo"), directory(1, (b"a", 3), (b"b", 4)),
-                                                     Inode(4, "fifo")]), None),
-    "entries of no inode": (lambda: encode([directory(1, (b"a", 9), (b"b", 0), (b"c", (1 << 64) - 1))]), {"ENOENT", "EUCLEAN"}),
+                                                     Inode(4, "fifo")]), 2, {}),
+    "entries of no inode": (lambda: encode([directory(1, (b"a", 9), (b"b", 0), (b"c", (1 << 64) - 1))]), 0, {"EUCLEAN": 1}),
     "a circle through layers": (lambda: encode_layers([[Inode(1, "dir", entries=[(b"a", 2)], look_below=True)],
                                                        [directory(1, (b"a", 1)), directory(2, (b"a", 1))]]),
-                                {"ELOOP", "EUCLEAN"}),
+                                2, {"ELOOP": 1}),
 }
 
 
@@ -222,7 +225,6 @@ def mount(what, blob):
         if grew < most:
             break
     print(f"{what}: a blob of {len(blob)} bytes, mount in {took:.2f} s, memory grew by {grew >> 10} KiB")
-    check(took < 2 + len(blob) / (1 << 20), f"{what}: the mount took {took:.1f} s")
     check(grew < most, f"{what}: the mount took {grew >> 20} MiB")
     return number, took
 
@@ -232,22 +234,21 @@ for what, make in refused.items():
     number, took = mount(what, make())
     equal(name_of(number), "EUCLEAN", what)
     slowest = max(slowest, took)
-for what, (make, wanted) in mounted.items():
+differences = Differences()
+for what, (make, *wanted) in mounted.items():
     number, took = mount(what, make())
     slowest = max(slowest, took)
     if number:
-        equal(name_of(number), "EUCLEAN", what)
-        check("EUCLEAN" in (wanted or {"EUCLEAN"}), f"{what}: not mounted")
+        differences.compare([name_of(number)], wanted, f"{what}: the mount")
         continue
-    began = time.monotonic()
     try:
         if make is largest_file:
             equal(os.stat(f"{mnt}/file").st_blocks, 1 << 54, "its blocks")
         walk = Walk(mnt)
     finally:
         mountapi.umount(mnt)
-    errors = {name_of(number) for number in walk.errors}
-    print(f"{what}: {walk.calls} calls in {time.monotonic() - began:.1f} s, {errors}")
-    if wanted is not None:
-        check(errors <= wanted and bool(errors) == bool(wanted), f"{what}: {errors}, should be of {wanted}")
+    found = [walk.entries, {name_of(number): count for number, count in walk.errors.items()}]
+    print(f"{what}: {walk.calls} calls, {found}")
+    differences.compare(found, wanted, f"{what}: entries and errors")
+differences.end()
 metric("malformed.slowest_mount", round(slowest, 2))

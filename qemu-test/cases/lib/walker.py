@@ -23,6 +23,7 @@ class Walk:
         self.errors = Counter()
         self.left = most
         self._directory(os.fsencode(directory), depth)
+        self.entries = most - self.left
 
     def _call(self, function, *arguments, **options):
         self.calls += 1
