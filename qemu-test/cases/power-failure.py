@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# The power fails at every flush of a build, an import, a copy, a change of tags and a sweep: the store
+# verifies, each tag names its old image or its new one, and the new one once the command has ended.
+#
+# timeout: 300
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import devmapper  # noqa: E402
+from case import CASE_DIR, check, metric, run, seeded_random, write_file  # noqa: E402
+
+random = seeded_random()
+memory = f"{CASE_DIR}/memory"
+mnt = f"{CASE_DIR}/mnt"
+store = f"{mnt}/store"
+MEGABYTES = 24
+# No write reaches the disk but by a flush that somebody asks for: nothing is written back after a
+# time, the journal is not committed after a time, and no rename brings contents to the disk.
+OPTIONS = "noauto_da_alloc,commit=3600"
+
+
+def tree(name, seed):
+    os.makedirs(f"{memory}/{name}")
+    for number in range(8):
+        write_file(f"{memory}/{name}/{number}", f"{seed} {number} ".encode() + random.randbytes(2000))
+    write_file(f"{memory}/{name}/large", random.randbytes(300_000))
+    return f"{memory}/{name}"
+
+
+def container_image(path):
+    """An OCI image layout of one layer with one file."""
+    os.makedirs(f"{path}/blobs/sha256")
+
+    def blob(contents, kind):
+        digest = hashlib.sha256(contents).hexdigest()
+        write_file(f"{path}/blobs/sha256/{digest}", contents)
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(contents)}
+
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        contents = random.randbytes(200_000)
+        member = tarfile.TarInfo("imported")
+        member.size = len(contents)
+        tar.addfile(member, io.BytesIO(contents))
+    layer = blob(archive.getvalue(), "layer.v1.tar")
+    config = blob(json.dumps({"architecture": "amd64", "os": "linux",
+                              "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}}).encode(), "config.v1+json")
+    manifest = blob(json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode(), "manifest.v1+json")
+    write_file(f"{path}/oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+    write_file(f"{path}/index.json", json.dumps({"schemaVersion": 2, "manifests": [manifest]}).encode())
+    return path
+
+
+def tags():
+    """Which manifest each tag names, as the index says."""
+    with open(f"{store}/index.json") as file:
+        manifests = json.load(file)["manifests"]
+    return {manifest["annotations"]["org.opencontainers.image.ref.name"]: manifest["digest"] for manifest in manifests}
+
+
+def untag_by_another_tool(tag):
+    """As a tool does that replaces the index by a rename, and waits for no disk."""
+    with open(f"{store}/index.json") as file:
+        index = json.load(file)
+    index["manifests"] = [manifest for manifest in index["manifests"]
+                          if manifest["annotations"]["org.opencontainers.image.ref.name"] != tag]
+    write_file(f"{store}/index.other", json.dumps(index).encode())
+    os.rename(f"{store}/index.other", f"{store}/index.json")
+
+
+def quiet_writeback(centiseconds):
+    write_file("/proc/sys/vm/dirty_writeback_centisecs", str(centiseconds).encode())
+
+
+def puzzlefs(*arguments, skipping=None, when="1+"):
+    """Runs the command. The kernel does not see the system calls that are skipped."""
+    injection = f"inject={skipping}:retval=0:when={when}"
+    prefix = ["strace", "-qq", "-f", "-o", "/dev/null", "-e", injection] if skipping else []
+    run(*prefix, "puzzlefs", *arguments)
+
+
+class Failure:
+    """Steps that are taken on a disk whose writes are logged, and what the power leaves of them."""
+
+    def __init__(self):
+        self.disk = devmapper.LoggedDisk(f"{memory}/disk", MEGABYTES, f"{memory}/log", 200)
+        run("mount", "-o", OPTIONS, self.disk.path, mnt)
+        self.states = {}
+
+    def record(self, steps):
+        quiet_writeback(0)
+        try:
+            for name, act in steps.items():
+                os.sync()
+                before = tags()
+                self.disk.mark(f"begins:{name}")
+                act()
+                self.disk.mark(f"ends:{name}")
+                self.states[name] = before, tags()
+                check(before != tags(), f"{name} changes no tag")
+            os.sync()
+            run("umount", mnt)
+        finally:
+            quiet_writeback(500)
+        self.disk.remove()
+        os.unlink(f"{memory}/disk")
+
+    def faults(self):
+        """Replays the log up to each flush, and yields the faults of what is left there."""
+        self.replays, name, flushes, changed, is_new = 0, None, 0, False, False
+        with open(f"{memory}/replayed", "r+b") as replayed:
+            for entry in self.disk.entries():
+                if entry[0] == "mark":
+                    what, _, step = entry[1].partition(":")
+                    if what == "begins":
+                        name, flushes, changed, is_new = step, 0, True, False
+                    elif name:
+                        # No flush comes after the command. What it has not asked for is lost.
+                        replayed.flush()
+                        found = yield from self.left(name, "when it has ended")
+                        if found and found != self.states[name][1]:
+                            yield f"{name}, when it has ended: the tags are the old ones"
+                        print(f"{name}: {flushes} flushes")
+                        name = None
+                elif entry[0] == "discard":
+                    replayed.seek(entry[1])
+                    replayed.write(bytes(entry[2]))
+                else:
+                    _, offset, contents, durable = entry
+                    replayed.seek(offset)
+                    replayed.write(contents)
+                    changed = changed or bool(contents)
+                    if durable and name:
+                        flushes += 1
+                    if durable and name and changed:
+                        replayed.flush()
+                        found = yield from self.left(name, f"at flush {flushes}")
+                        if is_new and found and found != self.states[name][1]:
+                            yield f"{name}, at flush {flushes}: the old tags are back"
+                        is_new, changed = found == self.states[name][1], False
+
+    def left(self, name, when):
+        """What is there after a power failure: mounted, so that the journal is replayed, on a copy."""
+        self.replays += 1
+        shutil.copyfile(f"{memory}/replayed", f"{memory}/left")
+        run("mount", "-o", f"loop,{OPTIONS}", f"{memory}/left", mnt)
+        try:
+            verified = subprocess.run(["puzzlefs", "verify", "-q", store], capture_output=True, text=True, check=False)
+            if verified.returncode:
+                yield f"{name}, {when}: {verified.stdout}{verified.stderr}"
+                return None
+            found = tags()
+            if found not in self.states[name]:
+                yield f"{name}, {when}: the tags are {found}, should be one of {self.states[name]}"
+            return found
+        finally:
+            run("umount", mnt)
+
+
+# ---------------------------------------------------------------- the commands
+
+os.mkdir(memory)
+run("mount", "-t", "tmpfs", "-o", "size=600M", "tmpfs", memory)
+first, second = tree("first", 1), tree("second", 2)
+imported = container_image(f"{memory}/imported")
+elsewhere = f"{memory}/elsewhere"
+puzzlefs("build", "-q", tree("third", 3), f"{elsewhere}:copied")
+
+with open(f"{memory}/fresh", "wb") as file:
+    file.truncate(MEGABYTES << 20)
+run("mkfs.ext4", "-q", "-J", "size=4", f"{memory}/fresh")
+os.mkdir(mnt)
+run("mount", "-o", f"loop,{OPTIONS}", f"{memory}/fresh", mnt)
+puzzlefs("build", "-q", first, f"{store}:built")
+puzzlefs("build", "-q", "-z", first, f"{store}:moved")
+for tag in ("imported", "copied", "swept"):
+    puzzlefs("tag", f"{store}:moved", tag)
+run("umount", mnt)
+
+
+def faults(steps):
+    """The faults that the steps can leave, and the number of power failures."""
+    for name in ("disk", "replayed"):
+        shutil.copyfile(f"{memory}/fresh", f"{memory}/{name}")
+    failure = Failure()
+    failure.record(steps)
+    return list(failure.faults()), failure.replays
+
+
+found, replays = faults({
+    "build": lambda: puzzlefs("build", "-q", second, f"{store}:built"),
+    "build--base": lambda: puzzlefs("build", "-q", "-z", "--base=built", first, f"{store}:moved"),
+    "import": lambda: puzzlefs("import", "-q", imported, f"{store}:imported"),
+    "copy": lambda: puzzlefs("copy", "-q", f"{elsewhere}:copied", f"{store}:copied"),
+    "tag": lambda: puzzlefs("tag", f"{store}:built", "moved"),
+    "untag": lambda: puzzlefs("untag", f"{store}:copied"),
+    # Of the image whose last tag goes, and of those that tags named before.
+    "gc": lambda: (untag_by_another_tool("swept"), puzzlefs("gc", store)),
+})
+for fault in found:
+    print(fault)
+check(not found, f"{len(found)} faults after {replays} power failures, the first: {found[:1]}")
+check(replays > 30, f"{replays} power failures only")
+metric("power_failure.replays", replays)
+
+run("umount", memory)
