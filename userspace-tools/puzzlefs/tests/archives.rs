@@ -361,7 +361,7 @@ fn zstd_frame(window_log: u8, contents: &[u8]) -> Vec<u8> {
     let blocks = contents.chunks(1000);
     let last = blocks.len();
     for (number, block) in blocks.enumerate() {
-        let head = u32::from(number + 1 == last) | (block.len() as u32) << 3;
+        let head = u32::from(number + 1 == last) | ((block.len() as u32) << 3);
         frame.extend_from_slice(&head.to_le_bytes()[..3]);
         frame.extend_from_slice(block);
     }

@@ -331,6 +331,9 @@ fn what_docker_saves() {
     wrong(&format!("{source}:12"), "the configuration: ");
 }
 
+/// The names of layers in an archive, and their contents.
+type Layers<'a> = Vec<(&'a str, &'a [u8])>;
+
 /// An archive of `docker save`: these members, and a manifest that gives these layers, each with its
 /// contents.
 fn saved(members: &[Vec<u8>], layers: &[(&str, &[u8])]) -> Vec<u8> {
@@ -362,7 +365,7 @@ fn paths_inside_an_archive() {
     let chain = (0..30).map(|number| symlink(&format!("l{}", number + 1), &format!("l{number}")));
     let chain = [vec![file("l0", a)], chain.collect()].concat();
     let directory = |name: &str| header(name, b'5', 0, "");
-    let cases: [(&str, Vec<Vec<u8>>, Vec<(&str, &[u8])>); 17] = [
+    let cases: [(&str, Vec<Vec<u8>>, Layers<'_>); 17] = [
         (
             "a hard link",
             vec![
