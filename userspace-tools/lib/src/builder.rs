@@ -8,10 +8,11 @@ use crate::container;
 use crate::contents::{self, Blob};
 use crate::delta::{Base, OnBase};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::metadata;
 use crate::oci::{self, Descriptor, Manifest};
+use crate::problems::Problems;
 use crate::progress::Progress;
 use crate::reader::ImageReader;
 use crate::reference::Selector;
@@ -23,7 +24,8 @@ use crate::store::{Image, Store};
 use crate::tree::{Kind, Tree};
 use crate::verity;
 use crate::walk::{self, LeftOut, WalkOptions};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::mem;
 use std::path::{Path, PathBuf};
 
 /// What to build, and how.
@@ -35,6 +37,10 @@ pub struct BuildOptions {
     pub jobs: usize,
     /// Leave mount points beneath the source directory empty.
     pub one_file_system: bool,
+    /// Leave out files that cannot be read, and the contents of such directories.
+    pub skip_unreadable: bool,
+    /// The number of times that a file that changes while it is read is read again.
+    pub retry_changed: u32,
     /// What is left out or changed.
     pub rules: Rules,
     /// The tag of an image of the store to build on: what is the same is taken from there.
@@ -60,6 +66,8 @@ impl BuildOptions {
             tag: tag.to_owned(),
             jobs: 1,
             one_file_system: false,
+            skip_unreadable: false,
+            retry_changed: 0,
             rules: Rules::default(),
             base: None,
             keep_layers: false,
@@ -104,6 +112,12 @@ pub struct Summary {
     pub skipped_mounts: Vec<PathBuf>,
     /// What else is to be said of the source: what was ignored in it, or taken for something else.
     pub remarks: Vec<String>,
+    /// The number of paths that were left out because they cannot be read.
+    pub unreadable: u64,
+    /// The first of them, with the causes.
+    pub first_unreadable: Vec<String>,
+    /// The number of files that changed while they were read, and were read again.
+    pub read_again: u64,
 }
 
 /// A number of blobs and their bytes.
@@ -134,39 +148,82 @@ pub fn build(
     options: &BuildOptions,
     progress: &Progress,
 ) -> Result<Summary> {
+    if source.is_dir() {
+        return build_directory(source, store, options, progress);
+    }
     let staging = Staging::new(store)?.checking(options.check);
-    let (source, tree, left_out, remarks) = if source.is_dir() {
-        let source = Source::open(source)?;
+    let archive = archive::read(source, &staging, options, progress)?;
+    if let Some(what) = container::kind_of(&archive.source, &archive.tree) {
+        let what = format!("it is {what}; give it to 'puzzlefs import'");
+        return Err(archive::archive_error(&archive.source.path, what));
+    }
+    let input = Input {
+        remarks: archive.remarks,
+        ..Input::new(archive.source, archive.tree, LeftOut::default())
+    };
+    self::store(input, store, &staging, options, progress)
+}
+
+/// Builds an image of a directory. If the tree has changed since it was walked, or if a file cannot be
+/// read, it is walked again as far as the options allow that.
+fn build_directory(
+    path: &Path,
+    store: &Store,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<Summary> {
+    let mut retries = options.retry_changed;
+    let mut unreadable = HashSet::new();
+    // Of those that the walk found to be readable and that were not.
+    let mut left_out = LeftOut::default();
+    loop {
+        // A blob is put into it once.
+        let staging = Staging::new(store)?.checking(options.check);
+        let source = Source::open(path)?;
         let walk_options = WalkOptions {
             rules: &options.rules,
             one_file_system: options.one_file_system,
             store: Some(store.identity()?),
+            skip_unreadable: options.skip_unreadable,
+            unreadable: &unreadable,
         };
-        let (tree, left_out) = walk::walk(&source, &walk_options, progress)?;
-        let remark = container::kind_of(&source, &tree).map(|what| {
-            let path = source.path.display();
-            format!("{path}: it is {what}, whose files are stored as they are; 'puzzlefs import' imports the image")
+        let walked = walk::walk(&source, &walk_options, progress);
+        let built = walked.and_then(|(tree, mut found)| {
+            found.unreadable.extend(left_out.unreadable.iter().cloned());
+            let causes = left_out.unreadable_causes.iter().cloned();
+            found.unreadable_causes.extend(causes);
+            let remark = container::kind_of(&source, &tree).map(|what| {
+                let path = source.path.display();
+                format!(
+                    "{path}: it is {what}, whose files are stored as they are; \
+                     'puzzlefs import' imports the image"
+                )
+            });
+            let input = Input {
+                remarks: remark.into_iter().collect(),
+                ..Input::new(source, tree, found)
+            };
+            self::store(input, store, &staging, options, progress)
         });
-        (source, tree, left_out, remark.into_iter().collect())
-    } else {
-        let archive = archive::read(source, &staging, options, progress)?;
-        if let Some(what) = container::kind_of(&archive.source, &archive.tree) {
-            let what = format!("it is {what}; give it to 'puzzlefs import'");
-            return Err(archive::archive_error(&archive.source.path, what));
+        let problems = match built {
+            Ok(summary) => return Ok(summary),
+            Err(error) => Problems::of(error)?,
+        };
+        if !problems.can_be_solved(retries > 0, options.skip_unreadable) {
+            return Err(problems.into_error());
         }
-        let left_out = LeftOut::default();
-        (archive.source, archive.tree, left_out, archive.remarks)
-    };
-    let input = Input {
-        source,
-        tree,
-        left_out,
-        remarks,
-        config: None,
-        annotations: BTreeMap::new(),
-        index_annotations: BTreeMap::new(),
-    };
-    self::store(input, store, &staging, options, progress)
+        if problems.has_changes() {
+            retries -= 1;
+        }
+        let (paths, causes) = problems.into_unreadable();
+        let causes = causes
+            .iter()
+            .filter(|cause| matches!(cause, Error::Io { .. }));
+        left_out.unreadable.extend(paths.iter().cloned());
+        let causes = causes.map(Error::to_string);
+        left_out.unreadable_causes.extend(causes);
+        unreadable.extend(paths);
+    }
 }
 
 /// A tree to make an image of.
@@ -182,6 +239,21 @@ pub(crate) struct Input {
     pub annotations: BTreeMap<String, String>,
     /// The annotations of the index's entry, beside the tag.
     pub index_annotations: BTreeMap<String, String>,
+}
+
+impl Input {
+    /// A tree that nothing is known about.
+    fn new(source: Source, tree: Tree, left_out: LeftOut) -> Self {
+        Input {
+            source,
+            tree,
+            left_out,
+            remarks: Vec::new(),
+            config: None,
+            annotations: BTreeMap::new(),
+            index_annotations: BTreeMap::new(),
+        }
+    }
 }
 
 /// The configuration of a container image.
@@ -214,6 +286,8 @@ pub(crate) struct Stack<'a> {
     /// The data blobs of what was pushed.
     blobs: BTreeMap<Digest, Blob>,
     chunks: u64,
+    /// The number of files that were read again.
+    read_again: u64,
 }
 
 /// A layer, and all beneath it.
@@ -244,6 +318,7 @@ impl<'a> Stack<'a> {
             top: None,
             blobs: BTreeMap::new(),
             chunks: 0,
+            read_again: 0,
         })
     }
 
@@ -264,6 +339,11 @@ impl<'a> Stack<'a> {
         let same = on_base.as_ref().map_or(&[][..], |on_base| &on_base.same);
         let mut contents =
             contents::store_contents(source, &tree, same, options, self.staging, progress)?;
+        for (node, fresh) in mem::take(&mut contents.fresh) {
+            self.read_again += 1;
+            tree.nodes[node as usize].refresh(fresh);
+            options.rules.apply_to(&mut tree, node, &source.path)?;
+        }
         let stored = contents.extents.iter().map(|file| file.len() as u64);
         self.chunks += stored.sum::<u64>();
         let top = match &on_base {
@@ -344,6 +424,9 @@ impl<'a> Stack<'a> {
             skipped_store: left_out.store,
             skipped_mounts: left_out.mount_points,
             remarks,
+            unreadable: left_out.unreadable.len() as u64,
+            first_unreadable: left_out.unreadable_causes,
+            read_again: self.read_again,
         };
         for node in &tree.nodes {
             match &node.kind {

@@ -21,9 +21,11 @@ use crate::layout::Layout;
 use crate::packer::{Batch, Pack, Packer, SmallFile};
 use crate::parallel::{into_inner, lock};
 use crate::pause::{self, Point};
+use crate::problems::{Problems, Remedy};
 use crate::progress::Progress;
+use crate::rules::XattrSelection;
 use crate::seekable::{Compression, Encoder};
-use crate::source::{OpenFile, Source};
+use crate::source::{Fresh, OpenFile, Source};
 use crate::staging::{Content, Placed, Staging};
 use crate::tree::{FileState, Kind, NodeId, Tree};
 use crate::verity;
@@ -127,6 +129,8 @@ pub struct Contents {
     pub extents: Vec<Extents>,
     /// The blobs that they name.
     pub blobs: BTreeMap<Digest, Blob>,
+    /// Files that changed while they were read, in the state in which they were read.
+    pub(crate) fresh: Vec<(NodeId, Fresh)>,
 }
 
 /// Stores the contents of the regular files of a tree, but for those that `skip` has, by their
@@ -147,6 +151,8 @@ pub(crate) fn store_contents(
         tree,
         layout,
         compression: options.compression.as_ref(),
+        xattrs: &options.rules.xattrs,
+        retries: options.retry_changed,
         staging,
         progress,
         zeros: zeros_digest(layout),
@@ -212,6 +218,10 @@ struct Builder<'a> {
     tree: &'a Tree,
     layout: &'a Layout,
     compression: Option<&'a Compression>,
+    /// The attributes that are read of a file that is looked at again.
+    xattrs: &'a XattrSelection,
+    /// The number of times that a file that changes is read again.
+    retries: u32,
     staging: &'a Staging<'a>,
     progress: &'a Progress,
     /// The digest of the content of the shared blob of zeros.
@@ -242,6 +252,8 @@ struct Schedule {
     busy: usize,
     /// The first error; everybody stops on it.
     error: Option<Error>,
+    /// Problems with files. Once there is one, files are only looked at, not read.
+    problems: Problems,
 }
 
 /// What there is to send to the disk.
@@ -270,8 +282,8 @@ struct BlobWork {
 enum Place {
     /// The pack of this number.
     Pack(u32),
-    /// The chunk of this number in a file.
-    Chunk(NodeId, u32),
+    /// The chunk of this number in a file, of an attempt to read it.
+    Chunk(NodeId, u32, u32),
 }
 
 /// The blob that a content is in.
@@ -287,14 +299,31 @@ struct StoredBlob {
 struct Stored {
     packs: Vec<(u32, Digest)>,
     chunks: Vec<Chunk>,
+    /// The state of files that were read again, and the attempt that counts.
+    fresh: HashMap<NodeId, (u32, Fresh)>,
 }
 
 /// A piece of a cut file. A run of zeros is one piece, however long.
 struct Chunk {
     node: NodeId,
+    attempt: u32,
     number: u32,
     content: Digest,
     length: u64,
+}
+
+/// The failure of an attempt to read a file.
+enum Failure {
+    /// The file cannot be read, or has changed.
+    File(Error),
+    /// Something else has failed.
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Other(error)
+    }
 }
 
 impl Builder<'_> {
@@ -386,18 +415,27 @@ impl Builder<'_> {
             let Kind::File(state) = &self.tree.nodes[node as usize].kind else {
                 continue;
             };
-            let size = state.size as usize;
-            let file = self.source.open_file(self.tree, node, state)?;
             let start = batch.bytes.len();
-            batch.bytes.resize(start + size, 0);
-            self.read(&file, 0, &mut batch.bytes[start..])?;
-            file.check_unchanged()?;
-            batch.files.push(SmallFile {
-                node,
-                size,
-                digest: Digest::of(&batch.bytes[start..]),
-                modified: self.tree.nodes[node as usize].mtime.seconds,
-            });
+            let read = self.attempts(node, state, |state, modified, _| {
+                batch.bytes.truncate(start);
+                let size = state.size as usize;
+                let open = self.source.open_file(self.tree, node, state);
+                let file = open.map_err(Failure::File)?;
+                batch.bytes.resize(start + size, 0);
+                let read = self.read(&file, 0, &mut batch.bytes[start..]);
+                read.and_then(|()| file.check_unchanged())
+                    .map_err(Failure::File)?;
+                batch.files.push(SmallFile {
+                    node,
+                    size,
+                    digest: Digest::of(&batch.bytes[start..]),
+                    modified,
+                });
+                Ok(())
+            })?;
+            if !read {
+                batch.bytes.truncate(start);
+            }
         }
         let mut packer = lock(&self.packer);
         packer.add(number, batch);
@@ -422,12 +460,27 @@ impl Builder<'_> {
         let Kind::File(state) = &self.tree.nodes[node as usize].kind else {
             return Ok(());
         };
-        let file = self.source.open_file(self.tree, node, state)?;
+        self.attempts(node, state, |state, _, attempt| {
+            self.cut_file(node, state, attempt, tools)
+        })?;
+        Ok(())
+    }
+
+    fn cut_file(
+        &self,
+        node: NodeId,
+        state: &FileState,
+        attempt: u32,
+        tools: &mut Tools,
+    ) -> Result<(), Failure> {
+        let open = self.source.open_file(self.tree, node, state);
+        let file = open.map_err(Failure::File)?;
         let room = self.layout.chunk_max + 2 * READ;
         tools.buffer.resize(BUFFER.max(room), 0);
         let mut cutter = Cutter {
             builder: self,
             node,
+            attempt,
             number: 0,
             zeros: 0,
             buffer: &mut tools.buffer,
@@ -436,7 +489,8 @@ impl Builder<'_> {
         };
         let mut at = 0;
         while at < state.size {
-            let data = self.next_data(&file, at, state.size)?;
+            let data = self.next_data(&file, at, state.size);
+            let data = data.map_err(Failure::File)?;
             cutter.zeros(data.start - at)?;
             at = data.start;
             while at < data.end {
@@ -444,13 +498,78 @@ impl Builder<'_> {
                 let room = cutter.room();
                 let want = (data.end - at).min(room.len() as u64) as usize;
                 let room = &mut room[..want];
-                self.read(&file, at, room)?;
+                self.read(&file, at, room).map_err(Failure::File)?;
                 cutter.take(want)?;
                 at += want as u64;
             }
         }
         cutter.finish()?;
-        file.check_unchanged()
+        file.check_unchanged().map_err(Failure::File)
+    }
+
+    /// Reads a file by a function that gets its state, its modification time and the number of the
+    /// attempt. A file that has changed is read again as often as the options say. Returns false if
+    /// the file could not be read, which is a problem of the build.
+    fn attempts(
+        &self,
+        node: NodeId,
+        state: &FileState,
+        mut read: impl FnMut(&FileState, i64, u32) -> Result<(), Failure>,
+    ) -> Result<bool> {
+        let path = || self.tree.path(node);
+        if !lock(&self.schedule).problems.is_empty() {
+            if let Err(error) = self.source.open_file(self.tree, node, state).map(drop) {
+                let remedy = match &error {
+                    Error::Io { .. } => Remedy::LeaveOut(path()),
+                    _ => Remedy::Walk,
+                };
+                lock(&self.schedule).problems.add(error, remedy)?;
+            }
+            return Ok(false);
+        }
+        let modified = self.tree.nodes[node as usize].mtime.seconds;
+        let mut failed = match read(state, modified, 0) {
+            Ok(()) => return Ok(true),
+            Err(Failure::Other(error)) => return Err(error),
+            Err(Failure::File(error)) => error,
+        };
+        // A file that still changes after all attempts will go on changing.
+        let mut is_gone = false;
+        for attempt in 1..=self.retries {
+            if !matches!(failed, Error::Changed { .. }) {
+                break;
+            }
+            self.progress.check()?;
+            let fresh = match self.source.look_again(self.tree, node, self.xattrs) {
+                Ok(fresh) => fresh,
+                Err(error) => {
+                    failed = error;
+                    is_gone = true;
+                    break;
+                }
+            };
+            let is_small = self.layout.is_packed(fresh.state.size) && fresh.state.size > 0;
+            if is_small != self.layout.is_packed(state.size) {
+                // It belongs among the other files now: only a new walk puts it there.
+                lock(&self.schedule).problems.add(failed, Remedy::Walk)?;
+                return Ok(false);
+            }
+            match read(&fresh.state, fresh.mtime.seconds, attempt) {
+                Ok(()) => {
+                    lock(&self.stored).fresh.insert(node, (attempt, fresh));
+                    return Ok(true);
+                }
+                Err(Failure::Other(error)) => return Err(error),
+                Err(Failure::File(error)) => failed = error,
+            }
+        }
+        let remedy = match &failed {
+            Error::Io { .. } => Remedy::LeaveOut(path()),
+            Error::Changed { .. } if is_gone => Remedy::Walk,
+            _ => Remedy::None,
+        };
+        lock(&self.schedule).problems.add(failed, remedy)?;
+        Ok(false)
     }
 
     /// The next range of a file, from `at` on, that is not known to be zeros. Its ends are aligned
@@ -474,11 +593,10 @@ impl Builder<'_> {
     fn chunk(
         &self,
         bytes: &[u8],
-        node: NodeId,
-        number: u32,
+        (node, attempt, number): (NodeId, u32, u32),
         encoder: &mut Option<Encoder>,
     ) -> Result<()> {
-        let place = Place::Chunk(node, number);
+        let place = Place::Chunk(node, attempt, number);
         if self.jobs > 1 {
             let mut schedule = lock(&self.schedule);
             let files_left =
@@ -503,8 +621,9 @@ impl Builder<'_> {
         let mut stored = lock(&self.stored);
         match place {
             Place::Pack(number) => stored.packs.push((number, digest)),
-            Place::Chunk(node, number) => stored.chunks.push(Chunk {
+            Place::Chunk(node, attempt, number) => stored.chunks.push(Chunk {
                 node,
+                attempt,
                 number,
                 content: digest,
                 length: bytes.len() as u64,
@@ -516,8 +635,7 @@ impl Builder<'_> {
     /// Notes a run of zeros.
     fn zero_run(
         &self,
-        node: NodeId,
-        number: u32,
+        (node, attempt, number): (NodeId, u32, u32),
         length: u64,
         encoder: &mut Option<Encoder>,
     ) -> Result<()> {
@@ -526,6 +644,7 @@ impl Builder<'_> {
         }
         lock(&self.stored).chunks.push(Chunk {
             node,
+            attempt,
             number,
             content: self.zeros,
             length,
@@ -601,7 +720,16 @@ impl Builder<'_> {
         if let Some(error) = schedule.error {
             return Err(error);
         }
+        if !schedule.problems.is_empty() {
+            return Err(Error::Problems(Box::new(schedule.problems)));
+        }
         let mut stored = into_inner(self.stored);
+        let attempts = &stored.fresh;
+        let counts = |chunk: &Chunk| {
+            let attempt = attempts.get(&chunk.node).map_or(0, |(attempt, _)| *attempt);
+            chunk.attempt == attempt
+        };
+        stored.chunks.retain(counts);
         let contents: HashMap<Digest, StoredBlob> = into_inner(self.blobs)
             .into_iter()
             .filter_map(|(content, blob)| Some((content, blob?)))
@@ -646,7 +774,20 @@ impl Builder<'_> {
             let known: &mut Blob = blobs.entry(*digest).or_insert(*blob);
             known.new |= blob.new;
         }
-        Ok(Contents { extents, blobs })
+        if !stored.fresh.is_empty() {
+            // An attempt that does not count may have stored blobs that no file has.
+            let named = extents.iter().flat_map(|extents| extents.iter());
+            let named: HashSet<Digest> = named.map(|extent| extent.blob).collect();
+            blobs.retain(|digest, _| named.contains(digest));
+        }
+        let mut fresh: Vec<_> = stored.fresh.into_iter().collect();
+        fresh.sort_unstable_by_key(|(node, _)| *node);
+        let fresh = fresh.into_iter().map(|(node, (_, fresh))| (node, fresh));
+        Ok(Contents {
+            extents,
+            blobs,
+            fresh: fresh.collect(),
+        })
     }
 }
 
@@ -662,6 +803,8 @@ struct Tools {
 struct Cutter<'a, 'b> {
     builder: &'a Builder<'b>,
     node: NodeId,
+    /// The attempt to read it.
+    attempt: u32,
     /// The number of the next chunk.
     number: u32,
     /// Zeros that were met and are not noted yet.
@@ -717,10 +860,15 @@ impl Cutter<'_, '_> {
         Ok(())
     }
 
+    /// The place of the next chunk.
+    fn place(&self) -> (NodeId, u32, u32) {
+        (self.node, self.attempt, self.number)
+    }
+
     fn flush_zeros(&mut self) -> Result<()> {
         if self.zeros > 0 {
-            self.builder
-                .zero_run(self.node, self.number, self.zeros, self.encoder)?;
+            let place = self.place();
+            self.builder.zero_run(place, self.zeros, self.encoder)?;
             self.number += 1;
             self.zeros = 0;
         }
@@ -736,8 +884,8 @@ impl Cutter<'_, '_> {
         {
             let chunk = self.data.start..self.data.start + length;
             let bytes = &self.buffer[chunk.clone()];
-            self.builder
-                .chunk(bytes, self.node, self.number, self.encoder)?;
+            let place = (self.node, self.attempt, self.number);
+            self.builder.chunk(bytes, place, self.encoder)?;
             self.number += 1;
             self.data.start = chunk.end;
         }

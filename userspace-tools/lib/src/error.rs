@@ -2,6 +2,7 @@
 
 //! What can go wrong, each with the path, the cause and, where there is one, the way out.
 
+use crate::problems::Problems;
 use crate::stoppable::Stopped;
 use std::fmt;
 use std::io;
@@ -95,6 +96,9 @@ pub enum Error {
         /// What is wrong and what to do.
         what: String,
     },
+    /// Several problems with the tree that an image is built from.
+    #[error("{0}")]
+    Problems(Box<Problems>),
     /// The work was interrupted on request.
     #[error("interrupted")]
     Interrupted,

@@ -43,6 +43,7 @@ mod parallel;
 pub mod path;
 mod pause;
 pub mod platform;
+mod problems;
 pub mod progress;
 pub mod reader;
 pub mod reference;
@@ -67,6 +68,7 @@ mod xattrs;
 
 pub use digest::Digest;
 pub use error::{Error, Result};
+pub use problems::Problems;
 pub use progress::Progress;
 pub use reference::{ImageRef, Selector};
 pub use store::{Image, Store};

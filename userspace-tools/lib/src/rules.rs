@@ -52,23 +52,27 @@ impl Rules {
 
     /// Changes a tree's nodes as the rules say. `source` is for messages only.
     pub(crate) fn apply(&self, tree: &mut Tree, source: &Path) -> Result<()> {
-        for at in 0..tree.nodes.len() {
-            let node = &mut tree.nodes[at];
-            if let Some(latest) = self.latest_mtime {
-                if (node.mtime.seconds, node.mtime.nanoseconds) > (latest, 0) {
-                    node.mtime = Time {
-                        seconds: latest,
-                        nanoseconds: 0,
-                    };
-                }
-            }
-            node.xattrs.retain(|(name, _)| self.xattrs.takes(name));
-            if let Err(what) = self.owners.apply(node) {
-                let path = source.join(tree.path(at as NodeId));
-                return Err(Error::Rule { path, what });
+        (0..)
+            .take(tree.nodes.len())
+            .try_for_each(|at| self.apply_to(tree, at, source))
+    }
+
+    /// Changes one node of a tree as the rules say.
+    pub(crate) fn apply_to(&self, tree: &mut Tree, at: NodeId, source: &Path) -> Result<()> {
+        let node = &mut tree.nodes[at as usize];
+        if let Some(latest) = self.latest_mtime {
+            if (node.mtime.seconds, node.mtime.nanoseconds) > (latest, 0) {
+                node.mtime = Time {
+                    seconds: latest,
+                    nanoseconds: 0,
+                };
             }
         }
-        Ok(())
+        node.xattrs.retain(|(name, _)| self.xattrs.takes(name));
+        self.owners.apply(node).map_err(|what| {
+            let path = source.join(tree.path(at));
+            Error::Rule { path, what }
+        })
     }
 }
 

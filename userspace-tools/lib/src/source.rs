@@ -9,10 +9,12 @@
 use crate::beneath::open_beneath;
 use crate::error::{Error, Result};
 use crate::pause::{self, Point};
+use crate::rules::XattrSelection;
 use crate::tar::Piece;
-use crate::tree::{FileState, NodeId, Origin, Seen, Time, Tree};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, SeekFrom, Stat};
+use crate::tree::{FileState, NodeId, Origin, Seen, Time, Tree, Xattr};
+use crate::xattrs;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::ops::Range;
@@ -242,6 +244,59 @@ impl OpenFile<'_> {
     fn error(&self, action: &'static str, errno: Errno) -> Error {
         let path = self.source.display_path(self.tree, self.node);
         Error::io(path, action)(errno)
+    }
+}
+
+/// Checks that this process may read a regular file.
+pub(crate) fn check_readable(directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    rustix::fs::openat(directory, name, flags | OFlags::CLOEXEC, Mode::empty()).map(drop)
+}
+
+/// A regular file that was looked at again because it has changed.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub state: FileState,
+    pub permissions: u16,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime: Time,
+    pub xattrs: Vec<Xattr>,
+}
+
+impl Source {
+    /// Looks at a regular file of a directory again.
+    pub fn look_again(&self, tree: &Tree, node: NodeId, xattrs: &XattrSelection) -> Result<Fresh> {
+        let fail = |errno| self.open_error(tree, node, errno);
+        let names = tree.names(node);
+        let SourceData::Directory(root) = &self.data else {
+            return Err(fail(Errno::NOTDIR));
+        };
+        let (name, parents) = names.split_last().ok_or_else(|| fail(Errno::NOTDIR))?;
+        let directory = open_beneath(root, parents, OFlags::RDONLY | OFlags::DIRECTORY);
+        let directory = directory.map_err(fail)?;
+        let stat = rustix::fs::statat(&directory, *name, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = stat.map_err(fail)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(fail(Errno::LOOP));
+        }
+        let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+        path.extend_from_slice(name);
+        let xattrs = xattrs::read(&path, xattrs).map_err(|errno| {
+            let path = self.display_path(tree, node);
+            Error::io(path, "read its extended attributes")(errno)
+        })?;
+        Ok(Fresh {
+            state: FileState {
+                size: stat.st_size as u64,
+                origin: Origin::Directory(Seen::of(&stat)),
+            },
+            permissions: (stat.st_mode & 0o7777) as u16,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: mtime(&stat),
+            xattrs,
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 //! A directory tree in memory: everything of it but the contents of files.
 
+use crate::source::Fresh;
 use crate::tar::Piece;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -132,6 +133,18 @@ impl Seen {
         } else {
             None
         }
+    }
+}
+
+impl Node {
+    /// Takes over the state of a regular file that was looked at again.
+    pub(crate) fn refresh(&mut self, fresh: Fresh) {
+        self.kind = Kind::File(fresh.state);
+        self.permissions = fresh.permissions;
+        self.uid = fresh.uid;
+        self.gid = fresh.gid;
+        self.mtime = fresh.mtime;
+        self.xattrs = fresh.xattrs;
     }
 }
 

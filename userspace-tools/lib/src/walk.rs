@@ -3,6 +3,7 @@
 //! The walk: from a source directory to a [`Tree`].
 
 use crate::error::{Error, Result};
+use crate::problems::{Problems, Remedy};
 use crate::progress::Progress;
 use crate::rules::Rules;
 use crate::source::{self, Source};
@@ -11,7 +12,7 @@ use crate::xattrs;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -24,6 +25,10 @@ pub(crate) struct WalkOptions<'a> {
     pub one_file_system: bool,
     /// The device and inode of a directory to leave empty: the store, should it be in the tree.
     pub store: Option<(u64, u64)>,
+    /// Leave out files that cannot be read, and the contents of such directories.
+    pub skip_unreadable: bool,
+    /// Paths, from the root, that could not be read and are left out.
+    pub unreadable: &'a HashSet<PathBuf>,
 }
 
 /// What the walk left out.
@@ -33,6 +38,23 @@ pub(crate) struct LeftOut {
     pub mount_points: Vec<PathBuf>,
     /// The store itself.
     pub store: Option<PathBuf>,
+    /// Paths that cannot be read, from the root, with the first causes.
+    pub unreadable: Vec<PathBuf>,
+    /// The causes of the first of them.
+    pub unreadable_causes: Vec<String>,
+}
+
+/// The number of causes that are kept of what cannot be read.
+const CAUSES: usize = 10;
+
+impl LeftOut {
+    /// Takes note of a path that cannot be read.
+    pub fn add_unreadable(&mut self, path: PathBuf, cause: &Error) {
+        self.unreadable.push(path);
+        if self.unreadable_causes.len() < CAUSES {
+            self.unreadable_causes.push(cause.to_string());
+        }
+    }
 }
 
 /// Walks a source directory.
@@ -52,10 +74,20 @@ pub(crate) fn walk(
         tree: Tree::default(),
         links: HashMap::new(),
         left_out: LeftOut::default(),
+        problems: Problems::default(),
         proc_fd: rustix::fs::stat("/proc/self/fd").is_ok(),
     };
     walker.run()?;
+    if !walker.problems.is_empty() {
+        return Err(Error::Problems(Box::new(walker.problems)));
+    }
     Ok((walker.tree, walker.left_out))
+}
+
+/// A name that goes into the tree.
+struct Found {
+    node: NodeId,
+    stat: Stat,
 }
 
 struct Walker<'a> {
@@ -66,6 +98,7 @@ struct Walker<'a> {
     /// Inodes with several names, by device and number on the source.
     links: HashMap<(u64, u64), NodeId>,
     left_out: LeftOut,
+    problems: Problems,
     /// Whether `/proc/self/fd` is there: extended attributes are then read relative to an open
     /// directory, and else by path.
     proc_fd: bool,
@@ -88,8 +121,12 @@ impl Walker<'_> {
         let mut pending: Vec<NodeId> = vec![0];
         while let Some(directory) = pending.pop() {
             self.progress.check()?;
-            let subdirectories = self.directory(directory, device)?;
-            pending.extend(subdirectories.iter().rev());
+            match self.directory(directory, device) {
+                Ok(subdirectories) => pending.extend(subdirectories.iter().rev()),
+                // The root itself is what was asked for.
+                Err(error) if directory == 0 => return Err(error),
+                Err(error) => self.problem(self.tree.path(directory), error)?,
+            }
         }
         Ok(())
     }
@@ -97,69 +134,100 @@ impl Walker<'_> {
     /// Reads one directory: makes a node of each entry, and returns the subdirectories to read.
     fn directory(&mut self, directory: NodeId, root_device: u64) -> Result<Vec<NodeId>> {
         let fd = self.source.open_directory(&self.tree, directory)?;
-        let path = || self.source.display_path(&self.tree, directory);
+        let path = self.source.display_path(&self.tree, directory);
         let mut names: Vec<Box<[u8]>> = Vec::new();
-        let entries = rustix::fs::Dir::read_from(&fd).map_err(Error::io(path(), "list it"))?;
+        let entries = rustix::fs::Dir::read_from(&fd).map_err(Error::io(&path, "list it"))?;
         for entry in entries {
-            let entry = entry.map_err(Error::io(path(), "list it"))?;
+            let entry = entry.map_err(Error::io(&path, "list it"))?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
             }
-            if !self.excludes(directory, &fd, name, entry.file_type())? {
-                names.push(name.into());
+            match self.excludes(directory, &fd, name, entry.file_type()) {
+                Ok(true) => {}
+                Ok(false) => names.push(name.into()),
+                Err(error) => self.problem(self.path_of(directory, name), error)?,
             }
         }
         names.sort_unstable();
 
-        // The entries go into the tree first, so that every node has a path.
-        let entries = names.into_iter().map(|name| Entry { name, node: 0 });
-        let entries: Vec<Entry> = entries.collect();
-        let count = entries.len();
-        self.tree.nodes[directory as usize].kind = Kind::Directory(entries);
-
+        let mut entries: Vec<Entry> = Vec::with_capacity(names.len());
         let mut subdirectories = Vec::new();
         let mut children: u32 = 0;
-        for at in 0..count {
-            let name = match &self.tree.nodes[directory as usize].kind {
-                Kind::Directory(entries) => entries[at].name.clone(),
-                _ => unreachable!("it was made a directory above"),
-            };
-            let stat = rustix::fs::statat(&fd, &*name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|errno| self.entry_error(directory, &name, errno))?;
-            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            let key = (stat.st_dev, stat.st_ino);
-            let known = (!is_directory && stat.st_nlink > 1)
-                .then(|| self.links.get(&key).copied())
-                .flatten();
-            let node = match known {
-                Some(node) => {
-                    self.tree.nodes[node as usize].nlink += 1;
-                    node
-                }
-                None => {
-                    let id = self.next_id(directory, &name)?;
-                    let node = self.node(&fd, &name, &stat, (directory, at as u32))?;
-                    self.tree.nodes.push(node);
-                    if stat.st_nlink > 1 && !is_directory {
-                        self.links.insert(key, id);
-                    }
-                    id
+        for name in names {
+            let place = (directory, entries.len() as u32);
+            let found = match self.entry(&fd, &name, place) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.problem(self.path_of(directory, &name), error)?;
+                    continue;
                 }
             };
-            if let Kind::Directory(entries) = &mut self.tree.nodes[directory as usize].kind {
-                entries[at].node = node;
-            }
-            if is_directory {
+            let Found { node, stat } = found;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 children += 1;
-                if self.is_entered(node, &stat, root_device) {
+                if self.is_entered(directory, &name, &stat, root_device) {
                     subdirectories.push(node);
                 }
             }
+            entries.push(Entry { name, node });
             self.progress.found_entry();
         }
-        self.tree.nodes[directory as usize].nlink = children.saturating_add(2);
+        let node = &mut self.tree.nodes[directory as usize];
+        node.kind = Kind::Directory(entries);
+        node.nlink = children.saturating_add(2);
         Ok(subdirectories)
+    }
+
+    /// Finds or makes the node of a name in an open directory. Returns `None` if it is left out.
+    fn entry(&mut self, fd: &OwnedFd, name: &[u8], place: (NodeId, u32)) -> Result<Option<Found>> {
+        let directory = place.0;
+        if !self.options.unreadable.is_empty() {
+            let path = self.path_of(directory, name);
+            if self.options.unreadable.contains(&path) {
+                return Ok(None);
+            }
+        }
+        let stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.entry_error(directory, name, errno))?;
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        let has_links = file_type != FileType::Directory && stat.st_nlink > 1;
+        let key = (stat.st_dev, stat.st_ino);
+        let known = self.links.get(&key).copied().filter(|_| has_links);
+        if let Some(node) = known {
+            self.tree.nodes[node as usize].nlink += 1;
+            return Ok(Some(Found { node, stat }));
+        }
+        if self.options.skip_unreadable && file_type == FileType::RegularFile {
+            source::check_readable(fd, name)
+                .map_err(|errno| self.entry_error(directory, name, errno))?;
+        }
+        let id = self.next_id(directory, name)?;
+        let node = self.node(fd, name, &stat, place)?;
+        self.tree.nodes.push(node);
+        if has_links {
+            self.links.insert(key, id);
+        }
+        Ok(Some(Found { node: id, stat }))
+    }
+
+    /// Takes note of a path that cannot be walked.
+    fn problem(&mut self, path: PathBuf, error: Error) -> Result<()> {
+        match error {
+            Error::Io { .. } if self.options.skip_unreadable => {
+                self.left_out.add_unreadable(path, &error);
+                Ok(())
+            }
+            Error::Changed { .. } => self.problems.add(error, Remedy::Walk),
+            Error::Io { .. } => self.problems.add(error, Remedy::LeaveOut(path)),
+            error => self.problems.add(error, Remedy::None),
+        }
+    }
+
+    /// The path of a name in a directory, from the root.
+    fn path_of(&self, directory: NodeId, name: &[u8]) -> PathBuf {
+        self.tree.path(directory).join(OsStr::from_bytes(name))
     }
 
     /// Whether an entry is left out by the rules.
@@ -186,14 +254,21 @@ impl Walker<'_> {
         Ok(rules.excludes(path, kind == FileType::Directory))
     }
 
-    /// Whether the walk goes into a subdirectory; notes it where it does not.
-    fn is_entered(&mut self, node: NodeId, stat: &Stat, root_device: u64) -> bool {
+    /// Returns true if the walk goes into a subdirectory, and otherwise takes note of it.
+    fn is_entered(
+        &mut self,
+        directory: NodeId,
+        name: &[u8],
+        stat: &Stat,
+        root_device: u64,
+    ) -> bool {
+        let path = || self.source.path.join(self.path_of(directory, name));
         if self.options.store == Some((stat.st_dev, stat.st_ino)) {
-            self.left_out.store = Some(self.source.display_path(&self.tree, node));
+            self.left_out.store = Some(path());
             return false;
         }
         if self.options.one_file_system && stat.st_dev != root_device {
-            let path = self.source.display_path(&self.tree, node);
+            let path = path();
             self.left_out.mount_points.push(path);
             return false;
         }

@@ -34,6 +34,10 @@ struct Report<'a> {
     new_bytes: u64,
     shared_blobs: u64,
     shared_bytes: u64,
+    /// Paths that were left out because they cannot be read.
+    unreadable: u64,
+    /// Files that changed while they were read, and were read again.
+    read_again: u64,
     seconds: f64,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     remarks: &'a [String],
@@ -43,6 +47,15 @@ struct Report<'a> {
 pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
     let source = &arguments.source;
     let config = arguments.config.options()?;
+    let retry_changed = arguments.retry_changed.unwrap_or(0);
+    if (arguments.skip_unreadable || retry_changed > 0) && !source.is_dir() {
+        let what = "--skip-unreadable and --retry-changed are for directories";
+        return Err(puzzlefs_lib::Error::Reference {
+            reference: source.to_string_lossy().into_owned(),
+            what: what.to_owned(),
+        }
+        .into());
+    }
     make(
         source,
         &arguments.image,
@@ -52,6 +65,8 @@ pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
             options.one_file_system = arguments.one_file_system;
             options.ignore_zeros = arguments.ignore_zeros;
             options.config = config;
+            options.skip_unreadable = arguments.skip_unreadable;
+            options.retry_changed = retry_changed;
             builder::build(source, store, &options, progress)
         },
     )
@@ -133,8 +148,17 @@ fn compression(output: &OutputArgs) -> Option<Compression> {
     })
 }
 
-/// Says what was left out of the image.
+/// Reports files that were left out of the image.
 fn warn(summary: &Summary) {
+    for cause in &summary.first_unreadable {
+        say(format_args!("left out: {cause}"));
+    }
+    let rest = summary
+        .unreadable
+        .saturating_sub(summary.first_unreadable.len() as u64);
+    if rest > 0 {
+        say(format_args!("left out: {} more", format::number(rest)));
+    }
     if let Some(path) = &summary.skipped_store {
         let path = path.display();
         say(format_args!(
@@ -169,6 +193,8 @@ fn report<'a>(summary: &'a Summary, store: &Path, tag: &'a str, time: Duration) 
         new_bytes: summary.new.bytes,
         shared_blobs: summary.shared.blobs,
         shared_bytes: summary.shared.bytes,
+        unreadable: summary.unreadable,
+        read_again: summary.read_again,
         seconds: time.as_millis() as f64 / 1000.0,
         remarks: &summary.remarks,
     }

@@ -113,6 +113,13 @@ pub struct BuildArgs {
     /// This reads concatenated archives, and archives whose end is not marked.
     #[arg(long)]
     pub ignore_zeros: bool,
+    /// Leave out files and the contents of directories that cannot be read, and report them
+    #[arg(long)]
+    pub skip_unreadable: bool,
+    /// Read a file that changes while it is read up to N times more; walk the tree up to N times more if
+    /// files disappear [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub retry_changed: Option<u32>,
     /// What is left out or changed
     #[command(flatten)]
     pub rules: RuleArgs,

@@ -35,7 +35,7 @@ use clap::Parser;
 use cli::{Cli, Command};
 use mount_fuse::ServerFailed;
 use puzzlefs_lib::mount::{Cause, Failure};
-use puzzlefs_lib::Error;
+use puzzlefs_lib::{Error, Problems};
 use std::process::ExitCode;
 
 /// The exit statuses that `puzzlefs --help` documents; clap itself exits with 2 on wrong usage.
@@ -84,10 +84,22 @@ fn main() -> ExitCode {
         Err(error) => {
             match error.downcast_ref() {
                 Some(Error::Interrupted) => output::say(format_args!("{error:#}; {}", left(&cli))),
+                Some(Error::Problems(problems)) => report(problems),
                 _ => output::say(format_args!("{error:#}")),
             }
             ExitCode::from(status_of(&error))
         }
+    }
+}
+
+/// Reports problems, one a line.
+fn report(problems: &Problems) {
+    for error in problems.first() {
+        output::say(error);
+    }
+    if problems.rest() > 0 {
+        let rest = format::count(problems.rest(), "problem", "problems");
+        output::say(format_args!("and {rest} more"));
     }
 }
 
@@ -115,6 +127,8 @@ fn status_of(error: &anyhow::Error) -> u8 {
     }
     match error.downcast_ref::<Error>() {
         Some(Error::Changed { .. }) => status::CHANGED,
+        // Another attempt cannot succeed if there is any other problem.
+        Some(Error::Problems(problems)) if problems.are_changes() => status::CHANGED,
         Some(Error::Interrupted) => status::INTERRUPTED,
         Some(Error::Reference { .. }) => status::USAGE,
         _ => status::FAILURE,

@@ -100,6 +100,7 @@ pub fn export_layout(
     let media_type = options.compression.media_type();
     let mut manifest = Manifest::new(vec![Descriptor::new(media_type, layer.digest, layer.size)]);
     manifest.artifact_type = None;
+    manifest.annotations = image.manifest.annotations.clone();
     manifest.config = config;
     let text = manifest.to_json();
     let digest = Digest::of(&text);
