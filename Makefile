@@ -27,7 +27,7 @@ help:
 	@echo '  KERNEL=NAME       with run, shell, cases, module, deb, test-dkms and provision: the kernel.'
 	@echo '                    7.3 (default), 7.2 (both Debian backports), testing (Debian testing) or'
 	@echo '                    arm64 (cross-built, compared in an emulated machine; not shell, test-dkms)'
-	@echo '  make test-kernels every case on every kernel that KERNEL= accepts; four hours'
+	@echo '  make test-kernels every case on every kernel that KERNEL= accepts'
 	@echo
 	@echo '  make test-debug   the cases in a kernel that checks memory and locks (KASAN,'
 	@echo '                    lockdep, kmemleak); building it takes half an hour once'
