@@ -394,7 +394,7 @@ impl<'a> Stack<'a> {
             source,
             tree,
             left_out,
-            remarks,
+            mut remarks,
             config,
             annotations,
             index_annotations,
@@ -405,8 +405,12 @@ impl<'a> Stack<'a> {
             self.store_manifest(rootfs.clone(), config, annotations)?;
         self.progress.check()?;
         self.staging.commit()?;
-        let mut descriptor = Descriptor::new(oci::MANIFEST, manifest.0, manifest.1);
-        descriptor.annotations = index_annotations;
+        let descriptor = Descriptor::new(oci::MANIFEST, manifest.0, manifest.1);
+        let annotated = descriptor.clone().annotated_for_index(&index_annotations);
+        let descriptor = annotated.unwrap_or_else(|what| {
+            remarks.push(format!("{}: {what}, and so none", source.path.display()));
+            descriptor
+        });
         self.store.set_tag(&self.options.tag, descriptor)?;
 
         let mut summary = Summary {

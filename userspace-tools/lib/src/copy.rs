@@ -167,8 +167,10 @@ fn copy_images(
         for (tag, image) in images {
             let digest = image.manifest_digest;
             let size = sizes.get(&digest).copied().unwrap_or_default();
-            let mut manifest = Descriptor::new(oci::MANIFEST, digest, size);
-            manifest.annotations.clone_from(&image.annotations);
+            let manifest = Descriptor::new(oci::MANIFEST, digest, size);
+            let manifest = manifest
+                .annotated_for_index(&image.annotations)
+                .map_err(|what| Error::store(from.path(), format!("{tag}: {what}")))?;
             index.set_tag(tag, manifest);
         }
         Ok(())

@@ -39,6 +39,8 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub const VERITY_ROOT_HASH: &str = "io.puzzlefsoci.puzzlefs.puzzlefs_verity_root_hash";
 /// The annotation that says when an image was made.
 pub const CREATED: &str = "org.opencontainers.image.created";
+/// The most bytes of annotations that an image brings into an index.
+const INDEX_ANNOTATIONS_MAX: usize = 64 << 10;
 /// The version of manifests and indices.
 pub const SCHEMA_VERSION: u32 = 2;
 /// The version of the layout.
@@ -87,6 +89,24 @@ impl Descriptor {
     pub fn annotated(mut self, key: &str, value: impl Into<String>) -> Self {
         self.annotations.insert(key.to_owned(), value.into());
         self
+    }
+
+    /// Gives it these annotations, unless they are too large for an index: every command reads the
+    /// index as a whole, and refuses one that is too large.
+    pub(crate) fn annotated_for_index(
+        mut self,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Self, String> {
+        let sizes = annotations.iter();
+        let size: usize = sizes.map(|(key, value)| key.len() + value.len()).sum();
+        if size > INDEX_ANNOTATIONS_MAX {
+            return Err(format!(
+                "its annotations in the index have {size} bytes; at most {INDEX_ANNOTATIONS_MAX} \
+                 are kept"
+            ));
+        }
+        self.annotations.clone_from(annotations);
+        Ok(self)
     }
 
     /// The tag in an index.

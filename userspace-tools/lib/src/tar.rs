@@ -646,7 +646,12 @@ pub(crate) fn is_header(bytes: &[u8]) -> bool {
 fn name_fault(name: &[u8], fault: Fault) -> Fault {
     match fault {
         Fault::Malformed(what) => {
-            Fault::Malformed(format!("{}: {what}", String::from_utf8_lossy(name)))
+            let name = String::from_utf8_lossy(name);
+            // A fault in the data of a member has its name already.
+            match what.strip_prefix(&*name) {
+                Some(rest) if rest.starts_with(": ") => Fault::Malformed(what),
+                _ => Fault::Malformed(format!("{name}: {what}")),
+            }
         }
         fault => fault,
     }

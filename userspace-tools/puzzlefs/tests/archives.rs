@@ -713,6 +713,14 @@ fn what_is_refused() {
         (sparse("10", "0,5"), "more or less data"),
         (file("a", b"x"), "truncated"),
         (
+            [
+                pax(&[("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")]),
+                header("map", b'0', 5000, ""),
+            ]
+            .concat(),
+            "cannot be read: map: it is truncated",
+        ),
+        (
             damaged,
             "the header before byte 1536, behind 'a', is damaged",
         ),

@@ -7,6 +7,7 @@ mod common;
 use common::layout::Layout;
 use common::tar::{archive, file};
 use common::*;
+use puzzlefs_lib::oci::Descriptor;
 use puzzlefs_lib::Digest;
 use serde_json::{json, Value};
 use std::fs;
@@ -146,6 +147,47 @@ fn what_an_imported_image_says_is_kept_and_shown() {
     assert_eq!(by_digest["index_annotations"], json!({}));
     says(&["verify", "-q", path("copy").to_str().unwrap()]);
     check_store(&path("copy"));
+}
+
+/// Annotations come from strangers: they must not make an index too large to be read.
+#[test]
+fn annotations_too_large_for_an_index_are_left_out() {
+    let scratch = memory_scratch();
+    let path = |name: &str| scratch.path().join(name);
+    let layout = container_image(path("layout"));
+    let index = fs::read(layout.0.join("index.json")).unwrap();
+    let mut index: Value = serde_json::from_slice(&index).unwrap();
+    let image = reference(&path("store"), "t");
+    let store = path("store");
+    for (size, kept) in [(60_000, true), (70_000, false)] {
+        index["manifests"][0]["annotations"]["large"] = json!("x".repeat(size));
+        fs::write(layout.0.join("index.json"), index.to_string()).unwrap();
+        let output = run(&["import", "-q", layout.0.to_str().unwrap(), &image]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let said = stderr(&output);
+        let wanted = "layout: its annotations in the index have 70";
+        assert_eq!(said.contains(wanted), !kept, "{said}");
+        let seen = inspect(&image);
+        assert_eq!(seen["index_annotations"].get("large").is_some(), kept);
+        assert_eq!(seen["annotations"]["own"], "1");
+    }
+    // Nor does a copy bring them along.
+    let entry = Descriptor::new(
+        MANIFEST,
+        Digest::from_oci(inspect(&image)["manifest_digest"].as_str().unwrap()).unwrap(),
+        open(&store, "t").1.manifest.to_json().len() as u64,
+    );
+    let entry = entry.annotated("large", "x".repeat(70_000));
+    put_in_index(
+        &store,
+        entry.annotated("org.opencontainers.image.ref.name", "large"),
+    );
+    let copy = reference(&path("copy"), "c");
+    let said = fails(&["copy", &reference(&store, "large"), &copy]);
+    assert!(
+        said.contains("its annotations in the index have 70"),
+        "{said}"
+    );
 }
 
 fn tree(scratch: &Path) -> PathBuf {
