@@ -141,7 +141,7 @@ mod tests {
         records.text(b"path", "ä".as_bytes(), &mut field);
         assert_eq!(
             records.into_bytes().unwrap(),
-            "10 size=8\n11 path=ä\n".as_bytes()
+            "9 size=8\n11 path=ä\n".as_bytes()
         );
         let mut records = Records::default();
         records.text(b"path", &[0xff; 101], &mut field);
