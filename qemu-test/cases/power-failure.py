@@ -88,6 +88,15 @@ def puzzlefs(*arguments, skipping=None, when="1+"):
     run(*prefix, "puzzlefs", *arguments)
 
 
+def some_before_the_next_flush(entries):
+    """A disk has written some of what nobody has asked it to flush."""
+    for entry in entries:
+        if entry[0] == "write" and entry[3]:
+            return
+        if entry[0] == "write" and random.random() < 0.5:
+            yield entry[1], entry[2]
+
+
 class Failure:
     """Steps that are taken on a disk whose writes are logged, and what the power leaves of them."""
 
@@ -117,8 +126,9 @@ class Failure:
     def faults(self):
         """Replays the log up to each flush, and yields the faults of what is left there."""
         self.replays, name, flushes, changed, is_new = 0, None, 0, False, False
+        entries = list(self.disk.entries())
         with open(f"{memory}/replayed", "r+b") as replayed:
-            for entry in self.disk.entries():
+            for at, entry in enumerate(entries, 1):
                 if entry[0] == "mark":
                     what, _, step = entry[1].partition(":")
                     if what == "begins":
@@ -143,15 +153,21 @@ class Failure:
                         flushes += 1
                     if durable and name and changed:
                         replayed.flush()
+                        yield from self.left(name, f"after flush {flushes}", some_before_the_next_flush(entries[at:]))
                         found = yield from self.left(name, f"at flush {flushes}")
                         if is_new and found and found != self.states[name][1]:
                             yield f"{name}, at flush {flushes}: the old tags are back"
                         is_new, changed = found == self.states[name][1], False
 
-    def left(self, name, when):
-        """What is there after a power failure: mounted, so that the journal is replayed, on a copy."""
+    def left(self, name, when, more=()):
+        """What is there after a power failure: mounted, so that the journal is replayed, on a copy. More
+        writes can have reached the disk."""
         self.replays += 1
         shutil.copyfile(f"{memory}/replayed", f"{memory}/left")
+        with open(f"{memory}/left", "r+b") as disk:
+            for offset, contents in more:
+                disk.seek(offset)
+                disk.write(contents)
         run("mount", "-o", f"loop,{OPTIONS}", f"{memory}/left", mnt)
         try:
             verified = subprocess.run(["puzzlefs", "verify", "-q", store], capture_output=True, text=True, check=False)
@@ -166,7 +182,7 @@ class Failure:
             run("umount", mnt)
 
 
-# ---------------------------------------------------------------- the commands
+# ---------------------------------------------------------------- the commands, and such that skip a flush
 
 os.mkdir(memory)
 run("mount", "-t", "tmpfs", "-o", "size=600M", "tmpfs", memory)
@@ -212,4 +228,14 @@ check(not found, f"{len(found)} faults after {replays} power failures, the first
 check(replays > 30, f"{replays} power failures only")
 metric("power_failure.replays", replays)
 
+# The case notices commands whose calls for a flush are not heeded.
+for what, steps in {
+    "the blobs": {"build": lambda: puzzlefs("build", "-q", second, f"{store}:built", skipping="syncfs")},
+    "the contents of the index": {"tag": lambda: puzzlefs("tag", f"{store}:built", "moved", skipping="fsync", when=1)},
+    "the name of the index": {"tag": lambda: puzzlefs("tag", f"{store}:built", "moved", skipping="fsync", when=2)},
+    "the index that a sweep goes by": {"gc": lambda: (untag_by_another_tool("swept"), puzzlefs("gc", store, skipping="fsync"))},
+}.items():
+    found, _ = faults(steps)
+    print(f"{what} not flushed: {found[:1]}")
+    check(found, f"without a flush of {what}, nothing is amiss")
 run("umount", memory)
