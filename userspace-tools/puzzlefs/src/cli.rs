@@ -99,7 +99,9 @@ pub enum Command {
 /// `puzzlefs build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// A directory, or a tar archive (plain, gzip, zstd, xz or bzip2); '-' reads standard input
+    /// A directory, or a tar archive, compressed or not; '-' reads standard input
+    ///
+    /// Archives are plain or compressed with gzip, zstd, xz or bzip2.
     #[arg(value_name = "DIRECTORY|TAR|-")]
     pub source: PathBuf,
     /// The store, made if there is none, and the tag to set
@@ -113,11 +115,15 @@ pub struct BuildArgs {
     /// This reads concatenated archives, and archives whose end is not marked.
     #[arg(long)]
     pub ignore_zeros: bool,
-    /// Leave out files and the contents of directories that cannot be read, and report them
+    /// Leave out what cannot be read, and report it
+    ///
+    /// This leaves out files, and the contents of directories.
     #[arg(long)]
     pub skip_unreadable: bool,
-    /// Read a file that changes while it is read up to N times more; walk the tree up to N times more if
-    /// files disappear [default: 0]
+    /// Read what changes up to N times more [default: 0]
+    ///
+    /// This reads a file again that changes while it is read, and walks the tree again if files
+    /// disappear.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub retry_changed: Option<u32>,
     /// What is left out or changed
@@ -245,10 +251,14 @@ pub struct ImportArgs {
 /// How an image is made, and what is said of it.
 #[derive(Debug, Args)]
 pub struct OutputArgs {
-    /// Build on the image of this tag in the same store: a layer of what differs is put on top
+    /// Build on the image of this tag in the same store
+    ///
+    /// The image gets one more layer, of what differs.
     #[arg(long, value_name = "TAG")]
     pub base: Option<String>,
-    /// Threads to use; the image is the same for any number [default: one per processor]
+    /// Threads to use [default: one per processor]
+    ///
+    /// The image does not depend on their number.
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
     /// Compress with zstd, at level 3 if none is given (1 to 19)
@@ -286,8 +296,9 @@ pub struct OutputArgs {
 /// What of a source goes into an image.
 #[derive(Debug, Args)]
 pub struct RuleArgs {
-    /// Leave out what matches, with everything beneath it: '*.o' anywhere, '/var/cache/*' from the
-    /// root, 'tmp/' directories only (repeatable)
+    /// Leave out what matches and all below it (repeatable)
+    ///
+    /// '*.o' matches names anywhere, '/var/cache/*' paths from the root, 'tmp/' directories only.
     #[arg(long, value_name = "PATTERN")]
     pub exclude: Vec<PathPattern>,
     /// Give everything to one user and group
@@ -309,7 +320,7 @@ pub struct RuleArgs {
         value_parser = seconds
     )]
     pub source_date_epoch: Option<i64>,
-    /// Take only the extended attributes that match, or after '!' all but those (repeatable)
+    /// Take matching attributes only, after '!' all others (repeatable)
     #[arg(long, value_name = "PATTERN")]
     pub xattrs: Vec<XattrPattern>,
     /// Take no extended attributes
