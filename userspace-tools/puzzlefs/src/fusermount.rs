@@ -10,7 +10,7 @@ use fuser::{Config, MountOption, SessionACL};
 use puzzlefs_lib::mount::{Cause, Failure};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
-use rustix::io::retry_on_intr;
+use rustix::io::{retry_on_intr, Errno};
 use rustix::net::{
     recvmsg, socketpair, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags,
     SocketFlags, SocketType,
@@ -35,8 +35,12 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// The reason why it may not.
 pub fn check_direct() -> Result<(), String> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    rustix::fs::open("/dev/fuse", flags, Mode::empty())
-        .map_err(|errno| format!("cannot open /dev/fuse: {}", io::Error::from(errno)))?;
+    rustix::fs::open("/dev/fuse", flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOENT | Errno::NODEV | Errno::NXIO => {
+            "there is no /dev/fuse; load the module with 'modprobe fuse'".to_owned()
+        }
+        errno => format!("cannot open /dev/fuse: {}", io::Error::from(errno)),
+    })?;
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

@@ -236,18 +236,11 @@ fn config(options: &Options, blobs: &mut Blobs) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// Why a mount over FUSE failed, and what to do about it.
+/// The failure of a mount over FUSE.
 fn explained(error: std::io::Error) -> Failure {
-    use std::io::ErrorKind;
-    let message = match error.kind() {
-        ErrorKind::NotFound if !Path::new("/dev/fuse").exists() => {
-            "there is no /dev/fuse: the kernel has no FUSE, or 'modprobe fuse' brings it".to_owned()
-        }
-        _ => error.to_string().trim_end().to_owned(),
-    };
     Failure {
         cause: Cause::Failed,
-        message,
+        message: error.to_string().trim_end().to_owned(),
     }
 }
 
