@@ -101,7 +101,8 @@ fn a_changed_file_is_read_again() {
 /// What disappears, or becomes another kind or size of file, is found by another walk.
 #[test]
 fn a_tree_that_changes_is_walked_again() {
-    let changes: [(&str, fn(&Path)); 5] = [
+    type Change = (&'static str, fn(&Path));
+    let changes: [Change; 5] = [
         ("a file vanishes", |path| fs::remove_file(path).unwrap()),
         ("a file becomes a directory", |path| {
             fs::remove_file(path).unwrap();
