@@ -11,10 +11,13 @@
 //! Nothing here knows of PuzzleFS. A safe implementation of [`FileSystem`] cannot cause undefined
 //! behaviour, whatever it returns and keeps: see each type's `# Invariants`. An [`INodeRef`] cannot
 //! outlive the call in which it was made, and a superblock keeps the [`SharedMappings`] that its
-//! inodes use. A [`Registration`] is the data of a
-//! module, and no type says when that is dropped: `module!` alone may initialise one. A value that is
-//! leaked ([`core::mem::forget`]) leaks what it
-//! stands for: the VFS reports the inode at unmount, and a locked folio stays locked.
+//! inodes use (`fs/misuse.rs` has what the compiler refuses). Two limits remain, as in the `kernel`
+//! crate, because no type knows when a module is unloaded:
+//!
+//! - `module!` alone may initialise a [`Registration`], which is the data of its module.
+//! - A value must not be leaked ([`core::mem::forget`]). The VFS reports a leaked inode at unmount, and
+//!   a leaked folio stays locked, but callbacks of a leaked [`ShrinkerRegistration`] or [`WorkQueue`]
+//!   would run after the module's code is gone.
 //!
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h),
