@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 /// What a reference names that begins with the name of a transport of skopeo, Podman or BuildKit.
-const TRANSPORTS: [(&str, Place); 12] = [
+const TRANSPORTS: [(&str, Place); 15] = [
     ("docker://", Place::Elsewhere("an image in a registry")),
     (
         "docker-image://",
@@ -31,6 +31,9 @@ const TRANSPORTS: [(&str, Place); 12] = [
     ("oci-layout://", Place::Here),
     ("oci-archive:", Place::Here),
     ("docker-archive:", Place::Here),
+    ("https://", Place::Network),
+    ("http://", Place::Network),
+    ("s3://", Place::Network),
 ];
 
 /// Where the image of a transport is.
@@ -39,6 +42,8 @@ enum Place {
     Here,
     /// Where another tool has to fetch it.
     Elsewhere(&'static str),
+    /// On a server that is not a registry.
+    Network,
 }
 
 /// Says what a reference is and which command takes it, if it is one of another tool.
@@ -48,9 +53,10 @@ pub(crate) fn refusal(reference: &OsStr) -> Option<String> {
         .iter()
         .find(|(prefix, _)| text.starts_with(prefix))?;
     let rest = &text[prefix.len()..];
-    // A store may be called 'oci'.
+    // A store may be called 'oci'. Hardly any is called 'oci-archive'.
     let name = prefix.trim_end_matches(['/', ':']);
-    if !prefix.ends_with('/') && (!rest.contains([':', '/']) || Path::new(name).is_dir()) {
+    let is_tag = !rest.contains([':', '/']) && !name.contains('-');
+    if !prefix.ends_with('/') && (is_tag || Path::new(name).is_dir()) {
         return None;
     }
     Some(match place {
@@ -61,6 +67,10 @@ pub(crate) fn refusal(reference: &OsStr) -> Option<String> {
         Place::Elsewhere(what) => format!(
             "{what}, which puzzlefs does not read; copy it into a directory by 'skopeo copy {text} \
              oci:DIRECTORY:TAG', and give DIRECTORY:TAG to 'puzzlefs import'"
+        ),
+        Place::Network => format!(
+            "puzzlefs reads no '{prefix}' addresses; download an archive first, or copy an image from a \
+             registry by 'skopeo copy docker://HOST/NAME:TAG oci:DIRECTORY:TAG'"
         ),
     })
 }
@@ -81,6 +91,10 @@ mod tests {
             "oci:layout:13",
             "oci-archive:a.tar:13",
             "docker-archive:/tmp/a.tar",
+            "docker-archive:a.tar",
+            "containers-storage:x",
+            "https://example.org/x.tar",
+            "s3://bucket/x",
             "dir:/tmp/image",
         ] {
             assert!(refusal(text).is_some(), "{text}");
