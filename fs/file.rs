@@ -100,8 +100,8 @@ const MAX_CHUNKS_PINNED: usize = 16 * MAX_PINNED;
 
 /// Opens the first blobs of a file that has been opened, and keeps them open.
 ///
-/// If all of the file is in memory, only blobs that are open already are kept. A blob that cannot be
-/// opened is an error of the reads that need it.
+/// If all of the file is in memory, only blobs that are open already are kept. A blob that cannot
+/// be opened is an error of the reads that need it.
 ///
 /// # Errors
 ///

@@ -3,10 +3,10 @@
 //! Opens blobs for readers that must not wait for the locks that this takes.
 //!
 //! Opening a blob takes the lock of the directory of blobs, and waits for the end of a lease if a
-//! process has one. A reader may keep the holder of either waiting: it has `mmap_lock` during a page
-//! fault, and the directory's lock itself if it lists the directory into memory mapped from a file
-//! of ours. Therefore a work queue opens the blob. The reader waits for it without folio locks, for
-//! a limited time and until it is killed: see [`crate::vfs::FileSystem::prepare`].
+//! process has one. A reader may keep the holder of either waiting: it has `mmap_lock` during a
+//! page fault, and the directory's lock itself if it lists the directory into memory mapped from a
+//! file of ours. Therefore a work queue opens the blob. The reader waits for it without folio
+//! locks, for a limited time and until it is killed: see [`crate::vfs::FileSystem::prepare`].
 
 use crate::vfs::prelude::*;
 use crate::{

@@ -3,7 +3,8 @@
 //! Extended attributes.
 //!
 //! The image holds full names. The VFS decides who may see which; POSIX ACLs are attributes like
-//! others here. If the mount is to be a layer of an overlay, names that overlayfs claims are escaped.
+//! others here. If the mount is to be a layer of an overlay, names that overlayfs claims are
+//! escaped.
 
 use crate::vfs::prelude::*;
 use crate::{

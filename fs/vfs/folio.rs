@@ -601,8 +601,8 @@ unsafe fn read_one<T: FileSystem>(inode: &INode<T>, folio: *mut bindings::folio)
 
 /// Has a range of a file read page by page, where no folio is in the page cache.
 ///
-/// If the VFS found nothing there, it would make a large folio again, which fails as the one before.
-/// It does so once the small ones have been reclaimed.
+/// If the VFS found nothing there, it would make a large folio again, which fails as the one
+/// before. It does so once the small ones have been reclaimed.
 ///
 /// # Errors
 ///

@@ -89,13 +89,13 @@ unsafe impl<T: FileSystem> Sync for INode<T> {}
 
 /// A reference to an inode of a superblock that is in use for `'a`.
 ///
-/// It borrows the superblock, or an inode of it that the VFS lends for a call, because an inode does
-/// not keep its superblock: no such reference may be left when the superblock is shut down.
+/// It borrows the superblock, or an inode of it that the VFS lends for a call, because an inode
+/// does not keep its superblock: no such reference may be left when the superblock is shut down.
 ///
 /// # Invariants
 ///
-/// Owns a reference (`i_count`) to an inode that satisfies the invariants of `INode<T>`. The inode's
-/// superblock is not shut down during `'a`.
+/// Owns a reference (`i_count`) to an inode that satisfies the invariants of `INode<T>`. The
+/// inode's superblock is not shut down during `'a`.
 pub(crate) struct INodeRef<'a, T: FileSystem> {
     inode: NonNull<bindings::inode>,
     _superblock: PhantomData<&'a SuperBlock<T>>,
@@ -357,8 +357,8 @@ pub(crate) enum CachedINode<'a, T: FileSystem> {
 ///
 /// # Invariants
 ///
-/// Owns a reference to an inode allocated by [`alloc::<T>`], which is new and locked. Its superblock
-/// is not shut down during `'a`.
+/// Owns a reference to an inode allocated by [`alloc::<T>`], which is new and locked. Its
+/// superblock is not shut down during `'a`.
 pub(crate) struct NewINode<'a, T: FileSystem>(
     NonNull<bindings::inode>,
     PhantomData<&'a SuperBlock<T>>,

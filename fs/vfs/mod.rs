@@ -15,9 +15,9 @@
 //! crate, because no type knows when a module is unloaded:
 //!
 //! - `module!` alone may initialise a [`Registration`], which is the data of its module.
-//! - A value must not be leaked ([`core::mem::forget`]). The VFS reports a leaked inode at unmount, and
-//!   a leaked folio stays locked, but callbacks of a leaked [`ShrinkerRegistration`] or [`WorkQueue`]
-//!   would run after the module's code is gone.
+//! - A value must not be leaked ([`core::mem::forget`]). The VFS reports a leaked inode at unmount,
+//!   and a leaked folio stays locked, but callbacks of a leaked [`ShrinkerRegistration`] or
+//!   [`WorkQueue`] would run after the module's code is gone.
 //!
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h),

@@ -11,10 +11,10 @@ use kernel::{error::to_result, ffi::c_int, sync::Arc, types::Opaque, InPlaceModu
 
 /// A filesystem that can be mounted, as the data of its module: `module!` takes this type.
 ///
-/// The module cannot be unloaded while there are mounts or contexts of the filesystem: the VFS holds
-/// a reference to the module for each. So nothing of the filesystem is in use when the registration
-/// is dropped with the module. There is no other way to make one, because the VFS's references do not
-/// keep a registration that somebody drops earlier.
+/// The module cannot be unloaded while there are mounts or contexts of the filesystem: the VFS
+/// holds a reference to the module for each. So nothing of the filesystem is in use when the
+/// registration is dropped with the module. There is no other way to make one, because the VFS's
+/// references do not keep a registration that somebody drops earlier.
 ///
 /// # Invariants
 ///

@@ -27,8 +27,8 @@ pub(crate) type SharingKey = [u8; 32];
 
 /// The page caches that inodes of the filesystem `T` share.
 ///
-/// They belong to an internal mount, which is unmounted when this is dropped. No inode uses them any
-/// more then: only inodes of superblocks that keep an `Arc` of this do.
+/// They belong to an internal mount, which is unmounted when this is dropped. No inode uses them
+/// any more then: only inodes of superblocks that keep an `Arc` of this do.
 ///
 /// # Invariants
 ///
