@@ -26,8 +26,8 @@ assert_eq "$(field '[it["Os"], it["Architecture"], it["Labels"], it["Env"]]' <in
 layers=$(field 'len(it["Layers"])' <inspected)
 assert_eq "$(skopeo inspect --config "oci:$store:app" | field 'len(it["rootfs"]["diff_ids"])')" "$layers" "the layers"
 
-umoci stat --image "$store:app" --json >stat
-assert_eq "$(field 'it["history"] or []' <stat)" '[]' "the history that umoci sees"
+umoci stat --image "$store:app" --json >seen
+assert_eq "$(field 'it["history"] or []' <seen)" '[]' "the history that umoci sees"
 assert_match "$(umoci list --layout "$store")" "app" "the tags that umoci sees"
 # umoci changes the configuration of a copy, whose tree stays the same.
 skopeo --insecure-policy copy --quiet "oci:$store:app" oci:changed:app
