@@ -87,7 +87,7 @@ umount disk
 mkdisk disk.img 64M mkfs.ext4 -q -I 128 -b 1024
 on_disk
 assert_eq "$status $(refused xattr) $(refused time) $(refused symlink)" '1 1 1 1' 'ext4 with small inodes'
-grep -q 'disk/target/dir/sub: user.large: ' said || fail 'the attribute is not named'
+grep -q 'disk/target/dir/sub: user.large of 5000 bytes: ' said || fail 'the attribute is not named'
 grep -q 'disk/target/dir/file: 2100-01-01 00:00:00: it became 2038' said || fail 'the time is not told'
 assert_eq "$(names disk/target)" "$(names src | grep -v long-target)" 'names'
 assert_eq "$(getfattr --only-values -n user.small disk/target/dir/file)" 1 'the other attribute'

@@ -472,11 +472,19 @@ impl<'a> Extractor<'a> {
                 let bits = acl::mode_without(xattr.value).unwrap_or_default();
                 permissions &= 0o7000 | bits;
             }
-            refused.entry(kind).or_insert((xattr.name, errno));
+            // ENOSPC means here that the attribute is too large, not that the filesystem is full.
+            let name = printable(xattr.name);
+            let what = match errno {
+                Errno::NOSPC | Errno::TOOBIG | Errno::RANGE => {
+                    format!("{name} of {} bytes", xattr.value.len())
+                }
+                _ => name,
+            };
+            refused.entry(kind).or_insert((what, errno));
         }
         self.made.no_xattrs += u64::from(!refused.is_empty());
-        for (kind, (name, errno)) in refused {
-            let cause = || format!("{}: {}", printable(name), io::Error::from(errno));
+        for (kind, (what, errno)) in refused {
+            let cause = || format!("{what}: {}", io::Error::from(errno));
             self.refuse(kind, path, cause);
         }
         Ok(permissions)

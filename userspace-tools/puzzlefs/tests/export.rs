@@ -420,3 +420,41 @@ fn a_layer_holds_no_names_of_whiteouts() {
     build(&archive, &path("store"), "again", 1);
     assert!(image_inventory(&path("store"), "again").contains_key(Path::new("sub/.wh.file")));
 }
+
+/// An export to a layout and a copy of all images end at once, and leave nothing.
+#[test]
+fn an_interruption_leaves_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    fs::create_dir(path("tree")).unwrap();
+    fs::write(path("tree/file"), noise(300_000, 1)).unwrap();
+    build(&path("tree"), &path("store"), "t", 1);
+    let image = reference(&path("store"), "t");
+    let store = path("store").to_str().unwrap().to_owned();
+    let layout = path("layout").to_str().unwrap().to_owned();
+    for (arguments, what) in [
+        (["export", "--oci", &layout, &image], "nothing was exported"),
+        (["copy", "--all", &store, &layout], "nothing was tagged"),
+    ] {
+        let pause = Pause::at("staging");
+        let mut command = puzzlefs();
+        command.args(arguments).stderr(Stdio::piped());
+        let mut child = pause.spawn(&mut command);
+        let paused = pause.reached(&mut child).unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&child),
+            rustix::process::Signal::TERM,
+        )
+        .unwrap();
+        drop(paused);
+        let output = finish(child);
+        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+        assert_eq!(stderr(&output), format!("puzzlefs: interrupted; {what}\n"));
+        assert_eq!(
+            fs::read_dir(path("layout/blobs/sha256")).unwrap().count(),
+            0
+        );
+        assert_eq!(leftovers(&path("layout")), [""; 0]);
+        assert_eq!(says(&["list", &layout]), "");
+    }
+}

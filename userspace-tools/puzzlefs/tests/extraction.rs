@@ -169,7 +169,8 @@ fn a_large_attribute_is_refused_alone() {
         Err(errno) => {
             assert_eq!((output.status.code(), count), (Some(1), 1), "{said}");
             assert_eq!(first, [target.join("pic").to_str().unwrap()]);
-            let wanted = format!("pic: user.large: {}", std::io::Error::from(errno));
+            let cause = std::io::Error::from(errno);
+            let wanted = format!("pic: user.large of 60000 bytes: {cause}");
             assert!(said.contains(&wanted), "{said}");
             assert!(said.contains("but for 1 refusal"), "{said}");
             assert!(
