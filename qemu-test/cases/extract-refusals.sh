@@ -17,7 +17,7 @@ mkdisk() {
 
 # The tree itself needs room for a large attribute.
 mkdir src disk
-mkdisk src.img 64M mkfs.ext4 -q -I 256 -O ea_inode
+mkdisk src.img 64M mkfs.ext4 -q -b 4096 -I 256 -O ea_inode
 mount -o loop src.img src
 rmdir src/lost+found
 mkdir -p src/dir/sub src/zz
@@ -61,9 +61,9 @@ print(sum(one["count"] for one in all if one["kind"] == sys.argv[1]))' "$1"
 }
 # kinds: all kinds of refusals.
 kinds() { python3 -c 'import json; print(*(one["kind"] for one in json.load(open("report.json"))["refused"]))'; }
-# on_disk [OPTIONS]: mounts disk.img, and extracts.
+# on_disk: mounts disk.img, and extracts.
 on_disk() {
-	mount -o "loop${1:+,$1}" disk.img disk
+	mount -o loop disk.img disk
 	status=$(extract_to disk/target)
 }
 # the_rest: what every filesystem with owners and modes has to get right.
@@ -75,7 +75,7 @@ the_rest() {
 }
 
 # Nothing to refuse.
-mkdisk disk.img 64M mkfs.ext4 -q -I 256 -O ea_inode
+mkdisk disk.img 64M mkfs.ext4 -q -b 4096 -I 256 -O ea_inode
 on_disk
 assert_eq "$status $(kinds)" '0 ' 'ext4 with room for large attributes'
 /payload/inventory src >wanted
@@ -95,7 +95,7 @@ the_rest
 umount disk
 
 # A directory in which two names are one. Which of them is made does not matter.
-mkdisk disk.img 64M mkfs.ext4 -q -O casefold -E encoding=utf8
+mkdisk disk.img 64M mkfs.ext4 -q -b 4096 -O casefold -E encoding=utf8
 mount -o loop disk.img disk
 mkdir disk/target
 chattr +F disk/target
@@ -115,7 +115,7 @@ umount disk
 
 # No owners, modes, attributes, links, special files; names by rules of its own.
 mkdisk disk.img 64M mkfs.vfat
-on_disk iocharset=utf8
+on_disk
 for kind in owner xattr acl permissions time link file directory symlink device special; do
 	(($(refused $kind) > 0)) || fail "FAT takes every $kind"
 done

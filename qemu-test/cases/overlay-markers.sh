@@ -5,7 +5,7 @@
 # mount as they are in the image, by the module and over FUSE. A character device 0:0 is refused.
 #
 # timeout: 120
-# klog-allow: overlayfs:
+# klog-allow: overlayfs:|puzzlefs: 
 
 mkdir -p src/store/dir src/user
 touch src/store/white src/user/white
@@ -23,7 +23,7 @@ set_attribute store/meta trusted.other 1
 set_attribute user user.overlay.opaque x
 set_attribute user/white user.overlay.whiteout ''
 # Link counts of directories are overlayfs' own.
-seen() { /payload/inventory "$1" | sed -E '/type=dir/s, nlink=[0-9]*,,g'; }
+seen() { /payload/inventory "$1" | sed -E '/\tstat\td /s, links=[0-9]*,,'; }
 seen src >wanted
 attributes() { (cd "$1" && getfattr -R -d -m - -e hex . | sort); }
 attributes src >wanted-attributes
