@@ -42,7 +42,7 @@ impl ImageRef {
             reference: reference.to_string_lossy().into_owned(),
             what: what.to_owned(),
         };
-        if let Some(what) = transport::refusal(reference) {
+        if let Some(what) = transport::refusal(reference, false) {
             return Err(fail(&what));
         }
         const MARK: &[u8] = b"@sha256:";
@@ -118,7 +118,7 @@ impl ImageRef {
     ///
     /// [`Error::Reference`], which says which command takes it.
     pub fn check_source(source: &OsStr) -> Result<()> {
-        match transport::refusal(source) {
+        match transport::refusal(source, true) {
             Some(what) if !Path::new(source).exists() => Err(Error::Reference {
                 reference: source.to_string_lossy().into_owned(),
                 what,

@@ -16,6 +16,7 @@ use header::{until_nul, Header};
 use pax::{decimal, Pax};
 use puzzlefs_schema::MAX_FILE_SIZE;
 use std::io::{self, Read};
+use std::mem;
 
 const BLOCK: usize = 512;
 type Block = [u8; BLOCK];
@@ -249,9 +250,16 @@ impl<I: Input> Reader<I> {
         let mut damaged = None;
         let members = self.members;
         loop {
-            let data = self.data + self.padding;
-            self.skip(data).map_err(|fault| self.named(fault))?;
-            (self.data, self.padding) = (0, 0);
+            self.skip(self.data).map_err(|fault| self.named(fault))?;
+            self.data = 0;
+            let padding = mem::take(&mut self.padding);
+            match self.skip(padding) {
+                // Some programs leave out what fills the last block.
+                Err(Fault::Malformed(_)) if self.members == members && self.may_end_here() => {
+                    return Ok(None);
+                }
+                skipped => skipped.map_err(|fault| self.named(fault))?,
+            }
             let at = self.position;
             let block = match self.block_or_end()? {
                 Some(block) => block,

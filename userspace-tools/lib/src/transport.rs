@@ -46,8 +46,9 @@ enum Place {
     Network,
 }
 
-/// Says what a reference is and which command takes it, if it is one of another tool.
-pub(crate) fn refusal(reference: &OsStr) -> Option<String> {
+/// Says what a reference is and which command takes it, if it is one of another tool. What names a
+/// source, and no image of a store, has no tag.
+pub(crate) fn refusal(reference: &OsStr, is_source: bool) -> Option<String> {
     let text = reference.to_string_lossy();
     let (prefix, place) = TRANSPORTS
         .iter()
@@ -55,7 +56,7 @@ pub(crate) fn refusal(reference: &OsStr) -> Option<String> {
     let rest = &text[prefix.len()..];
     // A store may be called 'oci'. Hardly any is called 'oci-archive'.
     let name = prefix.trim_end_matches(['/', ':']);
-    let is_tag = !rest.contains([':', '/']) && !name.contains('-');
+    let is_tag = !is_source && !rest.contains([':', '/']) && !name.contains('-');
     if !prefix.ends_with('/') && (is_tag || Path::new(name).is_dir()) {
         return None;
     }
@@ -81,7 +82,9 @@ mod tests {
 
     #[test]
     fn references_of_other_tools() {
-        let refusal = |text: &str| refusal(OsStr::new(text));
+        let source = |text: &str| super::refusal(OsStr::new(text), true);
+        assert!(source("dir:flat").is_some() && source("oci:layout").is_some());
+        let refusal = |text: &str| super::refusal(OsStr::new(text), false);
         for text in [
             "docker://debian:13",
             "docker://debian",

@@ -765,11 +765,17 @@ fn layers_without_an_end() {
     let mut unmarked = layer("echo x >file");
     let end = unmarked.iter().rposition(|&byte| byte != 0).unwrap() + 1;
     unmarked.truncate(end.next_multiple_of(512));
+    // As umoci writes it: what fills the last block is missing, too.
+    let unfilled = file("unfilled", b"123")[..515].to_vec();
     let layout = Layout::new(path("layout"));
-    layout.index(&[layout.image("amd64", &[(unmarked, "gzip"), (Vec::new(), "")])]);
+    layout.index(&[layout.image(
+        "amd64",
+        &[(unmarked, "gzip"), (Vec::new(), ""), (unfilled, "gzip")],
+    )]);
     import(&layout.0, &path("store"));
     let inventory = image_inventory(&path("store"), "t");
     assert_eq!(inventory[Path::new("file")].size, 2);
+    assert_eq!(inventory[Path::new("unfilled")].size, 3);
 }
 
 #[test]
