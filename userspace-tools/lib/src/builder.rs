@@ -256,9 +256,9 @@ impl Input {
     }
 }
 
-/// The configuration of a container image.
+/// The configuration of a container image. It gets OCI's type, whatever it had: Docker's is the same
+/// document, and other tools take no configuration of Docker's in a manifest of OCI.
 pub(crate) struct Config {
-    pub media_type: String,
     pub bytes: Vec<u8>,
 }
 
@@ -492,7 +492,6 @@ impl<'a> Stack<'a> {
                 let layers: Vec<&str> = layers.collect();
                 let options = &self.options.config;
                 Some(Config {
-                    media_type: oci::CONFIG.to_owned(),
                     bytes: options.configuration(self.store, base.as_ref(), &layers)?,
                 })
             }
@@ -502,7 +501,7 @@ impl<'a> Stack<'a> {
             (Some(config), _) => {
                 bytes = &config.bytes;
                 let size = bytes.len() as u64;
-                manifest.config = Descriptor::new(&config.media_type, Digest::of(bytes), size);
+                manifest.config = Descriptor::new(oci::CONFIG, Digest::of(bytes), size);
             }
             (None, Some(base)) => manifest.config = base.manifest.config.clone(),
             (None, None) => {}

@@ -326,7 +326,6 @@ impl Importer<'_> {
             layers.push((file, digest, descriptor.size));
         }
         let config = Config {
-            media_type: manifest.config.media_type.clone(),
             bytes: self.blob(&manifest.config)?,
         };
         let contents = self.contents(&config.bytes, layers.len())?;
@@ -392,10 +391,7 @@ impl Importer<'_> {
         });
         Ok(Chosen {
             layers: layers.collect(),
-            config: Config {
-                media_type: oci::DOCKER_CONFIG.to_owned(),
-                bytes,
-            },
+            config: Config { bytes },
             annotations: BTreeMap::new(),
             index_annotations: BTreeMap::new(),
         })

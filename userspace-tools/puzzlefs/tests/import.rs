@@ -300,6 +300,13 @@ fn what_docker_saves() {
         let report = import(&path(&format!("saved.tar:{tag}")), &path("store"));
         assert_same(&image_inventory(&path("store"), "t"), &inventory);
         assert_eq!(report["rootfs_digest"], wanted["rootfs_digest"]);
+        // Other tools take no configuration of Docker's type in a manifest of OCI.
+        let config = open(&path("store"), "t").1.manifest.config;
+        assert_eq!(
+            config.media_type,
+            "application/vnd.oci.image.config.v1+json"
+        );
+        assert_eq!(config.digest, digest.to_oci());
     }
     let source = path("saved.tar");
     let source = source.to_str().unwrap();
