@@ -2,73 +2,60 @@
 
 //! Builds PuzzleFS images in an OCI image layout, and reads them.
 //!
-//! The way of a build: `walk` makes a [`tree::Tree`] of a directory; [`contents`] cuts its
-//! files, as [`layout`] says, into blobs; `staging` writes them; `metadata` encodes the tree
-//! and where its contents are; [`builder`] adds the manifest and sets the tag.
+//! # Modules
+//!
+//! Each module uses only those below it. `make check` enforces this table.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `ops` | commands on images and stores |
+//! | `ingest` | directories, archives and container images to a tree |
+//! | `build` | a tree to an image |
+//! | `mount` | mounting and unmounting |
+//! | `image` | reading and encoding one image |
+//! | `store` | the OCI layout: index, locks, staging |
+//! | `sys` | Linux wrappers |
+//! | `model` | plain data |
+//! | `error` | errors |
+//!
+//! Other crates use the names below, not the folders.
 
 #![warn(missing_docs)]
 
-mod acl;
-mod archive;
-mod assembly;
-mod beneath;
-pub mod builder;
-mod compression;
-pub mod config;
-mod container;
-pub mod contents;
-pub mod copy;
-mod delta;
-pub mod diff;
-pub mod digest;
-pub mod enable_verity;
-mod encoding;
+mod build;
 pub mod error;
-pub mod export;
-pub mod extract;
-pub mod gc;
-mod graph;
-pub mod import;
-mod index;
-pub mod json;
-pub mod layout;
-mod media;
-pub mod message;
-mod metadata;
+mod image;
+mod ingest;
+mod model;
 pub mod mount;
-pub mod oci;
-pub mod owners;
-mod packer;
-mod parallel;
-pub mod path;
-mod pause;
-pub mod platform;
-mod problems;
-pub mod progress;
-pub mod reader;
-pub mod reference;
-pub mod rules;
-pub mod seekable;
-mod source;
-mod staging;
-mod stoppable;
+mod ops;
 pub mod store;
-mod structure;
-mod tags;
-mod tar;
-pub mod time;
-mod transport;
-pub mod tree;
-pub mod usage;
-pub mod verify;
-pub mod verity;
-pub mod visit;
-mod walk;
-mod xattrs;
+mod sys;
 
-pub use digest::Digest;
+pub mod builder {
+    //! Building images.
+    pub use crate::build::build_options::BuildOptions;
+    pub use crate::build::builder::Summary;
+    pub use crate::model::count::Count;
+    pub use crate::ops::build::build;
+}
+
+pub use build::{contents, layout};
+pub use image::{config, path, reader, seekable, visit};
+pub use model::{
+    digest, json, message, oci, owners, platform, reference, rules, time, tree, verity,
+};
+pub use ops::{copy, diff, enable_verity, export, extract, gc, import, usage};
+pub use sys::progress;
+pub mod verify {
+    //! Verifying images and stores.
+    pub use crate::ops::report::{Fault, Verified};
+    pub use crate::ops::verify::{verify_image, verify_store};
+}
+
+pub use error::problems::Problems;
 pub use error::{Error, Result};
-pub use problems::Problems;
-pub use progress::Progress;
-pub use reference::{ImageRef, Selector};
+pub use model::digest::Digest;
+pub use model::reference::{ImageRef, Selector};
 pub use store::{Image, Store};
+pub use sys::progress::Progress;

@@ -8,9 +8,9 @@
 
 use super::{Cause, Failure};
 use crate::error::Result;
-use crate::message::printable;
-use crate::reader::ImageReader;
-use crate::store::{ImageRoot, Store};
+use crate::image::reader::ImageReader;
+use crate::model::message::printable;
+use crate::store::oci_layout::{ImageRoot, Store};
 use puzzlefs_schema::{overlay, Inode, Kind, Locator};
 use std::collections::HashSet;
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 //! Mount options: which are the mount's, which the file system's, and which mount(8)'s own.
 
-use crate::digest::Digest;
+use crate::model::digest::Digest;
 use rustix::mount::{MountAttrFlags, MountFlags};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

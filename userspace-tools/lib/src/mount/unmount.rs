@@ -2,9 +2,9 @@
 
 //! Unmounting what `puzzlefs mount` and mount(8) have mounted.
 
-use super::table::Mount;
 use super::writable::Writable;
 use super::{manifest_of, Cause, Failure, FUSE_TYPE, TYPE};
+use crate::sys::mounts::Mount;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::path::{Path, PathBuf};

@@ -10,12 +10,12 @@
 
 use super::call;
 use super::options::Options;
-use super::table::Mount;
 use super::{Cause, Failure, TYPE};
-use crate::digest::Digest;
-use crate::progress::Progress;
-use crate::rules::XattrSelection;
-use crate::xattrs;
+use crate::model::digest::Digest;
+use crate::model::rules::XattrSelection;
+use crate::sys::mounts::Mount;
+use crate::sys::progress::Progress;
+use crate::sys::xattrs;
 use puzzlefs_schema::overlay;
 use rustix::fd::OwnedFd;
 use rustix::fs::{

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Options of a build.
+
+use crate::build::layout::Layout;
+use crate::image::config::ConfigOptions;
+use crate::image::seekable::Compression;
+use crate::model::rules::Rules;
+
+/// What to build, and how.
+#[derive(Clone, Debug)]
+pub struct BuildOptions {
+    /// The tag to put the image under.
+    pub tag: String,
+    /// Threads; the image does not depend on it.
+    pub jobs: usize,
+    /// Leave mount points beneath the source directory empty.
+    pub one_file_system: bool,
+    /// Leave out files that cannot be read, and the contents of such directories.
+    pub skip_unreadable: bool,
+    /// The number of times that a file that changes while it is read is read again.
+    pub retry_changed: u32,
+    /// What is left out or changed.
+    pub rules: Rules,
+    /// The tag of an image of the store to build on: what is the same is taken from there.
+    pub base: Option<String>,
+    /// Of a container image, make a layer of each of its layers.
+    pub keep_layers: bool,
+    /// Of an archive, go on behind zero blocks to the end of its file.
+    pub ignore_zeros: bool,
+    /// What to write into the image's configuration.
+    pub config: ConfigOptions,
+    /// How files are laid out in blobs.
+    pub layout: Layout,
+    /// How blobs are compressed, if they are.
+    pub compression: Option<Compression>,
+    /// Read the blobs that are there already, and replace those that are damaged.
+    pub check: bool,
+}
+
+impl BuildOptions {
+    /// Builds as it is done where nothing is said, with one thread.
+    pub fn new(tag: &str) -> Self {
+        BuildOptions {
+            tag: tag.to_owned(),
+            jobs: 1,
+            one_file_system: false,
+            skip_unreadable: false,
+            retry_changed: 0,
+            rules: Rules::default(),
+            base: None,
+            keep_layers: false,
+            ignore_zeros: false,
+            config: ConfigOptions::default(),
+            layout: Layout::default(),
+            compression: None,
+            check: false,
+        }
+    }
+}

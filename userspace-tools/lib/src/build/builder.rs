@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! From a tree to an image in a store.
+
+use crate::build::build_options::BuildOptions;
+use crate::build::contents::{self, Blob};
+use crate::build::delta::{Base, OnBase};
+use crate::build::metadata;
+use crate::build::source::Source;
+use crate::error::Result;
+use crate::image::reader::ImageReader;
+use crate::model::count::Count;
+use crate::model::digest::Digest;
+use crate::model::oci::{self, Descriptor, Manifest};
+use crate::model::reference::Selector;
+use crate::model::tree::LeftOut;
+use crate::model::tree::{Kind, Tree};
+use crate::model::verity;
+use crate::store::oci_layout::{Image, Store};
+use crate::store::staging::{Content, Staging};
+use crate::sys::progress::Progress;
+use std::collections::{BTreeMap, HashMap};
+use std::mem;
+use std::path::PathBuf;
+
+/// What a build did.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The digest of the manifest.
+    pub manifest: Digest,
+    /// The digest of the metadata blob.
+    pub rootfs: Digest,
+    /// The size of the metadata blob in bytes.
+    pub rootfs_size: u64,
+    /// The fs-verity digest of the manifest: the one number that the whole image can be
+    /// verified from.
+    pub manifest_verity: Digest,
+    /// The inodes.
+    pub inodes: u64,
+    /// The names, without the root.
+    pub entries: u64,
+    /// The regular files.
+    pub files: u64,
+    /// The bytes of the regular files, each inode once.
+    pub bytes: u64,
+    /// The pieces that the files are in.
+    pub chunks: u64,
+    /// Data blobs of the image that the store did not have.
+    pub new: Count,
+    /// Data blobs of the image that the store had.
+    pub shared: Count,
+    /// The store's own directory, where it was left out of the tree.
+    pub skipped_store: Option<PathBuf>,
+    /// Mount points that were left empty.
+    pub skipped_mounts: Vec<PathBuf>,
+    /// What else is to be said of the source: what was ignored in it, or taken for something else.
+    pub remarks: Vec<String>,
+    /// The number of paths that were left out because they cannot be read.
+    pub unreadable: u64,
+    /// The first of them, with the causes.
+    pub first_unreadable: Vec<String>,
+    /// The number of files that changed while they were read, and were read again.
+    pub read_again: u64,
+}
+
+/// A tree to make an image of.
+pub(crate) struct Input {
+    pub source: Source,
+    pub tree: Tree,
+    pub left_out: LeftOut,
+    /// What is to be said of the source.
+    pub remarks: Vec<String>,
+    /// The configuration of the container image that it came from.
+    pub config: Option<Config>,
+    /// The annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// The annotations of the index's entry, beside the tag.
+    pub index_annotations: BTreeMap<String, String>,
+}
+
+impl Input {
+    /// A tree that nothing is known about.
+    pub fn new(source: Source, tree: Tree, left_out: LeftOut) -> Self {
+        Input {
+            source,
+            tree,
+            left_out,
+            remarks: Vec::new(),
+            config: None,
+            annotations: BTreeMap::new(),
+            index_annotations: BTreeMap::new(),
+        }
+    }
+}
+
+/// The configuration of a container image. It gets OCI's type, whatever it had: Docker's is the same
+/// document, and other tools take no configuration of Docker's in a manifest of OCI.
+pub(crate) struct Config {
+    pub bytes: Vec<u8>,
+}
+
+/// Makes an image of a tree, and sets the tag.
+pub(crate) fn store(
+    input: Input,
+    store: &Store,
+    staging: &Staging<'_>,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<Summary> {
+    Stack::new(store, staging, options, progress)?.finish(input)
+}
+
+/// An image in the making, layer on layer.
+pub(crate) struct Stack<'a> {
+    store: &'a Store,
+    staging: &'a Staging<'a>,
+    options: &'a BuildOptions,
+    progress: &'a Progress,
+    /// The image that all is built on.
+    base: Option<Image>,
+    /// The layer on top, of those that were pushed.
+    top: Option<Layer>,
+    /// The data blobs of what was pushed.
+    blobs: BTreeMap<Digest, Blob>,
+    chunks: u64,
+    /// The number of files that were read again.
+    read_again: u64,
+}
+
+/// A layer, and all beneath it.
+struct Layer {
+    /// The tree that they make together.
+    tree: Tree,
+    /// The inode number of each node.
+    numbers: Vec<u64>,
+    metadata: Vec<u8>,
+}
+
+impl<'a> Stack<'a> {
+    /// On the base that the options name, if they do.
+    pub fn new(
+        store: &'a Store,
+        staging: &'a Staging<'a>,
+        options: &'a BuildOptions,
+        progress: &'a Progress,
+    ) -> Result<Self> {
+        let base = options.base.as_ref();
+        let base = base.map(|tag| store.image(&Selector::Tag(tag.clone())));
+        Ok(Stack {
+            store,
+            staging,
+            options,
+            progress,
+            base: base.transpose()?,
+            top: None,
+            blobs: BTreeMap::new(),
+            chunks: 0,
+            read_again: 0,
+        })
+    }
+
+    /// Puts a layer on those that there are, so that all together are this tree. The source of a
+    /// tree has the contents of those before it too, at the same places.
+    pub fn push(&mut self, source: &Source, tree: Tree) -> Result<()> {
+        self.top = Some(self.layer(source, tree)?);
+        Ok(())
+    }
+
+    fn layer(&mut self, source: &Source, mut tree: Tree) -> Result<Layer> {
+        let (options, progress) = (self.options, self.progress);
+        options.rules.apply(&mut tree, &source.path)?;
+        let on_base = match self.below()? {
+            Some(below) => Some(OnBase::new(below, source, &tree, progress, options.jobs)?),
+            None => None,
+        };
+        let same = on_base.as_ref().map_or(&[][..], |on_base| &on_base.same);
+        let mut contents =
+            contents::store_contents(source, &tree, same, options, self.staging, progress)?;
+        for (node, fresh) in mem::take(&mut contents.fresh) {
+            self.read_again += 1;
+            tree.nodes[node as usize].refresh(fresh);
+            options.rules.apply_to(&mut tree, node, &source.path)?;
+        }
+        let stored = contents.extents.iter().map(|file| file.len() as u64);
+        self.chunks += stored.sum::<u64>();
+        let top = match &on_base {
+            Some(on_base) => Some(on_base.top(&tree, &mut contents)?),
+            None => None,
+        };
+        let metadata = metadata::encode(&tree, &contents, top.as_ref(), self.store.path())?;
+        drop(top);
+        for (digest, blob) in contents.blobs {
+            let known = self.blobs.entry(digest).or_insert(blob);
+            known.new |= blob.new;
+        }
+        let numbers = match on_base {
+            Some(on_base) => on_base.into_numbers(),
+            None => (1..).take(tree.nodes.len()).collect(),
+        };
+        Ok(Layer {
+            tree,
+            numbers,
+            metadata,
+        })
+    }
+
+    /// What the next layer is put on.
+    fn below(&mut self) -> Result<Option<Base<'a>>> {
+        let Some(top) = self.top.take() else {
+            let reader = self.base.as_ref();
+            let reader = reader.map(|image| ImageReader::new(self.store, image));
+            return match reader.transpose()? {
+                Some(reader) => Base::new(self.store, reader, HashMap::new()).map(Some),
+                None => Ok(None),
+            };
+        };
+        // Files are compared with what is in the store.
+        self.staging.commit()?;
+        let reader = ImageReader::of_bytes(self.store, &top.metadata)?;
+        let nodes = top.numbers.into_iter().zip(top.tree.nodes);
+        let known = nodes.filter_map(|(number, node)| match node.kind {
+            Kind::File(state) => Some((number, state)),
+            _ => None,
+        });
+        Base::new(self.store, reader, known.collect()).map(Some)
+    }
+
+    /// Puts the last layer on, makes the image durable, and sets the tag.
+    pub fn finish(mut self, input: Input) -> Result<Summary> {
+        let Input {
+            source,
+            tree,
+            left_out,
+            mut remarks,
+            config,
+            annotations,
+            index_annotations,
+        } = input;
+        let Layer { tree, metadata, .. } = self.layer(&source, tree)?;
+        let rootfs = self.store_metadata(&metadata)?;
+        let (manifest, manifest_verity) =
+            self.store_manifest(rootfs.clone(), config, annotations)?;
+        self.progress.check()?;
+        self.staging.commit()?;
+        let descriptor = Descriptor::new(oci::MANIFEST, manifest.0, manifest.1);
+        let annotated = descriptor.clone().annotated_for_index(&index_annotations);
+        let descriptor = annotated.unwrap_or_else(|what| {
+            remarks.push(format!("{}: {what}, and so none", source.path.display()));
+            descriptor
+        });
+        self.store.set_tag(&self.options.tag, descriptor)?;
+
+        let mut summary = Summary {
+            manifest: manifest.0,
+            rootfs: Digest::from_oci(&rootfs.digest).unwrap_or(manifest.0),
+            rootfs_size: rootfs.size,
+            manifest_verity,
+            inodes: tree.nodes.len() as u64,
+            entries: 0,
+            files: 0,
+            bytes: tree.data_size(),
+            chunks: self.chunks,
+            new: Count::default(),
+            shared: Count::default(),
+            skipped_store: left_out.store,
+            skipped_mounts: left_out.mount_points,
+            remarks,
+            unreadable: left_out.unreadable.len() as u64,
+            first_unreadable: left_out.unreadable_causes,
+            read_again: self.read_again,
+        };
+        for node in &tree.nodes {
+            match &node.kind {
+                Kind::File(_) => summary.files += 1,
+                Kind::Directory(entries) => summary.entries += entries.len() as u64,
+                _ => {}
+            }
+        }
+        for blob in self.blobs.values() {
+            let count = match blob.new {
+                true => &mut summary.new,
+                false => &mut summary.shared,
+            };
+            count.add(blob.size);
+        }
+        Ok(summary)
+    }
+
+    /// Writes the metadata blob, and returns its descriptor.
+    fn store_metadata(&self, metadata: &[u8]) -> Result<Descriptor> {
+        let digest = Digest::of(metadata);
+        let verity = verity::digest(metadata);
+        let size = metadata.len() as u64;
+        self.staging.put(&digest, Content::Bytes(&[metadata]))?;
+        Ok(Descriptor::new(oci::ROOTFS, digest, size)
+            .annotated(oci::VERITY_ROOT_HASH, verity.to_hex()))
+    }
+
+    /// Writes the manifest and the configuration that it names, and returns the manifest's digest
+    /// and size, and its fs-verity digest.
+    fn store_manifest(
+        &self,
+        rootfs: Descriptor,
+        config: Option<Config>,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<((Digest, u64), Digest)> {
+        let media_type = match self.options.compression {
+            Some(_) => oci::FILEDATA_ZSTD,
+            None => oci::FILEDATA,
+        };
+        let mut data: BTreeMap<String, Descriptor> = BTreeMap::new();
+        if let Some(base) = &self.base {
+            let blobs = base.data_blobs();
+            data.extend(blobs.map(|blob| (blob.digest.clone(), blob.clone())));
+        }
+        let blobs = self.blobs.iter();
+        let blobs = blobs.map(|(digest, blob)| Descriptor::new(media_type, *digest, blob.size));
+        data.extend(blobs.map(|blob| (blob.digest.clone(), blob)));
+        // A tree without data gives an image of the metadata alone.
+        let mut layers = vec![rootfs];
+        layers.extend(data.into_values());
+        let mut manifest = Manifest::new(layers);
+        manifest.annotations = annotations;
+        let made = match (config, &self.base) {
+            (Some(config), _) => Some(config),
+            (None, _) if self.options.config.is_empty() => None,
+            (None, base) => {
+                let layers = manifest.layers.iter().map(|layer| &*layer.digest);
+                let layers: Vec<&str> = layers.collect();
+                let options = &self.options.config;
+                Some(Config {
+                    bytes: options.configuration(self.store, base.as_ref(), &layers)?,
+                })
+            }
+        };
+        let mut bytes = oci::EMPTY_CONTENT;
+        match (&made, &self.base) {
+            (Some(config), _) => {
+                bytes = &config.bytes;
+                let size = bytes.len() as u64;
+                manifest.config = Descriptor::new(oci::CONFIG, Digest::of(bytes), size);
+            }
+            (None, Some(base)) => manifest.config = base.manifest.config.clone(),
+            (None, None) => {}
+        }
+        // That of the base is there. And a file of the tree may hold the same bytes: then it is on
+        // its way already.
+        let digest = Digest::of(bytes);
+        if manifest.config.digest == digest.to_oci() && !self.blobs.contains_key(&digest) {
+            self.staging.put(&digest, Content::Bytes(&[bytes]))?;
+        }
+        let text = manifest.to_json();
+        let digest = Digest::of(&text);
+        self.staging.put(&digest, Content::Bytes(&[&text]))?;
+        Ok(((digest, text.len() as u64), verity::digest(&text)))
+    }
+}

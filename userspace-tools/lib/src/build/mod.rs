@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! From a tree to an image: cutting content into chunks, packing, compressing, encoding metadata.
+//!
+//! Owns the policy of the layout. The same tree and options give the same bytes.
+//!
+//! Each module uses only those below it.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `builder` | layers, manifest, tag |
+//! | `metadata` | the metadata blob |
+//! | `delta` | the difference between a tree and an image |
+//! | `contents` | reads, cuts, hashes and stores files with several threads |
+//! | `packer` | packs small files |
+//! | `build_options` | options of a build |
+//! | `layout` | the policy: chunk and pack sizes |
+//! | `source` | the files of a tree |
+
+pub mod build_options;
+pub mod builder;
+pub mod contents;
+pub mod delta;
+pub mod layout;
+pub mod metadata;
+pub mod packer;
+pub mod source;

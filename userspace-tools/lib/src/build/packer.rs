@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Packs small files, in the order of the walk, however their batches arrive.
+
+use crate::build::layout::Layout;
+use crate::model::digest::Digest;
+use crate::model::tree::NodeId;
+use std::collections::{BTreeMap, HashMap};
+use std::mem;
+
+/// Consecutive small files that were read together.
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// Their contents, one after the other.
+    pub bytes: Vec<u8>,
+    pub files: Vec<SmallFile>,
+}
+
+/// A small file of a [`Batch`].
+pub(crate) struct SmallFile {
+    pub node: NodeId,
+    pub size: usize,
+    pub digest: Digest,
+    /// The second of the last modification.
+    pub modified: i64,
+}
+
+/// A blob of small files.
+pub(crate) struct Pack {
+    /// 0 for the first, and so on.
+    pub number: u32,
+    pub bytes: Vec<u8>,
+}
+
+/// Where a small file was put.
+pub(crate) struct PlacedFile {
+    pub node: NodeId,
+    pub pack: u32,
+    pub offset: u32,
+    pub size: u32,
+}
+
+/// Makes packs of batches.
+pub(crate) struct Packer<'a> {
+    layout: &'a Layout,
+    /// Batches that came before their turn.
+    waiting: BTreeMap<usize, Batch>,
+    /// The number of the batch whose turn it is.
+    next: usize,
+    number: u32,
+    open: Vec<u8>,
+    /// When the last file of the open pack was modified.
+    modified: i64,
+    placed: Vec<PlacedFile>,
+    /// The pack and offset of each content seen.
+    seen: HashMap<Digest, (u32, u32)>,
+}
+
+impl<'a> Packer<'a> {
+    pub fn new(layout: &'a Layout) -> Self {
+        Packer {
+            layout,
+            waiting: BTreeMap::new(),
+            next: 0,
+            number: 0,
+            open: Vec::new(),
+            modified: 0,
+            placed: Vec::new(),
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Takes the batch of this number.
+    pub fn add(&mut self, number: usize, batch: Batch) {
+        self.waiting.insert(number, batch);
+    }
+
+    /// The packs that are complete now.
+    pub fn packs(&mut self) -> Vec<Pack> {
+        let mut packs = Vec::new();
+        while let Some(batch) = self.waiting.remove(&self.next) {
+            self.next += 1;
+            let mut at = 0;
+            for file in batch.files {
+                let bytes = &batch.bytes[at..at + file.size];
+                at += file.size;
+                self.place(&file, bytes, &mut packs);
+            }
+        }
+        packs
+    }
+
+    /// How many batches were packed, or are in the open pack.
+    pub fn taken(&self) -> usize {
+        self.next
+    }
+
+    /// What is left when all batches were taken.
+    pub fn last_pack(&mut self) -> Option<Pack> {
+        (!self.open.is_empty()).then(|| self.close())
+    }
+
+    /// Where the files went, in the order of the walk.
+    pub fn placed(self) -> Vec<PlacedFile> {
+        self.placed
+    }
+
+    fn place(&mut self, file: &SmallFile, bytes: &[u8], packs: &mut Vec<Pack>) {
+        let place = match self.seen.get(&file.digest) {
+            Some(&place) => place,
+            None => {
+                let packed = self.open.len();
+                if self.layout.pack_is_full(packed, file.size)
+                    || self
+                        .layout
+                        .pack_ends_between(packed, self.modified, file.modified)
+                {
+                    packs.push(self.close());
+                }
+                self.modified = file.modified;
+                let place = (self.number, self.open.len() as u32);
+                self.open.extend_from_slice(bytes);
+                self.seen.insert(file.digest, place);
+                let packed = self.open.len();
+                if self.layout.pack_ends_after(packed, &file.digest, file.size) {
+                    packs.push(self.close());
+                }
+                place
+            }
+        };
+        self.placed.push(PlacedFile {
+            node: file.node,
+            pack: place.0,
+            offset: place.1,
+            size: file.size as u32,
+        });
+    }
+
+    fn close(&mut self) -> Pack {
+        let number = self.number;
+        self.number += 1;
+        Pack {
+            number,
+            bytes: mem::take(&mut self.open),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(first: u32, contents: &[Vec<u8>]) -> Batch {
+        let mut batch = Batch::default();
+        for (node, bytes) in (first..).zip(contents) {
+            batch.bytes.extend_from_slice(bytes);
+            batch.files.push(SmallFile {
+                node,
+                size: bytes.len(),
+                digest: Digest::of(bytes),
+                modified: i64::from(node / 90) * 86_400,
+            });
+        }
+        batch
+    }
+
+    /// Every file is where it is said to be, whatever the order of the batches.
+    #[test]
+    fn order_of_arrival_does_not_matter() {
+        let layout = Layout::default();
+        let content = |number: usize| {
+            let size = 1 + number * 7919 % 30_000;
+            // Each hundredth is the same as the first.
+            let seed = if number % 100 == 0 { 0 } else { number };
+            let size = if seed == 0 { 1000 } else { size };
+            (0..size)
+                .map(|at| (at * 31 + seed * 17 + at / 251 * seed) as u8)
+                .collect()
+        };
+        let contents: Vec<Vec<u8>> = (0..400).map(content).collect();
+        let run = |order: &[usize]| {
+            let mut packer = Packer::new(&layout);
+            let mut packs = Vec::new();
+            for &number in order {
+                let files = &contents[number * 100..][..100];
+                packer.add(number, batch(number as u32 * 100, files));
+                packs.extend(packer.packs());
+            }
+            assert_eq!(packer.taken(), 4);
+            packs.extend(packer.last_pack());
+            let packs: Vec<Vec<u8>> = packs.into_iter().map(|pack| pack.bytes).collect();
+            (packs, packer.placed())
+        };
+        let (packs, placed) = run(&[0, 1, 2, 3]);
+        assert_eq!(run(&[3, 1, 0, 2]).0, packs);
+        assert!(packs.len() > 20, "{}", packs.len());
+        assert!(packs.iter().all(|pack| pack.len() <= layout.chunk_max));
+        assert_eq!(placed.len(), 400);
+        for file in &placed {
+            let bytes = &packs[file.pack as usize][file.offset as usize..][..file.size as usize];
+            assert_eq!(bytes, contents[file.node as usize]);
+            if file.node % 100 == 0 {
+                assert_eq!((file.pack, file.offset), (0, 0));
+            }
+        }
+    }
+}

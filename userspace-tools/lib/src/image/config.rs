@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The configuration of a container image: what a container that is made of it runs.
+//!
+//! An imported image keeps the bytes of its configuration. An image that is built has the empty
+//! configuration, unless the builder is told what to write into one.
+
+use crate::error::{Error, Result};
+use crate::model::json;
+use crate::model::oci::{self, or_null};
+use crate::model::platform::Platform;
+use crate::store::oci_layout::{Image, Store};
+use serde::{Deserialize, Serialize};
+use serde_json::{json, Map, Value};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The largest configuration that is read.
+pub(crate) const CONFIG_MAX: u64 = 16 << 20;
+/// How messages call a configuration.
+pub(crate) const WHAT: &str = "the configuration of a container image";
+
+/// What a configuration says, as far as it is shown.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Configuration {
+    /// The operating system, the architecture and the variant.
+    #[serde(flatten)]
+    platform: Option<Platform>,
+    /// When the image was made.
+    #[serde(default)]
+    pub created: Option<String>,
+    /// Who made it.
+    #[serde(default)]
+    pub author: Option<String>,
+    /// What a container runs.
+    #[serde(default, deserialize_with = "or_null")]
+    pub config: Run,
+    /// How the layers were made.
+    #[serde(default, deserialize_with = "or_null")]
+    pub history: Vec<History>,
+}
+
+/// What a container runs, and how.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Run {
+    /// The user, and perhaps the group.
+    pub user: Option<String>,
+    /// The ports that it listens on.
+    #[serde(deserialize_with = "or_null")]
+    pub exposed_ports: BTreeMap<String, Value>,
+    /// The environment, `KEY=VALUE`.
+    #[serde(deserialize_with = "or_null")]
+    pub env: Vec<String>,
+    /// The program and its first arguments.
+    #[serde(deserialize_with = "or_null")]
+    pub entrypoint: Vec<String>,
+    /// Further arguments, or the program where there is no entry point.
+    #[serde(deserialize_with = "or_null")]
+    pub cmd: Vec<String>,
+    /// Directories that are volumes.
+    #[serde(deserialize_with = "or_null")]
+    pub volumes: BTreeMap<String, Value>,
+    /// The working directory.
+    pub working_dir: Option<String>,
+    /// Labels.
+    #[serde(deserialize_with = "or_null")]
+    pub labels: BTreeMap<String, String>,
+    /// The signal that ends it.
+    pub stop_signal: Option<String>,
+}
+
+/// How a layer was made.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct History {
+    /// When.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// By which command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// By whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// What else is to be said of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// Whether it changed no file.
+    #[serde(deserialize_with = "or_null", skip_serializing_if = "is_false")]
+    pub empty_layer: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Configuration {
+    /// The platform, if the configuration names one.
+    pub fn platform(&self) -> Option<&Platform> {
+        self.platform
+            .as_ref()
+            .filter(|platform| platform.is_known())
+    }
+}
+
+impl Store {
+    /// Reads the configuration of an image; none if it has none that containers are run by.
+    pub fn configuration(&self, image: &Image) -> Result<Option<Configuration>> {
+        let Some(bytes) = self.configuration_bytes(image)? else {
+            return Ok(None);
+        };
+        let config = json::parse(&bytes, WHAT);
+        let path = || {
+            self.path
+                .join("blobs")
+                .join(image.manifest.config.digest.replace(':', "/"))
+        };
+        config.map(Some).map_err(|what| Error::store(path(), what))
+    }
+
+    fn configuration_bytes(&self, image: &Image) -> Result<Option<Vec<u8>>> {
+        let descriptor = &image.manifest.config;
+        if ![oci::CONFIG, oci::DOCKER_CONFIG].contains(&&*descriptor.media_type) {
+            return Ok(None);
+        }
+        let digest = self.digest(descriptor, &self.blob_path(&image.manifest_digest))?;
+        self.read_blob(&digest, CONFIG_MAX).map(Some)
+    }
+}
+
+/// What a builder writes into the configuration of an image.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigOptions {
+    /// A configuration to start from, instead of the one of the base.
+    pub original: Option<Map<String, Value>>,
+    /// The platform, instead of this machine's where the original names none.
+    pub platform: Option<Platform>,
+    /// The program and its first arguments. Without `cmd`, the original's `cmd` is dropped.
+    pub entrypoint: Option<Vec<String>>,
+    /// Further arguments, or the program where there is no entry point.
+    pub cmd: Option<Vec<String>>,
+    /// Variables of the environment, which replace those of their names.
+    pub env: Vec<(String, String)>,
+    /// Labels, which replace those of their names.
+    pub labels: Vec<(String, String)>,
+    /// The user, and perhaps the group.
+    pub user: Option<String>,
+    /// The working directory.
+    pub workdir: Option<String>,
+}
+
+impl ConfigOptions {
+    /// Reads the configuration to start from.
+    pub fn read_original(&mut self, path: &Path) -> Result<()> {
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(CONFIG_MAX + 1).read_to_end(&mut bytes))
+            .map_err(Error::io(path, "read the configuration"))?;
+        let fail = |what: String| Error::store(path, what);
+        if bytes.len() as u64 > CONFIG_MAX {
+            return Err(fail(format!(
+                "not {WHAT}: it has more than {CONFIG_MAX} bytes"
+            )));
+        }
+        self.original = Some(original(&bytes).map_err(fail)?);
+        Ok(())
+    }
+
+    /// Returns true if nothing is to be written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.original.is_none()
+            && self.platform.is_none()
+            && self.entrypoint.is_none()
+            && self.cmd.is_none()
+            && self.env.is_empty()
+            && self.labels.is_empty()
+            && self.user.is_none()
+            && self.workdir.is_none()
+    }
+
+    /// Returns the bytes of the configuration of an image with these layers, on a base or not.
+    pub(crate) fn configuration(
+        &self,
+        store: &Store,
+        base: Option<&Image>,
+        layers: &[&str],
+    ) -> Result<Vec<u8>> {
+        let original = match (&self.original, base) {
+            (Some(original), _) => original.clone(),
+            (None, Some(base)) => match store.configuration_bytes(base)? {
+                Some(bytes) => {
+                    let path = || store.blob_path(&base.manifest_digest);
+                    original(&bytes).map_err(|what| Error::store(path(), what))?
+                }
+                None => Map::new(),
+            },
+            (None, None) => Map::new(),
+        };
+        let configuration = Value::Object(self.applied(original, layers));
+        let text = serde_json::to_vec(&configuration);
+        text.map_err(|_| Error::store(&store.path, "the configuration cannot be written as JSON"))
+    }
+
+    /// Changes a configuration.
+    fn applied(&self, mut config: Map<String, Value>, layers: &[&str]) -> Map<String, Value> {
+        let platform = self.platform.clone().unwrap_or_else(Platform::host);
+        for (key, value) in [
+            ("architecture", platform.architecture()),
+            ("os", platform.os()),
+        ] {
+            let named = config.get(key).is_some_and(Value::is_string);
+            if !named || self.platform.is_some() {
+                config.insert(key.to_owned(), value.into());
+            }
+        }
+        if self.platform.is_some() {
+            config.remove("variant");
+            if let Some(variant) = platform.given_variant() {
+                config.insert("variant".to_owned(), variant.into());
+            }
+        }
+        let run = object(&mut config, "config");
+        if let Some(entrypoint) = &self.entrypoint {
+            run.insert("Entrypoint".to_owned(), json!(entrypoint));
+            // It was for another program.
+            run.remove("Cmd");
+        }
+        if let Some(cmd) = &self.cmd {
+            run.insert("Cmd".to_owned(), json!(cmd));
+        }
+        for (key, value) in &self.env {
+            let env = run.entry("Env").or_insert_with(|| json!([]));
+            if !env.is_array() {
+                *env = json!([]);
+            }
+            if let Value::Array(env) = env {
+                let text = Value::from(format!("{key}={value}"));
+                let name =
+                    |known: &Value| known.as_str()?.split_once('=').map(|(name, _)| name == key);
+                match env.iter_mut().find(|known| name(known) == Some(true)) {
+                    Some(known) => *known = text,
+                    None => env.push(text),
+                }
+            }
+        }
+        for (key, value) in &self.labels {
+            object(run, "Labels").insert(key.clone(), value.as_str().into());
+        }
+        if let Some(user) = &self.user {
+            run.insert("User".to_owned(), user.as_str().into());
+        }
+        if let Some(workdir) = &self.workdir {
+            run.insert("WorkingDir".to_owned(), workdir.as_str().into());
+        }
+        // It is about other layers than those of this image.
+        if let Some(Value::Array(history)) = config.get_mut("history") {
+            for entry in history.iter_mut().filter_map(Value::as_object_mut) {
+                entry.insert("empty_layer".to_owned(), true.into());
+            }
+        }
+        let rootfs = json!({"type": "layers", "diff_ids": layers});
+        config.insert("rootfs".to_owned(), rootfs);
+        config
+    }
+}
+
+/// Parses a configuration, all of which is kept.
+fn original(bytes: &[u8]) -> std::result::Result<Map<String, Value>, String> {
+    json::parse::<Configuration>(bytes, WHAT)?;
+    json::parse(bytes, WHAT)
+}
+
+/// The object under a key, which is made where there is none.
+fn object<'m>(map: &'m mut Map<String, Value>, key: &str) -> &'m mut Map<String, Value> {
+    let value = map.entry(key).or_insert_with(|| json!({}));
+    if !value.is_object() {
+        *value = json!({});
+    }
+    match value {
+        Value::Object(object) => object,
+        _ => unreachable!("it was made an object above"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(options: &ConfigOptions, original: Value) -> Value {
+        let Value::Object(original) = original else {
+            unreachable!()
+        };
+        Value::Object(options.applied(original, &["sha256:1"]))
+    }
+
+    #[test]
+    fn options_make_a_configuration() {
+        let words = |text: &str| Some(text.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let options = ConfigOptions {
+            platform: Some("linux/arm/v7".parse().unwrap()),
+            entrypoint: words("/bin/server --port"),
+            cmd: words("80"),
+            env: vec![pair("A", "1=2"), pair("B", ""), pair("A", "3")],
+            labels: vec![pair("version", "1")],
+            user: Some("1000:1000".to_owned()),
+            workdir: Some("/srv".to_owned()),
+            original: None,
+        };
+        assert!(!options.is_empty());
+        let wanted = json!({
+            "architecture": "arm", "os": "linux", "variant": "v7",
+            "config": {
+                "Entrypoint": ["/bin/server", "--port"], "Cmd": ["80"], "Env": ["A=3", "B="],
+                "Labels": {"version": "1"}, "User": "1000:1000", "WorkingDir": "/srv",
+            },
+            "rootfs": {"type": "layers", "diff_ids": ["sha256:1"]},
+        });
+        assert_eq!(applied(&options, json!({})), wanted);
+    }
+
+    #[test]
+    fn what_is_not_changed_is_kept() {
+        let original = json!({
+            "architecture": "s390x", "os": "linux", "author": "me", "x-own": {"y": 1},
+            "config": {
+                "Entrypoint": ["/old"], "Cmd": ["old"], "Env": ["PATH=/bin", "B"], "Labels": null,
+                "StopSignal": "SIGINT",
+            },
+            "history": [{"created_by": "sh"}],
+            "rootfs": {"type": "layers", "diff_ids": ["sha256:7", "sha256:8"]},
+        });
+        let options = ConfigOptions {
+            entrypoint: Some(vec!["/new".to_owned()]),
+            env: vec![("PATH".to_owned(), "/usr/bin".to_owned())],
+            labels: vec![("a".to_owned(), "b".to_owned())],
+            ..ConfigOptions::default()
+        };
+        let wanted = json!({
+            "architecture": "s390x", "os": "linux", "author": "me", "x-own": {"y": 1},
+            "config": {
+                "Entrypoint": ["/new"], "Env": ["PATH=/usr/bin", "B"], "Labels": {"a": "b"},
+                "StopSignal": "SIGINT",
+            },
+            "history": [{"created_by": "sh", "empty_layer": true}],
+            "rootfs": {"type": "layers", "diff_ids": ["sha256:1"]},
+        });
+        assert_eq!(applied(&options, original), wanted);
+    }
+
+    #[test]
+    fn originals_are_checked() {
+        assert!(original(b"{}").is_ok());
+        assert!(original(br#"{"config": null, "history": null}"#).is_ok());
+        for wrong in [
+            "",
+            "[]",
+            r#"{"config": {"Env": "A=1"}}"#,
+            r#"{"config": 1}"#,
+        ] {
+            let said = original(wrong.as_bytes()).unwrap_err();
+            assert!(
+                said.starts_with("not the configuration of a container image"),
+                "{said}"
+            );
+        }
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Paths inside an image.
+//!
+//! A path is resolved in the metadata alone: a symbolic link leads to another place of the image,
+//! never out of it, and `..` of the root is the root.
+
+use crate::error::{Error, Result};
+use crate::image::reader::ImageReader;
+use puzzlefs_schema::{FileType, Locator, ROOT_INO};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The most symbolic links followed on the way, as in the kernel.
+const LINKS_MAX: usize = 40;
+
+/// What becomes of a symbolic link at the end of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastLink {
+    /// It is followed, as `stat` does.
+    Follow,
+    /// The path means the link, as for `lstat`; unless a `/` comes after it.
+    Keep,
+}
+
+impl ImageReader<'_> {
+    /// Finds the inode that a path means, from the image's root, with or without a `/` in front.
+    pub fn resolve(&self, path: &[u8], last: LastLink) -> Result<Locator> {
+        let fail = |what: &str| {
+            let what = format!("{what} in the image");
+            Error::store(Path::new(OsStr::from_bytes(path)), what)
+        };
+        let root = self.checked(self.metadata().find(ROOT_INO))?;
+        // The directories from the root to where we are, and what is left of the path, last first.
+        let mut way = vec![root];
+        let mut left: Vec<&[u8]> = path.split(|&byte| byte == b'/').rev().collect();
+        let mut links = 0;
+        // Set at the end, where the path leads to something that is no directory.
+        let mut end = None;
+        while let Some(name) = left.pop() {
+            if end.is_some() {
+                return Err(fail("something in the path is not a directory"));
+            }
+            let here = way.last().copied().unwrap_or(root);
+            match name {
+                b"" | b"." => continue,
+                b".." => {
+                    if way.len() > 1 {
+                        way.pop();
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let Some(entry) = self.lookup(here, name)? else {
+                return Err(fail("no such file or directory"));
+            };
+            match entry.file_type {
+                FileType::Dir => way.push(entry.at),
+                FileType::Symlink if !left.is_empty() || last == LastLink::Follow => {
+                    links += 1;
+                    if links > LINKS_MAX {
+                        return Err(fail("too many symbolic links on the way"));
+                    }
+                    let inode = self.checked(self.metadata().inode_at(entry.at))?;
+                    let target = self.checked(inode.symlink_target())?;
+                    if target.first() == Some(&b'/') {
+                        way.truncate(1);
+                    }
+                    left.extend(target.split(|&byte| byte == b'/').rev());
+                }
+                _ => end = Some(entry.at),
+            }
+        }
+        Ok(end.or(way.last().copied()).unwrap_or(root))
+    }
+}

@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Assembles a tree of members that come in any order, as extracting them would.
+//!
+//! A later member takes the place of an earlier one of its path; directories are merged. A
+//! symbolic link within a path is followed inside the tree and never leads out of it. Parents
+//! that are missing are made: owned by root, mode 0755, of the time 0.
+
+use crate::ingest::tar::{FileData, Member, MemberKind};
+use crate::model::limits::{LIST_MAX, MEMBER_COST};
+use crate::model::rules::Rules;
+use crate::model::tree::{Entry, FileState, Kind, Node, NodeId, Origin, Time, Tree, Xattr};
+use puzzlefs_schema::{MAX_NAME_LEN, MAX_SYMLINK_LEN};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::mem;
+
+/// The most bytes that the members without their contents take up.
+pub(crate) const METADATA_MAX: u64 = 4 << 30;
+/// What is said of more.
+pub(crate) const TOO_MUCH: &str = "more than 4 GiB of names and attributes";
+
+/// The most bytes of holes in all files: a reference is written for each MiB.
+const HOLES_MAX: u64 = 8 << 40;
+/// The most symbolic links followed in one path, as in the kernel.
+const LINKS_MAX: usize = 40;
+
+/// The index of a slot.
+type SlotId = u32;
+
+/// A tree that grows.
+#[derive(Clone)]
+pub(crate) struct Assembly {
+    slots: Vec<Slot>,
+    metadata: u64,
+    holes: u64,
+}
+
+/// An inode; one that no directory has any more is left behind.
+#[derive(Clone)]
+struct Slot {
+    content: Content,
+    permissions: u16,
+    uid: u32,
+    gid: u32,
+    mtime: Time,
+    xattrs: Vec<Xattr>,
+}
+
+#[derive(Clone)]
+enum Content {
+    Directory(BTreeMap<Box<[u8]>, SlotId>),
+    Other(Kind),
+}
+
+/// An error is what to say of the member that cannot be put into the tree.
+type Result<T> = std::result::Result<T, String>;
+
+impl Slot {
+    /// A directory that no member describes.
+    fn implied() -> Self {
+        Slot {
+            content: Content::Directory(BTreeMap::new()),
+            permissions: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+        }
+    }
+
+    fn is_directory(&self) -> bool {
+        matches!(self.content, Content::Directory(_))
+    }
+
+    /// The node that it becomes; a directory's entries are filled in later.
+    fn node(&mut self, first_name: (NodeId, u32)) -> Node {
+        let kind = match &mut self.content {
+            Content::Directory(_) => Kind::Directory(Vec::new()),
+            Content::Other(kind) => mem::replace(kind, Kind::Fifo),
+        };
+        Node {
+            kind,
+            permissions: self.permissions,
+            uid: self.uid,
+            gid: self.gid,
+            mtime: self.mtime,
+            nlink: 1,
+            xattrs: mem::take(&mut self.xattrs),
+            first_name,
+        }
+    }
+}
+
+impl Assembly {
+    /// A tree of the root alone.
+    pub fn new() -> Self {
+        Assembly {
+            slots: vec![Slot::implied()],
+            metadata: 0,
+            holes: 0,
+        }
+    }
+
+    /// Puts a member into the tree.
+    pub fn insert(&mut self, member: Member) -> Result<()> {
+        let names = names(&member.path)?;
+        let xattrs = member.xattrs.iter();
+        let xattrs = xattrs.map(|(name, value)| (name.len() + value.len()) as u64);
+        self.spend(xattrs.sum())?;
+        let content = match member.kind {
+            MemberKind::HardLink(target) => return self.link(&names, &target),
+            MemberKind::Directory => Content::Directory(BTreeMap::new()),
+            kind => Content::Other(self.kind(kind)?),
+        };
+        let mut slot = Slot {
+            content,
+            permissions: member.permissions,
+            uid: member.uid,
+            gid: member.gid,
+            mtime: member.mtime,
+            xattrs: member.xattrs,
+        };
+        let known = match names.split_last() {
+            None if !slot.is_directory() => {
+                return Err("it is the root, which has to be a directory".to_owned());
+            }
+            None => 0,
+            Some((name, parents)) => {
+                let parent = self.make_directories(parents)?;
+                match self.child(parent, name) {
+                    Some(id) if slot.is_directory() && self.slot(id).is_directory() => id,
+                    _ => {
+                        let id = self.add(slot)?;
+                        return self.set_child(parent, name, id);
+                    }
+                }
+            }
+        };
+        // A directory that is there keeps what is in it.
+        let place = &mut self.slots[known as usize];
+        mem::swap(&mut slot.content, &mut place.content);
+        *place = slot;
+        Ok(())
+    }
+
+    /// Removes a path with everything beneath it; it need not be there.
+    pub fn remove(&mut self, path: &[u8]) -> Result<()> {
+        let names = names(path)?;
+        let Some((name, parents)) = names.split_last() else {
+            return Err("the root cannot be removed".to_owned());
+        };
+        if let Some(parent) = self.resolve(parents, false)? {
+            self.children(parent)?.remove(*name);
+        }
+        Ok(())
+    }
+
+    /// Removes everything beneath a directory; it need not be there.
+    pub fn clear(&mut self, path: &[u8]) -> Result<()> {
+        if let Some(directory) = self.resolve(&names(path)?, false)? {
+            self.children(directory)?.clear();
+        }
+        Ok(())
+    }
+
+    /// The tree, its inodes numbered as the walk of a directory numbers them.
+    pub fn finish(mut self, rules: &Rules) -> Tree {
+        let mut tree = Tree::default();
+        // The node of each slot that has one.
+        let mut nodes: Vec<Option<NodeId>> = vec![None; self.slots.len()];
+        tree.nodes.push(self.slots[0].node((0, 0)));
+        // Directories without their entries yet, the next one last.
+        let mut pending: Vec<(NodeId, SlotId)> = vec![(0, 0)];
+        while let Some((directory, slot)) = pending.pop() {
+            let mut entries = Vec::new();
+            let mut subdirectories = Vec::new();
+            for (name, slot) in self.kept_children(slot, &tree, directory, rules) {
+                // One that has no node yet gets the next.
+                let known = &mut nodes[slot as usize];
+                let node = *known.get_or_insert(tree.nodes.len() as NodeId);
+                if let Some(node) = tree.nodes.get_mut(node as usize) {
+                    node.nlink += 1;
+                } else {
+                    let slot_ref = &mut self.slots[slot as usize];
+                    if slot_ref.is_directory() {
+                        subdirectories.push((node, slot));
+                    }
+                    let first_name = (directory, entries.len() as u32);
+                    tree.nodes.push(slot_ref.node(first_name));
+                }
+                entries.push(Entry { name, node });
+            }
+            let node = &mut tree.nodes[directory as usize];
+            node.kind = Kind::Directory(entries);
+            node.nlink = 2 + subdirectories.len() as u32;
+            pending.extend(subdirectories.into_iter().rev());
+        }
+        tree
+    }
+
+    /// Takes the children of a directory that the rules keep, in byte order of their names.
+    fn kept_children(
+        &mut self,
+        slot: SlotId,
+        tree: &Tree,
+        directory: NodeId,
+        rules: &Rules,
+    ) -> Vec<(Box<[u8]>, SlotId)> {
+        let Content::Directory(children) = &mut self.slots[slot as usize].content else {
+            return Vec::new();
+        };
+        let children = mem::take(children).into_iter();
+        if rules.exclude.is_empty() {
+            return children.collect();
+        }
+        let mut path = tree.names(directory).join(&b'/');
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        let length = path.len();
+        let kept = children.filter(|(name, slot)| {
+            path.truncate(length);
+            path.extend_from_slice(name);
+            !rules.excludes(&path, self.slot(*slot).is_directory())
+        });
+        kept.collect()
+    }
+
+    /// Gives the inode at `target` another name.
+    fn link(&mut self, names: &[&[u8]], target: &[u8]) -> Result<()> {
+        let shown = String::from_utf8_lossy(target).into_owned();
+        let target = self::names(target)?;
+        let missing = || format!("a hard link to '{shown}', which is not there before it");
+        let (target_name, target_parents) = target.split_last().ok_or_else(missing)?;
+        let found = self.resolve(target_parents, false)?;
+        let id = found.and_then(|parent| self.child(parent, target_name));
+        let id = id.ok_or_else(missing)?;
+        if self.slot(id).is_directory() {
+            return Err(format!("a hard link to '{shown}', which is a directory"));
+        }
+        let Some((name, parents)) = names.split_last() else {
+            return Err("it is the root, which has to be a directory".to_owned());
+        };
+        let parent = self.make_directories(parents)?;
+        self.set_child(parent, name, id)
+    }
+
+    /// The kind of a node for a member that is neither a directory nor a hard link.
+    fn kind(&mut self, kind: MemberKind) -> Result<Kind> {
+        Ok(match kind {
+            MemberKind::File(FileData { size, pieces }) => {
+                self.spend(mem::size_of_val(&pieces[..]) as u64)?;
+                let stored: u64 = pieces.iter().map(|piece| piece.length).sum();
+                self.holes = self.holes.saturating_add(size.saturating_sub(stored));
+                if self.holes > HOLES_MAX {
+                    let what = "more than 8 TiB of holes in sparse files";
+                    return Err(what.to_owned());
+                }
+                Kind::File(FileState {
+                    size,
+                    origin: Origin::Archive(pieces.into_boxed_slice()),
+                })
+            }
+            MemberKind::Symlink(target) => {
+                if target.is_empty() || target.len() > MAX_SYMLINK_LEN || target.contains(&0) {
+                    return Err("a symbolic link without a target that can be".to_owned());
+                }
+                self.spend(target.len() as u64)?;
+                Kind::Symlink(target)
+            }
+            MemberKind::CharDevice(major, minor) => Kind::CharDevice(major, minor),
+            MemberKind::BlockDevice(major, minor) => Kind::BlockDevice(major, minor),
+            MemberKind::Fifo => Kind::Fifo,
+            MemberKind::Directory | MemberKind::HardLink(_) => {
+                return Err("neither a file nor anything special".to_owned());
+            }
+        })
+    }
+
+    fn make_directories(&mut self, names: &[&[u8]]) -> Result<SlotId> {
+        let made = self.resolve(names, true)?;
+        made.ok_or_else(|| "a directory on its way is missing".to_owned())
+    }
+
+    /// Finds the directory that names lead to, from the root; makes what is missing, if asked.
+    fn resolve(&mut self, names: &[&[u8]], make: bool) -> Result<Option<SlotId>> {
+        let mut walk = Walk::new(names);
+        loop {
+            match self.advance(&mut walk)? {
+                Stop::Directory(id) => return Ok(Some(id)),
+                Stop::Missing(name) if make => {
+                    check_name(&name)?;
+                    let id = self.add(Slot::implied())?;
+                    self.set_child(walk.here(), &name, id)?;
+                    walk.trail.push(id);
+                }
+                Stop::Other(_, name) if make => {
+                    let name = String::from_utf8_lossy(&name);
+                    return Err(format!("'{name}' in its path is not a directory"));
+                }
+                Stop::Missing(_) | Stop::Other(..) => return Ok(None),
+            }
+        }
+    }
+
+    /// Returns true if a hard link to this path can be made.
+    pub fn has(&mut self, path: &[u8]) -> bool {
+        let Ok(names) = names(path) else {
+            return false;
+        };
+        let Some((name, parents)) = names.split_last() else {
+            return false;
+        };
+        let parent = self.resolve(parents, false);
+        parent.is_ok_and(|parent| parent.is_some_and(|id| self.child(id, name).is_some()))
+    }
+
+    /// Finds the file that a path leads to, symbolic links followed, the last name's too. Nothing
+    /// leads out of the tree. None if the path leads nowhere, or to no regular file.
+    pub fn file(&self, path: &[u8]) -> Result<Option<&FileState>> {
+        let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+        let mut walk = Walk::new(&names);
+        match self.advance(&mut walk)? {
+            Stop::Other(id, _) if walk.ahead.is_empty() => match &self.slot(id).content {
+                Content::Other(Kind::File(state)) => Ok(Some(state)),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// Goes on until all names are behind, or something is in the way.
+    fn advance<'n>(&self, walk: &mut Walk<'n>) -> Result<Stop<'n>> {
+        while let Some(name) = walk.ahead.pop() {
+            match &*name {
+                b"" | b"." => continue,
+                // The root's parent is the root.
+                b".." => {
+                    walk.trail.pop();
+                    continue;
+                }
+                _ => {}
+            }
+            let Some(id) = self.child(walk.here(), &name) else {
+                return Ok(Stop::Missing(name));
+            };
+            match &self.slot(id).content {
+                Content::Directory(_) => walk.trail.push(id),
+                Content::Other(Kind::Symlink(target)) => {
+                    walk.links += 1;
+                    if walk.links > LINKS_MAX {
+                        return Err("too many symbolic links in its path".to_owned());
+                    }
+                    if target.starts_with(b"/") {
+                        walk.trail.clear();
+                    }
+                    let parts = target.rsplit(|&byte| byte == b'/');
+                    let parts = parts.map(|part| Cow::Owned(part.to_vec()));
+                    walk.ahead.extend(parts);
+                }
+                Content::Other(_) => return Ok(Stop::Other(id, name)),
+            }
+        }
+        Ok(Stop::Directory(walk.here()))
+    }
+
+    fn slot(&self, id: SlotId) -> &Slot {
+        &self.slots[id as usize]
+    }
+
+    fn child(&self, directory: SlotId, name: &[u8]) -> Option<SlotId> {
+        match &self.slot(directory).content {
+            Content::Directory(children) => children.get(name).copied(),
+            Content::Other(_) => None,
+        }
+    }
+
+    fn children(&mut self, directory: SlotId) -> Result<&mut BTreeMap<Box<[u8]>, SlotId>> {
+        match &mut self.slots[directory as usize].content {
+            Content::Directory(children) => Ok(children),
+            Content::Other(_) => Err("its parent is not a directory".to_owned()),
+        }
+    }
+
+    fn set_child(&mut self, directory: SlotId, name: &[u8], id: SlotId) -> Result<()> {
+        self.spend(MEMBER_COST + name.len() as u64)?;
+        self.children(directory)?.insert(name.into(), id);
+        Ok(())
+    }
+
+    fn add(&mut self, slot: Slot) -> Result<SlotId> {
+        if self.slots.len() >= LIST_MAX {
+            return Err("more inodes than an image can have".to_owned());
+        }
+        self.slots.push(slot);
+        Ok(self.slots.len() as SlotId - 1)
+    }
+
+    /// Counts the memory that members take.
+    fn spend(&mut self, bytes: u64) -> Result<()> {
+        self.metadata = self.metadata.saturating_add(bytes);
+        match self.metadata > METADATA_MAX {
+            true => Err(TOO_MUCH.to_owned()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A way through the tree, from the root.
+struct Walk<'n> {
+    /// The names to go, the next one last.
+    ahead: Vec<Cow<'n, [u8]>>,
+    /// The directories behind, without the root.
+    trail: Vec<SlotId>,
+    /// The symbolic links that were followed.
+    links: usize,
+}
+
+/// What ended a walk, or interrupted it.
+enum Stop<'n> {
+    /// The end of the names.
+    Directory(SlotId),
+    /// A name that is not in its directory.
+    Missing(Cow<'n, [u8]>),
+    /// Neither a directory nor a symbolic link, of this name.
+    Other(SlotId, Cow<'n, [u8]>),
+}
+
+impl<'n> Walk<'n> {
+    fn new(names: &[&'n [u8]]) -> Self {
+        let names = names.iter().rev();
+        Walk {
+            ahead: names.map(|name| Cow::Borrowed(*name)).collect(),
+            trail: Vec::new(),
+            links: 0,
+        }
+    }
+
+    /// The directory that the walk is in.
+    fn here(&self) -> SlotId {
+        self.trail.last().copied().unwrap_or(0)
+    }
+}
+
+/// The names of a path, relative to the root whether it begins with a slash or not.
+fn names(path: &[u8]) -> Result<Vec<&[u8]>> {
+    let names = path.split(|&byte| byte == b'/');
+    let names: Vec<&[u8]> = names.filter(|&name| name != b"" && name != b".").collect();
+    names.iter().try_for_each(|name| check_name(name))?;
+    Ok(names)
+}
+
+fn check_name(name: &[u8]) -> Result<()> {
+    if name == b".." {
+        return Err("'..' in a path could lead out of the tree and is refused".to_owned());
+    }
+    if name.len() > MAX_NAME_LEN {
+        return Err(format!("a name of more than {MAX_NAME_LEN} bytes"));
+    }
+    if name.contains(&0) {
+        return Err("a name with a zero byte".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Finds out what a document or a blob is by its media type, before its bytes are read.
+
+use crate::model::oci::{self, Descriptor, Index};
+use crate::model::platform::Platform;
+use serde::Deserialize;
+
+/// What a JSON document of an image layout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Document {
+    Manifest,
+    Index,
+    /// What Docker wrote before there were manifests of OCI.
+    Schema1,
+    /// A manifest of artifacts, which a draft of OCI's specification had.
+    Artifact,
+    Unknown,
+}
+
+impl Document {
+    /// Returns what a descriptor says.
+    pub fn of_type(media_type: &str) -> Self {
+        match media_type {
+            oci::MANIFEST | oci::DOCKER_MANIFEST => Document::Manifest,
+            oci::INDEX | oci::DOCKER_LIST => Document::Index,
+            "application/vnd.docker.distribution.manifest.v1+json"
+            | "application/vnd.docker.distribution.manifest.v1+prettyjws" => Document::Schema1,
+            "application/vnd.oci.artifact.manifest.v1+json" => Document::Artifact,
+            _ => Document::Unknown,
+        }
+    }
+
+    /// Returns what the document itself says, by its type or by its fields.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Probe {
+            media_type: Option<String>,
+            #[serde(default)]
+            config: Option<serde::de::IgnoredAny>,
+            #[serde(default)]
+            manifests: Option<serde::de::IgnoredAny>,
+            #[serde(default)]
+            fs_layers: Option<serde::de::IgnoredAny>,
+        }
+        let Ok(probe) = serde_json::from_slice::<Probe>(bytes) else {
+            return Document::Unknown;
+        };
+        match Document::of_type(&probe.media_type.unwrap_or_default()) {
+            Document::Unknown if probe.config.is_some() => Document::Manifest,
+            Document::Unknown if probe.manifests.is_some() => Document::Index,
+            Document::Unknown if probe.fs_layers.is_some() => Document::Schema1,
+            document => document,
+        }
+    }
+}
+
+/// The parts of a manifest that say what it is of, read from any manifest.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Kind {
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
+    #[serde(default, deserialize_with = "oci::or_null")]
+    layers: Vec<Descriptor>,
+}
+
+/// Says what a document is that is no PuzzleFS image. `name` is what the user calls it, for a
+/// command that accepts it.
+pub(crate) fn not_puzzlefs(bytes: &[u8], name: Option<&str>) -> String {
+    let import = match name {
+        Some(name) => format!("'puzzlefs import {name} STORE:TAG' makes a PuzzleFS image of it"),
+        None => "'puzzlefs import' makes a PuzzleFS image of it, by its tag".to_owned(),
+    };
+    match Document::of_bytes(bytes) {
+        Document::Index => {
+            let index: Option<Index> = serde_json::from_slice(bytes).ok();
+            let manifests = index.map(|index| index.manifests).unwrap_or_default();
+            let platforms: Vec<String> = manifests
+                .iter()
+                .filter_map(Platform::of)
+                .filter(Platform::is_known)
+                .take(10)
+                .map(|platform| platform.to_string())
+                .collect();
+            let platforms = match &platforms[..] {
+                [] => String::new(),
+                platforms => format!(" ({})", platforms.join(", ")),
+            };
+            format!("not a PuzzleFS image: it is an index of container images{platforms}; {import}")
+        }
+        Document::Manifest => {
+            let Ok(kind) = serde_json::from_slice::<Kind>(bytes) else {
+                return "not a PuzzleFS image: its manifest is malformed".to_owned();
+            };
+            match kind.not_importable() {
+                Some(what) => format!("not a PuzzleFS image: {what}"),
+                None => {
+                    format!("not a PuzzleFS image: it is an ordinary container image; {import}")
+                }
+            }
+        }
+        Document::Schema1 => format!("not a PuzzleFS image: {SCHEMA1}"),
+        Document::Artifact => format!("not a PuzzleFS image: {}", artifact("")),
+        Document::Unknown => "not a PuzzleFS image, nor any image of OCI or Docker".to_owned(),
+    }
+}
+
+pub(crate) const SCHEMA1: &str = "it is an image of Docker's schema 1; 'skopeo copy --format oci' \
+                                  converts it, and 'puzzlefs import' reads the result";
+
+/// Says that something is an artifact, perhaps of this type.
+pub(crate) fn artifact(media_type: &str) -> String {
+    let of_type = match media_type {
+        "" => String::new(),
+        media_type => format!(" of the type '{media_type}'"),
+    };
+    format!("it is an artifact{of_type}, not an image of a root filesystem; no command of puzzlefs reads artifacts")
+}
+
+impl Kind {
+    /// Why `import` cannot read the image, as its media types say.
+    pub fn not_importable(&self) -> Option<String> {
+        let types = || self.layers.iter().map(|layer| &*layer.media_type);
+        if types().any(|layer| layer == oci::ROOTFS) {
+            return Some(
+                "it is a PuzzleFS image already; 'puzzlefs copy' copies it to another store"
+                    .to_owned(),
+            );
+        }
+        let config = self.config.as_ref().map(|config| &*config.media_type);
+        let of_an_image = types().all(is_layer_of_image);
+        let artifact_type = self
+            .artifact_type
+            .as_deref()
+            .filter(|text| !text.is_empty());
+        match (artifact_type, config) {
+            (_, Some(oci::CONFIG | oci::DOCKER_CONFIG)) => {}
+            (Some(text), _) => return Some(artifact(text)),
+            // Some registries and builders had no type of their own for it.
+            (None, Some(oci::EMPTY) | None) => return Some(artifact("")),
+            (None, Some(_)) if of_an_image && !self.layers.is_empty() => {}
+            (None, Some(text)) => return Some(artifact(text)),
+        }
+        types().enumerate().find_map(|(number, media_type)| {
+            let what = not_a_layer(media_type)?;
+            Some(format!("layer {} of it is {what}", number + 1))
+        })
+    }
+}
+
+/// Returns true for the type of a layer that is a tar archive, compressed in whatever way.
+fn is_archive(media_type: &str) -> bool {
+    media_type.contains(".tar") && !media_type.contains("+encrypted")
+}
+
+/// Returns true for the types of layers that images alone have.
+fn is_layer_of_image(media_type: &str) -> bool {
+    let prefixes = [
+        "application/vnd.oci.image.layer.",
+        "application/vnd.docker.image.rootfs.",
+    ];
+    is_archive(media_type) && prefixes.iter().any(|prefix| media_type.starts_with(prefix))
+}
+
+/// Returns true for the type of a layer that may be distributed by its vendor only, and so may not
+/// be there.
+pub(crate) fn is_foreign(media_type: &str) -> bool {
+    media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
+}
+
+/// What a blob of this type is, if `import` cannot read it as a layer.
+fn not_a_layer(media_type: &str) -> Option<String> {
+    if is_archive(media_type) {
+        return None;
+    }
+    if media_type.contains("+encrypted") {
+        return Some(format!(
+            "encrypted ('{media_type}'); decrypt the image with 'skopeo copy --decryption-key', \
+             and import the result"
+        ));
+    }
+    let known = [
+        ("in-toto", "an attestation"),
+        ("cosign", "a signature"),
+        ("helm", "a Helm chart"),
+        ("wasm", "a WebAssembly module"),
+        ("nydus", "a blob of nydus"),
+        ("squashfs", "a squashfs filesystem"),
+        ("erofs", "an EROFS filesystem"),
+        ("overlaybd", "a blob of overlaybd"),
+        (".sif", "a Singularity image"),
+    ];
+    let what = known.iter().find(|(part, _)| media_type.contains(part));
+    let what = what.map_or("a blob", |(_, what)| *what);
+    Some(format!(
+        "{what} of the type '{media_type}'; 'puzzlefs import' reads layers that are tar archives"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{json, Value};
+
+    #[test]
+    fn layers() {
+        for media_type in [
+            "application/vnd.oci.image.layer.v1.tar",
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            "application/vnd.oci.image.layer.v1.tar+zstd",
+            "application/vnd.oci.image.layer.v1.tar+xz",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+            "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        ] {
+            assert_eq!(not_a_layer(media_type), None);
+        }
+        for (media_type, wanted) in [
+            (
+                "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+                "encrypted (",
+            ),
+            ("application/vnd.in-toto+json", "an attestation of the type"),
+            ("application/octet-stream", "a blob of the type"),
+        ] {
+            assert!(not_a_layer(media_type).unwrap().starts_with(wanted));
+        }
+    }
+
+    #[test]
+    fn documents() {
+        let of = |value: Value| Document::of_bytes(value.to_string().as_bytes());
+        assert_eq!(of(json!({"manifests": []})), Document::Index);
+        assert_eq!(of(json!({"config": {}, "layers": []})), Document::Manifest);
+        assert_eq!(of(json!({"fsLayers": []})), Document::Schema1);
+        assert_eq!(of(json!({"mediaType": oci::DOCKER_LIST})), Document::Index);
+        assert_eq!(of(json!({})), Document::Unknown);
+        assert_eq!(Document::of_bytes(b"x"), Document::Unknown);
+    }
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Mounting images by the kernel module, and unmounting them.
+//!
+//! The kernel reads no JSON and resolves no tag: what it is handed is the store's directory and the
+//! digest of the metadata blob, which [`resolve`] finds.
+
+mod call;
+mod markers;
+mod options;
+mod unmount;
+mod writable;
+
+pub use crate::sys::mounts::Mount;
+pub use call::remount;
+pub use markers::{needs_escape, ESCAPE_OVERLAY};
+pub use options::Options;
+pub use unmount::{unmount, Unmounted};
+pub use writable::{copy_root, Upper, Writable};
+
+use crate::error::Error;
+use crate::model::digest::Digest;
+use crate::model::reference::ImageRef;
+use crate::store::oci_layout::{ImageRoot, Store};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The file system type of the kernel module.
+pub const TYPE: &str = "puzzlefs";
+
+/// The file system type of a mount over FUSE, in the table of mounts.
+pub const FUSE_TYPE: &str = "fuse.puzzlefs";
+
+/// What kind of failure it was, for the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// What was asked for cannot be.
+    Usage,
+    /// The caller may not.
+    Denied,
+    /// The kernel does not know the file system type.
+    UnknownType,
+    /// The system lacks something.
+    System,
+    /// It was interrupted on request.
+    Interrupted,
+    /// Anything else.
+    Failed,
+}
+
+/// Why something was not mounted or unmounted.
+#[derive(Debug)]
+pub struct Failure {
+    /// The kind.
+    pub cause: Cause,
+    /// The reason for people to read.
+    pub message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(cause: Cause, message: impl fmt::Display) -> Self {
+        Failure {
+            cause,
+            message: message.to_string(),
+        }
+    }
+
+    pub(crate) fn of_errno(errno: Errno, message: impl fmt::Display) -> Self {
+        let cause = match errno {
+            Errno::PERM | Errno::ACCESS => Cause::Denied,
+            Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::NOSYS => Cause::System,
+            _ => Cause::Failed,
+        };
+        Failure::new(cause, message)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What the kernel gets as the source: the store's absolute path. Adds the option `rootfs=`, and
+/// those that `digest=` stands for.
+pub fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString, Failure> {
+    let usage = |message: String| Failure::new(Cause::Usage, message);
+    let digest = options.take_digest().map_err(usage)?;
+    if options.name_image() {
+        if digest.is_some() {
+            let message = "digest= checks an image's manifest: give the image as \
+                           <oci-dir>:<tag> or <oci-dir>@sha256:<digest>, without rootfs=";
+            return Err(Failure::new(Cause::Usage, message));
+        }
+        // With oci_root_dir= the source is only a name, as for the older prototype.
+        let path = Path::new(source);
+        return Ok(match path.canonicalize() {
+            Ok(absolute) if absolute.is_dir() => absolute.into_os_string(),
+            _ if ImageRef::parse(source).is_ok_and(|image| image.store.is_dir()) => {
+                let message = "give either a tag or digest in the source, or the option rootfs=";
+                return Err(Failure::new(Cause::Usage, message));
+            }
+            _ => source.to_owned(),
+        });
+    }
+    let image = ImageRef::parse(source).map_err(|error| Failure::new(Cause::Usage, error))?;
+    let (store, image) = find(&image)?;
+    let hex = OsString::from(image.rootfs.to_hex());
+    options.parameters.insert(0, ("rootfs".into(), Some(hex)));
+    if let Some(wanted) = digest {
+        let rootfs_verity = check_digest(&image, wanted)?;
+        options.verify_from(rootfs_verity.to_hex());
+    }
+    Ok(store.into_os_string())
+}
+
+/// Checks that an image's manifest is the one of an fs-verity digest, and gives the digest that it
+/// has for the metadata blob: the rest can then be checked against that.
+pub fn check_digest(image: &ImageRoot, wanted: Digest) -> Result<Digest, Failure> {
+    let found = image.manifest_verity();
+    if found != wanted {
+        let message = format!(
+            "the manifest has the fs-verity digest {found}, not {wanted}: \
+             this is not the image that was asked for"
+        );
+        return Err(Failure::new(Cause::Failed, message));
+    }
+    image.rootfs_verity.ok_or_else(|| {
+        let message = format!(
+            "the manifest has no fs-verity digest of the metadata blob \
+             (annotation {}): the image cannot be verified",
+            crate::model::oci::VERITY_ROOT_HASH
+        );
+        Failure::new(Cause::Failed, message)
+    })
+}
+
+/// Finds an image whose metadata blob is there, and its store's absolute path.
+pub fn find(image: &ImageRef) -> Result<(PathBuf, ImageRoot), Failure> {
+    let fail = |error: Error| Failure::new(Cause::Failed, error);
+    let store = Store::open(&image.store).map_err(fail)?;
+    let found = store.image_root(&image.selector).map_err(fail)?;
+    let path = store.path().canonicalize().map_err(|error| {
+        let message = format!("{}: {error}", store.path().display());
+        Failure::new(Cause::System, message)
+    })?;
+    let blob = store.blob_path(&found.rootfs);
+    let what = match store.blob_size(&found.rootfs).map_err(fail)? {
+        Some(size) if size == found.rootfs_size => return Ok((path, found)),
+        Some(size) => format!(
+            "damaged: it has {size} bytes instead of {}",
+            found.rootfs_size
+        ),
+        None => "missing".to_owned(),
+    };
+    let message = format!("{}: the metadata blob is {what}", blob.display());
+    Err(Failure::new(Cause::Failed, message))
+}
+
+/// Fails where nothing can be mounted on a path, since it is no directory.
+pub fn check_mount_point(directory: &Path) -> Result<(), Failure> {
+    let message = match std::fs::metadata(directory) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => "the mount point is not a directory".to_owned(),
+        Err(error) => format!("the mount point: {error}"),
+    };
+    Err(Failure::new(Cause::Failed, message))
+}
+
+/// Mounts what [`resolve`] found on a directory, and gives the kernel's remarks. `sloppy` leaves out
+/// options that the file system does not know.
+pub fn mount(
+    source: &OsStr,
+    options: &Options,
+    directory: &Path,
+    sloppy: bool,
+) -> Result<Vec<String>, Failure> {
+    if call::is_long(source) {
+        call::mount_classic(TYPE, source, directory, options)?;
+        return Ok(Vec::new());
+    }
+    let prepared = call::prepare(TYPE, source, options, sloppy)?;
+    call::attach(&prepared, directory)?;
+    Ok(prepared.remarks)
+}
+
+/// Whether an image is mounted on a directory, of this source and with the options that say which it
+/// is, how it is verified and shared, and what may be done through it; `None` where nothing is
+/// mounted.
+pub fn is_mounted(source: &OsStr, options: &Options, directory: &Path) -> Option<bool> {
+    let mount = Mount::on(directory)?;
+    let same = ["rootfs", "rootfs_verity", "verify"].iter().all(|name| {
+        let mut parameters = options.parameters.iter().rev();
+        let wanted = parameters.find(|(parameter, _)| parameter == name);
+        let wanted = wanted.and_then(|(_, value)| value.clone());
+        // The table of mounts does not have it.
+        mount.option(name) == wanted.filter(|value| value != "none")
+    });
+    let mut names = options.parameters.iter().rev().map(|(name, _)| name);
+    let sharing = names.find(|name| *name == "share" || *name == "noshare");
+    let noshare = sharing.is_some_and(|name| name == "noshare");
+    let restricted = options::RESTRICTIONS
+        .iter()
+        .all(|(flag, name)| mount.has_attribute(name) == options.attributes.contains(*flag));
+    let escape = options
+        .parameters
+        .iter()
+        .any(|(name, _)| name == ESCAPE_OVERLAY);
+    let escaped = mount.has_option(ESCAPE_OVERLAY) == escape;
+    let same = same && mount.has_option("noshare") == noshare && escaped && restricted;
+    Some(same && mount.fs_type == TYPE && mount.source == source)
+}
+
+/// What a mount that does not name its image in its options is called in the table of mounts: the
+/// image, by its digest. `gc` knows it by that.
+pub fn source_name(store: &Path, manifest: &Digest) -> OsString {
+    let mut name = store.as_os_str().to_owned();
+    // fusermount3 would take a comma for the end of it.
+    if name.len() > SOURCE_STORE_MAX || name.as_bytes().contains(&b',') {
+        name = OsString::from(TYPE);
+    }
+    name.push("@");
+    name.push(manifest.to_oci());
+    name
+}
+
+/// The longest path of a store in [`source_name`]: with the digest, it is what fsconfig(2) takes.
+const SOURCE_STORE_MAX: usize = 255 - "@sha256:".len() - 64;
+
+/// The manifest that a name made by [`source_name`] has.
+pub(crate) fn manifest_of(source: &OsStr) -> Option<Digest> {
+    const MARK: &[u8] = b"@sha256:";
+    let bytes = source.as_bytes();
+    let (name, hex) = bytes.split_at_checked(bytes.len().checked_sub(64)?)?;
+    name.ends_with(MARK)
+        .then(|| Digest::from_hex(hex))
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_mounts() {
+        let digest = Digest::of(b"manifest");
+        let long = format!("/{}", "x".repeat(SOURCE_STORE_MAX));
+        for (store, wanted) in [
+            ("/srv/images", "/srv/images"),
+            ("/srv/a,b", TYPE),
+            (&long, TYPE),
+        ] {
+            let name = source_name(Path::new(store), &digest);
+            assert_eq!(name, *format!("{wanted}@sha256:{digest}"));
+            assert!(name.len() <= 255);
+            assert_eq!(manifest_of(&name), Some(digest));
+        }
+        for other in ["overlay", "", "/srv/images:tag", &digest.to_hex()] {
+            assert_eq!(manifest_of(OsStr::new(other)), None, "{other}");
+        }
+    }
+}

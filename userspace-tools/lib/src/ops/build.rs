@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! From a directory or an archive to an image in a store.
+
+use crate::build::build_options::BuildOptions;
+use crate::build::builder::{self, Input, Summary};
+use crate::build::source::Source;
+use crate::error::problems::Problems;
+use crate::error::{Error, Result};
+use crate::ingest::archive;
+use crate::ingest::container;
+use crate::ingest::walk::{self, WalkOptions};
+use crate::model::tree::LeftOut;
+use crate::store::oci_layout::Store;
+use crate::store::staging::Staging;
+use crate::sys::progress::Progress;
+use std::collections::HashSet;
+use std::path::Path;
+
+/// Builds an image into `store` of the directory `source`, or the tar archive; `-` is one on the
+/// standard input.
+///
+/// The same tree gives the same image: names, metadata and contents decide, nothing else. Until
+/// all of it is durable the tag stays what it was.
+pub fn build(
+    source: &Path,
+    store: &Store,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<Summary> {
+    if source.is_dir() {
+        return build_directory(source, store, options, progress);
+    }
+    let staging = Staging::new(store)?.checking(options.check);
+    let archive = archive::read(source, &staging, options, progress)?;
+    if let Some(what) = container::kind_of(&archive.source, &archive.tree) {
+        let what = format!("it is {what}; give it to 'puzzlefs import'");
+        return Err(archive::archive_error(&archive.source.path, what));
+    }
+    let input = Input {
+        remarks: archive.remarks,
+        ..Input::new(archive.source, archive.tree, LeftOut::default())
+    };
+    builder::store(input, store, &staging, options, progress)
+}
+
+/// Builds an image of a directory. If the tree has changed since it was walked, or if a file cannot be
+/// read, it is walked again as far as the options allow that.
+fn build_directory(
+    path: &Path,
+    store: &Store,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<Summary> {
+    let mut retries = options.retry_changed;
+    let mut unreadable = HashSet::new();
+    // Of those that the walk found to be readable and that were not.
+    let mut left_out = LeftOut::default();
+    loop {
+        // A blob is put into it once.
+        let staging = Staging::new(store)?.checking(options.check);
+        let source = Source::open(path)?;
+        let walk_options = WalkOptions {
+            rules: &options.rules,
+            one_file_system: options.one_file_system,
+            store: Some(store.identity()?),
+            skip_unreadable: options.skip_unreadable,
+            unreadable: &unreadable,
+        };
+        let walked = walk::walk(&source, &walk_options, progress);
+        let built = walked.and_then(|(tree, mut found)| {
+            found.unreadable.extend(left_out.unreadable.iter().cloned());
+            let causes = left_out.unreadable_causes.iter().cloned();
+            found.unreadable_causes.extend(causes);
+            let remark = container::kind_of(&source, &tree).map(|what| {
+                let path = source.path.display();
+                format!(
+                    "{path}: it is {what}, whose files are stored as they are; \
+                     'puzzlefs import' imports the image"
+                )
+            });
+            let input = Input {
+                remarks: remark.into_iter().collect(),
+                ..Input::new(source, tree, found)
+            };
+            builder::store(input, store, &staging, options, progress)
+        });
+        let problems = match built {
+            Ok(summary) => return Ok(summary),
+            Err(error) => Problems::of(error)?,
+        };
+        if !problems.can_be_solved(retries > 0, options.skip_unreadable) {
+            return Err(problems.into_error());
+        }
+        if problems.has_changes() {
+            retries -= 1;
+        }
+        let (paths, causes) = problems.into_unreadable();
+        let causes = causes
+            .iter()
+            .filter(|cause| matches!(cause, Error::Io { .. }));
+        left_out.unreadable.extend(paths.iter().cloned());
+        let causes = causes.map(Error::to_string);
+        left_out.unreadable_causes.extend(causes);
+        unreadable.extend(paths);
+    }
+}

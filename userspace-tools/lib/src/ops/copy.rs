@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! From one store to another: only what is missing there.
+//!
+//! What is copied is verified on the way, and goes the way of a build: staged, made durable, named,
+//! and the tag set at the end.
+
+use crate::error::{Error, Result};
+use crate::model::count::Count;
+use crate::model::digest::Digest;
+use crate::model::limits::MANIFEST_MAX;
+use crate::model::oci::{self, Descriptor};
+use crate::model::reference::Selector;
+use crate::store::oci_layout::{Image, Store};
+use crate::store::staging::{Content, Placed, Staging};
+use crate::sys::parallel::{self, into_inner, lock};
+use crate::sys::progress::Progress;
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Mutex;
+
+/// The size of one read of a blob.
+const READ: usize = 256 << 10;
+
+/// What a copy did. The manifest counts too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Blobs that the store did not have.
+    pub new: Count,
+    /// Blobs that it had.
+    pub shared: Count,
+}
+
+/// How an image is copied.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyOptions {
+    /// Blobs to copy at once.
+    pub jobs: usize,
+    /// Read the blobs that are there already, and replace those that are damaged.
+    pub check: bool,
+}
+
+/// Copies an image of the store `from` into the store `to`, and sets the tag.
+pub fn copy(
+    from: &Store,
+    image: &Image,
+    to: &Store,
+    tag: &str,
+    options: CopyOptions,
+    progress: &Progress,
+) -> Result<Copied> {
+    copy_images(from, &[(tag.to_owned(), image)], to, options, progress)
+}
+
+/// The PuzzleFS images of a store that have tags.
+#[derive(Debug, Default)]
+pub struct Tagged {
+    /// Each tag and its image, by tag.
+    pub images: Vec<(String, Image)>,
+    /// The tags of images of other formats.
+    pub others: Vec<String>,
+}
+
+impl Tagged {
+    /// Finds the images of a store.
+    ///
+    /// # Errors
+    ///
+    /// If a manifest cannot be read, because its format is then unknown.
+    pub fn of(store: &Store) -> Result<Self> {
+        let index = store.known_index()?;
+        let mut tagged = Tagged::default();
+        for tag in index.tags() {
+            let descriptor = index.find(&tag);
+            let is_manifest = descriptor.is_some_and(|found| found.media_type == oci::MANIFEST);
+            let digest = descriptor.and_then(|found| Digest::from_oci(&found.digest));
+            let is_image = match digest.filter(|_| is_manifest) {
+                Some(digest) => store.manifest(&digest)?.0.rootfs().is_some(),
+                None => false,
+            };
+            if is_image {
+                let image = store.image(&Selector::Tag(tag.clone()))?;
+                tagged.images.push((tag, image));
+            } else {
+                tagged.others.push(tag);
+            }
+        }
+        Ok(tagged)
+    }
+}
+
+/// Copies images of the store `from` into the store `to`, each under its tag. All tags are set at
+/// once, after all blobs.
+pub fn copy_all(
+    from: &Store,
+    images: &Tagged,
+    to: &Store,
+    options: CopyOptions,
+    progress: &Progress,
+) -> Result<Copied> {
+    let images: Vec<_> = images
+        .images
+        .iter()
+        .map(|(tag, image)| (tag.clone(), image))
+        .collect();
+    copy_images(from, &images, to, options, progress)
+}
+
+fn copy_images(
+    from: &Store,
+    images: &[(String, &Image)],
+    to: &Store,
+    options: CopyOptions,
+    progress: &Progress,
+) -> Result<Copied> {
+    let staging = Staging::new(to)?;
+    let mut blobs = BTreeMap::new();
+    let mut manifests = BTreeSet::new();
+    for (_, image) in images {
+        let manifest_path = from.blob_path(&image.manifest_digest);
+        for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
+            blobs.insert(from.digest(blob, &manifest_path)?, blob.size);
+        }
+        manifests.insert(image.manifest_digest);
+    }
+    for size in blobs.values() {
+        progress.found_entry();
+        progress.found_bytes(*size);
+    }
+    progress.start_reading();
+    let copied = Mutex::new(Copied::default());
+    let blobs: Vec<_> = blobs.into_iter().collect();
+    parallel::for_each(
+        options.jobs,
+        &blobs,
+        || vec![0; READ],
+        |buffer, (digest, size)| {
+            progress.check()?;
+            if options.check {
+                remove_damaged(from, to, digest, *size, buffer)?;
+            }
+            let placed = copy_blob(from, digest, *size, &staging, buffer)?;
+            progress.done_bytes(*size);
+            lock(&copied).add(placed, *size);
+            Ok(())
+        },
+    )?;
+    let mut copied = into_inner(copied);
+    let mut sizes = BTreeMap::new();
+    for digest in manifests {
+        progress.check()?;
+        let manifest = from.read_blob(&digest, MANIFEST_MAX)?;
+        let size = manifest.len() as u64;
+        if options.check {
+            remove_damaged(from, to, &digest, size, &mut vec![0; READ])?;
+        }
+        let placed = staging.put(&digest, Content::Bytes(&[&manifest]))?;
+        copied.add(placed, size);
+        sizes.insert(digest, size);
+    }
+    progress.check()?;
+    staging.commit()?;
+    to.change_index(|index| {
+        for (tag, image) in images {
+            let digest = image.manifest_digest;
+            let size = sizes.get(&digest).copied().unwrap_or_default();
+            let manifest = Descriptor::new(oci::MANIFEST, digest, size);
+            let manifest = manifest
+                .annotated_for_index(&image.annotations)
+                .map_err(|what| Error::store(from.path(), format!("{tag}: {what}")))?;
+            index.set_tag(tag, manifest);
+        }
+        Ok(())
+    })?;
+    Ok(copied)
+}
+
+impl Copied {
+    fn add(&mut self, placed: Placed, bytes: u64) {
+        match placed {
+            Placed::New => self.new.add(bytes),
+            Placed::Shared => self.shared.add(bytes),
+        }
+    }
+}
+
+/// Removes a blob of the store `to` that is not what its name says, where the store `from` has the
+/// right one.
+fn remove_damaged(
+    from: &Store,
+    to: &Store,
+    digest: &Digest,
+    size: u64,
+    buffer: &mut [u8],
+) -> Result<()> {
+    // One of another size is replaced without being read.
+    if to.blob_size(digest)? != Some(size) || to.digest_of_blob(digest, buffer)? == *digest {
+        return Ok(());
+    }
+    let found = from.digest_of_blob(digest, buffer)?;
+    if found != *digest {
+        let what = format!("the blob is damaged here, too: its contents have sha256 {found}");
+        return Err(Error::store(from.blob_path(digest), what));
+    }
+    to.remove_blob(digest)
+}
+
+/// Copies a blob, if it is not there, and makes sure that it is what its name says.
+fn copy_blob(
+    from: &Store,
+    digest: &Digest,
+    size: u64,
+    staging: &Staging<'_>,
+    buffer: &mut [u8],
+) -> Result<Placed> {
+    staging.put_with(digest, size, |target, target_path| {
+        let path = from.blob_path(digest);
+        let mut source = from.open_blob(digest)?;
+        let damaged = |what: String| Error::store(&path, format!("the blob is damaged: {what}"));
+        let found = source
+            .metadata()
+            .map_err(Error::io(&path, "examine it"))?
+            .len();
+        if found != size {
+            return Err(damaged(format!("it has {found} bytes instead of {size}")));
+        }
+        let found = copy_bytes(&mut source, &path, target, target_path, size, buffer)?;
+        if found != *digest {
+            return Err(damaged(format!("its contents have sha256 {found}")));
+        }
+        Ok(())
+    })
+}
+
+/// Copies so many bytes, zeros as holes, and returns their digest.
+fn copy_bytes(
+    source: &mut File,
+    path: &Path,
+    target: &File,
+    target_path: &Path,
+    size: u64,
+    buffer: &mut [u8],
+) -> Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut at = 0;
+    while at < size {
+        let wanted = buffer.len().min((size - at) as usize);
+        let piece = &mut buffer[..wanted];
+        source
+            .read_exact(piece)
+            .map_err(Error::io(path, "read the blob"))?;
+        hasher.update(&piece);
+        if piece.iter().any(|&byte| byte != 0) {
+            target
+                .write_all_at(piece, at)
+                .map_err(Error::io(target_path, "write it"))?;
+        }
+        at += wanted as u64;
+    }
+    target
+        .set_len(size)
+        .map_err(Error::io(target_path, "set its size"))?;
+    Ok(Digest(hasher.finalize().into()))
+}

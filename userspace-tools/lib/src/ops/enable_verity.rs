@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Enabling fs-verity on the blobs of images, so that the kernel checks them from then on: what
+//! mounts with `verify=fsverity` and `digest=` need.
+//!
+//! That cannot be undone, and a blob that is not what the images say is not to become one that
+//! cannot be written any more: each is read and compared first.
+
+use crate::error::{Error, Result};
+use crate::image::reader::ImageReader;
+use crate::model::count::Count;
+use crate::model::digest::Digest;
+use crate::model::reference::Selector;
+use crate::model::verity::Hasher;
+use crate::ops::report::Fault;
+use crate::ops::verify::{read_pieces, READ};
+use crate::store::graph;
+use crate::store::locks::UseLock;
+use crate::store::oci_layout::{Image, Store};
+use crate::sys::parallel::{self, into_inner, lock};
+use crate::sys::progress::Progress;
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Mutex;
+
+/// What was enabled.
+#[derive(Debug, Default)]
+pub struct Enabled {
+    /// The images that were looked at.
+    pub images: Vec<EnabledImage>,
+    /// The blobs on which fs-verity was enabled.
+    pub new: Count,
+    /// Those on which it was before.
+    pub already: Count,
+    /// The blobs on which it is not, and why.
+    pub faults: Vec<Fault>,
+}
+
+/// An image, and what to mount it by.
+#[derive(Debug)]
+pub struct EnabledImage {
+    /// Its tags, or its digest.
+    pub name: String,
+    /// The fs-verity digest of its manifest, the mount option `digest=`.
+    pub manifest_verity: Digest,
+}
+
+/// The fs-verity digest that a blob has to have, and the image that says so.
+type Wanted = BTreeMap<Digest, (Digest, String)>;
+
+/// Enables fs-verity on all that a mount of an image reads, or of each of a store's images:
+/// manifest, metadata blob and data blobs.
+///
+/// # Errors
+///
+/// Where the filesystem has no fs-verity, or the caller may not write to the blobs. What is wrong
+/// with a blob is told in [`Enabled::faults`], and does not keep the others from it.
+pub fn enable(
+    store: &Store,
+    image: Option<&Selector>,
+    jobs: usize,
+    progress: &Progress,
+) -> Result<Enabled> {
+    let _lock = UseLock::shared(store.locked())?;
+    let mut enabled = Enabled::default();
+    let mut wanted = Wanted::new();
+    for (name, selector) in images(store, image, &mut enabled.faults)? {
+        progress.check()?;
+        let found = store
+            .image(&selector)
+            .and_then(|image| want(store, &image, &name, &mut wanted, &mut enabled.faults));
+        match found {
+            Ok(manifest_verity) => enabled.images.push(EnabledImage {
+                name,
+                manifest_verity,
+            }),
+            Err(error) => enabled.faults.push(Fault {
+                what: error.to_string(),
+                image: Some(name),
+            }),
+        }
+    }
+    for digest in wanted.keys() {
+        progress.found_entry();
+        progress.found_bytes(store.blob_size(digest)?.unwrap_or_default());
+    }
+    progress.start_reading();
+    let wanted: Vec<_> = wanted.into_iter().collect();
+    let shared = Mutex::new(enabled);
+    parallel::for_each(
+        jobs,
+        &wanted,
+        || vec![0; READ],
+        |buffer, (digest, (verity, image))| {
+            let outcome = one(store, digest, verity, buffer, progress)?;
+            let mut enabled = lock(&shared);
+            match outcome {
+                Outcome::New(size) => enabled.new.add(size),
+                Outcome::Already(size) => enabled.already.add(size),
+                Outcome::Refused(what) => enabled.faults.push(Fault {
+                    image: Some(image.clone()),
+                    what,
+                }),
+            }
+            Ok(())
+        },
+    )?;
+    let mut enabled = into_inner(shared);
+    // Whoever was faster does not decide what comes first.
+    enabled.faults.sort_by(|a, b| a.what.cmp(&b.what));
+    Ok(enabled)
+}
+
+/// The images to look at, and how messages call them.
+fn images(
+    store: &Store,
+    image: Option<&Selector>,
+    faults: &mut Vec<Fault>,
+) -> Result<Vec<(String, Selector)>> {
+    if let Some(selector) = image {
+        return Ok(vec![(selector.to_string(), selector.clone())]);
+    }
+    let (roots, errors) = graph::roots(store, store.index()?);
+    faults.extend(errors.into_iter().map(|error| Fault {
+        image: None,
+        what: error.to_string(),
+    }));
+    let mut images = Vec::new();
+    for root in roots {
+        let name = root.name();
+        for manifest in root.images {
+            images.push((name.clone(), Selector::Manifest(manifest)));
+        }
+    }
+    images.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(images)
+}
+
+/// Notes what the blobs of an image have to be, and returns its manifest's fs-verity digest.
+fn want(
+    store: &Store,
+    image: &Image,
+    name: &str,
+    wanted: &mut Wanted,
+    faults: &mut Vec<Fault>,
+) -> Result<Digest> {
+    let reader = ImageReader::new(store, image)?;
+    let Some(rootfs_verity) = image.rootfs_verity else {
+        return Err(Error::store(
+            store.blob_path(&image.manifest_digest),
+            "the manifest has no fs-verity digest of the metadata blob: the image cannot be \
+             verified; build it again",
+        ));
+    };
+    let mut want = |blob: Digest, verity: Digest| {
+        let (known, by) = wanted
+            .entry(blob)
+            .or_insert_with(|| (verity, name.to_owned()));
+        if *known != verity {
+            let path = store.blob_path(&blob);
+            faults.push(Fault {
+                image: Some(name.to_owned()),
+                what: format!(
+                    "{}: its fs-verity digest is to be {verity}, but '{by}' says {known}",
+                    path.display()
+                ),
+            });
+        }
+    };
+    let manifest_verity = image.manifest_verity();
+    want(image.manifest_digest, manifest_verity);
+    want(image.rootfs, rootfs_verity);
+    let metadata = reader.metadata();
+    for index in 0..reader.checked(metadata.verity_len())? {
+        let (blob, verity) = reader.checked(metadata.verity_at(index))?;
+        want(Digest(*blob.as_bytes()), Digest(*verity.as_bytes()));
+    }
+    Ok(manifest_verity)
+}
+
+/// What became of a blob.
+enum Outcome {
+    /// fs-verity is enabled now. The blob's size.
+    New(u64),
+    /// It was before.
+    Already(u64),
+    /// It is not, for this reason.
+    Refused(String),
+}
+
+/// Enables fs-verity on one blob.
+fn one(
+    store: &Store,
+    digest: &Digest,
+    wanted: &Digest,
+    buffer: &mut [u8],
+    progress: &Progress,
+) -> Result<Outcome> {
+    let path = store.blob_path(digest);
+    let refuse = |what: String| Ok(Outcome::Refused(format!("{}: {what}", path.display())));
+    let mut file = match store.open_blob(digest) {
+        Ok(file) => file,
+        Err(error) => return Ok(Outcome::Refused(error.to_string())),
+    };
+    let size = file
+        .metadata()
+        .map_err(Error::io(&path, "examine it"))?
+        .len();
+    let measure = |file: &File| {
+        puzzlefs_fsverity::measure(file)
+            .map(|found| found.map(Digest))
+            .map_err(Error::io(&path, "measure its fs-verity digest"))
+    };
+    if let Some(found) = measure(&file)? {
+        progress.done_bytes(size);
+        return match found == *wanted {
+            true => Ok(Outcome::Already(size)),
+            false => refuse(format!(
+                "fs-verity is enabled, and its digest is {found}, not {wanted} as the image says"
+            )),
+        };
+    }
+    let mut hasher = Hasher::new();
+    if let Err(cause) = read_pieces(&mut file, buffer, progress, |piece| hasher.update(piece))? {
+        return refuse(format!("cannot read it: {cause}"));
+    }
+    let found = hasher.finish();
+    if found != *wanted {
+        return refuse(format!(
+            "its fs-verity digest would be {found}, not {wanted} as the image says: the blob is \
+             damaged, or its image wrong ('puzzlefs verify' tells), and was left as it is"
+        ));
+    }
+    match rustix::io::retry_on_intr(|| puzzlefs_fsverity::enable(&file)) {
+        // Another process was faster: what it made is looked at below.
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(Errno::TXTBSY) => return refuse("somebody has it open for writing".to_owned()),
+        Err(Errno::BUSY) => return refuse("somebody else is enabling fs-verity on it".to_owned()),
+        Err(errno) => return Err(unable(store, digest, errno)),
+    }
+    // It might have been written to after it was read.
+    match measure(&file)? {
+        Some(found) if found == *wanted => Ok(Outcome::New(size)),
+        _ => refuse("it was changed while fs-verity was being enabled on it".to_owned()),
+    }
+}
+
+/// Why fs-verity cannot be had, for this blob and for any other.
+fn unable(store: &Store, digest: &Digest, errno: Errno) -> Error {
+    let what = match errno {
+        Errno::OPNOTSUPP => {
+            "fs-verity is not enabled in the filesystem that the store is on: for ext4, do so by \
+             'tune2fs -O verity DEVICE' and mount it again; the kernel needs CONFIG_FS_VERITY"
+        }
+        Errno::NOTTY => {
+            "the filesystem of the store does not know fs-verity: put the store on ext4, f2fs or \
+             btrfs"
+        }
+        Errno::INVAL => {
+            "the filesystem of the store cannot have fs-verity with blocks of 4096 bytes, as images \
+             want it: it takes a filesystem whose own blocks are not smaller, for ext4 'mkfs.ext4 -b \
+             4096 -O verity'"
+        }
+        _ => return Error::io(store.blob_path(digest), "enable fs-verity on it")(errno),
+    };
+    Error::store(store.path(), what)
+}

@@ -1,0 +1,593 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! From an image to a directory.
+//!
+//! No path of an image is resolved: everything is made by one name in a directory that was made
+//! before, opened without following symbolic links.
+
+mod refusal;
+
+pub use refusal::{Refusal, RefusalKind, Refusals};
+
+use crate::error::{Error, Result};
+use crate::image::path::LastLink;
+use crate::image::reader::{Blobs, ImageReader};
+use crate::image::visit::Descent;
+use crate::model::acl;
+use crate::model::extent::Extent;
+use crate::model::message::printable;
+use crate::store::oci_layout::{Image, Store};
+use crate::sys::beneath::open_beneath;
+use crate::sys::pause::{self, Point};
+use crate::sys::progress::Progress;
+use puzzlefs_schema::{Inode, Kind, Locator, Timestamp};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, CWD,
+};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// The result of an extraction.
+#[derive(Debug, Default)]
+pub struct Extracted {
+    /// The number of names made.
+    pub entries: u64,
+    /// The bytes of regular files, each inode once.
+    pub bytes: u64,
+    /// The number of inodes that lack an extended attribute or an access control list.
+    pub no_xattrs: u64,
+    /// Everything that the target refused.
+    pub refusals: Refusals,
+}
+
+/// Extracts an image, or the part of it at `path`, into a directory, which is made if it does not
+/// exist and must be empty.
+///
+/// If `path` names a directory, its contents go into the target, and the target gets its attributes.
+/// Any other file is put into the target under its own name.
+///
+/// Root gets everything as it is in the image. An ordinary user owns the extracted files. If the owner
+/// of a file cannot be set, its set-uid and set-gid bits are dropped, because the program would run as
+/// another user than the image says. If the target refuses anything else, that is counted in
+/// [`Extracted::refusals`], and the extraction goes on.
+///
+/// # Errors
+///
+/// The extraction ends early if the target's filesystem is full, if the image cannot be read, or if it
+/// is interrupted. The files that were made by then stay.
+pub fn extract(
+    store: &Store,
+    image: &Image,
+    path: Option<&[u8]>,
+    target: &Path,
+    progress: &Progress,
+) -> Result<Extracted> {
+    let reader = ImageReader::new(store, image)?;
+    let path = path.unwrap_or_default();
+    let from = reader.resolve(path, LastLink::Keep)?;
+    std::fs::create_dir_all(target).map_err(Error::io(target, "make it"))?;
+    let mut entries = std::fs::read_dir(target).map_err(Error::io(target, "list it"))?;
+    if entries.next().is_some() {
+        return Err(Error::store(target, "not empty; give a new directory"));
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = fs::open(target, flags, Mode::empty()).map_err(Error::io(target, "open it"))?;
+    let mut extractor = Extractor {
+        reader: &reader,
+        progress,
+        target,
+        root,
+        privileged: rustix::process::geteuid().is_root(),
+        blobs: Blobs::checked(),
+        links: HashMap::new(),
+        made: Extracted::default(),
+    };
+    extractor.remove_inherited_lists();
+    extractor.run(from, path).map_err(Error::outside_stores)?;
+    Ok(extractor.made)
+}
+
+struct Extractor<'a> {
+    reader: &'a ImageReader<'a>,
+    progress: &'a Progress,
+    target: &'a Path,
+    root: OwnedFd,
+    privileged: bool,
+    blobs: Blobs,
+    /// The latest name that was made of each inode with several names.
+    links: HashMap<u64, Names<'a>>,
+    made: Extracted,
+}
+
+/// The object whose attributes are set.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// An open directory or regular file. The permissions of a directory may forbid to look up names
+    /// in it, so it is not named.
+    Open(BorrowedFd<'a>),
+    /// A name in a directory. It means a symbolic link itself.
+    Entry(BorrowedFd<'a>, &'a [u8]),
+}
+
+impl Place<'_> {
+    fn set_owner(self, uid: Uid, gid: Gid) -> Result<(), Errno> {
+        match self {
+            Place::Open(fd) => fs::fchown(fd, Some(uid), Some(gid)),
+            Place::Entry(directory, name) => {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                fs::chownat(directory, name, Some(uid), Some(gid), flags)
+            }
+        }
+    }
+
+    fn set_xattr(self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+        let flags = fs::XattrFlags::empty();
+        match self {
+            Place::Open(fd) => fs::fsetxattr(fd, name, value, flags),
+            Place::Entry(directory, entry) => {
+                let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+                path.extend_from_slice(entry);
+                fs::lsetxattr(path, name, value, flags)
+            }
+        }
+    }
+
+    /// Not of a symlink.
+    fn set_mode(self, mode: Mode) -> Result<(), Errno> {
+        match self {
+            Place::Open(fd) => fs::fchmod(fd, mode),
+            Place::Entry(directory, name) => fs::chmodat(directory, name, mode, AtFlags::empty()),
+        }
+    }
+
+    fn stat(self) -> Result<Stat, Errno> {
+        match self {
+            Place::Open(fd) => fs::fstat(fd),
+            Place::Entry(directory, name) => fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW),
+        }
+    }
+
+    fn set_times(self, times: &Timestamps) -> Result<(), Errno> {
+        match self {
+            Place::Open(fd) => fs::futimens(fd, times),
+            Place::Entry(directory, name) => {
+                fs::utimensat(directory, name, times, AtFlags::SYMLINK_NOFOLLOW)
+            }
+        }
+    }
+}
+
+/// The set-uid and set-gid bits.
+const SET_ID: u16 = 0o6000;
+
+/// The names that lead to something from the root.
+type Names<'a> = Vec<&'a [u8]>;
+
+/// The range of times, in seconds, that every filesystem can store: FAT begins with 1980, in an unknown
+/// time zone, and older filesystems end in 2038.
+const COMMON_TIMES: Range<i64> = 315_619_200..i32::MAX as i64;
+/// The granularity of times on FAT, in seconds.
+const TIME_GRANULARITY: u64 = 2;
+
+impl<'a> Extractor<'a> {
+    /// Removes the access control lists that the target inherited from its parent directory, because
+    /// everything that is made in the target would inherit them too.
+    fn remove_inherited_lists(&mut self) {
+        let proc_path = format!("/proc/self/fd/{}", self.root.as_raw_fd());
+        for list in ["system.posix_acl_default", "system.posix_acl_access"] {
+            let Err(errno) = fs::removexattr(&proc_path, list) else {
+                continue;
+            };
+            // Only the owner of a directory may remove a list, even if it has none.
+            if fs::getxattr(&proc_path, list, &mut [0; 0]).is_ok() {
+                let cause = || format!("cannot remove the inherited {list}: {errno}");
+                self.refuse(RefusalKind::Acl, &[], cause);
+            }
+        }
+    }
+
+    fn run(&mut self, from: Locator, path: &[u8]) -> Result<()> {
+        let inode = self.reader.checked(self.reader.metadata().inode_at(from))?;
+        if inode.kind() == Kind::Dir {
+            return self.tree(from);
+        }
+        let mut names = path.split(|&byte| byte == b'/').rev();
+        let name = names.find(|name| !name.is_empty()).unwrap_or(path);
+        let root = open_beneath(&self.root, &[], OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(|errno| self.error(&[], "open it", errno))?;
+        self.make(&[name], &root, name, &inode)?;
+        Ok(())
+    }
+
+    /// Extracts the directory at a place of the image, with everything beneath it.
+    fn tree(&mut self, from: Locator) -> Result<()> {
+        let reader = self.reader;
+        // Directories get their attributes last, children before parents: names that are made in them
+        // change their times, and they may be read-only.
+        let mut directories: Vec<(Names<'a>, Locator)> = Vec::new();
+        let mut pending: Vec<(Names<'a>, Locator)> = vec![(Vec::new(), from)];
+        let mut descent = Descent::new(reader);
+        while let Some((names, at)) = pending.pop() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let directory = match open_beneath(&self.root, &names, flags) {
+                Ok(directory) => directory,
+                Err(errno) => {
+                    let cause = || format!("cannot open it: {errno}");
+                    self.refuse(RefusalKind::Directory, &names, cause);
+                    continue;
+                }
+            };
+            for entry in descent.enter(at)? {
+                self.progress.check()?;
+                self.progress.found_entry();
+                let mut path = names.clone();
+                path.push(entry.name);
+                let inode = reader.checked(reader.metadata().inode_at(entry.at))?;
+                if inode.kind() != Kind::Dir {
+                    self.name(path, &directory, entry.name, &inode)?;
+                } else if let Err(errno) = fs::mkdirat(&directory, entry.name, Mode::RWXU) {
+                    self.not_made(RefusalKind::Directory, &path, errno)?;
+                } else {
+                    self.made.entries += 1;
+                    pending.push((path, entry.at));
+                }
+                pause::at(Point::Extracted);
+            }
+            directories.push((names, at));
+        }
+        for (names, at) in directories.into_iter().rev() {
+            let inode = reader.checked(reader.metadata().inode_at(at))?;
+            match open_beneath(&self.root, &names, OFlags::RDONLY | OFlags::DIRECTORY) {
+                Ok(fd) => self.attributes(&names, Place::Open(fd.as_fd()), &inode)?,
+                Err(errno) => {
+                    let cause = || format!("cannot open it: {errno}");
+                    self.refuse(RefusalKind::Permissions, &names, cause);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a name of an inode that is not a directory: a link, if another name was made before.
+    fn name(
+        &mut self,
+        path: Names<'a>,
+        directory: &OwnedFd,
+        name: &'a [u8],
+        inode: &Inode<'_>,
+    ) -> Result<()> {
+        let ino = inode.ino();
+        let not_linked = match self.links.get(&ino) {
+            None => None,
+            Some(first) => match self.link(first, directory, name) {
+                Ok(()) => {
+                    self.made.entries += 1;
+                    return Ok(());
+                }
+                Err(errno) => Some(errno),
+            },
+        };
+        if let Some(errno) = not_linked.filter(|errno| self.is_full(*errno)) {
+            return Err(self.error(&path, "link it", errno));
+        }
+        let bytes = self.made.bytes;
+        if !self.make(&path, directory, name, inode)? {
+            return Ok(());
+        }
+        if let Some(errno) = not_linked {
+            self.made.bytes = bytes;
+            self.refuse(RefusalKind::Link, &path, || {
+                io::Error::from(errno).to_string()
+            });
+        }
+        if inode.nlink() != Some(1) {
+            // Further names are links to this one: an inode with too many links takes no more.
+            self.links.insert(ino, path);
+        }
+        Ok(())
+    }
+
+    fn link(&self, first: &[&[u8]], directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+        let file = open_beneath(&self.root, first, OFlags::PATH)?;
+        let file = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::linkat(CWD, file, directory, name, AtFlags::SYMLINK_FOLLOW)
+    }
+
+    /// Makes anything but a directory. Returns false if the target refuses it.
+    fn make(
+        &mut self,
+        path: &[&[u8]],
+        directory: &OwnedFd,
+        name: &[u8],
+        inode: &Inode<'_>,
+    ) -> Result<bool> {
+        let node = |kind: FileType, device: u64| {
+            fs::mknodat(directory, name, kind, Mode::RUSR | Mode::WUSR, device)
+        };
+        let (kind, result) = match inode.kind() {
+            Kind::File => return self.file(path, directory, name, inode),
+            Kind::Symlink => {
+                let target = self.reader.checked(inode.symlink_target())?;
+                let made = fs::symlinkat(target, directory, name);
+                (RefusalKind::Symlink, made)
+            }
+            Kind::Fifo => (RefusalKind::Special, node(FileType::Fifo, 0)),
+            Kind::Sock => (RefusalKind::Special, node(FileType::Socket, 0)),
+            Kind::Chr { major, minor } => {
+                let made = node(FileType::CharacterDevice, fs::makedev(major, minor));
+                (RefusalKind::Device, made)
+            }
+            Kind::Blk { major, minor } => {
+                let made = node(FileType::BlockDevice, fs::makedev(major, minor));
+                (RefusalKind::Device, made)
+            }
+            Kind::Dir | Kind::Whiteout | Kind::Unknown => {
+                let what = "the image says nothing of its type";
+                return Err(Error::store(self.path(path), what));
+            }
+        };
+        if let Err(errno) = result {
+            self.not_made(kind, path, errno)?;
+            return Ok(false);
+        }
+        self.made.entries += 1;
+        self.attributes(path, Place::Entry(directory.as_fd(), name), inode)?;
+        Ok(true)
+    }
+
+    /// Makes a regular file. Returns false if the target refuses it.
+    fn file(
+        &mut self,
+        path: &[&[u8]],
+        directory: &OwnedFd,
+        name: &[u8],
+        inode: &Inode<'_>,
+    ) -> Result<bool> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = match fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => File::from(file),
+            Err(errno) => {
+                self.not_made(RefusalKind::File, path, errno)?;
+                return Ok(false);
+            }
+        };
+        match self.contents(&file, inode)? {
+            Written::All(size) => self.made.bytes += size,
+            Written::Refused(action, cause) => {
+                // Data that does not fit is never the fault of the one file.
+                if is_no_room(&cause) {
+                    return Err(Error::io(self.path(path), action)(cause));
+                }
+                // A part of a file would be taken for the file. If it cannot be removed, its owner
+                // alone can read it.
+                let _ = fs::unlinkat(directory, name, AtFlags::empty());
+                self.refuse(RefusalKind::File, path, || {
+                    format!("cannot {action}: {cause}")
+                });
+                return Ok(false);
+            }
+        }
+        self.made.entries += 1;
+        self.attributes(path, Place::Open(file.as_fd()), inode)?;
+        Ok(true)
+    }
+
+    /// Writes the contents of a regular file.
+    fn contents(&mut self, file: &File, inode: &Inode<'_>) -> Result<Written> {
+        let mut at = 0;
+        // A hole is many references to one chunk of zeros, which is read once.
+        let mut zeros = None;
+        let progress = self.progress;
+        for extent in self.reader.checked(inode.extents())?.iter_from(0, 0) {
+            let (_, chunk) = self.reader.checked(extent)?;
+            let extent = Extent::from(chunk);
+            if zeros == Some(extent) {
+                at += extent.length;
+                continue;
+            }
+            let mut is_zero = true;
+            let mut refused = None;
+            let read = self.reader.read_extent(&extent, &mut self.blobs, |bytes| {
+                progress.check()?;
+                // Zeros stay holes.
+                if bytes.iter().any(|&byte| byte != 0) {
+                    is_zero = false;
+                    if let Err(cause) = file.write_all_at(bytes, at) {
+                        refused = Some(cause);
+                        // Ends the read. The cause above is the one that counts.
+                        return Err(Error::Interrupted);
+                    }
+                }
+                at += bytes.len() as u64;
+                Ok(())
+            });
+            if let Some(cause) = refused {
+                return Ok(Written::Refused("write it", cause));
+            }
+            read?;
+            if is_zero {
+                zeros = Some(extent);
+            }
+        }
+        match file.set_len(at) {
+            Ok(()) => Ok(Written::All(at)),
+            Err(cause) => Ok(Written::Refused("set its size", cause)),
+        }
+    }
+
+    /// Sets owner, extended attributes, permissions and time. In this order: a change of owner
+    /// clears set-uid bits and file capabilities, and an ACL changes the permissions.
+    fn attributes(&mut self, path: &[&[u8]], place: Place<'_>, inode: &Inode<'_>) -> Result<()> {
+        let mut permissions = inode.permissions();
+        let (uid, gid) = (Uid::from_raw(inode.uid()), Gid::from_raw(inode.gid()));
+        if let Err(errno) = place.set_owner(uid, gid) {
+            let kind = match errno {
+                Errno::PERM if !self.privileged => RefusalKind::OwnerPrivilege,
+                _ => RefusalKind::Owner,
+            };
+            self.refuse(kind, path, || io::Error::from(errno).to_string());
+            if inode.kind() != Kind::Dir {
+                permissions &= !SET_ID;
+            }
+        }
+        permissions &= self.xattrs(path, place, inode)?;
+        if inode.kind() != Kind::Symlink {
+            let mode = Mode::from_raw_mode(permissions.into());
+            if let Err(errno) = place.set_mode(mode) {
+                let cause = || format!("{permissions:04o}: {}", io::Error::from(errno));
+                self.refuse(RefusalKind::Permissions, path, cause);
+            }
+        }
+        let time = self.reader.checked(inode.mtime())?;
+        self.time(path, place, time);
+        Ok(())
+    }
+
+    /// Sets extended attributes, and returns the permissions that the file can have without those
+    /// that were refused.
+    fn xattrs(&mut self, path: &[&[u8]], place: Place<'_>, inode: &Inode<'_>) -> Result<u16> {
+        let mut permissions = 0o7777;
+        // An inode counts once for each kind.
+        let mut refused = BTreeMap::new();
+        for xattr in self.reader.checked(inode.xattrs())?.iter() {
+            let xattr = self.reader.checked(xattr)?;
+            let Err(errno) = place.set_xattr(xattr.name, xattr.value) else {
+                continue;
+            };
+            let is_list = xattr.name == acl::ACCESS || xattr.name == acl::DEFAULT;
+            let kind = match errno {
+                Errno::PERM | Errno::ACCESS if !self.privileged => RefusalKind::XattrPrivilege,
+                _ if is_list => RefusalKind::Acl,
+                _ => RefusalKind::Xattr,
+            };
+            if xattr.name == acl::ACCESS {
+                let bits = acl::mode_without(xattr.value).unwrap_or_default();
+                permissions &= 0o7000 | bits;
+            }
+            // ENOSPC means here that the attribute is too large, not that the filesystem is full.
+            let name = printable(xattr.name);
+            let what = match errno {
+                Errno::NOSPC | Errno::TOOBIG | Errno::RANGE => {
+                    format!("{name} of {} bytes", xattr.value.len())
+                }
+                _ => name,
+            };
+            refused.entry(kind).or_insert((what, errno));
+        }
+        self.made.no_xattrs += u64::from(!refused.is_empty());
+        for (kind, (what, errno)) in refused {
+            let cause = || format!("{what}: {}", io::Error::from(errno));
+            self.refuse(kind, path, cause);
+        }
+        Ok(permissions)
+    }
+
+    /// Sets the time. A filesystem stores a time that is out of its range as another one, without an
+    /// error.
+    fn time(&mut self, path: &[&[u8]], place: Place<'_>, time: Timestamp) {
+        let Timestamp {
+            seconds,
+            nanoseconds,
+        } = time;
+        let time = Timespec {
+            tv_sec: seconds,
+            tv_nsec: nanoseconds.into(),
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        let set = place.set_times(&times).and_then(|()| {
+            if COMMON_TIMES.contains(&seconds) {
+                return Ok(seconds);
+            }
+            place.stat().map(|stat| stat.st_mtime)
+        });
+        let wanted = || crate::model::time::utc(seconds);
+        match set {
+            Ok(found) if found.abs_diff(seconds) <= TIME_GRANULARITY => {}
+            Ok(found) => {
+                let cause =
+                    || format!("{}: it became {}", wanted(), crate::model::time::utc(found));
+                self.refuse(RefusalKind::Time, path, cause);
+            }
+            Err(errno) => {
+                let cause = || format!("{}: {}", wanted(), io::Error::from(errno));
+                self.refuse(RefusalKind::Time, path, cause);
+            }
+        }
+    }
+
+    /// Counts a name that the target refuses, or fails if its filesystem is full.
+    fn not_made(&mut self, kind: RefusalKind, path: &[&[u8]], errno: Errno) -> Result<()> {
+        if self.is_full(errno) {
+            return Err(self.error(path, "make it", errno));
+        }
+        self.refuse(kind, path, || io::Error::from(errno).to_string());
+        Ok(())
+    }
+
+    /// Returns true if a name was not made because the filesystem is full. ext4 also returns ENOSPC if
+    /// only the index of a directory is full.
+    fn is_full(&self, errno: Errno) -> bool {
+        const ROOM: u64 = 1 << 20;
+        const INODES: u64 = 16;
+        let has_room = || {
+            let stat = fs::fstatvfs(&self.root).ok()?;
+            let blocks = match self.privileged {
+                true => stat.f_bfree,
+                false => stat.f_bavail,
+            };
+            let room = blocks.saturating_mul(stat.f_frsize) >= ROOM;
+            // A filesystem that makes inodes as needed counts none.
+            Some(room && (stat.f_files == 0 || stat.f_favail >= INODES))
+        };
+        match errno {
+            Errno::DQUOT => true,
+            Errno::NOSPC => has_room() != Some(true),
+            _ => false,
+        }
+    }
+
+    fn refuse(&mut self, kind: RefusalKind, path: &[&[u8]], cause: impl FnOnce() -> String) {
+        let target = self.target;
+        let refusals = &mut self.made.refusals;
+        refusals.add(kind, || path_beneath(target, path), cause);
+    }
+
+    fn path(&self, names: &[&[u8]]) -> PathBuf {
+        path_beneath(self.target, names)
+    }
+
+    fn error(&self, names: &[&[u8]], action: &'static str, errno: Errno) -> Error {
+        Error::io(self.path(names), action)(errno)
+    }
+}
+
+/// The outcome of writing the contents of a file.
+enum Written {
+    /// All of it, so many bytes.
+    All(u64),
+    /// The target refused an action.
+    Refused(&'static str, io::Error),
+}
+
+/// Returns true if the filesystem has no room for data.
+fn is_no_room(cause: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(cause.kind(), StorageFull | QuotaExceeded)
+}
+
+fn path_beneath(target: &Path, names: &[&[u8]]) -> PathBuf {
+    let mut path = target.to_path_buf();
+    path.extend(names.iter().map(|name| OsStr::from_bytes(name)));
+    path
+}

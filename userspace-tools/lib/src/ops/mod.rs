@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The commands on images and stores: one module per command.
+//!
+//! May use everything below. Nothing below may use it.
+//!
+//! Each module uses only those below it.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `enable_verity` | enables fs-verity on blobs |
+//! | `verify` | checks images and stores |
+//! | `structure` | checks manifests and metadata |
+//! | `report` | the result of a verification |
+//! | `build` | builds an image of a directory or an archive |
+//! | `import` | builds an image of a container image |
+//! | `copy` | copies images between stores |
+//! | `diff` | compares two images |
+//! | `extract` | writes an image into a directory |
+//! | `export` | writes an image as an archive |
+//! | `gc` | removes blobs that no image needs |
+//! | `usage` | counts the blobs of images |
+
+pub mod build;
+pub mod copy;
+pub mod diff;
+pub mod enable_verity;
+pub mod export;
+pub mod extract;
+pub mod gc;
+pub mod import;
+pub mod report;
+pub mod structure;
+pub mod usage;
+pub mod verify;

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What the index of a store leads to: manifests of any sort, and the blobs that they name.
+//!
+//! A store may hold more than PuzzleFS images. Follows the OCI image specification 1.1, and knows
+//! Docker's types of the same shape.
+
+use crate::error::{Error, Result};
+use crate::model::digest::Digest;
+use crate::model::json;
+use crate::model::limits::MANIFEST_MAX;
+use crate::model::oci::{self, Descriptor};
+use crate::store::oci_layout::Store;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// One manifest, or index of manifests, that `index.json` lists, and all that belongs to it.
+#[derive(Debug)]
+pub(crate) struct Root {
+    /// The tags that it has; none if it is listed without.
+    pub tags: Vec<String>,
+    /// The digest of the manifest or index.
+    pub digest: Digest,
+    /// Every blob, the manifest itself among them, and its size as it is said to be.
+    pub blobs: BTreeMap<Digest, u64>,
+    /// Further sizes that blobs are said to have, of which all but one are wrong.
+    pub other_sizes: Vec<(Digest, u64)>,
+    /// The PuzzleFS images, by their manifests.
+    pub images: Vec<Digest>,
+    /// What cannot be read: with it, the list of blobs is not complete.
+    pub errors: Vec<Error>,
+}
+
+impl Root {
+    /// How messages call it.
+    pub fn name(&self) -> String {
+        match &self.tags[..] {
+            [] => self.digest.to_oci(),
+            tags => tags.join(", "),
+        }
+    }
+
+    /// Notes a blob that belongs to it.
+    fn add_blob(&mut self, digest: Digest, size: u64) {
+        if let Some(other) = self
+            .blobs
+            .insert(digest, size)
+            .filter(|other| *other != size)
+        {
+            self.other_sizes.push((digest, other));
+        }
+    }
+}
+
+/// A manifest, as far as it leads to blobs.
+#[derive(Deserialize)]
+struct Manifest {
+    config: Descriptor,
+    #[serde(deserialize_with = "oci::or_null")]
+    layers: Vec<Descriptor>,
+    subject: Option<Descriptor>,
+}
+
+/// An index, as far as it leads to manifests. Unlike in `index.json`, those that it lists may not
+/// all be there: whoever copies an image of many platforms may take one.
+#[derive(Deserialize)]
+struct Index {
+    #[serde(deserialize_with = "oci::or_null")]
+    manifests: Vec<Descriptor>,
+    subject: Option<Descriptor>,
+}
+
+/// Reads what the index of a store leads to. What is listed several times is read once.
+///
+/// Entries of the index that cannot be followed at all are the second of the pair.
+pub(crate) fn roots(store: &Store, index: oci::Index) -> (Vec<Root>, Vec<Error>) {
+    let mut roots: BTreeMap<Digest, Root> = BTreeMap::new();
+    let mut errors = Vec::new();
+    for descriptor in index.manifests {
+        let Some(digest) = Digest::from_oci(&descriptor.digest) else {
+            errors.push(no_digest(&descriptor, &store.path().join("index.json")));
+            continue;
+        };
+        let root = roots
+            .entry(digest)
+            .or_insert_with(|| follow(store, digest, &descriptor));
+        root.add_blob(digest, descriptor.size);
+        root.tags.extend(descriptor.tag().map(str::to_owned));
+    }
+    (roots.into_values().collect(), errors)
+}
+
+/// Follows everything from one descriptor of `index.json`.
+fn follow(store: &Store, digest: Digest, descriptor: &Descriptor) -> Root {
+    let mut root = Root {
+        tags: Vec::new(),
+        digest,
+        blobs: BTreeMap::from([(digest, descriptor.size)]),
+        other_sizes: Vec::new(),
+        images: Vec::new(),
+        errors: Vec::new(),
+    };
+    let mut seen = HashSet::from([digest]);
+    let mut pending = vec![(digest, descriptor.media_type.clone())];
+    while let Some((digest, media_type)) = pending.pop() {
+        let is_root = digest == root.digest;
+        match read(store, digest, &media_type, is_root, &mut root) {
+            Ok(manifests) => {
+                for manifest in manifests {
+                    match Digest::from_oci(&manifest.digest) {
+                        Some(digest) => {
+                            root.add_blob(digest, manifest.size);
+                            if seen.insert(digest) {
+                                pending.push((digest, manifest.media_type));
+                            }
+                        }
+                        None => {
+                            let found_in = store.blob_path(&digest);
+                            root.errors.push(no_digest(&manifest, &found_in));
+                        }
+                    }
+                }
+            }
+            Err(error) => root.errors.push(error),
+        }
+    }
+    root
+}
+
+/// Reads a manifest or an index, notes the blobs that it names, and returns further manifests.
+fn read(
+    store: &Store,
+    digest: Digest,
+    media_type: &str,
+    is_root: bool,
+    root: &mut Root,
+) -> Result<Vec<Descriptor>> {
+    if !is_root && store.blob_size(&digest)?.is_none() {
+        root.blobs.remove(&digest);
+        return Ok(Vec::new());
+    }
+    let path = store.blob_path(&digest);
+    let what = format!("a '{media_type}'");
+    let malformed = |what: String| Error::store(&path, what);
+    match media_type {
+        oci::MANIFEST | DOCKER_MANIFEST => {
+            let bytes = store.read_blob(&digest, MANIFEST_MAX)?;
+            let manifest: Manifest = json::parse(&bytes, &what).map_err(malformed)?;
+            if manifest.layers.iter().any(|l| l.media_type == oci::ROOTFS) {
+                root.images.push(digest);
+            }
+            for blob in manifest.layers.iter().chain([&manifest.config]) {
+                // Blobs of another algorithm are in another directory.
+                if let Some(digest) = Digest::from_oci(&blob.digest) {
+                    root.add_blob(digest, blob.size);
+                }
+            }
+            Ok(manifest.subject.into_iter().collect())
+        }
+        oci::INDEX | DOCKER_INDEX => {
+            let bytes = store.read_blob(&digest, MANIFEST_MAX)?;
+            let mut index: Index = json::parse(&bytes, &what).map_err(malformed)?;
+            index.manifests.extend(index.subject);
+            Ok(index.manifests)
+        }
+        _ => {
+            let what = format!(
+                "its type, '{}', is not known here, nor is what belongs to it",
+                media_type.escape_default()
+            );
+            Err(Error::store(path, what))
+        }
+    }
+}
+
+fn no_digest(descriptor: &Descriptor, found_in: &Path) -> Error {
+    let digest = descriptor.digest.escape_default();
+    Error::store(found_in, format!("'{digest}' is not a sha256 digest"))
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The locks of a store.
+//!
+//! | lock | held shared | held alone |
+//! | --- | --- | --- |
+//! | `gc.lock` | by builders, from their first look for a blob until the tag is set | by `gc`, from reading the index to removing the last blob |
+//! | `index.lock` | | by each writer of the index, while it changes it |
+//!
+//! A process that takes both takes `gc.lock` first.
+
+use crate::error::{Error, Result};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use std::path::{Path, PathBuf};
+
+/// The directory of the store for locks and unfinished work.
+pub(crate) const PRIVATE: &str = ".puzzlefs";
+const GC_LOCK: &str = "gc.lock";
+
+/// The directory of a store, and its path for messages.
+#[derive(Clone, Copy)]
+pub(crate) struct LockedStore<'a> {
+    pub path: &'a Path,
+    pub root: &'a OwnedFd,
+}
+
+/// The lock between those who rely on blobs and whoever removes them. Dropping it lets it go.
+pub(crate) struct UseLock {
+    _lock: OwnedFd,
+}
+
+impl UseLock {
+    /// Waits until no sweep goes on, and keeps further ones off. Any number of processes can.
+    pub fn shared(store: LockedStore<'_>) -> Result<Self> {
+        Self::take(store, FlockOperation::LockShared).map(|(lock, _)| lock)
+    }
+
+    /// Takes the lock alone. If others have it, `wait` is called, and decides by its result
+    /// whether to wait for them: `None` where it does not.
+    pub fn alone(store: LockedStore<'_>, wait: impl FnOnce() -> bool) -> Result<Option<Self>> {
+        let (lock, taken) = Self::take(store, FlockOperation::NonBlockingLockExclusive)?;
+        if taken {
+            return Ok(Some(lock));
+        }
+        if !wait() {
+            return Ok(None);
+        }
+        Self::take(store, FlockOperation::LockExclusive).map(|(lock, _)| Some(lock))
+    }
+
+    fn take(store: LockedStore<'_>, how: FlockOperation) -> Result<(Self, bool)> {
+        let private = make_private(store.path, store.root)?;
+        let lock = open_lock(store.path, &private, GC_LOCK)?;
+        let taken = match rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, how)) {
+            Ok(()) => true,
+            Err(Errno::WOULDBLOCK) => false,
+            Err(errno) => {
+                let path = lock_path(store.path, GC_LOCK);
+                return Err(Error::io(path, "take the lock")(errno));
+            }
+        };
+        Ok((UseLock { _lock: lock }, taken))
+    }
+}
+
+/// The path of a lock of the store at `path`, for messages.
+pub(crate) fn lock_path(path: &Path, name: &str) -> PathBuf {
+    path.join(PRIVATE).join(name)
+}
+
+/// Opens a file in the private directory of the store at `path` that is there to be locked.
+pub(crate) fn open_lock(path: &Path, private: &OwnedFd, name: &str) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags = flags | OFlags::NONBLOCK;
+    rustix::fs::openat(private, name, flags, Mode::from_raw_mode(0o644))
+        .map_err(Error::io(lock_path(path, name), "open the lock"))
+}
+
+/// Opens the private directory of the store at `path`, which is made where it is not there yet.
+pub(crate) fn make_private(path: &Path, root: &OwnedFd) -> Result<OwnedFd> {
+    let private = path.join(PRIVATE);
+    match rustix::fs::mkdirat(root, PRIVATE, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => open_own(root, &private, PRIVATE),
+        Err(errno) => Err(Error::io(private, "make it")(errno)),
+    }
+}
+
+/// Opens a directory of a store that must not be a symbolic link.
+pub(crate) fn open_own(parent: &OwnedFd, path: &Path, name: &str) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            let what = "not a directory; a symbolic link is not followed here";
+            Err(Error::store(path, what))
+        }
+        result => result.map_err(|errno| Error::io(path, "open it")(errno)),
+    }
+}

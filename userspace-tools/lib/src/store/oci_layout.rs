@@ -1,0 +1,517 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The store: an OCI image layout on disk, read.
+//!
+//! Writing to it is in `staging` and `index`. Beside what the OCI
+//! specification has, a store that was written to holds a directory `.puzzlefs` for locks and
+//! unfinished work; readers need nothing in it.
+
+use crate::error::{Error, Result};
+use crate::model::digest::Digest;
+use crate::model::json;
+use crate::model::limits::{INDEX_MAX, MANIFEST_MAX};
+use crate::model::media::{self, Document};
+use crate::model::oci::{self, Descriptor, Index, Layout, Manifest, Rootfs};
+use crate::model::reference::{ImageRef, Selector};
+use crate::model::verity;
+use crate::store::locks::{open_own, LockedStore};
+use crate::store::replace::WriteLock;
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::Read;
+use std::ops::Deref;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The largest `oci-layout` read, in bytes.
+const LAYOUT_MAX: u64 = 64 << 10;
+
+const NO_DIRECTORY: &str = "not a directory, and so no store; 'puzzlefs import' reads image \
+                            archives, 'puzzlefs build' reads archives of a tree";
+
+/// A directory that holds an OCI image layout.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) path: PathBuf,
+    pub(crate) root: OwnedFd,
+    pub(crate) blobs: OwnedFd,
+}
+
+/// Where an image's metadata is: what it takes to read or mount it.
+#[derive(Clone, Debug)]
+pub struct ImageRoot {
+    /// The digest of the manifest.
+    pub manifest_digest: Digest,
+    /// The bytes that all this was read from.
+    manifest_bytes: Vec<u8>,
+    /// The digest of the metadata blob: what the kernel takes as `rootfs=`.
+    pub rootfs: Digest,
+    /// The size of the metadata blob in bytes.
+    pub rootfs_size: u64,
+    /// The fs-verity digest of the metadata blob, where the manifest has it.
+    pub rootfs_verity: Option<Digest>,
+}
+
+impl ImageRoot {
+    /// The manifest's fs-verity digest.
+    pub fn manifest_verity(&self) -> Digest {
+        verity::digest(&self.manifest_bytes)
+    }
+}
+
+/// An image found in a store.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Where its metadata is.
+    root: ImageRoot,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The annotations that the index has of the image, its tag among them; none if it was found by
+    /// its digest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Deref for Image {
+    type Target = ImageRoot;
+
+    fn deref(&self) -> &ImageRoot {
+        &self.root
+    }
+}
+
+impl Image {
+    /// The descriptors of the data blobs.
+    pub fn data_blobs(&self) -> impl Iterator<Item = &Descriptor> + Clone {
+        let layers = self.manifest.layers.iter();
+        layers.filter(|layer| layer.media_type.starts_with(oci::FILEDATA))
+    }
+}
+
+impl Store {
+    /// The directory, to lock it.
+    pub(crate) fn locked(&self) -> LockedStore<'_> {
+        LockedStore {
+            path: &self.path,
+            root: &self.root,
+        }
+    }
+
+    /// Opens a store that exists.
+    pub fn open(path: &Path) -> Result<Self> {
+        let root = open_directory(path).map_err(|errno| match errno {
+            Errno::NOTDIR => Error::store(path, NO_DIRECTORY),
+            errno => Error::io(path, "open the store")(errno),
+        })?;
+        match rustix::fs::accessat(
+            &root,
+            "oci-layout",
+            rustix::fs::Access::EXISTS,
+            rustix::fs::AtFlags::empty(),
+        ) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => {
+                return Err(Error::store(
+                    path,
+                    "not an OCI image layout: it has no file 'oci-layout'",
+                ))
+            }
+            Err(errno) => return Err(Error::io(path, "look for oci-layout in it")(errno)),
+        }
+        let blobs = open_blobs(path, &root)?;
+        Ok(Store {
+            path: path.to_path_buf(),
+            root,
+            blobs,
+        })
+    }
+
+    /// Opens a store, making it first where there is none.
+    ///
+    /// A directory that has other things in it is left alone.
+    pub fn create(path: &Path) -> Result<Self> {
+        let layout = path.join("oci-layout");
+        match fs::symlink_metadata(&layout) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::initialise(path)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                let what = "not a directory, and no store can be in it; give another for the store";
+                return Err(Error::store(path, what));
+            }
+            Err(error) => return Err(Error::io(layout, "examine it")(error)),
+        }
+        Self::open(path)
+    }
+
+    fn initialise(path: &Path) -> Result<()> {
+        fs::create_dir_all(path).map_err(Error::io(path, "make the store's directory"))?;
+        let entries = fs::read_dir(path).map_err(Error::io(path, "list it"))?;
+        for entry in entries {
+            let entry = entry.map_err(Error::io(path, "list it"))?;
+            // What an interrupted or concurrent initialisation leaves, and a filesystem's own.
+            let known = [
+                ".puzzlefs",
+                "blobs",
+                "index.json",
+                "oci-layout",
+                "lost+found",
+            ];
+            if !known.iter().any(|known| entry.file_name() == *known) {
+                return Err(Error::store(
+                    path,
+                    "neither empty nor an OCI image layout; give a new directory for the store",
+                ));
+            }
+        }
+        let root = open_directory(path).map_err(Error::io(path, "open the store"))?;
+        let mut at = root
+            .try_clone()
+            .map_err(Error::io(path, "open the store"))?;
+        let mut name = path.to_path_buf();
+        for part in BLOBS {
+            name.push(part);
+            match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(Error::io(name, "make it")(errno)),
+            }
+            at = open_own(&at, &name, part)?;
+        }
+        WriteLock::take(path, &root)?.replace_file("oci-layout", oci::LAYOUT.as_bytes())
+    }
+
+    /// The store's directory as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a blob.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.path.join("blobs/sha256").join(digest.to_hex())
+    }
+
+    /// The device and inode number of the store's directory.
+    pub(crate) fn identity(&self) -> Result<(u64, u64)> {
+        let stat = rustix::fs::fstat(&self.root).map_err(Error::io(&self.path, "examine it"))?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// Returns true if another store is the same directory.
+    pub fn is_same(&self, other: &Store) -> Result<bool> {
+        Ok(self.identity()? == other.identity()?)
+    }
+
+    /// The size of a blob; `None` where there is none.
+    pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        match rustix::fs::statat(
+            &self.blobs,
+            digest.to_hex(),
+            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+        ) {
+            Ok(stat) => Ok(Some(stat.st_size as u64)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::io(self.blob_path(digest), "examine it")(errno)),
+        }
+    }
+
+    /// What lies among the blobs: the digests, and the names that are none.
+    pub(crate) fn list_blobs(&self) -> Result<(Vec<Digest>, Vec<OsString>)> {
+        let path = self.path.join("blobs/sha256");
+        let (mut blobs, mut others) = (Vec::new(), Vec::new());
+        let fail = || Error::io(&path, "list it");
+        for entry in rustix::fs::Dir::read_from(&self.blobs).map_err(fail())? {
+            let entry = entry.map_err(fail())?;
+            let name = entry.file_name().to_bytes();
+            match Digest::from_hex(name) {
+                Some(digest) => blobs.push(digest),
+                None if name == b"." || name == b".." => {}
+                None => others.push(OsStr::from_bytes(name).to_owned()),
+            }
+        }
+        blobs.sort_unstable();
+        others.sort_unstable();
+        Ok((blobs, others))
+    }
+
+    /// Opens a blob to read it: a regular file, never through a symbolic link.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+        let path = || self.blob_path(digest);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let fd = rustix::fs::openat(&self.blobs, digest.to_hex(), flags, Mode::empty())
+            .map_err(|errno| Error::io(path(), "open the blob")(errno))?;
+        let file = File::from(fd);
+        let metadata = file.metadata().map_err(Error::io(path(), "examine it"))?;
+        if !metadata.is_file() {
+            return Err(Error::store(path(), "not a regular file"));
+        }
+        Ok(file)
+    }
+
+    /// Reads a blob, however large, and gives the digest that its contents have.
+    pub(crate) fn digest_of_blob(&self, digest: &Digest, buffer: &mut [u8]) -> Result<Digest> {
+        let mut file = self.open_blob(digest)?;
+        let mut sha256 = Sha256::new();
+        loop {
+            match file.read(buffer) {
+                Ok(0) => return Ok(Digest(sha256.finalize().into())),
+                Ok(read) => sha256.update(&buffer[..read]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io(self.blob_path(digest), "read it")(error)),
+            }
+        }
+    }
+
+    /// Removes a blob; it need not be there.
+    pub(crate) fn remove_blob(&self, digest: &Digest) -> Result<()> {
+        match rustix::fs::unlinkat(&self.blobs, digest.to_hex(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::io(self.blob_path(digest), "remove it")(errno)),
+        }
+    }
+
+    /// Reads a whole blob of at most `max` bytes and checks it against its digest.
+    pub fn read_blob(&self, digest: &Digest, max: u64) -> Result<Vec<u8>> {
+        let path = self.blob_path(digest);
+        let bytes = read_bounded(self.open_blob(digest)?, &path, max)?;
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            let what = format!("the blob is damaged: its contents have sha256 {found}");
+            return Err(Error::store(path, what));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads `index.json`. A store without one has no images.
+    pub fn index(&self) -> Result<Index> {
+        Ok(self.written_index()?.unwrap_or_default())
+    }
+
+    /// Reads `index.json` for whoever changes the store by what it says: one that is not known here
+    /// is refused.
+    pub(crate) fn known_index(&self) -> Result<Index> {
+        self.known_index_of(self.index_text()?.as_deref())
+    }
+
+    /// Parses the text of `index.json`, or of none, as [`Store::known_index`] does.
+    pub(crate) fn known_index_of(&self, text: Option<&[u8]>) -> Result<Index> {
+        let index = self.parsed_index(text)?.unwrap_or_default();
+        match index.unknown() {
+            None => Ok(index),
+            Some(what) => Err(Error::store(self.path.join("index.json"), what)),
+        }
+    }
+
+    /// Reads `index.json`; none where there is none.
+    pub(crate) fn written_index(&self) -> Result<Option<Index>> {
+        self.parsed_index(self.index_text()?.as_deref())
+    }
+
+    /// Reads the text of `index.json`; none where there is none.
+    pub(crate) fn index_text(&self) -> Result<Option<Vec<u8>>> {
+        self.text("index.json", INDEX_MAX)
+    }
+
+    fn parsed_index(&self, text: Option<&[u8]>) -> Result<Option<Index>> {
+        self.json("index.json", "an OCI image index", text)
+    }
+
+    /// Reads `oci-layout`; none where there is none.
+    pub(crate) fn layout(&self) -> Result<Option<Layout>> {
+        let text = self.text("oci-layout", LAYOUT_MAX)?;
+        let what = "the version of an OCI image layout";
+        self.json("oci-layout", what, text.as_deref())
+    }
+
+    /// Reads a file of the store's own directory; none where there is none.
+    fn text(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>> {
+        let path = self.path.join(name);
+        // What is no regular file must not block.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = match rustix::fs::openat(&self.root, name, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Error::io(path, "open it")(errno)),
+        };
+        let metadata = file.metadata().map_err(Error::io(&path, "examine it"))?;
+        if !metadata.is_file() {
+            return Err(Error::store(path, "not a regular file"));
+        }
+        read_bounded(file, &path, max).map(Some)
+    }
+
+    /// Parses the text of a file of the store's own directory, which has to be `what`,
+    /// "an OCI image index".
+    fn json<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        what: &str,
+        text: Option<&[u8]>,
+    ) -> Result<Option<T>> {
+        let value = text.map(|text| json::parse(text, what)).transpose();
+        value.map_err(|what| Error::store(self.path.join(name), what))
+    }
+
+    /// Finds an image, and reads all of its manifest.
+    pub fn image(&self, selector: &Selector) -> Result<Image> {
+        let (digest, annotations) = self.find(selector)?;
+        let bytes = self.read_blob(&digest, MANIFEST_MAX)?;
+        let manifest: Manifest = self.parsed(&digest, &bytes, selector)?;
+        Ok(Image {
+            root: self.root_of(digest, bytes, manifest.rootfs(), selector)?,
+            manifest,
+            annotations,
+        })
+    }
+
+    /// Finds an image's metadata.
+    pub fn image_root(&self, selector: &Selector) -> Result<ImageRoot> {
+        let (digest, _) = self.find(selector)?;
+        let bytes = self.read_blob(&digest, MANIFEST_MAX)?;
+        let Rootfs { descriptor } = self.parsed(&digest, &bytes, selector)?;
+        self.root_of(digest, bytes, descriptor.as_ref(), selector)
+    }
+
+    /// Finds an image's manifest, and the annotations that the index has of it.
+    fn find(&self, selector: &Selector) -> Result<(Digest, BTreeMap<String, String>)> {
+        match selector {
+            Selector::Manifest(digest) => Ok((*digest, BTreeMap::new())),
+            Selector::Tag(tag) => {
+                let index = self.index()?;
+                let Some(descriptor) = index.find(tag) else {
+                    return Err(Error::NoSuchTag {
+                        store: self.path.clone(),
+                        tag: tag.clone(),
+                        tags: index.tags(),
+                    });
+                };
+                let digest = self.digest(descriptor, &self.path.join("index.json"))?;
+                self.check_size(&digest, descriptor)?;
+                Ok((digest, descriptor.annotations.clone()))
+            }
+        }
+    }
+
+    /// Where the metadata is of which a manifest has this descriptor.
+    fn root_of(
+        &self,
+        manifest_digest: Digest,
+        manifest_bytes: Vec<u8>,
+        rootfs: Option<&Descriptor>,
+        selector: &Selector,
+    ) -> Result<ImageRoot> {
+        let Some(rootfs) = rootfs else {
+            return Err(self.not_puzzlefs(&manifest_bytes, selector));
+        };
+        let path = self.blob_path(&manifest_digest);
+        Ok(ImageRoot {
+            manifest_digest,
+            manifest_bytes,
+            rootfs: self.digest(rootfs, &path)?,
+            rootfs_size: rootfs.size,
+            rootfs_verity: rootfs
+                .annotations
+                .get(oci::VERITY_ROOT_HASH)
+                .and_then(|hex| Digest::from_hex(hex.as_bytes())),
+        })
+    }
+
+    /// Reads an image manifest, of a PuzzleFS image or not; gives its bytes, too.
+    pub fn manifest(&self, digest: &Digest) -> Result<(Manifest, Vec<u8>)> {
+        let bytes = self.read_blob(digest, MANIFEST_MAX)?;
+        let manifest = json::parse(&bytes, "an OCI image manifest")
+            .map_err(|what| Error::store(self.blob_path(digest), what))?;
+        Ok((manifest, bytes))
+    }
+
+    /// Reads what is wanted of an image's manifest.
+    fn parsed<T: DeserializeOwned>(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        selector: &Selector,
+    ) -> Result<T> {
+        json::parse(bytes, "an OCI image manifest").map_err(|what| {
+            match Document::of_bytes(bytes) {
+                Document::Unknown | Document::Manifest => {
+                    Error::store(self.blob_path(digest), what)
+                }
+                _ => self.not_puzzlefs(bytes, selector),
+            }
+        })
+    }
+
+    /// Says what an image of the store is that is no PuzzleFS image.
+    fn not_puzzlefs(&self, manifest: &[u8], selector: &Selector) -> Error {
+        let name = match selector {
+            Selector::Tag(tag) => Some(format!("{}:{tag}", self.path.display())),
+            Selector::Manifest(_) => None,
+        };
+        let what = media::not_puzzlefs(manifest, name.as_deref());
+        Error::store(&self.path, format!("{selector} is {what}"))
+    }
+
+    pub(crate) fn digest(&self, descriptor: &Descriptor, found_in: &Path) -> Result<Digest> {
+        Digest::from_oci(&descriptor.digest).ok_or_else(|| {
+            let what = format!("'{}' is not a sha256 digest", descriptor.digest);
+            Error::store(found_in, what)
+        })
+    }
+
+    /// Fails where a blob is absent or not of the size that its descriptor gives.
+    pub(crate) fn check_size(&self, digest: &Digest, descriptor: &Descriptor) -> Result<()> {
+        match self.blob_size(digest)? {
+            Some(size) if size == descriptor.size => Ok(()),
+            Some(size) => {
+                let what = format!(
+                    "the blob is damaged: it has {size} bytes instead of {}",
+                    descriptor.size
+                );
+                Err(Error::store(self.blob_path(digest), what))
+            }
+            None => Err(Error::store(self.blob_path(digest), "the blob is missing")),
+        }
+    }
+}
+
+/// Opens a store and finds an image in it.
+pub fn find_image(reference: &ImageRef) -> Result<(Store, Image)> {
+    let store = Store::open(&reference.store)?;
+    let image = store.image(&reference.selector)?;
+    Ok((store, image))
+}
+
+/// The directories that lead to a store's blobs.
+const BLOBS: [&str; 2] = ["blobs", "sha256"];
+
+/// Opens the directory of a store's blobs. As for the kernel, it must not be elsewhere: whoever made
+/// the store would have others write there, and remove.
+fn open_blobs(path: &Path, root: &OwnedFd) -> Result<OwnedFd> {
+    let [outer, inner] = BLOBS;
+    let name = path.join(outer);
+    let blobs = open_own(root, &name, outer)?;
+    open_own(&blobs, &name.join(inner), inner)
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+}
+
+fn read_bounded(file: File, path: &Path, max: u64) -> Result<Vec<u8>> {
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut bytes = Vec::new();
+    // Only to read it at once: if there is not so much memory, the file may not be so long.
+    let _ = bytes.try_reserve_exact(size.min(max) as usize + 1);
+    file.take(max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io(path, "read it"))?;
+    if bytes.len() as u64 > max {
+        let what = format!("larger than the {max} bytes that are allowed here");
+        return Err(Error::store(path, what));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Writing blobs into a store.
+//!
+//! A blob is written under its name in a directory of this builder's own, on the same
+//! filesystem. [`Staging::commit`] makes everything written so far durable with one `syncfs`,
+//! and only then renames it into `blobs/sha256`: what has its final name there is whole, after a
+//! crash of the machine too, and two builders of the same blob cannot hurt each other.
+//!
+//! The directory is locked while its builder lives. The next builder removes those that nobody
+//! holds: what `kill -9` left.
+//!
+//! As long as there is a [`Staging`], no blob is removed from the store: see `gc`.
+
+use crate::error::{Error, Result};
+use crate::model::digest::Digest;
+use crate::store::locks::UseLock;
+use crate::store::locks::PRIVATE;
+use crate::store::oci_layout::Store;
+use crate::sys::parallel;
+use crate::sys::pause::{self, Point};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use std::fs::{self, File};
+use std::io::Write;
+use std::mem;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use tempfile::NamedTempFile;
+
+const PREFIX: &str = "staging-";
+/// How much of a blob is read at once.
+const READ: usize = 256 << 10;
+/// Staged bytes and blobs after which [`Staging::put`] commits by itself: it bounds what a
+/// killed builder of a large image has to write again.
+const COMMIT_BYTES: u64 = 1 << 30;
+const COMMIT_BLOBS: usize = 20_000;
+
+/// Blobs on their way into a store. Dropping it discards what was not committed.
+pub(crate) struct Staging<'a> {
+    store: &'a Store,
+    pub(crate) path: PathBuf,
+    directory: OwnedFd,
+    /// Whether what the store has is read before it is taken for what its name says.
+    check: bool,
+    pending: Mutex<Pending>,
+    /// No blob that is found in the store, or put there, is swept until the tag is set.
+    _in_use: UseLock,
+}
+
+/// Blobs that are written, but neither durable nor visible.
+#[derive(Default)]
+struct Pending {
+    blobs: Vec<(Digest, u64)>,
+    bytes: u64,
+}
+
+/// Whether a blob had to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// It was not in the store.
+    New,
+    /// It was there, with the same size.
+    Shared,
+}
+
+/// A blob's contents.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    /// These bytes, one piece after the other.
+    Bytes(&'a [&'a [u8]]),
+    /// So many zeros; they take no space in the store where its filesystem has holes.
+    Zeros(u64),
+}
+
+impl Content<'_> {
+    fn size(&self) -> u64 {
+        match self {
+            Content::Bytes(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
+            Content::Zeros(size) => *size,
+        }
+    }
+}
+
+impl<'a> Staging<'a> {
+    /// Removes what dead builders left, and makes a directory for this one. Where no tag could be
+    /// set in the end, it fails at once.
+    pub fn new(store: &'a Store) -> Result<Self> {
+        store.known_index()?;
+        let in_use = UseLock::shared(store.locked())?;
+        let private = store.path.join(PRIVATE);
+        remove_stale(&private);
+        loop {
+            let path = tempfile::Builder::new()
+                .prefix(PREFIX)
+                .tempdir_in(&private)
+                .map_err(Error::io(&private, "make a directory in it"))?
+                .keep();
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let directory = match rustix::fs::open(&path, flags, Mode::empty()) {
+                Ok(directory) => directory,
+                // Another builder thought it stale before it was locked.
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(Error::io(path, "open it")(errno)),
+            };
+            rustix::fs::flock(&directory, FlockOperation::LockExclusive)
+                .map_err(Error::io(&path, "lock it"))?;
+            let linked = rustix::fs::fstat(&directory).is_ok_and(|stat| stat.st_nlink > 0);
+            if linked && path.exists() {
+                pause::at(Point::Staging);
+                return Ok(Staging {
+                    store,
+                    path,
+                    directory,
+                    check: false,
+                    pending: Mutex::default(),
+                    _in_use: in_use,
+                });
+            }
+        }
+    }
+
+    /// Has blobs of the store that are damaged replaced by those that are put, if so wanted.
+    pub fn checking(mut self, check: bool) -> Self {
+        self.check = check;
+        self
+    }
+
+    /// Writes a blob unless the store has it. The caller names it by the sha256 of its contents,
+    /// and puts each blob once.
+    pub fn put(&self, digest: &Digest, content: Content<'_>) -> Result<Placed> {
+        self.put_with(digest, content.size(), |file, path| {
+            match content {
+                Content::Bytes(pieces) => pieces.iter().try_for_each(|piece| file.write_all(piece)),
+                Content::Zeros(size) => file.set_len(size),
+            }
+            .map_err(Error::io(path, "write it"))
+        })
+    }
+
+    /// The same for contents of a size that a function writes to a file, which it is given with its
+    /// path.
+    pub fn put_with(
+        &self,
+        digest: &Digest,
+        size: u64,
+        write: impl FnOnce(&mut File, &Path) -> Result<()>,
+    ) -> Result<Placed> {
+        if self.store.blob_size(digest)? == Some(size) {
+            if !self.check || self.store.digest_of_blob(digest, &mut vec![0; READ])? == *digest {
+                return Ok(Placed::Shared);
+            }
+            self.store.remove_blob(digest)?;
+        }
+        let path = self.path.join(digest.to_hex());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(
+            &self.directory,
+            digest.to_hex(),
+            flags | OFlags::NOFOLLOW,
+            Mode::from_raw_mode(0o644),
+        )
+        .map_err(Error::io(&path, "make it"))?;
+        pause::at(Point::Created);
+        write(&mut File::from(file), &path)?;
+        pause::at(Point::Written);
+        let full = {
+            let mut pending = self.pending();
+            pending.blobs.push((*digest, size));
+            pending.bytes += size;
+            pending.bytes >= COMMIT_BYTES || pending.blobs.len() >= COMMIT_BLOBS
+        };
+        if full {
+            self.commit()?;
+        }
+        Ok(Placed::New)
+    }
+
+    /// Takes a file that was written in [`path`](Self::path) as a blob, unless the store has it.
+    pub fn put_file(&self, file: NamedTempFile, digest: &Digest, size: u64) -> Result<Placed> {
+        if self.store.blob_size(digest)? == Some(size) {
+            return Ok(Placed::Shared);
+        }
+        let path = self.path.join(digest.to_hex());
+        let mode = fs::Permissions::from_mode(0o644);
+        file.as_file()
+            .set_permissions(mode)
+            .map_err(Error::io(&path, "set its permissions"))?;
+        file.persist(&path)
+            .map_err(|error| Error::io(&path, "name it")(error.error))?;
+        let mut pending = self.pending();
+        pending.blobs.push((*digest, size));
+        pending.bytes += size;
+        Ok(Placed::New)
+    }
+
+    /// Sends what was written so far to the disk, so that there is little left to do for
+    /// [`Staging::commit`].
+    pub fn flush(&self) -> Result<()> {
+        let target = self.store.path.join("blobs/sha256");
+        rustix::fs::syncfs(&self.directory).map_err(Error::io(&target, "sync the blobs"))
+    }
+
+    /// Makes every blob put so far durable, then visible under its final name.
+    pub fn commit(&self) -> Result<()> {
+        let Pending { blobs, .. } = mem::take(&mut *self.pending());
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let target = self.store.path.join("blobs/sha256");
+        self.flush()?;
+        pause::at(Point::Synced);
+        for (digest, size) in blobs {
+            self.publish(&digest, size).map_err(|errno| {
+                Error::io(self.store.blob_path(&digest), "name the blob")(errno)
+            })?;
+            pause::at(Point::Named);
+        }
+        rustix::fs::fsync(&self.store.blobs).map_err(Error::io(&target, "sync it"))?;
+        pause::at(Point::Committed);
+        Ok(())
+    }
+
+    /// Gives a blob its final name. One that is there already, put by another builder meanwhile,
+    /// stays: it may be open, mapped or sealed by fs-verity. One of a wrong size is replaced.
+    fn publish(&self, digest: &Digest, size: u64) -> Result<(), Errno> {
+        let name = digest.to_hex();
+        let (from, to) = (&self.directory, &self.store.blobs);
+        match rustix::fs::renameat_with(from, &name, to, &name, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            // EINVAL: a filesystem without RENAME_NOREPLACE.
+            Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => {}
+            Err(errno) => return Err(errno),
+        }
+        match rustix::fs::statat(to, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if stat.st_size as u64 == size => {
+                rustix::fs::unlinkat(from, &name, AtFlags::empty())
+            }
+            Ok(_) | Err(Errno::NOENT) => rustix::fs::renameat(from, &name, to, &name),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+        parallel::lock(&self.pending)
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        // What stays here is found stale by the next builder.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes the directories of builders that no longer live, and says how many. Best effort: what
+/// cannot be removed is in nobody's way.
+pub(crate) fn remove_stale(private: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(private) else {
+        return 0;
+    };
+    let mut removed = 0;
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let Ok(directory) = rustix::fs::open(entry.path(), flags, Mode::empty()) else {
+            continue;
+        };
+        if rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            removed += u64::from(fs::remove_dir_all(entry.path()).is_ok());
+        }
+    }
+    removed
+}

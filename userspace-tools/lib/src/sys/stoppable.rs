@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Input that may not come, or not end: reading it stops when the work is to stop.
+
+use crate::error::Stopped;
+use crate::sys::progress::Progress;
+use rustix::event::{poll, PollFd, PollFlags};
+use rustix::fs::{OFlags, Timespec};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
+
+/// How long to wait before looking whether to stop.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+
+/// A file, pipe or device that is read until the work is to stop.
+pub(crate) struct Stoppable {
+    file: File,
+    stop: Arc<AtomicBool>,
+}
+
+impl Stoppable {
+    /// Opens a file; where it is a FIFO, whether somebody writes to it or not yet.
+    pub fn open(path: &Path) -> io::Result<File> {
+        let flags = OFlags::NONBLOCK.bits();
+        File::options()
+            .read(true)
+            .custom_flags(flags as i32)
+            .open(path)
+    }
+
+    pub fn new(file: File, progress: &Progress) -> Self {
+        let stop = progress.stop();
+        Stoppable { file, stop }
+    }
+
+    /// The standard input.
+    pub fn stdin(progress: &Progress) -> io::Result<Self> {
+        let file = rustix::io::dup(rustix::stdio::stdin())?;
+        Ok(Self::new(File::from(file), progress))
+    }
+}
+
+impl Read for Stoppable {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.stop.load(Relaxed) {
+                return Err(io::Error::other(Stopped));
+            }
+            // A FIFO to which nobody has written yet is not at its end.
+            match poll(
+                &mut [PollFd::new(&self.file, PollFlags::IN)],
+                Some(&PATIENCE),
+            ) {
+                Ok(0) | Err(Errno::INTR) => continue,
+                Ok(_) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            match self.file.read(buffer) {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                read => return read,
+            }
+        }
+    }
+}
