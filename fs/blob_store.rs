@@ -27,8 +27,6 @@ use puzzlefs_schema::Digest;
 /// How far a caller goes to have a blob opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Opening {
-    /// The blob must be open already.
-    Found,
     /// The caller has folios locked, and does not wait.
     Now,
     /// The caller waits, until it is killed and for a limited time.
@@ -92,9 +90,6 @@ impl BlobStore {
                 statistics.blobs_found_open.add(1);
             }
             return Ok(blob);
-        }
-        if how == Opening::Found {
-            return Err(Fault::NotOpen);
         }
         let file = match self.directory.open_file(&digest.to_hex(), false) {
             Err(EAGAIN) if how == Opening::Now => return Err(Fault::NotOpen),

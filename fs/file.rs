@@ -100,28 +100,24 @@ const MAX_CHUNKS_PINNED: usize = 16 * MAX_PINNED;
 
 /// Opens the first blobs of a file that has been opened, and keeps them open.
 ///
-/// If all of the file is in memory, only blobs that are open already are kept. A blob that cannot
-/// be opened is an error of the reads that need it.
+/// Returns whether [`release`] must undo that: nothing is opened for a file that is in memory. A
+/// blob that cannot be opened is an error of the reads that need it.
 ///
 /// # Errors
 ///
 /// [`EINTR`] if the task is being killed, [`ENOMEM`].
-pub(crate) fn open(inode: &INode<PuzzleFs>) -> Result {
+pub(crate) fn open(inode: &INode<PuzzleFs>) -> Result<bool> {
     let Body::File(content) = &inode.data().body else {
-        return Ok(());
+        return Ok(false);
     };
-    if content.size == 0 {
-        return Ok(());
+    // An empty file is in memory, too.
+    if inode.is_cached() {
+        return Ok(false);
     }
     let pins = content.pins()?;
     if !pins.open() {
-        return Ok(());
+        return Ok(true);
     }
-    let how = if inode.is_cached() {
-        Opening::Found
-    } else {
-        Opening::Waiting
-    };
     let image = inode.superblock().data();
     let mut seen = 0;
     let opened = content
@@ -129,7 +125,7 @@ pub(crate) fn open(inode: &INode<PuzzleFs>) -> Result {
         .for_each_from(0, |chunk| {
             seen += 1;
             if pins.find(&chunk.blob).is_none() {
-                match image.open_blob(&chunk.blob, how) {
+                match image.open_blob(&chunk.blob, Opening::Waiting) {
                     Ok(blob) if pins.add(&chunk.blob, &blob) => {}
                     Ok(_) => return ControlFlow::Break(Ok(())),
                     Err(fault) if fault.is_interruption() => return ControlFlow::Break(Err(EINTR)),
@@ -152,7 +148,7 @@ pub(crate) fn open(inode: &INode<PuzzleFs>) -> Result {
     if result.is_err() {
         pins.release();
     }
-    result
+    result.map(|()| true)
 }
 
 /// Closes the blobs that were opened with a file, if no other open file of the inode is left.

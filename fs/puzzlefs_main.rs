@@ -136,7 +136,7 @@ impl FileSystem for PuzzleFs {
         sharing::share(inode)
     }
 
-    fn open(inode: &INode<Self>) -> Result {
+    fn open(inode: &INode<Self>) -> Result<bool> {
         file::open(inode)
     }
 

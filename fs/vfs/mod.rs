@@ -158,10 +158,10 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Called when a file is opened that does not share them yet. An error is that of the open.
     fn share_pages(inode: &INode<Self>) -> Result;
 
-    /// Prepares an open file for its reads.
+    /// Prepares an open file for its reads; returns whether [`Self::release`] must undo that.
     ///
     /// Called for each open file, without locks. An error is that of the open.
-    fn open(inode: &INode<Self>) -> Result;
+    fn open(inode: &INode<Self>) -> Result<bool>;
 
     /// Undoes [`Self::open`] when the open file goes.
     fn release(inode: &INode<Self>);

@@ -269,7 +269,13 @@ pub(super) unsafe extern "C" fn open<T: FileSystem>(
         if error != 0 {
             return error;
         }
-        from_result(|| T::open(INode::<T>::from_raw(inode)).map(|()| 0))
+        from_result(|| {
+            if T::open(INode::<T>::from_raw(inode))? {
+                // A mark for `release`.
+                (*file).private_data = inode.cast();
+            }
+            Ok(0)
+        })
     }
 }
 
@@ -280,9 +286,13 @@ pub(super) unsafe extern "C" fn open<T: FileSystem>(
 /// To be called by the VFS for a file that [`open`] has opened.
 pub(super) unsafe extern "C" fn release<T: FileSystem>(
     inode: *mut bindings::inode,
-    _file: *mut bindings::file,
+    file: *mut bindings::file,
 ) -> c_int {
-    // SAFETY: The VFS gives a valid inode of this filesystem.
-    T::release(unsafe { INode::<T>::from_raw(inode) });
+    // SAFETY: The VFS gives a valid file, and a valid inode of this filesystem.
+    unsafe {
+        if !(*file).private_data.is_null() {
+            T::release(INode::<T>::from_raw(inode));
+        }
+    }
     0
 }
