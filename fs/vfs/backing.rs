@@ -546,8 +546,7 @@ impl BackingFile {
         Ok(read as usize)
     }
 
-    /// Drops the pages of the file that the filesystem below has cached, as far as nobody uses
-    /// them.
+    /// Drops the pages of the file that the filesystem below has cached and nobody uses.
     pub(crate) fn forget_cached(&self) {
         // SAFETY: The file is valid and open.
         unsafe { bindings::vfs_rs_forget_cached(self.file.as_ptr()) };
