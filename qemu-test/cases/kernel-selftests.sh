@@ -12,8 +12,9 @@ mkdir -p tree/{top/secret/inner,empty} tree/c{0..63}
 head -c 4096 /dev/urandom >tree/test
 mount_image "$(build_image tree)"
 export PUZZLEFS_TREE=$mnt
-for test in dev_in_maps locked_handle_test; do
-	/payload/selftests/$test >said 2>&1 || fail "$test: $(grep -E '^not ok|^# .*(:|code)' said | tail -5)"
+# Kernels before 7.3 have the first alone; build-selftests has made sure that 7.3 has both.
+for test in /payload/selftests/*; do
+	"$test" >said 2>&1 || fail "$test: $(grep -E '^not ok|^# .*(:|code)' said | tail -5)"
 	assert_match "$(<said)" 'fail:0 .*error:0' "$test"
 	[[ $(<said) =~ skip:0 ]] || fail "$test: $(grep -i skip said)"
 done
