@@ -148,7 +148,7 @@ with group("case-max") as path:
             end(child, "the reader")
             break
         check(time.monotonic() - began < 60, f"{most} bytes in 60 s")
-        time.sleep(0.05)
+        time.sleep(0.05)  # pace
     print(f"io.max: {most >> 10} KiB in {time.monotonic() - began:.1f} s")
     check(most > 4 * MEGABYTE, f"only {most} bytes were seen to be read")
 unmount_image(mnt)
