@@ -15,7 +15,7 @@ use crate::{
         zstd_safe::{DCtx, WriteBuf},
     },
     statistics::Statistics,
-    vfs::{backing::BackingFile, FolioRun},
+    vfs::{backing::BackingFile, FolioRun, WorkQueue},
     workspace::{Stored, Wanted, Workspace, Workspaces},
 };
 use kernel::{
@@ -53,7 +53,9 @@ static OPENED: Atomic<u64> = Atomic::new(0);
 /// What it takes to read blobs, and where is counted what was read.
 #[derive(Clone, Copy)]
 pub(crate) struct Means<'a> {
-    pub(crate) workspaces: &'a Workspaces,
+    pub(crate) workspaces: &'a Arc<Workspaces>,
+    /// Brings back workspaces that killed tasks leave behind.
+    pub(crate) returns: &'a WorkQueue,
     pub(crate) statistics: &'a Statistics,
 }
 
@@ -287,7 +289,12 @@ impl Blob {
             blob: self,
             whole: self.size() <= MAX_WHOLE && self.file.is_read_past_cache(),
         };
-        let found = means.workspaces.with(wanted, false, |workspace| {
+        let Means {
+            workspaces,
+            returns,
+            ..
+        } = means;
+        let found = workspaces.with(returns, wanted, false, |workspace| {
             let frames = self.frames(means.statistics, &mut workspace?.stored);
             find(&frames.ok()?)
         });
@@ -305,6 +312,7 @@ impl Blob {
         let Means {
             workspaces,
             statistics,
+            ..
         } = means;
         let cache = workspaces.frames();
         let (mut first, last) = covering(frames, range);

@@ -9,7 +9,7 @@ use crate::vfs::prelude::*;
 use crate::{
     blob::Blob,
     fault::Fault,
-    frame_cache::FrameCache,
+    frame_cache::ShrinkableFrames,
     message::{ErrorName, Text},
     metadata_blob::MetadataBlob,
     open_blobs::OpenBlobs,
@@ -43,6 +43,8 @@ pub(crate) struct BlobStore {
     metadata: Arc<Registry<MetadataBlob>>,
     /// The store's own: should its disk not answer, others are not kept waiting.
     readahead: WorkQueue,
+    /// Another one, because what is read ahead waits for workspaces.
+    returns: WorkQueue,
     _open_shrinker: ShrinkerRegistration<OpenBlobs>,
     _workspaces_shrinker: ShrinkerRegistration<Workspaces>,
 }
@@ -60,6 +62,7 @@ impl BlobStore {
             mappings,
             metadata: Registry::new()?,
             readahead: WorkQueue::new(c"puzzlefs")?,
+            returns: WorkQueue::new(c"puzzlefs_returns")?,
             _open_shrinker: ShrinkerRegistration::new(c"puzzlefs-open-blobs", open.clone())?,
             _workspaces_shrinker: ShrinkerRegistration::new(
                 c"puzzlefs-workspaces",
@@ -130,8 +133,13 @@ impl BlobStore {
     }
 
     /// What readers of the store's blobs work with.
-    pub(crate) fn workspaces(&self) -> &Workspaces {
+    pub(crate) fn workspaces(&self) -> &Arc<Workspaces> {
         &self.workspaces
+    }
+
+    /// Where workspaces come back that killed tasks leave behind.
+    pub(crate) fn workspace_returns(&self) -> &WorkQueue {
+        &self.returns
     }
 
     /// The page caches that files of equal contents share, in whatever image of the store.
@@ -164,7 +172,7 @@ impl BlobStore {
 pub(crate) struct Stores {
     stores: Arc<Registry<BlobStore>>,
     /// All stores share one cache of frames, which exists while there are any.
-    frames: Arc<Registry<FrameCache>>,
+    frames: Arc<Registry<ShrinkableFrames>>,
 }
 
 impl Stores {
@@ -196,10 +204,9 @@ impl Stores {
         self.stores.get_or_make(
             |store| store.directory.is_same(&directory),
             || {
-                let frames = self.frames.get_or_make(
-                    |_| true,
-                    || Ok(Arc::new(FrameCache::new(readers())?, GFP_KERNEL)?),
-                )?;
+                let frames = self
+                    .frames
+                    .get_or_make(|_| true, || ShrinkableFrames::new(readers()))?;
                 let workspaces = Workspaces::new(frames)?;
                 let mappings = Arc::new(SharedMappings::new(context, READAHEAD)?, GFP_KERNEL)?;
                 let store = BlobStore::new(directory.clone(), workspaces, mappings)?;

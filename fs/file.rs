@@ -372,6 +372,7 @@ fn fill_pieces(
 ) {
     let Means {
         workspaces,
+        returns,
         statistics,
     } = means(image);
     let verified = image.verify() == Verify::Digest;
@@ -425,7 +426,7 @@ fn fill_pieces(
     let wanted = blob.wanted(&piece.chunk, verified);
     // With everybody at work, the filesystem below has the memory for what is as it is stored.
     let now = !pieces.iter().flatten().any(needs_workspace);
-    if let Err(e) = workspaces.with(wanted, now, fill) {
+    if let Err(e) = workspaces.with(returns, wanted, now, fill) {
         let pieces = pieces.iter().flatten();
         run.give_up(pieces.map(|piece| piece.range.len).sum(), e);
     }
@@ -440,10 +441,13 @@ fn complain(image: &Image, inode: &INode<PuzzleFs>, blob: &Digest, position: u64
     if e.is_verification() {
         image.statistics().verification_failures.add(1);
     }
-    image.store().forget(blob);
-    if let Body::File(content) = &inode.data().body {
-        if let Some(pins) = content.pins.as_ref() {
-            pins.forget(blob);
+    // Another file may take the blob's place, unless the fault is not the blob's.
+    if e.passing().is_none() {
+        image.store().forget(blob);
+        if let Body::File(content) = &inode.data().body {
+            if let Some(pins) = content.pins.as_ref() {
+                pins.forget(blob);
+            }
         }
     }
     image.log(
@@ -455,6 +459,7 @@ fn complain(image: &Image, inode: &INode<PuzzleFs>, blob: &Digest, position: u64
 fn means(image: &Image) -> Means<'_> {
     Means {
         workspaces: image.store().workspaces(),
+        returns: image.store().workspace_returns(),
         statistics: image.statistics(),
     }
 }

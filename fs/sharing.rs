@@ -9,6 +9,7 @@
 
 use crate::vfs::prelude::*;
 use crate::{
+    file::Content,
     image::Image,
     inode::Body,
     options::Verify,
@@ -26,10 +27,15 @@ pub(crate) fn share(inode: &INode<PuzzleFs>) -> Result {
     let Body::File(content) = &node.body else {
         return Ok(());
     };
+    let malformed = |e| image.report(Some(inode.ino()), e);
+    let frames = image.store().workspaces().frames();
+    if !frames.has_reserve() && is_compressed(image, content).map_err(malformed)? {
+        // Later, a page fault may come when there is no memory.
+        frames.reserve()?;
+    }
     if !image.shares_pages() || content.size() == 0 {
         return Ok(());
     }
-    let malformed = |e| image.report(Some(inode.ino()), e);
     let mut hash = Sha256::new();
     hash.update(image.verify().name());
     let added = content
@@ -49,6 +55,19 @@ pub(crate) fn share(inode: &INode<PuzzleFs>) -> Result {
         image.statistics().pages_shared.add(pages as u64);
     }
     Ok(())
+}
+
+/// Returns true if some of a file is stored compressed.
+fn is_compressed(image: &Image, content: &Content) -> Result<bool, puzzlefs_schema::Error> {
+    let extents = content.extents(&image.metadata());
+    let found = extents.for_each_from(0, |chunk| {
+        if chunk.compressed {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    Ok(found.is_break())
 }
 
 /// Adds all that the contents of one chunk depend on.

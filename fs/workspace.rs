@@ -6,7 +6,7 @@ use crate::vfs::prelude::*;
 use crate::{
     blob::{Blob, Range, MAX_STORED, MAX_WHOLE},
     fault::Fault,
-    frame_cache::FrameCache,
+    frame_cache::{FrameCache, ShrinkableFrames},
     ports::{
         sha256::{Digest as _, Sha256},
         zstd_safe::DCtx,
@@ -15,17 +15,19 @@ use crate::{
     statistics::Statistics,
     vfs::{
         backing::{FileRead, ReadBuffer, Version},
-        Shrink, WaitQueue,
+        Shrink, WaitQueue, WorkQueue,
     },
 };
+use core::mem::ManuallyDrop;
 use kernel::{
-    cpu, new_mutex,
+    cpu, impl_has_work, new_mutex, new_work,
     page::PAGE_SIZE,
     static_lock_class,
     sync::{
         lock::{mutex::MutexBackend, Guard},
         Arc, Mutex,
     },
+    workqueue::{Work, WorkItem},
 };
 use puzzlefs_schema::Digest;
 
@@ -101,6 +103,25 @@ impl Stored {
         self.room
     }
 
+    /// Says so if a task left reads behind.
+    ///
+    /// # Errors
+    ///
+    /// [`EINTR`]: the task is being killed.
+    fn check_settled(&self) -> Result {
+        if self.buffer.is_in_flight() {
+            Err(EINTR)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits until reads have ended that a task left behind; nothing holds then.
+    fn settle(&mut self) {
+        self.buffer.settle();
+        self.clear();
+    }
+
     /// Forgets everything.
     fn clear(&mut self) {
         self.parts.clear();
@@ -141,6 +162,7 @@ impl Stored {
         wanted: Range,
         more: bool,
     ) -> Result<&[u8], Fault> {
+        self.check_settled()?;
         let version = blob.file().version();
         let at = match self.find(blob, version, wanted) {
             Some(at) => at,
@@ -178,6 +200,7 @@ impl Stored {
         statistics: &Statistics,
         digest: &Digest,
     ) -> Result<(), Fault> {
+        self.check_settled()?;
         let version = blob.file().version();
         let all = Range {
             offset: 0,
@@ -308,6 +331,50 @@ impl Workspace {
     }
 }
 
+/// A workspace with all that it takes to return it to its store from a work queue.
+#[pin_data]
+struct Seat {
+    workspace: Workspace,
+    /// Set while the seat is on its way back; whoever drops a seat need not look for one.
+    home: ManuallyDrop<Option<Arc<Workspaces>>>,
+    #[pin]
+    work: Work<Self>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Seat { self.work }
+}
+
+impl Seat {
+    fn new() -> Result<Pin<KBox<Self>>> {
+        let workspace = Workspace::new()?;
+        KBox::pin_init(
+            pin_init!(Self {
+                workspace,
+                home: ManuallyDrop::new(None),
+                work <- new_work!("puzzlefs_workspace"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn workspace(self: &mut Pin<KBox<Self>>) -> &mut Workspace {
+        self.as_mut().project().workspace
+    }
+}
+
+/// Brings back a workspace to which a killed task left reads behind.
+impl WorkItem for Seat {
+    type Pointer = Pin<KBox<Self>>;
+
+    fn run(mut this: Self::Pointer) {
+        this.workspace().stored.settle();
+        if let Some(home) = this.as_mut().project().home.take() {
+            home.put(Some(this), None);
+        }
+    }
+}
+
 /// What a workspace is wanted for: before all, to read this blob.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
@@ -332,9 +399,11 @@ pub(crate) fn readers() -> usize {
 /// Where the workspaces are.
 struct Places {
     /// Those that nobody uses; the one that was used last is at the end. Has room for all.
-    free: KVec<KBox<Workspace>>,
-    /// How many there are, used or not; at most [`readers`].
+    free: KVec<Pin<KBox<Seat>>>,
+    /// How many there are, used or not, and how many are being made; at most [`readers`].
     count: usize,
+    /// How many there are, used or not. Never 0: the first one is the store's reserve.
+    made: usize,
     /// The blobs that are being read as a whole to those that are lent.
     reading: [Option<u64>; MAX_WORKSPACES],
 }
@@ -343,7 +412,7 @@ type LockedPlaces<'a> = Guard<'a, Places, MutexBackend>;
 
 /// What became of a request for a workspace.
 enum Request {
-    Lent(KBox<Workspace>),
+    Lent(Pin<KBox<Seat>>),
     /// There may be one more, which is to be made.
     ToMake,
     /// The blob is being read to one that is lent.
@@ -356,13 +425,13 @@ impl Places {
     /// about to have it, the one that has not been used for the longest time.
     fn take(&mut self, wanted: Wanted<'_>) -> Request {
         let mut free = self.free.iter();
-        let holding = free.position(|workspace| workspace.stored.holds(wanted.blob));
+        let holding = free.position(|seat| seat.workspace.stored.holds(wanted.blob));
         let whole = wanted.whole();
         if holding.is_none() && whole.is_some() && self.reading.contains(&whole) {
             return Request::Reading;
         }
         let request = match self.free.remove(holding.unwrap_or(0)) {
-            Ok(workspace) => Request::Lent(workspace),
+            Ok(seat) => Request::Lent(seat),
             Err(_) if self.count < readers() => {
                 self.count += 1;
                 Request::ToMake
@@ -376,24 +445,46 @@ impl Places {
         request
     }
 
-    /// Takes a workspace back, or none where none could be made.
-    fn put(&mut self, workspace: Option<KBox<Workspace>>, wanted: Wanted<'_>) {
-        let whole = wanted.whole();
+    /// Takes a workspace that nobody uses out of service, unless it is the last.
+    fn retire(&mut self) -> Option<Pin<KBox<Seat>>> {
+        if self.made <= 1 {
+            return None;
+        }
+        let retired = self.free.remove(0).ok()?;
+        self.made -= 1;
+        self.count -= 1;
+        Some(retired)
+    }
+
+    /// Returns the last workspace, if nobody uses it and it holds something of a blob.
+    fn last_with_contents(&mut self) -> Option<&mut Workspace> {
+        let last = self.free.first_mut().filter(|_| self.made == 1)?;
+        Some(last.workspace()).filter(|workspace| !workspace.stored.parts.is_empty())
+    }
+
+    /// Notes that nobody reads to a lent workspace any more.
+    fn end_reading(&mut self, whole: Option<u64>) {
         if let Some(place) = self.reading.iter_mut().find(|place| **place == whole) {
             *place = None;
         }
-        match workspace {
+    }
+
+    /// Takes a workspace back, or none where none could be made.
+    fn put(&mut self, seat: Option<Pin<KBox<Seat>>>) {
+        match seat {
             // There is room: it was taken from there, or counted.
-            Some(workspace) => {
-                let _ = self.free.push_within_capacity(workspace);
+            Some(seat) => {
+                let _ = self.free.push_within_capacity(seat);
             }
             None => self.count = self.count.saturating_sub(1),
         }
     }
 }
 
-/// The workspaces of a store, made as they are needed: readers wait for one to become free if there
-/// are enough of them. A store whose disk does not answer keeps its own, and none of another's.
+/// The workspaces of a store. The first is made with it and stays, so that its blobs can be read
+/// however little memory there is. More are made as they are needed and given back under memory
+/// pressure. Readers wait for one to become free if there are enough of them, or no memory for one.
+/// A store whose disk does not answer keeps its own, and none of another's.
 ///
 /// Who wants a small blob that another is reading waits until that one is done, and has it read.
 #[pin_data]
@@ -406,14 +497,17 @@ pub(crate) struct Workspaces {
     /// Told to all who wait for a blob.
     #[pin]
     was_read: WaitQueue,
-    frames: InUse<FrameCache>,
+    frames: InUse<ShrinkableFrames>,
 }
 
 impl Workspaces {
-    pub(crate) fn new(frames: InUse<FrameCache>) -> Result<Arc<Self>> {
+    pub(crate) fn new(frames: InUse<ShrinkableFrames>) -> Result<Arc<Self>> {
+        let mut free = KVec::with_capacity(readers(), GFP_KERNEL)?;
+        free.push(Seat::new()?, GFP_KERNEL)?;
         let places = Places {
-            free: KVec::with_capacity(readers(), GFP_KERNEL)?,
-            count: 0,
+            free,
+            count: 1,
+            made: 1,
             reading: [None; MAX_WORKSPACES],
         };
         Arc::pin_init(
@@ -429,22 +523,47 @@ impl Workspaces {
 
     /// The frames that were decompressed last.
     pub(crate) fn frames(&self) -> &FrameCache {
-        &self.frames
+        self.frames.cache()
     }
 
-    /// Takes back what [`Places::take`] has given, and tells those who wait.
-    fn put(&self, workspace: Option<KBox<Workspace>>, wanted: Wanted<'_>) {
+    /// Takes a workspace back, or none where none could be made, and wakes those who wait for one.
+    ///
+    /// `wanted` is the purpose that it was lent for, if that has not ended before.
+    fn put(&self, seat: Option<Pin<KBox<Seat>>>, wanted: Option<Wanted<'_>>) {
         let mut places = self.places.lock();
-        places.put(workspace, wanted);
-        // Where there is none, nobody else would tell them.
-        let tell = !places.free.is_empty() || places.count == 0;
+        if let Some(wanted) = wanted {
+            places.end_reading(wanted.whole());
+        }
+        places.put(seat);
+        // One that could not be made is none: those that wait for any wait for those that there are.
+        let tell = !places.free.is_empty();
         drop(places);
-        if wanted.whole {
+        if wanted.is_some_and(|wanted| wanted.whole) {
             self.was_read.tell_all();
         }
         if tell {
             self.returned.tell_one();
         }
+    }
+
+    /// Takes back a workspace after its use; `queue` does so later if reads to it are under way
+    /// because the task is being killed.
+    fn give_back(
+        self: &Arc<Self>,
+        queue: &WorkQueue,
+        mut seat: Pin<KBox<Seat>>,
+        wanted: Wanted<'_>,
+    ) {
+        if seat.workspace().stored.check_settled().is_ok() {
+            return self.put(Some(seat), Some(wanted));
+        }
+        // It still counts, so that killed tasks take no more memory than others.
+        self.places.lock().end_reading(wanted.whole());
+        if wanted.whole {
+            self.was_read.tell_all();
+        }
+        **seat.as_mut().project().home = Some(self.clone());
+        queue.enqueue(seat);
     }
 
     /// Waits to be told; what is waited for is to be looked at again then.
@@ -466,34 +585,35 @@ impl Workspaces {
     ///
     /// # Errors
     ///
-    /// [`EINTR`] if the task is killed while it waits, [`ENOMEM`] if there is none, and no memory
-    /// for one.
+    /// [`EINTR`] if the task is killed while it waits.
     pub(crate) fn with<R>(
-        &self,
+        self: &Arc<Self>,
+        returns: &WorkQueue,
         wanted: Wanted<'_>,
         now: bool,
         work: impl FnOnce(Option<&mut Workspace>) -> R,
     ) -> Result<R> {
         let mut places = self.places.lock();
-        let mut workspace = loop {
+        let mut seat = loop {
             match places.take(wanted) {
-                Request::Lent(workspace) => {
+                Request::Lent(seat) => {
                     drop(places);
-                    break workspace;
+                    break seat;
                 }
                 Request::ToMake => {
                     drop(places);
-                    match Workspace::new().and_then(|new| Ok(KBox::new(new, GFP_KERNEL)?)) {
-                        Ok(workspace) => break workspace,
-                        Err(e) => {
-                            self.put(None, wanted);
+                    match Seat::new() {
+                        Ok(seat) => {
+                            self.places.lock().made += 1;
+                            break seat;
+                        }
+                        // There is the reserve, which somebody else uses now.
+                        Err(_) => {
+                            self.put(None, Some(wanted));
                             if now {
                                 return Ok(work(None));
                             }
                             places = self.places.lock();
-                            if places.count == 0 {
-                                return Err(e);
-                            }
                             if places.free.is_empty() {
                                 places = self.wait_for_any(places)?;
                             }
@@ -512,8 +632,8 @@ impl Workspaces {
                 Request::NoneFree => places = self.wait_for_any(places)?,
             }
         };
-        let result = work(Some(&mut workspace));
-        self.put(Some(workspace), wanted);
+        let result = work(Some(seat.workspace()));
+        self.give_back(returns, seat, wanted);
         Ok(result)
     }
 }
@@ -521,22 +641,25 @@ impl Workspaces {
 /// How much memory a workspace has, in pages.
 const PAGES: usize = MAX_STORED / PAGE_SIZE;
 
-/// Of the workspaces that nobody uses, the memory can be had.
+/// The memory of workspaces that nobody uses can be had, in pages. The last one keeps its memory, but
+/// forgets what it holds of blobs, which counts as one page.
 impl Shrink for Workspaces {
     fn count(&self) -> usize {
-        self.places.lock().free.len().saturating_mul(PAGES)
+        let mut places = self.places.lock();
+        let unused = places.free.len().min(places.made.saturating_sub(1));
+        let to_forget = usize::from(places.last_with_contents().is_some());
+        unused.saturating_mul(PAGES) + to_forget
     }
 
     fn shrink(&self, pages: usize) -> usize {
         let mut freed = 0;
         while freed < pages {
-            let unused = {
-                let mut places = self.places.lock();
-                let unused = places.free.remove(0).ok();
-                places.count -= usize::from(unused.is_some());
-                unused
-            };
-            if unused.is_none() {
+            let retired = self.places.lock().retire();
+            if retired.is_none() {
+                if let Some(last) = self.places.lock().last_with_contents() {
+                    last.stored.clear();
+                    freed += 1;
+                }
                 break;
             }
             freed += PAGES;

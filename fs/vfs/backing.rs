@@ -214,8 +214,106 @@ enum PastCache {
 /// Direct reads that need a coarser alignment are not used: the size of a page everywhere.
 const MAX_ALIGNMENT: usize = 4096;
 
+/// Direct reads that are done at once.
+///
+/// # Invariants
+///
+/// `reads` is from `vfs_rs_reads_alloc`, and ours. If `in_flight` is set, reads were started with it
+/// and have not been waited for.
+struct DirectReads {
+    reads: NonNull<bindings::vfs_rs_reads>,
+    in_flight: bool,
+}
+
+// SAFETY: Another task than the one that started reads may wait for them, and free the memory.
+unsafe impl Send for DirectReads {}
+// SAFETY: A shared reference only gives results, which nobody writes then.
+unsafe impl Sync for DirectReads {}
+
+impl DirectReads {
+    fn new() -> Result<Self> {
+        // SAFETY: No requirements.
+        let reads = NonNull::new(unsafe { bindings::vfs_rs_reads_alloc() }).ok_or(ENOMEM)?;
+        // INVARIANT: The memory was just allocated.
+        Ok(Self {
+            reads,
+            in_flight: false,
+        })
+    }
+
+    /// Starts reads; none may be under way. They keep their files open.
+    ///
+    /// # Safety
+    ///
+    /// The files of the requests must be valid and open. Their buffers must be of the kernel's
+    /// allocators, not overlap, and be used by nobody else until [`Self::wait`] or [`Self::finish`]
+    /// says that the reads have ended.
+    unsafe fn start(&mut self, requests: &[bindings::vfs_rs_read]) {
+        let count = requests.len() as c_uint;
+        // SAFETY: By the type invariants, nothing is under way: the structure may be used. The
+        // requests are valid by the safety requirements; their files are those of the caller.
+        unsafe { bindings::vfs_rs_reads_start(self.reads.as_ptr(), requests.as_ptr(), count) };
+        // INVARIANT: They have just been started.
+        self.in_flight = true;
+    }
+
+    /// Waits until the reads have ended; returns false if they have not, because the task is being
+    /// killed.
+    fn wait(&mut self) -> bool {
+        self.wait_in_state(true)
+    }
+
+    /// Waits until the reads have ended.
+    fn finish(&mut self) {
+        // The kernel reports tasks that cannot be killed for a long time. A worker is none of them
+        // in a killable wait, and waits as long.
+        if !self.wait() {
+            self.wait_in_state(false);
+        }
+    }
+
+    fn wait_in_state(&mut self, killable: bool) -> bool {
+        // SAFETY: By the type invariants the structure is valid, and the reads were started.
+        if self.in_flight && !unsafe { bindings::vfs_rs_reads_wait(self.reads.as_ptr(), killable) }
+        {
+            return false;
+        }
+        // INVARIANT: They were waited for.
+        self.in_flight = false;
+        true
+    }
+
+    /// Returns how many bytes one of the reads has read, or its error, once all have ended.
+    fn result(&self, index: usize) -> Result<usize> {
+        if self.in_flight {
+            return Err(EINTR);
+        }
+        // SAFETY: By the type invariants the structure is valid, and nobody writes to it.
+        let result = unsafe { bindings::vfs_rs_reads_result(self.reads.as_ptr(), index as c_uint) };
+        to_result(result.min(0) as c_int)?;
+        Ok(result as usize)
+    }
+}
+
+impl Drop for DirectReads {
+    fn drop(&mut self) {
+        self.finish();
+        // SAFETY: By the type invariants the memory is ours; no read uses it any more.
+        unsafe { bindings::vfs_rs_reads_free(self.reads.as_ptr()) };
+    }
+}
+
 /// Memory that files are read to, of the kernel's allocators: direct reads can have their pages.
+///
+/// A task that is killed while it waits for direct reads leaves them behind, and with them the
+/// buffer: until [`Self::settle`], it holds nothing and cannot be read to.
+///
+/// # Invariants
+///
+/// While `direct` has reads in flight, nobody uses `memory`.
 pub(crate) struct ReadBuffer {
+    /// Dropped first: it waits for what is in flight.
+    direct: DirectReads,
     memory: KVVec<u8>,
 }
 
@@ -224,7 +322,28 @@ impl ReadBuffer {
     pub(crate) fn new(len: usize) -> Result<Self> {
         // What surrounds the bytes that are wanted is read with them.
         let memory = KVVec::zeroed(len + 2 * MAX_ALIGNMENT, GFP_KERNEL)?;
-        Ok(Self { memory })
+        Ok(Self {
+            direct: DirectReads::new()?,
+            memory,
+        })
+    }
+
+    /// Returns true if reads are under way that a task left behind.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.direct.in_flight
+    }
+
+    /// Waits until no read is under way.
+    pub(crate) fn settle(&mut self) {
+        self.direct.finish();
+    }
+
+    /// Returns a part of the memory, unless there are reads under way or no such part.
+    fn part(&mut self, place: Range<usize>) -> Option<&mut [u8]> {
+        if self.direct.in_flight {
+            return None;
+        }
+        self.memory.get_mut(place)
     }
 
     /// How much room a read of `len` bytes takes.
@@ -265,7 +384,6 @@ impl ReadBuffer {
                 buffer: memory.as_mut_ptr().cast(),
                 len: memory.len(),
                 pos: start,
-                result: 0,
             };
             let place = at + head..at + head + read.len;
             at += memory.len().next_multiple_of(MAX_ALIGNMENT);
@@ -277,10 +395,16 @@ impl ReadBuffer {
             guard.get_or_insert_with(|| CredentialGuard::new(read.file.file.cred()));
             count += 1;
         }
-        // SAFETY: The first `count` requests are of valid open files, and of parts of the buffer's
-        // memory that do not overlap, may be written, and are of the kernel's allocators. All
-        // reads have ended when the function returns.
-        unsafe { bindings::vfs_rs_read_together(requests.as_mut_ptr(), count as c_uint) };
+        let requests = requests.get(..count).unwrap_or(&[]);
+        if !requests.is_empty() {
+            // SAFETY: The requests are of valid open files, and of parts of the buffer's memory
+            // that do not overlap, and are of the kernel's allocators. By the type invariants
+            // nobody uses the memory until the reads have ended.
+            unsafe { self.direct.start(requests) };
+        }
+        drop(guard);
+        // If the task is being killed, there are no results.
+        self.direct.wait();
         for read in reads.iter_mut().flatten() {
             let ReadState::Asked {
                 request,
@@ -290,8 +414,8 @@ impl ReadBuffer {
             else {
                 continue;
             };
-            let result = requests.get(*request).map_or(0, |request| request.result);
-            let done = usize::try_from(result).is_ok_and(|result| result >= head + read.len);
+            let result = self.direct.result(*request);
+            let done = result.is_ok_and(|result| result >= head + read.len);
             read.state = if done {
                 ReadState::Done(place.clone())
             } else {
@@ -302,6 +426,9 @@ impl ReadBuffer {
 
     /// A part of what was read.
     pub(crate) fn get(&self, place: Range<usize>) -> Option<&[u8]> {
+        if self.direct.in_flight {
+            return None;
+        }
         self.memory.get(place)
     }
 }
@@ -363,7 +490,7 @@ impl<'a> FileRead<'a> {
             return None;
         };
         let (head, start, size) = aligned(self.offset, self.len, alignment)?;
-        let memory = buffer.memory.get_mut(at..at.checked_add(size)?)?;
+        let memory = buffer.part(at..at.checked_add(size)?)?;
         (memory.as_ptr().addr() % alignment == 0).then_some((head, start, memory))
     }
 }
@@ -438,6 +565,11 @@ impl BackingFile {
     /// Reads `len` bytes from the file's byte `offset` on to a buffer, at `at` or a little behind,
     /// past the page cache of the filesystem below if possible; gives the place, which is shorter
     /// at the file's end.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the file; [`EINTR`] if this task, or the one that used the buffer before, is
+    /// being killed, and leaves reads to it behind.
     pub(crate) fn read_to(
         &self,
         buffer: &mut ReadBuffer,
@@ -447,6 +579,9 @@ impl BackingFile {
     ) -> Result<Range<usize>> {
         if !buffer.has_room(at, len) {
             return Err(EINVAL);
+        }
+        if buffer.is_in_flight() {
+            return Err(EINTR);
         }
         let first = self.past_cache_now();
         let second = (first.is_some() && self.drops_behind).then_some(PastCache::DropBehind);
@@ -459,13 +594,9 @@ impl BackingFile {
             }
         }
         let mut done = 0;
-        while let Some(rest) = buffer
-            .memory
-            .get_mut(at + done..at + len)
-            .filter(|rest| !rest.is_empty())
-        {
+        while done < len {
             let from = i64::try_from(offset.saturating_add(done as u64)).map_err(|_| EFBIG)?;
-            match self.read(rest, from, bindings::VFS_RS_READ_CACHED)? {
+            match self.read(buffer, at + done..at + len, from, None)? {
                 0 => break,
                 read => done += read,
             }
@@ -482,20 +613,20 @@ impl BackingFile {
         len: usize,
         how: PastCache,
     ) -> Result<Range<usize>> {
-        let (how, alignment) = match how {
-            PastCache::Direct { alignment } => (bindings::VFS_RS_READ_DIRECT, alignment),
-            PastCache::DropBehind => (bindings::VFS_RS_READ_DROP_BEHIND, 1),
+        let alignment = match how {
+            PastCache::Direct { alignment } => alignment,
+            PastCache::DropBehind => 1,
         };
         let (head, start, size) = aligned(offset, len, alignment).ok_or(EFBIG)?;
         let wanted = head + len;
-        let memory = buffer
-            .memory
-            .get_mut(at..at.checked_add(size).ok_or(EINVAL)?)
-            .filter(|memory| memory.as_ptr().addr() % alignment == 0)
-            .ok_or(EINVAL)?;
+        let end = at.checked_add(size).ok_or(EINVAL)?;
+        let memory = buffer.part(at..end).ok_or(EINVAL)?;
+        if memory.as_ptr().addr() % alignment != 0 {
+            return Err(EINVAL);
+        }
         let mut done = 0;
-        while let Some(rest) = memory.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let read = self.read(rest, start + done as i64, how)?;
+        while done < size {
+            let read = self.read(buffer, at + done..end, start + done as i64, Some(how))?;
             done += read;
             // The end of the file.
             if read == 0 || done % alignment != 0 {
@@ -505,20 +636,40 @@ impl BackingFile {
         Ok(at + head.min(done)..at + wanted.min(done))
     }
 
-    /// Reads into a part of a [`ReadBuffer`], beginning at the file's byte `offset`; returns how
-    /// much was read, which is less than was asked for at the file's end or after an error.
-    fn read(&self, memory: &mut [u8], offset: i64, how: c_uint) -> Result<usize> {
-        let _guard = CredentialGuard::new(self.file.cred());
+    /// Reads into a part of a buffer, beginning at the file's byte `offset`; returns how much was
+    /// read, which is less than was asked for at the file's end or after an error.
+    fn read(
+        &self,
+        buffer: &mut ReadBuffer,
+        place: Range<usize>,
+        offset: i64,
+        past_cache: Option<PastCache>,
+    ) -> Result<usize> {
+        let memory = buffer.part(place).ok_or(EINVAL)?;
+        let (address, len) = (memory.as_mut_ptr().cast(), memory.len());
+        let guard = CredentialGuard::new(self.file.cred());
+        let drop_behind = match past_cache {
+            Some(PastCache::Direct { .. }) => {
+                let request = bindings::vfs_rs_read {
+                    file: self.file.as_ptr(),
+                    buffer: address,
+                    len,
+                    pos: offset,
+                };
+                // SAFETY: The file is valid and open; the buffer's memory is of the kernel's
+                // allocators, and by its invariants nobody uses it until the read has ended.
+                unsafe { buffer.direct.start(&[request]) };
+                drop(guard);
+                buffer.direct.wait();
+                return buffer.direct.result(0);
+            }
+            Some(PastCache::DropBehind) => true,
+            None => false,
+        };
         // SAFETY: The file is valid; the memory may be written, and is of the kernel's allocators,
         // as a `ReadBuffer`'s is.
         let read = unsafe {
-            bindings::vfs_rs_read_buffer(
-                self.file.as_ptr(),
-                memory.as_mut_ptr().cast(),
-                memory.len(),
-                offset,
-                how,
-            )
+            bindings::vfs_rs_read_buffer(self.file.as_ptr(), address, len, offset, drop_behind)
         };
         to_result(read.min(0) as c_int)?;
         Ok(read as usize)

@@ -442,8 +442,7 @@ unsafe fn read_ahead<T: FileSystem>(inode: &INode<T>, rac: *mut bindings::readah
         }
     }
     if let Some(deferred) = deferred {
-        let queue = T::readahead_queue(inode.superblock());
-        queue.queue().enqueue(deferred);
+        T::readahead_queue(inode.superblock()).enqueue(deferred);
     }
 }
 

@@ -345,9 +345,9 @@ static void vfs_rs_was_read(void *buffer, size_t len)
 		invalidate_kernel_vmap_range(buffer, len);
 }
 
-/* Reads into memory of kmalloc or vmalloc; directly, it is EAGAIN if that would have to wait. */
+/* Reads into memory of kmalloc or vmalloc, through the page cache. */
 ssize_t vfs_rs_read_buffer(struct file *file, void *buffer, size_t len, loff_t pos,
-			   unsigned int how)
+			   bool drop_behind)
 {
 	struct kvec vec = { .iov_base = buffer, .iov_len = len };
 	struct iov_iter iter;
@@ -355,15 +355,10 @@ ssize_t vfs_rs_read_buffer(struct file *file, void *buffer, size_t len, loff_t p
 	ssize_t read;
 
 	iov_iter_kvec(&iter, ITER_DEST, &vec, 1, len);
-	if (how == VFS_RS_READ_DIRECT) {
-		vfs_rs_direct_read(&iocb, file, pos);
-		vfs_rs_unplug();
-	} else {
-		init_sync_kiocb(&iocb, file);
-		iocb.ki_pos = pos;
-		if (how == VFS_RS_READ_DROP_BEHIND)
-			iocb.ki_flags |= IOCB_DONTCACHE;
-	}
+	init_sync_kiocb(&iocb, file);
+	iocb.ki_pos = pos;
+	if (drop_behind)
+		iocb.ki_flags |= IOCB_DONTCACHE;
 	read = vfs_rs_backing_read_iter(&iocb, &iter);
 	vfs_rs_was_read(buffer, len);
 	return read;
@@ -382,66 +377,108 @@ ssize_t vfs_rs_read_vectors(struct file *file, const struct bio_vec *vectors, si
 	return vfs_rs_backing_read_iter(&iocb, &iter);
 }
 
-/* Reads that are under way. */
+struct vfs_rs_iocb {
+	struct kiocb iocb;
+	struct vfs_rs_reads *all;
+	void *buffer;
+	size_t len;
+	ssize_t result;
+};
+
+/* Direct reads that are under way, until vfs_rs_reads_wait() has seen them end. */
 struct vfs_rs_reads {
 	struct completion done;
 	atomic_t left;
+	unsigned int count;
+	struct vfs_rs_iocb iocbs[VFS_RS_MAX_READS];
 };
 
-struct vfs_rs_iocb {
-	struct kiocb iocb;
-	struct vfs_rs_read *read;
-	struct vfs_rs_reads *reads;
-};
+struct vfs_rs_reads *vfs_rs_reads_alloc(void)
+{
+	return kzalloc(sizeof(struct vfs_rs_reads), GFP_KERNEL);
+}
+
+void vfs_rs_reads_free(struct vfs_rs_reads *all)
+{
+	kfree(all);
+}
 
 static void vfs_rs_read_done(struct kiocb *iocb, long result)
 {
 	struct vfs_rs_iocb *this = container_of(iocb, struct vfs_rs_iocb, iocb);
+	struct vfs_rs_reads *all = this->all;
 
-	this->read->result = result;
-	if (atomic_dec_and_test(&this->reads->left))
-		complete(&this->reads->done);
+	this->result = result;
+	if (atomic_dec_and_test(&all->left))
+		complete(&all->done);
 }
 
 /*
- * Does direct reads, to buffers of the kernel's allocators, and waits until all of them have ended;
- * those that would have had to wait for a lock have failed with EAGAIN.
+ * Starts direct reads, to buffers of the kernel's allocators, which must stay until the reads have
+ * ended; those that would have had to wait for a lock fail with EAGAIN.
  */
-void vfs_rs_read_together(struct vfs_rs_read *reads, unsigned int count)
+void vfs_rs_reads_start(struct vfs_rs_reads *all, const struct vfs_rs_read *reads,
+			unsigned int count)
 {
-	struct vfs_rs_iocb iocbs[VFS_RS_MAX_READS];
-	struct vfs_rs_reads all;
 	struct blk_plug plug;
 	unsigned int i;
 
-	if (!count || WARN_ON_ONCE(count > VFS_RS_MAX_READS))
-		return;
-	init_completion(&all.done);
+	if (WARN_ON_ONCE(count > VFS_RS_MAX_READS))
+		count = 0;
+	all->count = count;
+	init_completion(&all->done);
 	/* One is ours, until all have been submitted. */
-	atomic_set(&all.left, count + 1);
+	atomic_set(&all->left, count + 1);
 	vfs_rs_unplug();
 	blk_start_plug(&plug);
 	for (i = 0; i < count; i++) {
-		struct vfs_rs_read *read = &reads[i];
-		struct kvec vec = { .iov_base = read->buffer, .iov_len = read->len };
-		struct kiocb *iocb = &iocbs[i].iocb;
+		struct vfs_rs_iocb *this = &all->iocbs[i];
+		struct kvec vec = { .iov_base = reads[i].buffer, .iov_len = reads[i].len };
 		struct iov_iter iter;
 		ssize_t result;
 
-		iocbs[i].read = read;
-		iocbs[i].reads = &all;
-		vfs_rs_direct_read(iocb, read->file, read->pos);
-		iocb->ki_complete = vfs_rs_read_done;
-		iov_iter_kvec(&iter, ITER_DEST, &vec, 1, read->len);
-		result = vfs_iocb_iter_read(read->file, iocb, &iter);
+		this->all = all;
+		this->buffer = reads[i].buffer;
+		this->len = reads[i].len;
+		vfs_rs_direct_read(&this->iocb, get_file(reads[i].file), reads[i].pos);
+		this->iocb.ki_complete = vfs_rs_read_done;
+		iov_iter_kvec(&iter, ITER_DEST, &vec, 1, this->len);
+		result = vfs_iocb_iter_read(this->iocb.ki_filp, &this->iocb, &iter);
 		if (result != -EIOCBQUEUED)
-			vfs_rs_read_done(iocb, result);
+			vfs_rs_read_done(&this->iocb, result);
 	}
 	blk_finish_plug(&plug);
-	if (!atomic_dec_and_test(&all.left))
-		wait_for_completion_io(&all.done);
-	for (i = 0; i < count; i++)
-		vfs_rs_was_read(reads[i].buffer, reads[i].len);
+	if (atomic_dec_and_test(&all->left))
+		complete(&all->done);
+}
+
+/*
+ * Waits until the reads have ended; returns false if the wait is killable, the task is being
+ * killed, and they have not. There is no killable wait_for_completion_io(): mark the wait as one
+ * for I/O here.
+ */
+bool vfs_rs_reads_wait(struct vfs_rs_reads *all, bool killable)
+{
+	unsigned int state = killable ? TASK_KILLABLE : TASK_UNINTERRUPTIBLE;
+	bool outer = current->in_iowait;
+	unsigned int i;
+	int err;
+
+	current->in_iowait = 1;
+	err = wait_for_completion_state(&all->done, state);
+	current->in_iowait = outer;
+	if (err)
+		return false;
+	for (i = 0; i < all->count; i++) {
+		vfs_rs_was_read(all->iocbs[i].buffer, all->iocbs[i].len);
+		fput(all->iocbs[i].iocb.ki_filp);
+	}
+	return true;
+}
+
+ssize_t vfs_rs_reads_result(const struct vfs_rs_reads *all, unsigned int index)
+{
+	return index < all->count ? all->iocbs[index].result : 0;
 }
 
 /* The sha256 fs-verity digest of an open file; false if it has none. */

@@ -89,25 +89,16 @@ void vfs_rs_charge_put(const struct vfs_rs_charge *charge);
 struct mem_cgroup *vfs_rs_charge_begin(const struct vfs_rs_charge *charge);
 void vfs_rs_charge_end(struct mem_cgroup *outer);
 
-void vfs_rs_pending_wait(atomic_t *count);
-
-/* uio.h */
-unsigned int vfs_rs_direct_alignment(const struct file *file);
-bool vfs_rs_has_drop_behind(const struct file *file);
-bool vfs_rs_is_cached(const struct file *file);
 /* workqueue.h */
 struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name);
 
 /* wait_bit.h */
 void vfs_rs_pending_add(atomic_t *count);
 void vfs_rs_pending_done(atomic_t *count);
-
-#define VFS_RS_READ_CACHED 0 /* through the page cache */
-#define VFS_RS_READ_DIRECT 1
-#define VFS_RS_READ_DROP_BEHIND 2 /* leaving no pages there */
+void vfs_rs_pending_wait(atomic_t *count);
 
 ssize_t vfs_rs_read_buffer(struct file *file, void *buffer, size_t len, loff_t pos,
-			   unsigned int how);
+			   bool drop_behind);
 ssize_t vfs_rs_read_vectors(struct file *file, const struct bio_vec *vectors, size_t count,
 			    size_t len, loff_t pos);
 
@@ -118,10 +109,16 @@ struct vfs_rs_read {
 	void *buffer;
 	size_t len;
 	loff_t pos;
-	ssize_t result;
 };
 
-void vfs_rs_read_together(struct vfs_rs_read *reads, unsigned int count);
+struct vfs_rs_reads;
+
+struct vfs_rs_reads *vfs_rs_reads_alloc(void);
+void vfs_rs_reads_free(struct vfs_rs_reads *all);
+void vfs_rs_reads_start(struct vfs_rs_reads *all, const struct vfs_rs_read *reads,
+			unsigned int count);
+bool vfs_rs_reads_wait(struct vfs_rs_reads *all, bool killable);
+ssize_t vfs_rs_reads_result(const struct vfs_rs_reads *all, unsigned int index);
 
 /* fsverity.h */
 bool vfs_rs_verity_sha256(struct inode *inode, u8 *digest);

@@ -12,7 +12,7 @@ use kernel::{
     str::CStr,
     sync::Arc,
     types::Opaque,
-    workqueue::{Queue, Work, WorkItem},
+    workqueue::{Queue, RawWorkItem, Work, WorkItem},
 };
 
 /// A work queue, whose work runs on any processor.
@@ -46,13 +46,17 @@ impl WorkQueue {
     /// Enqueues a job.
     pub(crate) fn run<J: Run>(&self, job: Arc<Job<J>>) {
         // A job that is in the queue already runs once.
-        let _ = self.queue().enqueue(job);
+        let _ = self.enqueue(job);
     }
 
-    /// What work is enqueued in.
-    pub(super) fn queue(&self) -> &Queue {
+    /// Has a piece of work done. Dropping `self` waits for it.
+    pub(crate) fn enqueue<W, const ID: u64>(&self, work: W) -> W::EnqueueOutput
+    where
+        W: RawWorkItem<ID> + Send + 'static,
+    {
         // SAFETY: By the type invariants the queue is valid, for as long as `self` exists.
-        unsafe { Queue::from_raw(self.queue.as_ptr().cast()) }
+        let queue = unsafe { Queue::from_raw(self.queue.as_ptr().cast()) };
+        queue.enqueue(work)
     }
 }
 
