@@ -56,6 +56,8 @@ pub(crate) struct Content {
     checkpoints: KVec<u64>,
     /// The blobs that are open because the file is, from the first time that it is opened on.
     pins: SetOnce<Arc<Pins>>,
+    /// Whether its only chunk is all of a blob, once that is known.
+    whole_blob: SetOnce<bool>,
 }
 
 impl Content {
@@ -72,6 +74,7 @@ impl Content {
             list: extents.list(),
             checkpoints,
             pins: SetOnce::new(),
+            whole_blob: SetOnce::new(),
         })
     }
 
@@ -92,6 +95,17 @@ impl Content {
     /// The file's size, in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Returns whether the file's only chunk is all of a blob, if that is known.
+    pub(crate) fn is_whole_blob(&self) -> Option<bool> {
+        self.whole_blob.copy()
+    }
+
+    /// Notes whether the file's only chunk is all of a blob.
+    pub(crate) fn set_whole_blob(&self, is_whole: bool) {
+        // Whoever was first has found the same.
+        self.whole_blob.populate(is_whole);
     }
 }
 

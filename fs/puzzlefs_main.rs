@@ -41,6 +41,7 @@ mod registry;
 mod sharing;
 mod statistics;
 mod superblock;
+mod verity;
 #[allow(unsafe_code)]
 mod vfs;
 mod workspace;
@@ -137,7 +138,11 @@ impl FileSystem for PuzzleFs {
     }
 
     fn open(inode: &INode<Self>) -> Result<bool> {
-        file::open(inode)
+        let has_pinned = file::open(inode)?;
+        if has_pinned {
+            verity::note(inode);
+        }
+        Ok(has_pinned)
     }
 
     fn release(inode: &INode<Self>) {
@@ -150,6 +155,14 @@ impl FileSystem for PuzzleFs {
 
     fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>) {
         file::read(inode, run)
+    }
+
+    fn verity_digest(inode: &INode<Self>) -> Result<Option<[u8; 32]>> {
+        verity::digest(inode)
+    }
+
+    fn has_verity(inode: &INode<Self>) -> bool {
+        verity::is_known(inode)
     }
 
     fn readahead_queue(sb: &SuperBlock<Self>) -> &WorkQueue {

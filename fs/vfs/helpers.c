@@ -88,6 +88,18 @@ void vfs_rs_inode_set_size(struct inode *inode, loff_t size)
 	inode->i_blocks = ((u64)size + SECTOR_SIZE - 1) >> SECTOR_SHIFT;
 }
 
+/* In sysfs, it has the number of the device that stat(2) shows, as those of NFS and FUSE have. */
+int vfs_rs_setup_bdi(struct super_block *sb)
+{
+	return super_setup_bdi_name(sb, "%u:%u", MAJOR(sb->s_dev), MINOR(sb->s_dev));
+}
+
+/* As file_ra_state_init() and fadvise do, from the device of the file's own superblock. */
+void vfs_rs_file_set_readahead(struct file *file, unsigned int factor)
+{
+	file->f_ra.ra_pages = file_inode(file)->i_sb->s_bdi->ra_pages * factor;
+}
+
 /* Says how far to read ahead where there is no device to say it. */
 int vfs_rs_set_readahead(struct super_block *sb, unsigned long pages)
 {

@@ -10,8 +10,12 @@
 #include <linux/blkdev.h>
 #include <linux/cgroup.h>
 #include <linux/exportfs.h>
+#include <linux/fadvise.h>
+#include <linux/fileattr.h>
+#include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
+#include <linux/fsverity.h>
 #include <linux/highmem.h>
 #include <linux/migrate.h>
 #include <linux/namei.h>
@@ -40,6 +44,8 @@ void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
 void vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
 void vfs_rs_cache_no_acl(struct inode *inode);
 void vfs_rs_inode_set_size(struct inode *inode, loff_t size);
+int vfs_rs_setup_bdi(struct super_block *sb);
+void vfs_rs_file_set_readahead(struct file *file, unsigned int factor);
 int vfs_rs_set_readahead(struct super_block *sb, unsigned long pages);
 bool vfs_rs_inode_share_mapping(struct inode *inode, struct address_space *mapping);
 bool vfs_rs_file_has_mapping(const struct file *file, const struct address_space *mapping,
@@ -96,6 +102,11 @@ struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name);
 void vfs_rs_pending_add(atomic_t *count);
 void vfs_rs_pending_done(atomic_t *count);
 void vfs_rs_pending_wait(atomic_t *count);
+
+/* uio.h */
+unsigned int vfs_rs_direct_alignment(const struct file *file);
+bool vfs_rs_has_drop_behind(const struct file *file);
+bool vfs_rs_is_cached(const struct file *file);
 
 ssize_t vfs_rs_read_buffer(struct file *file, void *buffer, size_t len, loff_t pos,
 			   bool drop_behind);

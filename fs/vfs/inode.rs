@@ -6,8 +6,8 @@
 
 use super::prelude::*;
 use super::{
-    bindings, dir, folio, registration::Registration, sharing, superblock::SuperBlock, xattr,
-    FileSystem,
+    bindings, dir, folio, registration::Registration, sharing, superblock::SuperBlock, verity,
+    xattr, FileSystem,
 };
 use core::{
     cell::UnsafeCell,
@@ -382,6 +382,16 @@ impl<'a, T: FileSystem> NewINode<'a, T> {
     };
 
     const FILE_INODE_OPS: bindings::inode_operations = bindings::inode_operations {
+        getattr: Some(verity::get_attributes::<T>),
+        fileattr_get: Some(verity::get_flags::<T>),
+        listxattr: Some(xattr::list::<T>),
+        get_inode_acl: Some(xattr::get_acl::<T>),
+        set_acl: Some(xattr::set_acl),
+        ..pin_init::zeroed()
+    };
+
+    /// Of devices, pipes and sockets.
+    const SPECIAL_INODE_OPS: bindings::inode_operations = bindings::inode_operations {
         getattr: Some(get_attributes),
         listxattr: Some(xattr::list::<T>),
         get_inode_acl: Some(xattr::get_acl::<T>),
@@ -401,6 +411,7 @@ impl<'a, T: FileSystem> NewINode<'a, T> {
         read: Some(bindings::generic_read_dir),
         iterate_shared: Some(dir::iterate::<T>),
         fsync: Some(bindings::noop_fsync),
+        setlease: Some(bindings::generic_setlease),
         ..pin_init::zeroed()
     };
 
@@ -408,12 +419,17 @@ impl<'a, T: FileSystem> NewINode<'a, T> {
         open: Some(sharing::open::<T>),
         release: Some(sharing::release::<T>),
         llseek: Some(bindings::generic_file_llseek),
-        read_iter: Some(bindings::generic_file_read_iter),
-        mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
+        read_iter: Some(sharing::read),
+        mmap_prepare: Some(sharing::map),
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
-        splice_read: Some(bindings::filemap_splice_read),
+        splice_read: Some(sharing::splice),
+        fadvise: Some(sharing::advise),
+        unlocked_ioctl: Some(verity::control::<T>),
+        #[cfg(CONFIG_COMPAT)]
+        compat_ioctl: Some(verity::control::<T>),
         fsync: Some(bindings::noop_fsync),
+        setlease: Some(bindings::generic_setlease),
         ..pin_init::zeroed()
     };
 
@@ -447,10 +463,11 @@ impl<'a, T: FileSystem> NewINode<'a, T> {
             }
 
             let mode = params.permissions & 0o7777;
-            (*inode).i_op = &Self::FILE_INODE_OPS;
+            (*inode).i_op = &Self::SPECIAL_INODE_OPS;
             match params.kind {
                 INodeKind::Regular => {
                     (*inode).i_mode = bindings::S_IFREG as u16 | mode;
+                    (*inode).i_op = &Self::FILE_INODE_OPS;
                     bindings::vfs_rs_inode_set_fop(inode, &Self::FILE_FILE_OPS);
                     (*inode).i_data.a_ops = &Self::ADDRESS_SPACE_OPS;
                     bindings::vfs_rs_mapping_allow_large_folios((*inode).i_mapping);
@@ -508,7 +525,7 @@ impl<T: FileSystem> Drop for NewINode<'_, T> {
 /// # Safety
 ///
 /// To be called by the VFS for a valid path and a structure to fill.
-unsafe extern "C" fn get_attributes(
+pub(super) unsafe extern "C" fn get_attributes(
     idmap: *mut bindings::mnt_idmap,
     path: *const bindings::path,
     stat: *mut bindings::kstat,

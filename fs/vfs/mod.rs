@@ -41,6 +41,7 @@ mod sharing;
 mod shrinker;
 mod superblock;
 mod task;
+mod verity;
 mod wait;
 mod xattr;
 
@@ -177,6 +178,17 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// What is not filled when the run is dropped counts as unreadable. Does not report errors to
     /// the caller, who may only be reading ahead: it logs them.
     fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>);
+
+    /// Returns the SHA-256 fs-verity digest of a regular file, if each read of it is checked against
+    /// what that digest covers.
+    ///
+    /// # Errors
+    ///
+    /// Why that could not be found out.
+    fn verity_digest(inode: &INode<Self>) -> Result<Option<[u8; 32]>>;
+
+    /// Returns true if a regular file is known to have a [`Self::verity_digest`]. Does no I/O.
+    fn has_verity(inode: &INode<Self>) -> bool;
 
     /// Where what is read ahead of a mount is read, beside others who wait for the same disk.
     fn readahead_queue(sb: &SuperBlock<Self>) -> &WorkQueue;

@@ -19,7 +19,7 @@ use core::{
 };
 use kernel::{
     error::{from_err_ptr, from_result, to_result},
-    ffi::{c_int, c_void},
+    ffi::{c_int, c_uint, c_void},
 };
 
 /// What tells files of other contents, or of contents verified in another way, apart.
@@ -270,10 +270,12 @@ pub(super) unsafe extern "C" fn open<T: FileSystem>(
             return error;
         }
         from_result(|| {
+            // The VFS will set the readahead of the internal mount.
+            let mut marks = TO_PREPARE;
             if T::open(INode::<T>::from_raw(inode))? {
-                // A mark for `release`.
-                (*file).private_data = inode.cast();
+                marks |= TO_RELEASE;
             }
+            (*file).private_data = ptr::without_provenance_mut(marks);
             Ok(0)
         })
     }
@@ -290,9 +292,111 @@ pub(super) unsafe extern "C" fn release<T: FileSystem>(
 ) -> c_int {
     // SAFETY: The VFS gives a valid file, and a valid inode of this filesystem.
     unsafe {
-        if !(*file).private_data.is_null() {
+        if (*file).private_data.addr() & TO_RELEASE != 0 {
             T::release(INode::<T>::from_raw(inode));
         }
     }
     0
+}
+
+/// A mark in `private_data` of an open file: nothing of it has been read yet.
+const TO_PREPARE: usize = 1;
+
+/// A mark in `private_data` of an open file: [`FileSystem::release`] is due for it.
+const TO_RELEASE: usize = 2;
+
+/// Before the first read of a file, sets how far to read ahead to the value that its own mount has
+/// at this time.
+///
+/// # Safety
+///
+/// `file` must be a valid open file of a filesystem of ours.
+unsafe fn prepare(file: *mut bindings::file) {
+    // SAFETY: By the safety requirements. Several tasks may be here: whoever is not the first may
+    // read less or more ahead this time. All of them write the same marks.
+    unsafe {
+        let state = ptr::addr_of_mut!((*file).private_data);
+        let marks = state.read_volatile().addr();
+        if marks & TO_PREPARE != 0 {
+            bindings::vfs_rs_file_set_readahead(file, 1);
+            state.write_volatile(ptr::without_provenance_mut(marks & !TO_PREPARE));
+        }
+    }
+}
+
+/// `file_operations.read_iter`.
+///
+/// # Safety
+///
+/// To be called by the VFS for a regular file of a filesystem of ours.
+pub(super) unsafe extern "C" fn read(
+    iocb: *mut bindings::kiocb,
+    to: *mut bindings::iov_iter,
+) -> isize {
+    // SAFETY: The VFS gives a valid request for an open file.
+    unsafe {
+        prepare((*iocb).ki_filp);
+        bindings::generic_file_read_iter(iocb, to)
+    }
+}
+
+/// `file_operations.splice_read`.
+///
+/// # Safety
+///
+/// As for [`read`].
+pub(super) unsafe extern "C" fn splice(
+    file: *mut bindings::file,
+    position: *mut bindings::loff_t,
+    pipe: *mut bindings::pipe_inode_info,
+    len: usize,
+    flags: c_uint,
+) -> isize {
+    // SAFETY: The VFS gives a valid open file and a pipe that is locked.
+    unsafe {
+        prepare(file);
+        bindings::filemap_splice_read(file, position, pipe, len, flags)
+    }
+}
+
+/// `file_operations.mmap_prepare`.
+///
+/// # Safety
+///
+/// As for [`read`].
+pub(super) unsafe extern "C" fn map(area: *mut bindings::vm_area_desc) -> c_int {
+    // SAFETY: The VFS gives a valid description of a map of an open file.
+    unsafe {
+        prepare((*area).file);
+        bindings::generic_file_readonly_mmap_prepare(area)
+    }
+}
+
+/// `file_operations.fadvise`.
+///
+/// # Safety
+///
+/// As for [`read`].
+pub(super) unsafe extern "C" fn advise(
+    file: *mut bindings::file,
+    offset: bindings::loff_t,
+    len: bindings::loff_t,
+    advice: c_int,
+) -> c_int {
+    // SAFETY: The VFS gives a valid open file.
+    unsafe {
+        prepare(file);
+        let result = bindings::generic_fadvise(file, offset, len, advice);
+        // It has taken the readahead of the internal mount.
+        match advice as c_uint {
+            bindings::POSIX_FADV_NORMAL if result == 0 => {
+                bindings::vfs_rs_file_set_readahead(file, 1)
+            }
+            bindings::POSIX_FADV_SEQUENTIAL if result == 0 => {
+                bindings::vfs_rs_file_set_readahead(file, 2)
+            }
+            _ => {}
+        }
+        result
+    }
 }

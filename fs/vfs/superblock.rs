@@ -180,8 +180,8 @@ impl<T: FileSystem> SuperBlock<T> {
                 (*sb).s_uuid_len = params.uuid.len() as u8;
             }
             // SAFETY: The superblock is valid and has no device info of its own yet.
-            to_result(unsafe { bindings::super_setup_bdi(sb) })?;
-            // SAFETY: `super_setup_bdi` succeeded, so `s_bdi` is valid and this superblock's own.
+            to_result(unsafe { bindings::vfs_rs_setup_bdi(sb) })?;
+            // SAFETY: `vfs_rs_setup_bdi` succeeded, so `s_bdi` is valid and this superblock's own.
             unsafe {
                 let pages = params.readahead >> bindings::PAGE_SHIFT;
                 (*(*sb).s_bdi).ra_pages = pages;

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import struct
 import sys
 
@@ -21,6 +22,7 @@ write_file("src/file", b"contents")
 write_file("src/directory/other", b"contents")
 mnt = mount_image(build_image("src"))
 libc = ctypes.CDLL(None, use_errno=True)
+F_GETDELEG, F_SETDELEG = 1039, 1040
 
 
 def call(name, *arguments):
@@ -90,14 +92,33 @@ for what, command in (("POSIX", fcntl.F_SETLK), ("open file description", 37)):
     lock(one, fcntl.F_UNLCK)
     lock(two, fcntl.F_UNLCK)
 
-# A lease to read; poll.
+# Leases: to read by any number, to write by the only one who has the file open.
+for fd in (one, two):
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    equal(fcntl.fcntl(fd, fcntl.F_GETLEASE), fcntl.F_RDLCK, "the lease to read")
+with refused(errno.EAGAIN, "a lease to write of a file that is open twice"):
+    fcntl.fcntl(one, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+fcntl.fcntl(two, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 os.close(two)
-try:
-    fcntl.fcntl(one, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    equal(fcntl.fcntl(one, fcntl.F_GETLEASE), fcntl.F_RDLCK, "the lease")
-    fcntl.fcntl(one, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-except OSError as error:
-    equal(error.errno, errno.EINVAL, "a lease")
+fcntl.fcntl(one, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+fcntl.fcntl(one, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+equal(fcntl.fcntl(one, fcntl.F_GETLEASE), fcntl.F_WRLCK, "the lease to write")
+# Who opens the file breaks it: its holder gets a signal.
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+with refused(errno.EWOULDBLOCK, "an open that does not wait for the lease"):
+    os.open(f"{mnt}/file", os.O_RDONLY | os.O_NONBLOCK)
+check(signal.sigtimedwait([signal.SIGIO], 5), "no signal to the lease's holder")
+fcntl.fcntl(one, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+os.close(os.open(f"{mnt}/file", os.O_RDONLY | os.O_NONBLOCK))
+
+# Delegations of a directory, as an NFS server takes them (F_SETDELEG, F_GETDELEG).
+directory = os.open(f"{mnt}/directory", os.O_RDONLY | os.O_DIRECTORY)
+fcntl.fcntl(directory, F_SETDELEG, struct.pack("IHH", 0, fcntl.F_RDLCK, 0))
+equal(struct.unpack("IHH", fcntl.fcntl(directory, F_GETDELEG, bytes(8)))[1], fcntl.F_RDLCK, "the delegation")
+fcntl.fcntl(directory, F_SETDELEG, struct.pack("IHH", 0, fcntl.F_UNLCK, 0))
+os.close(directory)
+
+# poll.
 poll = select.poll()
 poll.register(one, select.POLLIN)
 equal(poll.poll(0), [(one, select.POLLIN)], "poll")
