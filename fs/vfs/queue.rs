@@ -5,6 +5,7 @@
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
 use super::bindings;
+use super::charge::Charge;
 use super::prelude::*;
 use core::ptr::NonNull;
 use kernel::{
@@ -73,10 +74,12 @@ pub(crate) trait Run: Send + Sync + 'static {
     fn run(&self);
 }
 
-/// Work that can be enqueued, and is shared with the tasks that wait for it.
+/// Work that can be enqueued, and is shared with the tasks that wait for it. The control groups of
+/// the task that has made it pay for it.
 #[pin_data]
 pub(crate) struct Job<J: Run> {
     job: J,
+    charge: Charge,
     #[pin]
     work: Work<Self>,
 }
@@ -90,6 +93,7 @@ impl<J: Run> Job<J> {
         Arc::pin_init(
             pin_init!(Self {
                 job,
+                charge: Charge::of_current(),
                 work <- new_work!("puzzlefs_job"),
             }),
             GFP_KERNEL,
@@ -109,6 +113,7 @@ impl<J: Run> WorkItem for Job<J> {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
+        let _charged = this.charge.enter();
         this.job.run();
     }
 }
