@@ -36,8 +36,8 @@ pub(crate) struct FrameName {
     pub(crate) index: usize,
 }
 
-/// The slot that the shrinker leaves alone, so that each frame can be decompressed somewhere even if
-/// there is no memory.
+/// The slot that the shrinker leaves alone, so that each frame can be decompressed somewhere even
+/// if there is no memory.
 const RESERVE: usize = 0;
 
 /// A frame's data.

@@ -56,8 +56,8 @@ pub(crate) fn is_known(inode: &INode<PuzzleFs>) -> bool {
     }
 }
 
-/// Returns the only chunk of a regular file, if it is the beginning of a raw blob that has an fs-verity
-/// digest, with that digest.
+/// Returns the only chunk of a regular file, if it is the beginning of a raw blob that has an
+/// fs-verity digest, with that digest.
 fn candidate<'a>(
     image: &Image,
     inode: &'a INode<PuzzleFs>,

@@ -535,7 +535,8 @@ impl Workspaces {
             places.end_reading(wanted.whole());
         }
         places.put(seat);
-        // One that could not be made is none: those that wait for any wait for those that there are.
+        // One that could not be made is none: those that wait for any wait for those that there
+        // are.
         let tell = !places.free.is_empty();
         drop(places);
         if wanted.is_some_and(|wanted| wanted.whole) {
@@ -641,8 +642,8 @@ impl Workspaces {
 /// How much memory a workspace has, in pages.
 const PAGES: usize = MAX_STORED / PAGE_SIZE;
 
-/// The memory of workspaces that nobody uses can be had, in pages. The last one keeps its memory, but
-/// forgets what it holds of blobs, which counts as one page.
+/// The memory of workspaces that nobody uses can be had, in pages. The last one keeps its memory,
+/// but forgets what it holds of blobs, which counts as one page.
 impl Shrink for Workspaces {
     fn count(&self) -> usize {
         let mut places = self.places.lock();

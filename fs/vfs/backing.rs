@@ -218,8 +218,8 @@ const MAX_ALIGNMENT: usize = 4096;
 ///
 /// # Invariants
 ///
-/// `reads` is from `vfs_rs_reads_alloc`, and ours. If `in_flight` is set, reads were started with it
-/// and have not been waited for.
+/// `reads` is from `vfs_rs_reads_alloc`, and ours. If `in_flight` is set, reads were started with
+/// it and have not been waited for.
 struct DirectReads {
     reads: NonNull<bindings::vfs_rs_reads>,
     in_flight: bool,
@@ -568,8 +568,8 @@ impl BackingFile {
     ///
     /// # Errors
     ///
-    /// Those of reading the file; [`EINTR`] if this task, or the one that used the buffer before, is
-    /// being killed, and leaves reads to it behind.
+    /// Those of reading the file; [`EINTR`] if this task, or the one that used the buffer before,
+    /// is being killed, and leaves reads to it behind.
     pub(crate) fn read_to(
         &self,
         buffer: &mut ReadBuffer,

@@ -179,8 +179,8 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// the caller, who may only be reading ahead: it logs them.
     fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>);
 
-    /// Returns the SHA-256 fs-verity digest of a regular file, if each read of it is checked against
-    /// what that digest covers.
+    /// Returns the SHA-256 fs-verity digest of a regular file, if each read of it is checked
+    /// against what that digest covers.
     ///
     /// # Errors
     ///

@@ -66,8 +66,8 @@ fn measure<T: FileSystem>(inode: &INode<T>, address: usize) -> Result {
 
 /// `inode_operations.fileattr_get` of regular files.
 ///
-/// A file of a read-only image is not marked as immutable here: overlayfs would copy the mark up, and
-/// refuse changes in a writable layer.
+/// A file of a read-only image is not marked as immutable here: overlayfs would copy the mark up,
+/// and refuse changes in a writable layer.
 ///
 /// # Safety
 ///
@@ -103,8 +103,8 @@ pub(super) unsafe extern "C" fn get_attributes<T: FileSystem>(
     flags: c_uint,
 ) -> c_int {
     let verity = u64::from(bindings::STATX_ATTR_VERITY);
-    // SAFETY: The VFS gives a positive dentry of this filesystem and a structure that is ours during
-    // the call.
+    // SAFETY: The VFS gives a positive dentry of this filesystem and a structure that is ours
+    // during the call.
     unsafe {
         (*stat).attributes_mask |= verity;
         if T::has_verity(INode::from_raw((*(*path).dentry).d_inode)) {
