@@ -28,6 +28,11 @@ start_snapshotter() {
 	snapshotter=$!
 	wait_for grep -q "listening on" snapshotter.log
 }
+# After a failure to connect, containerd does not try again for a while, and then longer.
+restart_snapshotter() {
+	start_snapshotter
+	wait_for ctr snapshot --snapshotter puzzlefs ls
+}
 kill_snapshotter() {
 	kill -KILL "$snapshotter"
 	wait "$snapshotter" || true
@@ -95,7 +100,7 @@ inside() {
 image=$(mounted | awk '{ print $1 }')
 kill_snapshotter
 assert_eq "$(inside one.1 /usr/bin/cat /etc/debian_version | wc -l)" 1
-start_snapshotter
+restart_snapshotter
 assert_eq "$(mounted | awk '{ print $1 }')" "$image" 'the mount'
 assert_eq "$(inside one.10 /usr/bin/cat /etc/debian_version | wc -l)" 1
 names() { cat "$CASE_DIR"/snapshotter/snapshots/*/fs/name | sort | paste -sd' '; }
@@ -143,7 +148,7 @@ echo "$SECONDS s: ten containers are gone"
 ctr container create --snapshotter puzzlefs "$debian" later /usr/bin/cat /etc/debian_version
 kill_snapshotter
 umount "$(mounted | awk '{ print $5 }')"
-start_snapshotter
+restart_snapshotter
 assert_eq "$(ctr task start --fifo-dir "$run/fifo" later | wc -l)" 1
 ctr task rm later >/dev/null 2>&1 || true
 ctr container rm later
@@ -219,7 +224,7 @@ assert_match "$(run_container --rm "$app" c)" 'FROM=the configuration'
 # Of a snapshotter whose state is lost, containerd still has the images in its own list.
 kill_snapshotter
 rm -r snapshotter
-start_snapshotter
+restart_snapshotter
 expect_failure run_container --rm "$app" c >/dev/null
 ctr container rm c 2>/dev/null || true
 import -o verify=digest store:app "$app"
