@@ -440,11 +440,7 @@ impl<'a> Extractor<'a> {
         }
         permissions &= self.xattrs(path, place, inode)?;
         if inode.kind() != Kind::Symlink {
-            let mode = Mode::from_raw_mode(permissions.into());
-            if let Err(errno) = place.set_mode(mode) {
-                let cause = || format!("{permissions:04o}: {}", io::Error::from(errno));
-                self.refuse(RefusalKind::Permissions, path, cause);
-            }
+            self.permissions(path, place, permissions);
         }
         let time = self.reader.checked(inode.mtime())?;
         self.time(path, place, time);
@@ -488,6 +484,24 @@ impl<'a> Extractor<'a> {
             self.refuse(kind, path, cause);
         }
         Ok(permissions)
+    }
+
+    /// Sets the permissions. A filesystem that has none, such as FAT, ignores them without an error.
+    fn permissions(&mut self, path: &[&[u8]], place: Place<'_>, wanted: u16) {
+        const ACCESS: u32 = 0o777;
+        let mode = Mode::from_raw_mode(wanted.into());
+        match place.set_mode(mode).and_then(|()| place.stat()) {
+            Ok(stat) if stat.st_mode & ACCESS == u32::from(wanted) & ACCESS => {}
+            Ok(stat) => {
+                let found = stat.st_mode & 0o7777;
+                let cause = || format!("{wanted:04o}: it became {found:04o}");
+                self.refuse(RefusalKind::Permissions, path, cause);
+            }
+            Err(errno) => {
+                let cause = || format!("{wanted:04o}: {}", io::Error::from(errno));
+                self.refuse(RefusalKind::Permissions, path, cause);
+            }
+        }
     }
 
     /// Sets the time. A filesystem stores a time that is out of its range as another one, without an
