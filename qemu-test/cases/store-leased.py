@@ -29,10 +29,11 @@ with open("/proc/sys/fs/lease-break-time") as file:
     equal(int(file.read()), BREAK, "the time that the kernel gives")
 random = seeded_random()
 os.mkdir("src")
-# Each has a blob of its own.
+# Each has a blob of its own, because their times are far apart.
 contents = {name: random.randbytes(100_000) for name in ("leased", "other")}
-for name, data in contents.items():
+for day, (name, data) in enumerate(contents.items()):
     write_file(f"src/{name}", data)
+    os.utime(f"src/{name}", (day * 86_400, day * 86_400))
 mnt = mount_image(build_image("src"))
 blob = f"{CASE_DIR}/store/blobs/sha256/{sha256('src/leased')}"
 
