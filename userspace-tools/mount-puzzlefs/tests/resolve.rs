@@ -109,7 +109,7 @@ fn sources() {
         (
             &["/nonesuch:t", directory],
             32,
-            "/nonesuch: cannot open the store",
+            "cannot open the store /nonesuch: ",
         ),
         (
             &["/proc:t", directory],

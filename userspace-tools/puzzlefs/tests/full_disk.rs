@@ -91,10 +91,12 @@ fn an_extraction_onto_a_full_disk() {
         let target = path("disk/target");
         let image = reference(&path("store"), "t");
         let said = fails(&["extract", &image, target.to_str().unwrap()]);
-        let wanted =
-            "target/file: cannot write it: No space left on device (os error 28); make room \
-                      and extract into a new directory: what was extracted so far is left";
-        assert!(said.contains(wanted), "{said}");
+        let wanted = format!(
+            "cannot write {}: No space left on device (os error 28); make room and extract into \
+             a new directory: what was extracted so far is left",
+            target.join("file").display()
+        );
+        assert!(said.contains(&wanted), "{said}");
         assert!(target.join("file").exists());
     });
 }

@@ -147,11 +147,13 @@ fn what_cannot_be_followed_stops_the_sweep() {
     refuses(&format!("{known}: not a '{}'", oci::MANIFEST));
     put_in_index(&store, Descriptor::new(oci::INDEX, known, 5));
     refuses(&format!("{known}: not a '{}'", oci::INDEX));
-    put_in_index(
-        &store,
-        Descriptor::new(oci::MANIFEST, Digest::of(b"none"), 4),
-    );
-    refuses("cannot open the blob: No such file");
+    let none = Digest::of(b"none");
+    put_in_index(&store, Descriptor::new(oci::MANIFEST, none, 4));
+    let blob = store.join("blobs/sha256").join(none.to_hex());
+    refuses(&format!(
+        "cannot open the blob {}: No such file",
+        blob.display()
+    ));
     let mut other = Descriptor::new(oci::MANIFEST, known, 5);
     other.digest = "sha512:00".to_owned();
     put_in_index(&store, other);

@@ -327,7 +327,7 @@ fn what_docker_saves() {
     save(&name, &names);
     wrong(&format!("{source}:12"), "etc/passwd is missing");
     let directory = path("saved").to_str().unwrap().to_owned();
-    wrong(&format!("{directory}:12"), "cannot read it");
+    wrong(&format!("{directory}:12"), "cannot read /");
     save(&name, &names[1..]);
     wrong(&format!("{source}:12"), "of 3 layers, the manifest of 2");
     for lie in &lies {
@@ -821,7 +821,7 @@ fn what_is_refused() {
         fs::remove_file(&blob).unwrap();
         refused("is missing");
         std::os::unix::fs::symlink("/etc/passwd", &blob).unwrap();
-        refused("cannot read it");
+        refused("cannot read /");
         fs::remove_file(&blob).unwrap();
         fs::write(&blob, &bytes).unwrap();
     }

@@ -154,8 +154,11 @@ fn problems_are_listed_together() {
     let lines: Vec<_> = problems.lines().collect();
     assert_eq!(lines.len(), 11, "{problems}");
     for (number, line) in lines[..10].iter().enumerate() {
-        let wanted = format!("tree/file{number:02}: cannot open it: Permission denied");
-        assert!(line.contains(&wanted), "{problems}");
+        let wanted = format!("tree/file{number:02}: Permission denied");
+        assert!(
+            line.contains("cannot open ") && line.contains(&wanted),
+            "{problems}"
+        );
     }
     assert_eq!(lines[10], "puzzlefs: and 15 problems more");
 
@@ -211,10 +214,8 @@ fn unreadable_parts_are_left_out() {
     let refused = as_nobody(&scratch, &[]);
     assert_eq!(refused.status.code(), Some(1));
     let said = stderr(&refused);
-    assert!(
-        said.contains("locked: cannot open it: Permission denied"),
-        "{said}"
-    );
+    assert!(said.contains("cannot open "), "{said}");
+    assert!(said.contains("locked: Permission denied"), "{said}");
     let output = as_nobody(&scratch, &["--skip-unreadable"]);
     let said = stderr(&output);
     assert_eq!(report(&output)["unreadable"], 2);

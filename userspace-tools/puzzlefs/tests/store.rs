@@ -82,7 +82,7 @@ fn only_stores_and_empty_directories_are_written_to() {
     );
     assert_eq!(missing.status.code(), Some(1));
     let wanted = format!(
-        "puzzlefs: {}: cannot open the directory or archive to build from: \
+        "puzzlefs: cannot open the directory or archive to build from {}: \
          No such file or directory (os error 2)\n",
         scratch.path().join("none").display()
     );

@@ -619,7 +619,7 @@ impl Builder<'_> {
         let Some(compression) = self.compression else {
             return Ok(None);
         };
-        let fail = |error| Error::io(&self.staging.path, "compress a blob for it")(error);
+        let fail = |error| Error::io(&self.staging.path, "compress a blob in")(error);
         let encoder = match encoder {
             Some(encoder) => encoder,
             None => encoder.insert(Encoder::new(compression).map_err(fail)?),

@@ -123,7 +123,7 @@ impl Source {
             // It was found in the tree and was elsewhere a moment later.
             Errno::XDEV => self.changed(tree, node, "it was moved out of the tree"),
             Errno::NOTDIR | Errno::LOOP => self.changed(tree, node, "its type is another"),
-            errno => Error::io(self.display_path(tree, node), "open it")(errno),
+            errno => Error::io(self.display_path(tree, node), "open")(errno),
         }
     }
 }
@@ -159,7 +159,7 @@ impl OpenFile<'_> {
                 None => return Ok(()),
             },
         };
-        let stat = rustix::fs::fstat(file).map_err(|errno| self.error("examine it", errno))?;
+        let stat = rustix::fs::fstat(file).map_err(|errno| self.error("examine", errno))?;
         match seen.difference(&Seen::of(&stat)) {
             None => Ok(()),
             Some(what) => Err(self.source.changed(self.tree, self.node, what)),
@@ -188,13 +188,13 @@ impl OpenFile<'_> {
             Err(Errno::NXIO) => return Ok(self.size..self.size),
             // Its filesystem does not know holes.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(at..self.size),
-            Err(errno) => return Err(self.error("seek in it", errno)),
+            Err(errno) => return Err(self.error("seek in", errno)),
         };
         match rustix::fs::seek(file, SeekFrom::Hole(data)) {
             Ok(hole) => Ok(data..hole),
             // It was cut short just now, which reading it will tell.
             Err(Errno::NXIO) => Ok(data..self.size),
-            Err(errno) => Err(self.error("seek in it", errno)),
+            Err(errno) => Err(self.error("seek in", errno)),
         }
     }
 
@@ -233,7 +233,7 @@ impl OpenFile<'_> {
                 }
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(self.error("read it", errno)),
+                Err(errno) => return Err(self.error("read", errno)),
             }
         }
         pause::at(Point::Read);
@@ -272,7 +272,7 @@ impl Source {
         path.extend_from_slice(name);
         let xattrs = xattrs::read(&path, xattrs).map_err(|errno| {
             let path = self.display_path(tree, node);
-            Error::io(path, "read its extended attributes")(errno)
+            Error::io(path, "read the extended attributes of")(errno)
         })?;
         Ok(Fresh {
             state: FileState {

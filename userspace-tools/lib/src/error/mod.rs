@@ -16,23 +16,23 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call on a path failed.
-    #[error("{}: cannot {action}: {cause}{}", .path.display(), WayOut(.path, .cause))]
+    #[error("cannot {action} {}: {cause}{}", .path.display(), WayOut(.path, .cause))]
     Io {
         /// What it was about.
         path: PathBuf,
-        /// What was being done, in the infinitive: "open it".
+        /// The verb, which the path follows in the message: "open", "create a file in".
         action: &'static str,
         /// The cause. Not called `source`: the message has it already.
         cause: io::Error,
     },
     /// There is no room for what is extracted.
     #[error(
-        "{}: cannot {action}: {cause}; make room and extract into a new directory: \
+        "cannot {action} {}: {cause}; make room and extract into a new directory: \
          what was extracted so far is left", .path.display())]
     NoRoom {
         /// What it was about.
         path: PathBuf,
-        /// What was being done, in the infinitive.
+        /// The verb, which the path follows in the message.
         action: &'static str,
         /// The cause.
         cause: io::Error,

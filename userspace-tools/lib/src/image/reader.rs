@@ -67,7 +67,7 @@ impl<'s> ImageReader<'s> {
         let path = store.blob_path(rootfs);
         let damaged = |what: String| Error::store(&path, format!("the blob is damaged: {what}"));
         let mut file = store.open_blob(rootfs)?;
-        let metadata = file.metadata().map_err(Error::io(&path, "examine it"))?;
+        let metadata = file.metadata().map_err(Error::io(&path, "examine"))?;
         let size = metadata.len();
         if size != rootfs_size || size > METADATA_MAX || size % 8 != 0 {
             let what = format!("it has {size} bytes instead of {rootfs_size}");
@@ -75,8 +75,7 @@ impl<'s> ImageReader<'s> {
         }
         let mut words = capnp::Word::allocate_zeroed_vec(size as usize / 8);
         let bytes = capnp::Word::words_to_bytes_mut(&mut words);
-        file.read_exact(bytes)
-            .map_err(Error::io(&path, "read it"))?;
+        file.read_exact(bytes).map_err(Error::io(&path, "read"))?;
         let found = Digest::of(bytes);
         if found != *rootfs {
             return Err(damaged(format!("its contents have sha256 {found}")));
@@ -283,7 +282,8 @@ impl<'s> ImageReader<'s> {
     /// Fails where fs-verity does not check a blob against a digest.
     fn check_verity(&self, file: &File, blob: &Digest, wanted: Option<Digest>) -> Result<()> {
         let path = self.store.blob_path(blob);
-        let found = puzzlefs_fsverity::measure(file).map_err(Error::io(&path, "measure it"))?;
+        let found = puzzlefs_fsverity::measure(file)
+            .map_err(Error::io(&path, "measure the fs-verity digest of"))?;
         match found {
             None => {
                 let what = "fs-verity is not enabled on it; 'puzzlefs enable-verity' does that";

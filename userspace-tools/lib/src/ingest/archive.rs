@@ -59,7 +59,7 @@ fn read_open(
     let path = archive.path.clone();
     let (data, mut remarks) = match archive.input {
         ArchiveInput::Plain(file) => {
-            let stat = rustix::fs::fstat(&file).map_err(Error::io(&path, "examine it"))?;
+            let stat = rustix::fs::fstat(&file).map_err(Error::io(&path, "examine"))?;
             let reader = Reader::new(PlainFile::new(file, &path)?);
             let mut reader = reader.ignoring_zeros(options.ignore_zeros);
             while let Some(mut member) = next(&mut reader, &path, progress)? {
@@ -221,7 +221,7 @@ impl Spool {
         let path = staging.path.clone();
         let file = tempfile::tempfile_in(&path).map_err(Error::io(
             &path,
-            "make a file for an archive's contents in it",
+            "create a file for an archive's contents in",
         ))?;
         Ok(Spool {
             file,
@@ -250,7 +250,7 @@ impl Spool {
             }
             self.file
                 .write_all(&self.buffer[..count])
-                .map_err(Error::io(&self.path, "write an archive's contents to it"))?;
+                .map_err(Error::io(&self.path, "write an archive's contents to"))?;
             self.size += count as u64;
         }
     }
@@ -259,7 +259,7 @@ impl Spool {
     pub fn contents(&self) -> Result<File> {
         self.file
             .try_clone()
-            .map_err(Error::io(&self.path, "open a file in it once more"))
+            .map_err(Error::io(&self.path, "reopen a file in"))
     }
 
     /// The file, with all that was taken.
@@ -288,7 +288,7 @@ impl Archive {
     pub fn open(path: &Path, progress: &Progress) -> Result<Self> {
         if path == Path::new("-") {
             let path = PathBuf::from("standard input");
-            let stdin = Stoppable::stdin(progress).map_err(Error::io(&path, "read it"))?;
+            let stdin = Stoppable::stdin(progress).map_err(Error::io(&path, "read"))?;
             let stream = Stream::new(stdin, &path)?;
             let input = ArchiveInput::Stream(stream);
             return Ok(Archive { path, input });
@@ -326,7 +326,7 @@ pub(crate) struct PlainFile {
 impl PlainFile {
     /// Reads a file from its beginning. `path` is for messages only.
     pub fn new(file: File, path: &Path) -> Result<Self> {
-        let metadata = file.metadata().map_err(Error::io(path, "examine it"))?;
+        let metadata = file.metadata().map_err(Error::io(path, "examine"))?;
         Ok(PlainFile {
             size: metadata.len(),
             file: BufReader::with_capacity(BUFFER, file),

@@ -57,7 +57,7 @@ impl Container {
         if path != Path::new("-") && path.is_dir() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let root =
-                rustix::fs::open(path, flags, Mode::empty()).map_err(Error::io(path, "open it"))?;
+                rustix::fs::open(path, flags, Mode::empty()).map_err(Error::io(path, "open"))?;
             return Ok(Container {
                 path: path.to_path_buf(),
                 files: Files::Directory(root),
@@ -152,7 +152,7 @@ impl Container {
 
     fn file_error(&self, name: &[u8], error: io::Error) -> Error {
         let path = self.path.join(String::from_utf8_lossy(name).as_ref());
-        Error::io(path, "read it")(error)
+        Error::io(path, "read")(error)
     }
 }
 

@@ -94,7 +94,7 @@ struct Walker<'a> {
 impl Walker<'_> {
     fn run(&mut self) -> Result<()> {
         let root = self.source.open_directory(&self.tree, 0)?;
-        let stat = rustix::fs::fstat(&root).map_err(Error::io(&self.source.path, "examine it"))?;
+        let stat = rustix::fs::fstat(&root).map_err(Error::io(&self.source.path, "examine"))?;
         let device = stat.st_dev;
         if self.options.store == Some((device, stat.st_ino)) {
             let what = "it is the store that the image is for; \
@@ -123,9 +123,9 @@ impl Walker<'_> {
         let fd = self.source.open_directory(&self.tree, directory)?;
         let path = self.source.display_path(&self.tree, directory);
         let mut names: Vec<Box<[u8]>> = Vec::new();
-        let entries = rustix::fs::Dir::read_from(&fd).map_err(Error::io(&path, "list it"))?;
+        let entries = rustix::fs::Dir::read_from(&fd).map_err(Error::io(&path, "list"))?;
         for entry in entries {
-            let entry = entry.map_err(Error::io(&path, "list it"))?;
+            let entry = entry.map_err(Error::io(&path, "list"))?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
@@ -346,7 +346,7 @@ impl Walker<'_> {
                 path,
                 what: "it vanished".to_owned(),
             },
-            errno => Error::io(path, "examine it")(errno),
+            errno => Error::io(path, "examine")(errno),
         }
     }
 }

@@ -223,7 +223,7 @@ fn copy_blob(
         let damaged = |what: String| Error::store(&path, format!("the blob is damaged: {what}"));
         let found = source
             .metadata()
-            .map_err(Error::io(&path, "examine it"))?
+            .map_err(Error::io(&path, "examine"))?
             .len();
         if found != size {
             return Err(damaged(format!("it has {found} bytes instead of {size}")));
@@ -257,12 +257,12 @@ fn copy_bytes(
         if piece.iter().any(|&byte| byte != 0) {
             target
                 .write_all_at(piece, at)
-                .map_err(Error::io(target_path, "write it"))?;
+                .map_err(Error::io(target_path, "write"))?;
         }
         at += wanted as u64;
     }
     target
         .set_len(size)
-        .map_err(Error::io(target_path, "set its size"))?;
+        .map_err(Error::io(target_path, "resize"))?;
     Ok(Digest(hasher.finalize().into()))
 }

@@ -203,14 +203,11 @@ fn one(
         Ok(file) => file,
         Err(error) => return Ok(Outcome::Refused(error.to_string())),
     };
-    let size = file
-        .metadata()
-        .map_err(Error::io(&path, "examine it"))?
-        .len();
+    let size = file.metadata().map_err(Error::io(&path, "examine"))?.len();
     let measure = |file: &File| {
         puzzlefs_fsverity::measure(file)
             .map(|found| found.map(Digest))
-            .map_err(Error::io(&path, "measure its fs-verity digest"))
+            .map_err(Error::io(&path, "measure the fs-verity digest of"))
     };
     if let Some(found) = measure(&file)? {
         progress.done_bytes(size);
@@ -262,7 +259,7 @@ fn unable(store: &Store, digest: &Digest, errno: Errno) -> Error {
              want it: it takes a filesystem whose own blocks are not smaller, for ext4 'mkfs.ext4 -b \
              4096 -O verity'"
         }
-        _ => return Error::io(store.blob_path(digest), "enable fs-verity on it")(errno),
+        _ => return Error::io(store.blob_path(digest), "enable fs-verity on")(errno),
     };
     Error::store(store.path(), what)
 }

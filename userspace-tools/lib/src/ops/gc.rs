@@ -182,9 +182,9 @@ fn sync_index(store: &Store) -> Result<()> {
         OFlags::RDONLY | OFlags::CLOEXEC,
         Mode::empty(),
     ) {
-        Ok(index) => rustix::fs::fsync(index).map_err(Error::io(path, "sync it"))?,
+        Ok(index) => rustix::fs::fsync(index).map_err(Error::io(path, "sync"))?,
         Err(Errno::NOENT) => {}
-        Err(errno) => return Err(Error::io(path, "open it")(errno)),
+        Err(errno) => return Err(Error::io(path, "open")(errno)),
     }
-    rustix::fs::fsync(&store.root).map_err(Error::io(&store.path, "sync it"))
+    rustix::fs::fsync(&store.root).map_err(Error::io(&store.path, "sync"))
 }

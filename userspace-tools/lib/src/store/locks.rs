@@ -83,7 +83,7 @@ pub(crate) fn make_private(path: &Path, root: &OwnedFd) -> Result<OwnedFd> {
     let private = path.join(PRIVATE);
     match rustix::fs::mkdirat(root, PRIVATE, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => open_own(root, &private, PRIVATE),
-        Err(errno) => Err(Error::io(private, "make it")(errno)),
+        Err(errno) => Err(Error::io(private, "create")(errno)),
     }
 }
 
@@ -95,6 +95,6 @@ pub(crate) fn open_own(parent: &OwnedFd, path: &Path, name: &str) -> Result<Owne
             let what = "not a directory; a symbolic link is not followed here";
             Err(Error::store(path, what))
         }
-        result => result.map_err(|errno| Error::io(path, "open it")(errno)),
+        result => result.map_err(|errno| Error::io(path, "open")(errno)),
     }
 }

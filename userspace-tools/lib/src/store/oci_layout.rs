@@ -121,7 +121,7 @@ impl Store {
                     "not an OCI image layout: it has no file 'oci-layout'",
                 ))
             }
-            Err(errno) => return Err(Error::io(path, "look for oci-layout in it")(errno)),
+            Err(errno) => return Err(Error::io(path, "look for oci-layout in")(errno)),
         }
         let blobs = open_blobs(path, &root)?;
         Ok(Store {
@@ -143,16 +143,16 @@ impl Store {
                 let what = "not a directory, and no store can be in it; give another for the store";
                 return Err(Error::store(path, what));
             }
-            Err(error) => return Err(Error::io(layout, "examine it")(error)),
+            Err(error) => return Err(Error::io(layout, "examine")(error)),
         }
         Self::open(path)
     }
 
     fn initialise(path: &Path) -> Result<()> {
-        fs::create_dir_all(path).map_err(Error::io(path, "make the store's directory"))?;
-        let entries = fs::read_dir(path).map_err(Error::io(path, "list it"))?;
+        fs::create_dir_all(path).map_err(Error::io(path, "create the store's directory"))?;
+        let entries = fs::read_dir(path).map_err(Error::io(path, "list"))?;
         for entry in entries {
-            let entry = entry.map_err(Error::io(path, "list it"))?;
+            let entry = entry.map_err(Error::io(path, "list"))?;
             // What an interrupted or concurrent initialisation leaves, and a filesystem's own.
             let known = [
                 ".puzzlefs",
@@ -177,7 +177,7 @@ impl Store {
             name.push(part);
             match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o777)) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(Error::io(name, "make it")(errno)),
+                Err(errno) => return Err(Error::io(name, "create")(errno)),
             }
             at = open_own(&at, &name, part)?;
         }
@@ -196,7 +196,7 @@ impl Store {
 
     /// The device and inode number of the store's directory.
     pub(crate) fn identity(&self) -> Result<(u64, u64)> {
-        let stat = rustix::fs::fstat(&self.root).map_err(Error::io(&self.path, "examine it"))?;
+        let stat = rustix::fs::fstat(&self.root).map_err(Error::io(&self.path, "examine"))?;
         Ok((stat.st_dev, stat.st_ino))
     }
 
@@ -214,7 +214,7 @@ impl Store {
         ) {
             Ok(stat) => Ok(Some(stat.st_size as u64)),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(Error::io(self.blob_path(digest), "examine it")(errno)),
+            Err(errno) => Err(Error::io(self.blob_path(digest), "examine")(errno)),
         }
     }
 
@@ -222,7 +222,7 @@ impl Store {
     pub(crate) fn list_blobs(&self) -> Result<(Vec<Digest>, Vec<OsString>)> {
         let path = self.path.join("blobs/sha256");
         let (mut blobs, mut others) = (Vec::new(), Vec::new());
-        let fail = || Error::io(&path, "list it");
+        let fail = || Error::io(&path, "list");
         for entry in rustix::fs::Dir::read_from(&self.blobs).map_err(fail())? {
             let entry = entry.map_err(fail())?;
             let name = entry.file_name().to_bytes();
@@ -244,7 +244,7 @@ impl Store {
         let fd = rustix::fs::openat(&self.blobs, digest.to_hex(), flags, Mode::empty())
             .map_err(|errno| Error::io(path(), "open the blob")(errno))?;
         let file = File::from(fd);
-        let metadata = file.metadata().map_err(Error::io(path(), "examine it"))?;
+        let metadata = file.metadata().map_err(Error::io(path(), "examine"))?;
         if !metadata.is_file() {
             return Err(Error::store(path(), "not a regular file"));
         }
@@ -260,7 +260,7 @@ impl Store {
                 Ok(0) => return Ok(Digest(sha256.finalize().into())),
                 Ok(read) => sha256.update(&buffer[..read]),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io(self.blob_path(digest), "read it")(error)),
+                Err(error) => return Err(Error::io(self.blob_path(digest), "read")(error)),
             }
         }
     }
@@ -269,7 +269,7 @@ impl Store {
     pub(crate) fn remove_blob(&self, digest: &Digest) -> Result<()> {
         match rustix::fs::unlinkat(&self.blobs, digest.to_hex(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(Error::io(self.blob_path(digest), "remove it")(errno)),
+            Err(errno) => Err(Error::io(self.blob_path(digest), "remove")(errno)),
         }
     }
 
@@ -334,9 +334,9 @@ impl Store {
         let file = match rustix::fs::openat(&self.root, name, flags, Mode::empty()) {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(Error::io(path, "open it")(errno)),
+            Err(errno) => return Err(Error::io(path, "open")(errno)),
         };
-        let metadata = file.metadata().map_err(Error::io(&path, "examine it"))?;
+        let metadata = file.metadata().map_err(Error::io(&path, "examine"))?;
         if !metadata.is_file() {
             return Err(Error::store(path, "not a regular file"));
         }
@@ -508,7 +508,7 @@ fn read_bounded(file: File, path: &Path, max: u64) -> Result<Vec<u8>> {
     let _ = bytes.try_reserve_exact(size.min(max) as usize + 1);
     file.take(max + 1)
         .read_to_end(&mut bytes)
-        .map_err(Error::io(path, "read it"))?;
+        .map_err(Error::io(path, "read"))?;
     if bytes.len() as u64 > max {
         let what = format!("larger than the {max} bytes that are allowed here");
         return Err(Error::store(path, what));

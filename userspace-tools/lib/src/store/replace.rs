@@ -144,9 +144,9 @@ impl<'a> WriteLock<'a> {
         let result = replaced.map_err(|cause| {
             // On a full disk it would take room for nothing.
             let _ = rustix::fs::unlinkat(&self.private, temporary, AtFlags::empty());
-            Error::io(self.path.join(name), "write it")(cause)
+            Error::io(self.path.join(name), "write")(cause)
         })?;
-        rustix::fs::fsync(self.root).map_err(Error::io(self.path, "sync it"))?;
+        rustix::fs::fsync(self.root).map_err(Error::io(self.path, "sync"))?;
         Ok(result)
     }
 }

@@ -96,17 +96,17 @@ impl<'a> Staging<'a> {
             let path = tempfile::Builder::new()
                 .prefix(PREFIX)
                 .tempdir_in(&private)
-                .map_err(Error::io(&private, "make a directory in it"))?
+                .map_err(Error::io(&private, "create a directory in"))?
                 .keep();
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let directory = match rustix::fs::open(&path, flags, Mode::empty()) {
                 Ok(directory) => directory,
                 // Another builder thought it stale before it was locked.
                 Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(Error::io(path, "open it")(errno)),
+                Err(errno) => return Err(Error::io(path, "open")(errno)),
             };
             rustix::fs::flock(&directory, FlockOperation::LockExclusive)
-                .map_err(Error::io(&path, "lock it"))?;
+                .map_err(Error::io(&path, "lock"))?;
             let linked = rustix::fs::fstat(&directory).is_ok_and(|stat| stat.st_nlink > 0);
             if linked && path.exists() {
                 pause::at(Point::Staging);
@@ -136,7 +136,7 @@ impl<'a> Staging<'a> {
                 Content::Bytes(pieces) => pieces.iter().try_for_each(|piece| file.write_all(piece)),
                 Content::Zeros(size) => file.set_len(size),
             }
-            .map_err(Error::io(path, "write it"))
+            .map_err(Error::io(path, "write"))
         })
     }
 
@@ -162,7 +162,7 @@ impl<'a> Staging<'a> {
             flags | OFlags::NOFOLLOW,
             Mode::from_raw_mode(0o644),
         )
-        .map_err(Error::io(&path, "make it"))?;
+        .map_err(Error::io(&path, "create"))?;
         pause::at(Point::Created);
         write(&mut File::from(file), &path)?;
         pause::at(Point::Written);
@@ -187,9 +187,9 @@ impl<'a> Staging<'a> {
         let mode = fs::Permissions::from_mode(0o644);
         file.as_file()
             .set_permissions(mode)
-            .map_err(Error::io(&path, "set its permissions"))?;
+            .map_err(Error::io(&path, "set the permissions of"))?;
         file.persist(&path)
-            .map_err(|error| Error::io(&path, "name it")(error.error))?;
+            .map_err(|error| Error::io(&path, "rename a blob to")(error.error))?;
         let mut pending = self.pending();
         pending.blobs.push((*digest, size));
         pending.bytes += size;
@@ -200,7 +200,7 @@ impl<'a> Staging<'a> {
     /// [`Staging::commit`].
     pub fn flush(&self) -> Result<()> {
         let target = self.store.path.join("blobs/sha256");
-        rustix::fs::syncfs(&self.directory).map_err(Error::io(&target, "sync the blobs"))
+        rustix::fs::syncfs(&self.directory).map_err(Error::io(&target, "sync the blobs in"))
     }
 
     /// Makes every blob put so far durable, then visible under its final name.
@@ -214,11 +214,11 @@ impl<'a> Staging<'a> {
         pause::at(Point::Synced);
         for (digest, size) in blobs {
             self.publish(&digest, size).map_err(|errno| {
-                Error::io(self.store.blob_path(&digest), "name the blob")(errno)
+                Error::io(self.store.blob_path(&digest), "rename a blob to")(errno)
             })?;
             pause::at(Point::Named);
         }
-        rustix::fs::fsync(&self.store.blobs).map_err(Error::io(&target, "sync it"))?;
+        rustix::fs::fsync(&self.store.blobs).map_err(Error::io(&target, "sync"))?;
         pause::at(Point::Committed);
         Ok(())
     }

@@ -144,8 +144,8 @@ fn write_layer(
     progress: &Progress,
 ) -> Result<Layer> {
     let path = &staging.path;
-    let file = NamedTempFile::new_in(path).map_err(Error::io(path, "make a file in it"))?;
-    let fail = || Error::io(path, "write the layer");
+    let file = NamedTempFile::new_in(path).map_err(Error::io(path, "create a file in"))?;
+    let fail = || Error::io(path, "write the layer in");
     let compressor = Compressor::new(compression, Hashing::new(file)).map_err(fail())?;
     let mut output = BufWriter::with_capacity(BUFFER, Hashing::new(compressor));
     let reader = ImageReader::new(store, image)?;

@@ -190,7 +190,7 @@ impl<'a> Archive<'a> {
             // A device number of Linux has 12 and 20 bits, and each field has 21.
             let set = header.set_device_major(major);
             set.and_then(|()| header.set_device_minor(minor))
-                .map_err(Error::io(Path::new(OsStr::from_bytes(path)), "export it"))?;
+                .map_err(Error::io(Path::new(OsStr::from_bytes(path)), "export"))?;
         }
         // The name before has the attributes of a further name.
         if kind != EntryType::Link {
@@ -281,7 +281,7 @@ impl<'a> Archive<'a> {
 }
 
 fn output_error(error: std::io::Error) -> Error {
-    Error::io("the archive", "write it")(error)
+    Error::io("the archive", "write")(error)
 }
 
 /// Fails if container tools would take a name in a layer for a whiteout.

@@ -73,13 +73,13 @@ pub fn extract(
     let reader = ImageReader::new(store, image)?;
     let path = path.unwrap_or_default();
     let from = reader.resolve(path, LastLink::Keep)?;
-    std::fs::create_dir_all(target).map_err(Error::io(target, "make it"))?;
-    let mut entries = std::fs::read_dir(target).map_err(Error::io(target, "list it"))?;
+    std::fs::create_dir_all(target).map_err(Error::io(target, "create"))?;
+    let mut entries = std::fs::read_dir(target).map_err(Error::io(target, "list"))?;
     if entries.next().is_some() {
         return Err(Error::store(target, "not empty; give a new directory"));
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = fs::open(target, flags, Mode::empty()).map_err(Error::io(target, "open it"))?;
+    let root = fs::open(target, flags, Mode::empty()).map_err(Error::io(target, "open"))?;
     let mut extractor = Extractor {
         reader: &reader,
         progress,
@@ -202,7 +202,7 @@ impl<'a> Extractor<'a> {
         let mut names = path.split(|&byte| byte == b'/').rev();
         let name = names.find(|name| !name.is_empty()).unwrap_or(path);
         let root = open_beneath(&self.root, &[], OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(|errno| self.error(&[], "open it", errno))?;
+            .map_err(|errno| self.error(&[], "open", errno))?;
         self.make(&[name], &root, name, &inode)?;
         Ok(())
     }
@@ -276,7 +276,7 @@ impl<'a> Extractor<'a> {
             },
         };
         if let Some(errno) = not_linked.filter(|errno| self.is_full(*errno)) {
-            return Err(self.error(&path, "link it", errno));
+            return Err(self.error(&path, "link", errno));
         }
         let bytes = self.made.bytes;
         if !self.make(&path, directory, name, inode)? {
@@ -370,7 +370,7 @@ impl<'a> Extractor<'a> {
                 // alone can read it.
                 let _ = fs::unlinkat(directory, name, AtFlags::empty());
                 self.refuse(RefusalKind::File, path, || {
-                    format!("cannot {action}: {cause}")
+                    format!("cannot {action} it: {cause}")
                 });
                 return Ok(false);
             }
@@ -410,7 +410,7 @@ impl<'a> Extractor<'a> {
                 Ok(())
             });
             if let Some(cause) = refused {
-                return Ok(Written::Refused("write it", cause));
+                return Ok(Written::Refused("write", cause));
             }
             read?;
             if is_zero {
@@ -419,7 +419,7 @@ impl<'a> Extractor<'a> {
         }
         match file.set_len(at) {
             Ok(()) => Ok(Written::All(at)),
-            Err(cause) => Ok(Written::Refused("set its size", cause)),
+            Err(cause) => Ok(Written::Refused("resize", cause)),
         }
     }
 
@@ -543,7 +543,7 @@ impl<'a> Extractor<'a> {
     /// Counts a name that the target refuses, or fails if its filesystem is full.
     fn not_made(&mut self, kind: RefusalKind, path: &[&[u8]], errno: Errno) -> Result<()> {
         if self.is_full(errno) {
-            return Err(self.error(path, "make it", errno));
+            return Err(self.error(path, "create", errno));
         }
         self.refuse(kind, path, || io::Error::from(errno).to_string());
         Ok(())
