@@ -4,7 +4,7 @@
 //! (`qemu-test/build-module --misuse`) and expects one error for each function.
 
 use crate::{
-    inode,
+    ops::inode,
     vfs::{prelude::*, INode, INodeRef, MountContext, SharedMappings, SharingKey, SuperBlock},
     PuzzleFs,
 };

@@ -2,9 +2,9 @@
 
 //! PuzzleFS: a read-only filesystem that mounts OCI image layouts of content-addressed chunks.
 //!
-//! Data flows one way: mount parameters ([`options`]), the store and its blobs ([`blob_store`]),
-//! the image's metadata ([`image`], [`metadata_blob`]), inodes ([`inode`]), their extents, and
-//! folios of the page cache ([`file`]), which files of equal contents share ([`sharing`]). The
+//! Data flows one way: mount parameters ([`ops`]), the store and its blobs ([`store`]),
+//! the image's metadata ([`tree`]), inodes ([`ops`]), their extents, and
+//! folios of the page cache ([`fill`]), which files of equal contents share. The
 //! metadata is parsed by the crate `puzzlefs_schema`, which userspace compiles too; the kernel's
 //! objects are behind the safe interfaces of [`vfs`] and [`ports`], where all of the module's
 //! `unsafe` is.
@@ -19,33 +19,23 @@ use vfs::{
     SharedMappings, StatFs, SuperBlock, SuperParams, WorkQueue, XattrLister,
 };
 
-mod blob;
-mod blob_store;
-mod dir;
-mod fault;
-mod file;
-mod frame_cache;
-mod image;
-mod inode;
-mod message;
-mod metadata_blob;
+mod base;
+mod codec;
+mod fill;
+mod io;
 #[cfg(vfs_misuse)]
 mod misuse;
-mod open_blobs;
-mod opener;
-mod options;
-mod pins;
+mod ops;
 #[allow(unsafe_code)]
 mod ports;
-mod registry;
-mod sharing;
-mod statistics;
-mod superblock;
-mod verity;
+mod store;
+mod tree;
 #[allow(unsafe_code)]
 mod vfs;
-mod workspace;
-mod xattr;
+
+use fill::file;
+use ops::{dir, image, inode, options, sharing, superblock, verity, xattr};
+use store::blob_store;
 
 module! {
     type: PuzzleFsModule,

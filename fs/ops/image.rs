@@ -4,15 +4,15 @@
 
 use crate::vfs::prelude::*;
 use crate::{
-    blob::Blob,
-    blob_store::{BlobStore, Opening, Stores},
-    fault::Fault,
-    message::Show,
-    metadata_blob::{self, MetadataBlob},
-    options::{Options, Verify},
-    registry::InUse,
-    statistics::Statistics,
-    superblock,
+    base::fault::Fault,
+    base::message::Show,
+    base::registry::InUse,
+    base::statistics::Statistics,
+    ops::options::{Options, Verify},
+    ops::superblock,
+    store::blob::Blob,
+    store::blob_store::{BlobStore, Opening, Stores},
+    tree::metadata_blob::{self, MetadataBlob},
     vfs::{error_ratelimited, relax, MAX_STACK_DEPTH},
     MountContext,
 };

@@ -15,8 +15,8 @@
 
 use crate::vfs::prelude::*;
 use crate::{
-    image::Image,
-    message::Text,
+    base::message::Text,
+    ops::image::Image,
     vfs::{Param, ParamOutcome, ParamValue},
     MountContext,
 };

@@ -9,10 +9,10 @@
 
 use crate::vfs::prelude::*;
 use crate::{
-    file::Content,
-    image::Image,
-    inode::Body,
-    options::Verify,
+    fill::file::Content,
+    ops::image::Image,
+    ops::inode::Body,
+    ops::options::Verify,
     ports::sha256::{Digest as _, Sha256},
     vfs::{INode, SharingKey},
     PuzzleFs,

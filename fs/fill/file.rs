@@ -3,8 +3,8 @@
 //! File data: from extents to folios.
 //!
 //! A file is its chunks in order, each a range of a blob. A run of folios is filled chunk by chunk:
-//! see [`crate::blob`]. What several of them need of their blobs is read first, so that the disk
-//! has all of it to do at once. What comes without more work, the rest of a frame, is made part of
+//! see [`crate::store::blob`]. What several of them need of their blobs is read first, so that the
+//! disk has all of it to do at once. What comes without more work, the rest of a frame, is made part of
 //! the run: see [`extent`].
 //!
 //! The metadata holds the chunks' lengths but not their offsets in the file. [`Content`] keeps the
@@ -13,16 +13,16 @@
 
 use crate::vfs::prelude::*;
 use crate::{
-    blob::{Blob, Means, Range, MAX_STORED},
-    blob_store::Opening,
-    fault::Fault,
-    image::Image,
-    inode::{Body, Malformed},
-    message::Show,
-    options::Verify,
-    pins::{Pins, MAX_PINNED},
+    base::fault::Fault,
+    base::message::Show,
+    io::workspace::Workspace,
+    ops::image::Image,
+    ops::inode::{Body, Malformed},
+    ops::options::Verify,
+    store::blob::{Blob, Means, Range, MAX_STORED},
+    store::blob_store::Opening,
+    store::pins::{Pins, MAX_PINNED},
     vfs::{relax, FolioRun, INode},
-    workspace::Workspace,
     PuzzleFs,
 };
 use core::ops::ControlFlow;

@@ -4,15 +4,15 @@
 
 use crate::vfs::prelude::*;
 use crate::{
-    blob::{Blob, Range, MAX_STORED, MAX_WHOLE},
-    fault::Fault,
-    frame_cache::{FrameCache, ShrinkableFrames},
+    base::fault::Fault,
+    base::registry::InUse,
+    base::statistics::Statistics,
+    codec::frame_cache::{FrameCache, ShrinkableFrames},
     ports::{
         sha256::{Digest as _, Sha256},
         zstd_safe::DCtx,
     },
-    registry::InUse,
-    statistics::Statistics,
+    store::blob::{Blob, Range, MAX_STORED, MAX_WHOLE},
     vfs::{
         backing::{FileRead, ReadBuffer, Version},
         Shrink, WaitQueue, WorkQueue,

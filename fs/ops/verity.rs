@@ -7,8 +7,8 @@
 //! page of the blob against it; in other modes nothing does, and a file has no digest.
 
 use crate::{
-    blob_store::Opening, file::Content, image::Image, inode::Body, message::Show, options::Verify,
-    vfs::prelude::*, vfs::INode, PuzzleFs,
+    base::message::Show, fill::file::Content, ops::image::Image, ops::inode::Body,
+    ops::options::Verify, store::blob_store::Opening, vfs::prelude::*, vfs::INode, PuzzleFs,
 };
 use puzzlefs_schema::{Chunk, Digest};
 

@@ -2,7 +2,7 @@
 
 //! Why a part of a blob cannot be read.
 
-use crate::message::ErrorName;
+use crate::base::message::ErrorName;
 use crate::vfs::prelude::*;
 
 /// Why a part of a blob cannot be read.

@@ -7,7 +7,7 @@
 //! it costs less than any cleverer structure would.
 
 use crate::vfs::prelude::*;
-use crate::{blob::Blob, vfs::Shrink};
+use crate::{store::blob::Blob, vfs::Shrink};
 use kernel::{
     new_spinlock,
     sync::{Arc, SpinLock},

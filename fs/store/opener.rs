@@ -10,8 +10,8 @@
 
 use crate::vfs::prelude::*;
 use crate::{
-    blob::Blob,
-    open_blobs::OpenBlobs,
+    store::blob::Blob,
+    store::open_blobs::OpenBlobs,
     vfs::{backing::Directory, Job, Run, WaitQueue, WorkQueue},
 };
 use kernel::{

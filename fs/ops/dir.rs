@@ -4,7 +4,7 @@
 
 use crate::vfs::prelude::*;
 use crate::{
-    inode::{self, Body, Malformed},
+    ops::inode::{self, Body, Malformed},
     vfs::{DirEmitter, DirEntryType, INode, INodeRef},
     PuzzleFs,
 };

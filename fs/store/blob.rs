@@ -8,15 +8,15 @@
 
 use crate::vfs::prelude::*;
 use crate::{
-    fault::Fault,
-    frame_cache::{FrameCache, FrameName},
+    base::fault::Fault,
+    base::statistics::Statistics,
+    codec::frame_cache::{FrameCache, FrameName},
+    io::workspace::{Stored, Wanted, Workspace, Workspaces},
     ports::{
         xxhash::xxh64,
         zstd_safe::{DCtx, WriteBuf},
     },
-    statistics::Statistics,
     vfs::{backing::BackingFile, FolioRun, WorkQueue},
-    workspace::{Stored, Wanted, Workspace, Workspaces},
 };
 use kernel::{
     page::PAGE_SIZE,

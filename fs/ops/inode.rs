@@ -4,9 +4,9 @@
 
 use crate::vfs::prelude::*;
 use crate::{
-    dir::Directory,
-    file::Content,
-    image::Image,
+    fill::file::Content,
+    ops::dir::Directory,
+    ops::image::Image,
     vfs::{CachedINode, INodeKind, INodeParams, INodeRef, SuperBlock},
     PuzzleFs,
 };

@@ -6,7 +6,7 @@
 //! frame, the next goes on, perhaps at the same time. Small files share frames.
 
 use crate::{
-    fault::Fault,
+    base::fault::Fault,
     vfs::{prelude::*, Shrink, ShrinkerRegistration},
 };
 use kernel::{
@@ -29,7 +29,7 @@ const SMALL_PER_READER: usize = 4;
 /// What tells a frame from all others.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameName {
-    /// The [`Blob`](crate::blob::Blob)'s number.
+    /// The [`Blob`](crate::store::blob::Blob)'s number.
     pub(crate) blob: u64,
     /// Whether the blob's digest was checked before the frame was decompressed.
     pub(crate) verified: bool,

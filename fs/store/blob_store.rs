@@ -7,18 +7,18 @@
 
 use crate::vfs::prelude::*;
 use crate::{
-    blob::Blob,
-    fault::Fault,
-    frame_cache::ShrinkableFrames,
-    message::{ErrorName, Text},
-    metadata_blob::MetadataBlob,
-    open_blobs::OpenBlobs,
-    opener::Opener,
-    registry::{InUse, Registry},
-    statistics::Statistics,
-    superblock::READAHEAD,
+    base::fault::Fault,
+    base::message::{ErrorName, Text},
+    base::registry::{InUse, Registry},
+    base::statistics::Statistics,
+    codec::frame_cache::ShrinkableFrames,
+    io::workspace::{readers, Workspaces},
+    ops::superblock::READAHEAD,
+    store::blob::Blob,
+    store::open_blobs::OpenBlobs,
+    store::opener::Opener,
+    tree::metadata_blob::MetadataBlob,
     vfs::{backing::Directory, SharedMappings, ShrinkerRegistration, WorkQueue},
-    workspace::{readers, Workspaces},
     MountContext, PuzzleFs,
 };
 use kernel::{str::CStr, sync::Arc};

@@ -5,7 +5,7 @@
 //! A file's first blobs are opened with the file, and stay open as long as it is. Reads of their
 //! content then open nothing, whatever locks they hold.
 
-use crate::blob::Blob;
+use crate::store::blob::Blob;
 use crate::vfs::prelude::*;
 use kernel::{
     new_spinlock,

@@ -4,10 +4,10 @@
 
 use crate::vfs::prelude::*;
 use crate::{
-    blob_store::BlobStore,
-    image::Image,
-    message::Show,
-    options::Verify,
+    base::message::Show,
+    ops::image::Image,
+    ops::options::Verify,
+    store::blob_store::BlobStore,
     vfs::{StatFs, SuperParams},
 };
 use kernel::{seq_file::SeqFile, seq_print};

@@ -4,9 +4,9 @@
 
 use crate::vfs::prelude::*;
 use crate::{
-    blob::Blob,
-    message::{ErrorName, Show},
+    base::message::{ErrorName, Show},
     ports::sha256::{Digest as _, Sha256},
+    store::blob::Blob,
     vfs::{backing::ReadBuffer, relax},
     MountContext,
 };
