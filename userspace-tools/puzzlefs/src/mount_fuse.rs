@@ -2,9 +2,9 @@
 
 //! `puzzlefs mount --fuse`: the server, in the foreground or as a process of its own.
 
+use crate::commands::mount::MountArgs;
 use crate::fuse::Fuse;
 use crate::fusermount;
-use crate::mount::MountArgs;
 use crate::output::say;
 use anyhow::{bail, Context, Result};
 use fuser::{Config, MountOption, Session, SessionACL};

@@ -440,7 +440,7 @@ fn an_extraction_can_be_interrupted() {
     let said = stderr(&output);
     assert_eq!(
         said,
-        "puzzlefs: interrupted; what was extracted so far is left\n"
+        "puzzlefs: interrupted; the files extracted so far remain\n"
     );
 }
 

@@ -2,6 +2,7 @@
 
 //! `puzzlefs diff`.
 
+use crate::arguments::JsonArg;
 use crate::format;
 use crate::output::{JsonPath, Output};
 use clap::Args;
@@ -12,21 +13,20 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
-/// `puzzlefs diff`.
+/// Show the paths in which two images differ, and the chunks they share
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// The old image
+    /// Old image, STORE:TAG or STORE@sha256:DIGEST
     #[arg(value_name = "IMAGE")]
-    pub old: OsString,
-    /// The new image, of the same store or another
+    old: OsString,
+    /// New image, of the same store or another
     #[arg(value_name = "IMAGE")]
-    pub new: OsString,
-    /// Print one JSON object on standard output
-    #[arg(long)]
-    pub json: bool,
+    new: OsString,
+    #[command(flatten)]
+    json: JsonArg,
 }
 
-/// What `--json` prints, after a field `changes` with a [`ChangeReport`] for each. Fields are added,
+/// The end of the object that `--json` prints, after a field `changes` with a [`ChangeReport`] for each. Fields are added,
 /// never renamed.
 #[derive(Serialize)]
 struct Report {
@@ -68,22 +68,22 @@ impl From<Shared> for SharedReport {
     }
 }
 
-/// Prints the paths in which two images differ, and what they share.
+/// Prints the paths in which two images differ, and the chunks they share.
 pub fn run(arguments: &DiffArgs) -> anyhow::Result<()> {
     let (old_store, old) = store::find_image(&ImageRef::parse(&arguments.old)?)?;
     let (new_store, new) = store::find_image(&ImageRef::parse(&arguments.new)?)?;
     let old = ImageReader::new(&old_store, &old)?;
     let new = ImageReader::new(&new_store, &new)?;
     let mut out = Output::new();
-    if arguments.json {
+    if arguments.json.json {
         out.write_all(b"{\"changes\":[")?;
     }
     // Change by change: paths can be far longer than the images are large.
     let mut comma = "";
-    // The comparison has the library's errors: what happens to the output is kept here.
+    // The comparison returns the library's errors only, so an error of the output is kept here.
     let mut written = Ok(());
     let totals = diff::diff(&old, &new, |difference| {
-        written = if arguments.json {
+        written = if arguments.json.json {
             let change = serde_json::to_string(&change(difference)).map_err(io::Error::from);
             change.and_then(|change| write!(out, "{comma}{change}"))
         } else {
@@ -97,7 +97,7 @@ pub fn run(arguments: &DiffArgs) -> anyhow::Result<()> {
     });
     written?;
     let totals = totals?;
-    if arguments.json {
+    if arguments.json.json {
         let totals = serde_json::to_string(&report(&totals))?;
         writeln!(out, "],{}", totals.trim_start_matches('{'))?;
     } else {

@@ -8,17 +8,17 @@ use clap::Args;
 use puzzlefs_lib::mount::{self, Unmounted};
 use std::path::PathBuf;
 
-/// `puzzlefs umount`.
+/// Unmount an image
+///
+/// If nothing is mounted there, 'umount' says so and exits 0. It refuses to unmount any other
+/// filesystem.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Where nothing is mounted any more, that is said and the exit status is 0. Other mounts than those of
-PuzzleFS are left alone.")]
 pub struct UmountArgs {
-    /// Where the image is mounted
-    pub directory: PathBuf,
-    /// If it is in use, take it out of the tree now, and unmount it when it is not in use any more
+    /// Mount point of the image
+    directory: PathBuf,
+    /// Detach a busy mount now, and unmount it when its last user has finished
     #[arg(short, long)]
-    pub lazy: bool,
+    lazy: bool,
 }
 
 /// Unmounts an image.

@@ -2,21 +2,21 @@
 
 //! `puzzlefs inspect IMAGE PATH`: one file of an image.
 
-use crate::cli::InspectArgs;
+use super::InspectArgs;
 use crate::format;
-use crate::ls::{type_of, InodeReport};
+use crate::inode_report::{type_of, InodeReport};
 use crate::output::{hex, hex_unless_text, JsonPath, Output};
 use puzzlefs_lib::message::printable;
 use puzzlefs_lib::path::LastLink;
 use puzzlefs_lib::reader::ImageReader;
-use puzzlefs_lib::{store, Digest, ImageRef};
+use puzzlefs_lib::Digest;
 use puzzlefs_schema::{Chunk, Inode, Kind};
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
-/// What `--json` prints. Fields are added, never renamed.
+/// The object that `--json` prints. Fields are added, never renamed.
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]
@@ -34,7 +34,7 @@ struct Report {
 #[derive(Serialize)]
 struct XattrReport {
     name: String,
-    /// The name's bytes, where they are no text.
+    /// The name's bytes, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     name_hex: Option<String>,
     value_hex: String,
@@ -49,15 +49,15 @@ struct ExtentReport {
     compressed: bool,
 }
 
-/// Prints what an image has of a file.
+/// Prints the properties of a file.
 pub fn run(arguments: &InspectArgs, path: &OsStr) -> anyhow::Result<()> {
-    let (store, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
+    let (store, image) = arguments.image.find()?;
     let reader = ImageReader::new(&store, &image)?;
     let path = path.as_bytes();
     let at = reader.resolve(path, LastLink::Keep)?;
     let inode = reader.checked(reader.metadata().inode_at(at))?;
     let mut out = Output::new();
-    if arguments.json {
+    if arguments.json.json {
         out.json(&report(&reader, &inode, path)?)?;
     } else {
         tell(&reader, &inode, path, &mut out)?;
@@ -65,7 +65,7 @@ pub fn run(arguments: &InspectArgs, path: &OsStr) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// The extents of a file: none for what is not a regular file.
+/// Returns the extents of a regular file, and none for other types.
 fn extents(reader: &ImageReader<'_>, inode: &Inode<'_>) -> anyhow::Result<Vec<(u64, Chunk)>> {
     if inode.kind() != Kind::File {
         return Ok(Vec::new());

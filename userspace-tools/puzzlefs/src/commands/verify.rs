@@ -2,36 +2,31 @@
 
 //! `puzzlefs verify`.
 
+use crate::arguments::{ImageOrStoreArg, JobsArg, JsonArg, QuietArg};
 use crate::faults::{self, FaultReport};
 use crate::output::Output;
 use crate::progress::Words;
-use crate::{format, progress, work};
+use crate::{format, interrupt, progress};
 use clap::Args;
 use puzzlefs_lib::verify::{self, Verified};
 use serde::Serialize;
-use std::ffi::OsString;
 use std::io::Write;
 use std::time::Instant;
 
-/// `puzzlefs verify`.
+/// Check an image or a whole store, and report every fault
+///
+/// Two commands restore missing and damaged blobs: 'build --check' or 'import --check' with the image's
+/// source and the same options, and 'copy --check' from a store that has them.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Blobs that are damaged or missing are put back by 'puzzlefs build --check' or 'puzzlefs import
---check', with the image's source and the options it was made with, and by 'puzzlefs copy --check'
-from a store that has them.")]
 pub struct VerifyArgs {
-    /// The image, or the directory of a store
-    #[arg(value_name = "IMAGE|STORE")]
-    pub what: OsString,
-    /// Blobs to read at once [default: one per processor]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub jobs: Option<u16>,
-    /// Print one JSON object on standard output
-    #[arg(long)]
-    pub json: bool,
-    /// Show no progress and no summary
-    #[arg(short, long)]
-    pub quiet: bool,
+    #[command(flatten)]
+    subject: ImageOrStoreArg,
+    #[command(flatten)]
+    jobs: JobsArg,
+    #[command(flatten)]
+    json: JsonArg,
+    #[command(flatten)]
+    quiet: QuietArg,
 }
 
 const WORDS: Words = Words {
@@ -41,7 +36,7 @@ const WORDS: Words = Words {
     done: "verified",
 };
 
-/// What `--json` prints. Fields are added, never renamed.
+/// The object that `--json` prints. Fields are added, never renamed.
 #[derive(Serialize)]
 struct Report<'a> {
     images: u64,
@@ -56,21 +51,26 @@ struct Report<'a> {
 /// Verifies an image or a store, and fails if anything is wrong.
 pub fn run(arguments: &VerifyArgs) -> anyhow::Result<()> {
     let start = Instant::now();
-    let (store, selector) = work::image_or_store(&arguments.what)?;
-    let progress = work::stoppable()?;
-    let jobs = work::jobs(arguments.jobs);
-    let verified = progress::shown_as(WORDS, &progress, arguments.quiet, || match &selector {
-        Some(selector) => verify::verify_image(&store, selector, jobs, &progress),
-        None => verify::verify_store(&store, jobs, &progress),
-    })?;
+    let (store, selector) = arguments.subject.open()?;
+    let progress = interrupt::stoppable()?;
+    let jobs = arguments.jobs.count();
+    let verified = progress::shown_as(
+        WORDS,
+        &progress,
+        arguments.quiet.quiet,
+        || match &selector {
+            Some(selector) => verify::verify_image(&store, selector, jobs, &progress),
+            None => verify::verify_store(&store, jobs, &progress),
+        },
+    )?;
     let mut out = Output::new();
-    if arguments.json {
+    if arguments.json.json {
         out.json(&report(&verified, start))?;
     } else {
-        tell(&verified, start, arguments.quiet, &mut out)?;
+        tell(&verified, start, arguments.quiet.quiet, &mut out)?;
     }
     out.flush()?;
-    faults::fail(&verified.faults, &arguments.what)
+    faults::fail(&verified.faults, &arguments.subject.name)
 }
 
 fn report(verified: &Verified, start: Instant) -> Report<'_> {

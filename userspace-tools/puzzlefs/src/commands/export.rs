@@ -2,10 +2,10 @@
 
 //! `puzzlefs export`.
 
-use crate::copy::target;
+use crate::arguments::{target, JsonArg, QuietArg, PLATFORM};
 use crate::output::{say, Output};
 use crate::progress::Words;
-use crate::{format, progress, work};
+use crate::{format, interrupt, progress};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use puzzlefs_lib::export::{self, Compressor, Exported, LayerCompression, LayoutOptions};
@@ -18,44 +18,42 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// `puzzlefs export`.
+/// Export an image as a tar archive or as an ordinary OCI image
+///
+/// The archive is in PAX format: extended attributes are records SCHILY.xattr.NAME, access control lists
+/// records SCHILY.acl too. Holes are written as zeros. Members are in byte order of their paths, and the
+/// archive depends on nothing but the image. An archive cannot hold sockets; they are reported and left
+/// out. PATH is resolved as by 'extract'; members have their paths from there.
+///
+/// With --oci, the image keeps its configuration and history; entries of the history that had layers
+/// become entries without. The layout may be a store of PuzzleFS images, in which the other tags stay.
+///
+/// If the export fails or is interrupted, FILE and TAG stay as they were. An archive on standard output
+/// then has no end, which tar(1) reports.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The archive is in PAX format: extended attributes are records SCHILY.xattr.NAME, access control lists
-records SCHILY.acl too. Holes are written as zeros. Members are in byte order of their paths, and the
-archive depends on nothing but the image. An archive cannot hold sockets; they are reported and left out.
-PATH is resolved as by 'extract'; members have their paths from there.
-
-With --oci, the image keeps its configuration and history; entries of the history that had layers become
-entries without. The layout may be a store of PuzzleFS images, in which the other tags stay.
-
-If the export fails or is interrupted, FILE and TAG stay as they were. An archive on standard output then
-has no end, which tar(1) reports.
-
 Exit status: 0 the image was exported; 1 failed; 2 wrong usage; 130 interrupted.")]
 pub struct ExportArgs {
-    /// The image, and the part of it to export [default: all of it]
+    /// Image, and the file or directory of it to export [default: all of it]
     #[arg(value_name = "IMAGE[:PATH]")]
-    pub image: OsString,
+    image: OsString,
     /// Write the archive to this file instead of standard output
     #[arg(short, long, value_name = "FILE", conflicts_with = "oci")]
-    pub output: Option<PathBuf>,
-    /// Write an ordinary OCI image with one layer into this layout, which is made if it does not exist
-    /// [default for TAG: the image's]
+    output: Option<PathBuf>,
+    /// Write an OCI image with one layer into this layout, created if it does not exist [default for
+    /// TAG: the image's]
     #[arg(long, value_name = "DIR[:TAG]")]
-    pub oci: Option<OsString>,
+    oci: Option<OsString>,
     /// Compress the archive or layer [default: none for an archive, gzip for a layer]
     #[arg(short, long, value_name = "METHOD")]
-    pub compress: Option<Method>,
-    /// The platform of the OCI image [default: the image's, or else this machine's]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]", requires = "oci")]
-    pub platform: Option<Platform>,
-    /// Print one JSON object on standard output; needs --output or --oci
-    #[arg(long)]
-    pub json: bool,
-    /// Show no progress and no summary
-    #[arg(short, long)]
-    pub quiet: bool,
+    compress: Option<Method>,
+    /// Set the platform of the OCI image [default: the image's, otherwise this machine's]
+    #[arg(long, value_name = PLATFORM, requires = "oci")]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    json: JsonArg,
+    #[command(flatten)]
+    quiet: QuietArg,
 }
 
 /// A compression.
@@ -140,18 +138,18 @@ fn to_layout(
     layout: &Path,
     tag: &str,
 ) -> anyhow::Result<()> {
-    let progress = work::stoppable()?;
+    let progress = interrupt::stoppable()?;
     let to = Store::create(layout)?;
     let options = LayoutOptions {
         compression: arguments.compress.map_or_else(Default::default, Into::into),
         platform: arguments.platform.clone(),
     };
-    let summary = progress::shown_as(WORDS, &progress, arguments.quiet, || {
+    let summary = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {
         export::export_layout(store, image, &to, tag, &options, &progress)
     })?;
     report_sockets(&summary.exported);
     let mut out = Output::new();
-    let told = if arguments.json {
+    let told = if arguments.json.json {
         let layout = LayoutReport {
             store: layout.to_string_lossy().into_owned(),
             tag: tag.to_owned(),
@@ -161,7 +159,7 @@ fn to_layout(
             diff_id: summary.diff_id.to_oci(),
         };
         out.json(&Report::new(&summary.exported, Some(layout)))
-    } else if !arguments.quiet {
+    } else if !arguments.quiet.quiet {
         let content = content(&summary.exported);
         let layer = format::bytes(summary.layer_size);
         let image = layout.display();
@@ -188,7 +186,7 @@ fn to_archive(
         .map_or(LayerCompression::None, Into::into);
     let export = |output: &mut dyn Write, progress: &Progress| -> anyhow::Result<Exported> {
         let mut output = Compressor::new(compression, output).context("cannot compress")?;
-        let exported = progress::shown_as(WORDS, progress, arguments.quiet, || {
+        let exported = progress::shown_as(WORDS, progress, arguments.quiet.quiet, || {
             export::export_tar(store, image, path, &mut output, progress)
         })?;
         let output = output.finish().and_then(|output| output.flush());
@@ -196,7 +194,7 @@ fn to_archive(
         Ok(exported)
     };
     let Some(file) = &arguments.output else {
-        if arguments.json {
+        if arguments.json.json {
             let what = "--json needs --output or --oci: the archive is on standard output";
             return Err(usage(&arguments.image, what).into());
         }
@@ -204,18 +202,18 @@ fn to_archive(
             let what = "an archive is not written to a terminal; give --output FILE";
             return Err(usage(&arguments.image, what).into());
         }
-        let progress = work::stoppable()?;
+        let progress = interrupt::stoppable()?;
         let exported = export(&mut buffered(io::stdout().lock()), &progress)?;
         report_sockets(&exported);
         return Ok(());
     };
-    let progress = work::stoppable()?;
+    let progress = interrupt::stoppable()?;
     let exported = into_file(file, |output| export(output, &progress))?;
     report_sockets(&exported);
     let mut out = Output::new();
-    let told = if arguments.json {
+    let told = if arguments.json.json {
         out.json(&Report::new(&exported, None))
-    } else if !arguments.quiet {
+    } else if !arguments.quiet.quiet {
         writeln!(out, "{}", content(&exported)).map_err(Into::into)
     } else {
         Ok(())

@@ -2,21 +2,75 @@
 
 //! `puzzlefs build`.
 
-use crate::cli::{BuildArgs, OutputArgs, RuleArgs};
+use crate::arguments::config::ConfigArgs;
+use crate::arguments::encoding::EncodingArgs;
+use crate::arguments::rules::RuleArgs;
+use crate::arguments::{CheckArg, JobsArg, JsonArg, QuietArg};
 use crate::output::{say, Output};
-use crate::{format, progress, work};
+use crate::{format, interrupt, progress};
+use clap::Args;
 use puzzlefs_lib::builder::{self, BuildOptions, Summary};
-use puzzlefs_lib::layout::Layout;
-use puzzlefs_lib::seekable::Compression;
 use puzzlefs_lib::{ImageRef, Progress, Selector, Store};
 use serde::Serialize;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What `--json` prints. Fields are added, never renamed.
+/// Build an image of a directory tree or a tar archive
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Directory, or tar archive; '-' reads an archive from standard input
+    ///
+    /// Archives are plain or compressed with gzip, zstd, xz or bzip2.
+    #[arg(value_name = "DIRECTORY|TAR|-")]
+    source: PathBuf,
+    /// Store, created if it does not exist, and the tag to set
+    #[arg(value_name = "OCI-DIR:TAG")]
+    image: OsString,
+    /// Leave mount points below the directory empty
+    #[arg(short = 'x', long)]
+    one_file_system: bool,
+    /// Read an archive past zero blocks, to the end of its file
+    ///
+    /// This reads concatenated archives, and archives without an end mark.
+    #[arg(long)]
+    ignore_zeros: bool,
+    /// Leave out unreadable files and directories' contents, and report them
+    #[arg(long)]
+    skip_unreadable: bool,
+    /// Read files that change up to N times more, 0 to 1000 [default: 0]
+    ///
+    /// This reads a file again that changes while it is read, and walks the tree again if files
+    /// disappear.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    retry_changed: Option<u32>,
+    #[command(flatten)]
+    rules: RuleArgs,
+    #[command(flatten)]
+    making: MakeArgs,
+    // The heading of this group holds for everything that follows it, so the group is last.
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// The part of the arguments that `build` and `import` share.
+#[derive(Debug, Args)]
+pub struct MakeArgs {
+    #[command(flatten)]
+    encoding: EncodingArgs,
+    #[command(flatten)]
+    jobs: JobsArg,
+    #[command(flatten)]
+    check: CheckArg,
+    #[command(flatten)]
+    json: JsonArg,
+    #[command(flatten)]
+    quiet: QuietArg,
+}
+
+/// The object that `--json` prints. Fields are added, never renamed.
 #[derive(Serialize)]
 struct Report<'a> {
     store: String,
@@ -60,7 +114,7 @@ pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
         source,
         &arguments.image,
         &arguments.rules,
-        &arguments.output,
+        &arguments.making,
         |store, mut options, progress| {
             options.one_file_system = arguments.one_file_system;
             options.ignore_zeros = arguments.ignore_zeros;
@@ -72,12 +126,12 @@ pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
     )
 }
 
-/// Makes an image by `build`, and tells of it.
+/// Makes an image by `build`, and reports it.
 pub fn make(
     source: &Path,
     image: &OsStr,
     rules: &RuleArgs,
-    output: &OutputArgs,
+    making: &MakeArgs,
     build: impl FnOnce(&Store, BuildOptions, &Progress) -> puzzlefs_lib::Result<Summary>,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
@@ -90,7 +144,7 @@ pub fn make(
         .into());
     };
     ImageRef::check_source(source.as_os_str())?;
-    // A misspelt word makes no store.
+    // A misspelt source must not create a store.
     if source != Path::new("-") {
         fs::metadata(source).map_err(|cause| puzzlefs_lib::Error::Io {
             path: source.to_path_buf(),
@@ -99,21 +153,22 @@ pub fn make(
         })?;
     }
     let rules = rules.rules()?;
-    let progress = work::stoppable()?;
-    let store = match output.base {
+    let progress = interrupt::stoppable()?;
+    let encoding = &making.encoding;
+    let store = match encoding.base {
         Some(_) => Store::open(&image.store)?,
         None => Store::create(&image.store)?,
     };
     let options = BuildOptions {
-        jobs: work::jobs(output.jobs),
+        jobs: making.jobs.count(),
         rules: rules.clone(),
-        base: output.base.clone(),
-        layout: layout(output),
-        compression: compression(output),
-        check: output.check,
+        base: encoding.base.clone(),
+        layout: encoding.layout(),
+        compression: encoding.compression(),
+        check: making.check.check,
         ..BuildOptions::new(tag)
     };
-    let summary = progress::shown(&progress, output.quiet, || {
+    let summary = progress::shown(&progress, making.quiet.quiet, || {
         build(&store, options, &progress)
     })?;
     warn(&summary);
@@ -124,28 +179,14 @@ pub fn make(
     }
     let seconds = start.elapsed();
     let mut out = Output::new();
-    let told = if output.json {
+    let told = if making.json.json {
         out.json(&report(&summary, store.path(), tag, seconds))
-    } else if !output.quiet {
+    } else if !making.quiet.quiet {
         tell(&mut out, &summary, &image, seconds)
     } else {
         Ok(())
     };
     out.end(told, || format!("{image} is built"))
-}
-
-fn layout(output: &OutputArgs) -> Layout {
-    output
-        .chunk_size
-        .map_or_else(Layout::default, Layout::of_average)
-}
-
-fn compression(output: &OutputArgs) -> Option<Compression> {
-    let default = Compression::default();
-    output.compress.map(|level| Compression {
-        level,
-        frame_size: output.frame_size.unwrap_or(default.frame_size),
-    })
 }
 
 /// Reports files that were left out of the image.

@@ -2,32 +2,33 @@
 
 //! `puzzlefs gc`.
 
+use crate::arguments::{JsonArg, StoreArg};
+use crate::format;
 use crate::output::{say, Output};
-use crate::{format, work};
 use anyhow::bail;
 use clap::Args;
 use puzzlefs_lib::gc::{self, Collected};
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
 
-/// `puzzlefs gc`.
+/// Remove the blobs of a store that no image needs
+///
+/// Waits for builders that use the store, unless --no-wait is given.
 #[derive(Debug, Args)]
 pub struct GcArgs {
-    /// The store
-    pub store: PathBuf,
-    /// Only show what would be removed
+    #[command(flatten)]
+    store: StoreArg,
+    /// Show the blobs that would be removed, and remove nothing
     #[arg(short = 'n', long)]
-    pub dry_run: bool,
-    /// Fail if builders are at work, instead of waiting for them
+    dry_run: bool,
+    /// Fail if builders use the store, instead of waiting for them
     #[arg(long)]
-    pub no_wait: bool,
-    /// Print one JSON object on standard output
-    #[arg(long)]
-    pub json: bool,
+    no_wait: bool,
+    #[command(flatten)]
+    json: JsonArg,
 }
 
-/// What `--json` prints. Fields are added, never renamed.
+/// The object that `--json` prints. Fields are added, never renamed.
 #[derive(Serialize)]
 struct Report {
     dry_run: bool,
@@ -47,7 +48,7 @@ struct Removed {
 
 /// Removes the blobs of a store that no image needs.
 pub fn run(arguments: &GcArgs) -> anyhow::Result<()> {
-    let store = work::store(&arguments.store)?;
+    let store = arguments.store.open()?;
     let collected = if arguments.dry_run {
         gc::dry_run(&store)?
     } else {
@@ -66,7 +67,7 @@ pub fn run(arguments: &GcArgs) -> anyhow::Result<()> {
         }
     };
     let mut out = Output::new();
-    if arguments.json {
+    if arguments.json.json {
         out.json(&report(&collected, arguments.dry_run))?;
     } else {
         tell(&collected, arguments.dry_run, &mut out)?;

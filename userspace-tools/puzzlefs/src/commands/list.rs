@@ -2,8 +2,9 @@
 
 //! `puzzlefs list`.
 
+use crate::arguments::StoreArg;
+use crate::format;
 use crate::output::{say, Output};
-use crate::{format, work};
 use anyhow::bail;
 use clap::Args;
 use puzzlefs_lib::message::printable;
@@ -11,16 +12,15 @@ use puzzlefs_lib::oci::{self, Descriptor};
 use puzzlefs_lib::{Digest, Store};
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
 
-/// `puzzlefs list`.
+/// List the images of a store
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// The store
-    pub store: PathBuf,
-    /// Print one JSON object a line on standard output
+    #[command(flatten)]
+    store: StoreArg,
+    /// Print one JSON object per image on standard output
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// An image, as `--json` prints it. Fields are added, never renamed.
@@ -43,7 +43,7 @@ struct Listed<'a> {
 
 /// Lists the images of a store, in the order of the index.
 pub fn run(arguments: &ListArgs) -> anyhow::Result<()> {
-    let store = work::store(&arguments.store)?;
+    let store = arguments.store.open()?;
     let index = store.index()?;
     let images: Vec<_> = index.manifests.iter().map(|m| listed(&store, m)).collect();
     let mut out = Output::new();

@@ -2,8 +2,9 @@
 
 //! `puzzlefs du`.
 
+use crate::arguments::{JsonArg, StoreArg};
+use crate::format;
 use crate::output::{say, Output};
-use crate::{format, work};
 use anyhow::bail;
 use clap::Args;
 use puzzlefs_lib::builder::Count;
@@ -11,19 +12,20 @@ use puzzlefs_lib::message::printable;
 use puzzlefs_lib::usage::{self, Usage};
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
 
-/// `puzzlefs du`.
+/// Show the size of each image of a store, and the part it shares with others
+///
+/// 'alone' is the size of the image's blobs, 'unique' of those that no other image has, 'shared' of the
+/// rest. Blobs that no image needs are unreferenced; 'puzzlefs gc' removes them.
 #[derive(Debug, Args)]
 pub struct DuArgs {
-    /// The store
-    pub store: PathBuf,
-    /// Print one JSON object on standard output
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    store: StoreArg,
+    #[command(flatten)]
+    json: JsonArg,
 }
 
-/// What `--json` prints. Fields are added, never renamed.
+/// The object that `--json` prints. Fields are added, never renamed.
 #[derive(Serialize)]
 struct Report<'a> {
     images: Vec<ImageReport<'a>>,
@@ -47,11 +49,11 @@ struct ImageReport<'a> {
     shared_bytes: u64,
 }
 
-/// Prints what the images of a store cost.
+/// Prints the sizes of the images of a store.
 pub fn run(arguments: &DuArgs) -> anyhow::Result<()> {
-    let usage = usage::usage(&work::store(&arguments.store)?)?;
+    let usage = usage::usage(&arguments.store.open()?)?;
     let mut out = Output::new();
-    if arguments.json {
+    if arguments.json.json {
         out.json(&report(&usage))?;
     } else {
         table(&usage, &mut out)?;

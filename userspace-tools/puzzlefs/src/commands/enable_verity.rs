@@ -2,35 +2,32 @@
 
 //! `puzzlefs enable-verity`.
 
+use crate::arguments::{ImageOrStoreArg, JobsArg, JsonArg, QuietArg};
 use crate::faults::{self, FaultReport};
 use crate::output::Output;
 use crate::progress::Words;
-use crate::{progress, work};
+use crate::{interrupt, progress};
 use clap::Args;
 use puzzlefs_lib::enable_verity::{self, Enabled};
 use serde::Serialize;
-use std::ffi::OsString;
 use std::io::Write;
 
-/// `puzzlefs enable-verity`.
+/// Enable fs-verity on the blobs of an image or a whole store
+///
+/// The kernel then verifies each read of these blobs. They cannot be written any more, only removed. A
+/// blob that does not match its digest is reported and left unchanged.
+///
+/// Prints the digest that authenticates the image: mount with -o digest=DIGEST.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-The kernel checks each such blob from then on whenever it is read, and nobody can write to it, only
-remove it. A blob that is not what the image says is left as it is, and told.
-The digest that is printed is the one to mount with: -o digest=DIGEST")]
 pub struct EnableVerityArgs {
-    /// The image, or the directory of a store
-    #[arg(value_name = "IMAGE|STORE")]
-    pub what: OsString,
-    /// Blobs to work on at once [default: one per processor]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub jobs: Option<u16>,
-    /// Print one JSON object on standard output
-    #[arg(long)]
-    pub json: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    pub quiet: bool,
+    #[command(flatten)]
+    subject: ImageOrStoreArg,
+    #[command(flatten)]
+    jobs: JobsArg,
+    #[command(flatten)]
+    json: JsonArg,
+    #[command(flatten)]
+    quiet: QuietArg,
 }
 
 const WORDS: Words = Words {
@@ -40,7 +37,7 @@ const WORDS: Words = Words {
     done: "done",
 };
 
-/// What `--json` prints. Fields are added, never renamed.
+/// The object that `--json` prints. Fields are added, never renamed.
 #[derive(Serialize)]
 struct Report<'a> {
     images: Vec<ImageReport<'a>>,
@@ -59,20 +56,20 @@ struct ImageReport<'a> {
 
 /// Enables fs-verity on the blobs of an image or a store, and fails if any is left without.
 pub fn run(arguments: &EnableVerityArgs) -> anyhow::Result<()> {
-    let (store, selector) = work::image_or_store(&arguments.what)?;
-    let progress = work::stoppable()?;
-    let jobs = work::jobs(arguments.jobs);
-    let enabled = progress::shown_as(WORDS, &progress, arguments.quiet, || {
+    let (store, selector) = arguments.subject.open()?;
+    let progress = interrupt::stoppable()?;
+    let jobs = arguments.jobs.count();
+    let enabled = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {
         enable_verity::enable(&store, selector.as_ref(), jobs, &progress)
     })?;
     let mut out = Output::new();
-    if arguments.json {
+    if arguments.json.json {
         out.json(&report(&enabled))?;
     } else {
         tell(&enabled, &mut out)?;
     }
     out.flush()?;
-    faults::fail(&enabled.faults, &arguments.what)
+    faults::fail(&enabled.faults, &arguments.subject.name)
 }
 
 fn report(enabled: &Enabled) -> Report<'_> {

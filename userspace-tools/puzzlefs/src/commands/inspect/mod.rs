@@ -1,22 +1,36 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `puzzlefs inspect` and `puzzlefs resolve`.
+//! `puzzlefs inspect`: an image; [`path`] shows one file of it.
 
-use crate::cli::{InspectArgs, ResolveArgs};
+mod path;
+
+use crate::arguments::{ImageArg, JsonArg};
 use crate::format;
 use crate::output::Output;
+use clap::Args;
 use puzzlefs_lib::config::{Configuration, History};
 use puzzlefs_lib::message::printable;
 use puzzlefs_lib::oci;
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::reader::ImageReader;
-use puzzlefs_lib::{store, ImageRef};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, Write};
 
-/// What `inspect --json` prints. Fields are added, never renamed.
+/// Show the properties of an image, or of a file in it
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    #[command(flatten)]
+    image: ImageArg,
+    /// File in the image: show its inode, extended attributes and extents
+    path: Option<OsString>,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+/// The object that `--json` prints of an image. Fields are added, never renamed.
 #[derive(Serialize)]
 struct Report {
     manifest_digest: String,
@@ -43,7 +57,7 @@ struct Report {
     configuration: Option<Configured>,
 }
 
-/// What the configuration says, as `inspect --json` prints it.
+/// The image's configuration, as `--json` prints it.
 #[derive(Serialize)]
 struct Configured {
     platform: Option<String>,
@@ -84,17 +98,17 @@ impl From<Configuration> for Configured {
     }
 }
 
-/// Prints the digest of an image's metadata blob.
-pub fn resolve(arguments: &ResolveArgs) -> anyhow::Result<()> {
-    let (_, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
-    let mut output = Output::new();
-    writeln!(output, "{}", image.rootfs)?;
-    Ok(output.flush()?)
+/// Prints the properties of an image, or of a file in it.
+pub fn run(arguments: &InspectArgs) -> anyhow::Result<()> {
+    match &arguments.path {
+        Some(path) => path::run(arguments, path),
+        None => image(arguments),
+    }
 }
 
-/// Prints what an image is.
-pub fn inspect(arguments: &InspectArgs) -> anyhow::Result<()> {
-    let (store, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
+/// Prints the properties of an image.
+fn image(arguments: &InspectArgs) -> anyhow::Result<()> {
+    let (store, image) = arguments.image.find()?;
     let counts = ImageReader::new(&store, &image)?.counts()?;
     let blobs = image.data_blobs();
     let report = Report {
@@ -118,7 +132,7 @@ pub fn inspect(arguments: &InspectArgs) -> anyhow::Result<()> {
         configuration: store.configuration(&image)?.map(Configured::from),
     };
     let mut output = Output::new();
-    if arguments.json {
+    if arguments.json.json {
         output.json(&report)?;
         return Ok(output.flush()?);
     }
@@ -162,7 +176,7 @@ pub fn inspect(arguments: &InspectArgs) -> anyhow::Result<()> {
     Ok(output.flush()?)
 }
 
-/// Prints what a configuration says.
+/// Prints a configuration.
 fn show(configured: &Configured, output: &mut Output) -> io::Result<()> {
     let words = |words: &[String]| (!words.is_empty()).then(|| json!(words).to_string());
     for (name, value) in [
@@ -201,7 +215,7 @@ fn show(configured: &Configured, output: &mut Output) -> io::Result<()> {
     Ok(())
 }
 
-/// Prints a value that another tool wrote, which may be anything.
+/// Prints a value that another tool wrote. It may hold any bytes.
 fn line(output: &mut Output, name: &str, value: &str) -> io::Result<()> {
     writeln!(output, "{name:<10} {}", printable(value.as_bytes()))
 }

@@ -2,40 +2,42 @@
 
 //! `puzzlefs cat`.
 
+use crate::arguments::ImageArg;
 use crate::output::{say, Output};
 use anyhow::bail;
 use clap::Args;
 use puzzlefs_lib::message::printable;
 use puzzlefs_lib::path::LastLink;
 use puzzlefs_lib::reader::{Blobs, ImageReader};
-use puzzlefs_lib::{store, Error, ImageRef};
+use puzzlefs_lib::Error;
 use puzzlefs_schema::FileType;
 use std::ffi::OsString;
 use std::io::Write;
 use std::mem;
 use std::os::unix::ffi::OsStrExt;
 
-/// `puzzlefs cat`.
+/// Write files of an image to standard output
+///
+/// Files that cannot be read are reported; the others are written.
 #[derive(Debug, Args)]
 pub struct CatArgs {
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    pub image: OsString,
-    /// The files, from the image's root; symbolic links are followed within the image
+    #[command(flatten)]
+    image: ImageArg,
+    /// Paths from the image's root; symbolic links are followed within the image
     #[arg(value_name = "PATH", required = true)]
-    pub paths: Vec<OsString>,
+    paths: Vec<OsString>,
 }
 
-/// Writes files of an image to standard output, one after the other. Like cat(1), those that can be
-/// written all are.
+/// Writes files of an image to standard output, one after the other. As with cat(1), an unreadable file
+/// does not keep the others from being written.
 pub fn run(arguments: &CatArgs) -> anyhow::Result<()> {
-    let (store, image) = store::find_image(&ImageRef::parse(&arguments.image)?)?;
+    let (store, image) = arguments.image.find()?;
     let reader = ImageReader::new(&store, &image)?;
     let mut blobs = Blobs::checked();
     let mut out = Output::new();
     let mut failed = Ok(());
     for path in &arguments.paths {
-        // The reader has this crate's library's errors: what happens to the output is kept here.
+        // The reader returns the library's errors only, so an error of the output is kept here.
         let mut written = Ok(());
         let read = read(&reader, path.as_bytes(), &mut blobs, |piece| {
             written = out.write_all(piece);
@@ -46,7 +48,7 @@ pub fn run(arguments: &CatArgs) -> anyhow::Result<()> {
         });
         written?;
         if read.is_err() {
-            // The last one is told by whoever called.
+            // `main` reports the last one.
             if let Err(earlier) = mem::replace(&mut failed, read) {
                 say(format_args!("{earlier:#}"));
             }
@@ -56,7 +58,7 @@ pub fn run(arguments: &CatArgs) -> anyhow::Result<()> {
     failed
 }
 
-/// Gives the contents of a file, in pieces, to a function.
+/// Passes the contents of a file to `give`, piece by piece.
 fn read(
     reader: &ImageReader<'_>,
     path: &[u8],

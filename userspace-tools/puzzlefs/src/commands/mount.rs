@@ -2,8 +2,9 @@
 
 //! `puzzlefs mount`.
 
+use crate::arguments::ImageArg;
 use crate::output::say;
-use crate::{mount_fuse, work};
+use crate::{interrupt, mount_fuse};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use puzzlefs_lib::mount::{self, Cause, Failure, Options, Upper, Writable};
@@ -11,55 +12,59 @@ use puzzlefs_lib::ImageRef;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// `puzzlefs mount`.
+/// Mount an image, read-only or writable, by the kernel module or over FUSE
+///
+/// An image may hold markers of overlayfs, as container engines leave them in their storage. --writable
+/// shows extended attributes trusted.overlay.* as they are. It refuses an image with a character device
+/// 0:0, because every overlay treats such a device as a whiteout.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The options of -o are those of mount(8), and digest=HEX, the fs-verity digest that the image's
-manifest must have: all the rest is then checked against it. With --fuse, allow_other too.
-An image may hold markers of overlayfs, as container engines leave them in their storage. --writable
-shows extended attributes trusted.overlay.* as they are. It refuses an image with a character device
-0:0, which every overlay takes for a whiteout.
-'puzzlefs umount DIRECTORY' unmounts all this, and so does umount(8).")]
+To unmount: 'puzzlefs umount DIRECTORY' or umount(8).")]
 pub struct MountArgs {
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    pub image: OsString,
-    /// Where to
-    pub directory: PathBuf,
-    /// Mount options, separated by commas (repeatable)
+    #[command(flatten)]
+    image: ImageArg,
+    /// Mount point
+    directory: PathBuf,
+    /// Set mount options, separated by commas (repeatable)
+    ///
+    /// Options are those of mount(8) and of mount.puzzlefs(8). digest=HEX is the fs-verity digest that
+    /// the image's manifest must have; everything else is then checked against it. allow_other, with
+    /// --fuse, gives other users access.
     #[arg(short, long, value_name = "OPTIONS")]
     pub options: Vec<OsString>,
-    /// How data is checked when it is read
+    /// Choose how data is verified when it is read [default: none, with digest= fsverity]
     #[arg(long, value_name = "MODE")]
     pub verify: Option<Verify>,
-    /// Make it writable, by an overlay: what is written goes to memory, and is gone when it is
-    /// unmounted, or to UPPERDIR, and stays there
+    /// Make the mount writable by an overlay
+    ///
+    /// Changes go to UPPERDIR and stay there. Without UPPERDIR they go to memory and are lost at
+    /// unmounting.
     #[arg(short, long, value_name = "UPPERDIR", num_args = 0..=1, require_equals = true)]
-    pub writable: Option<Option<PathBuf>>,
+    writable: Option<Option<PathBuf>>,
     /// Serve the image over FUSE, for a kernel without the module, or as an ordinary user
     #[arg(long)]
-    pub fuse: bool,
-    /// Serve it until it is unmounted, rather than in the background, and tell what goes wrong
+    fuse: bool,
+    /// Serve it in the foreground until it is unmounted, and report errors
     #[arg(short, long, requires = "fuse", conflicts_with = "writable")]
-    pub foreground: bool,
-    /// Be the server in the background, for whoever waits at the standard output
+    foreground: bool,
+    /// Be the server in the background, for a parent that waits on standard output
     #[arg(long, hide = true, requires = "fuse", conflicts_with_all = ["foreground", "writable"])]
-    pub background: bool,
+    background: bool,
 }
 
-/// How data is checked, the mount option `verify=`.
+/// The verification of data, the mount option `verify=`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Verify {
-    /// Not at all
+    /// No verification
     None,
-    /// By the kernel, of blobs on which fs-verity is enabled ('puzzlefs enable-verity')
+    /// By the kernel, for blobs with fs-verity ('puzzlefs enable-verity')
     Fsverity,
-    /// By SHA-256, whatever they are on; not over FUSE
+    /// By SHA-256, on any filesystem; not over FUSE
     Digest,
 }
 
 impl Verify {
-    /// The value of the option.
+    /// Returns the value of the option.
     pub fn name(self) -> &'static str {
         match self {
             Verify::None => "none",
@@ -71,7 +76,7 @@ impl Verify {
 
 /// Mounts an image.
 pub fn run(arguments: &MountArgs) -> Result<()> {
-    let image = ImageRef::parse(&arguments.image)?;
+    let image = ImageRef::parse(&arguments.image.image)?;
     let options = options(arguments)?;
     if arguments.foreground || arguments.background {
         return mount_fuse::serve(&image, &arguments.directory, options, arguments.background);
@@ -81,12 +86,17 @@ pub fn run(arguments: &MountArgs) -> Result<()> {
             let upper = upper.clone().map_or(Upper::Memory, Upper::Directory);
             writable(arguments, &image, &upper, options)
         }
-        None => read_only(arguments, &arguments.image, &arguments.directory, options),
+        None => read_only(
+            arguments,
+            &arguments.image.image,
+            &arguments.directory,
+            options,
+        ),
     }
     .with_context(|| format!("{image} on {}", arguments.directory.display()))
 }
 
-/// The options of `-o` and `--verify`.
+/// Reads the options of `-o` and `--verify`.
 fn options(arguments: &MountArgs) -> Result<Options> {
     let mut lists = arguments.options.clone();
     if let Some(verify) = arguments.verify {
@@ -110,7 +120,7 @@ fn options(arguments: &MountArgs) -> Result<Options> {
     Ok(options)
 }
 
-/// Mounts an image somewhere.
+/// Mounts an image read-only.
 fn read_only(
     arguments: &MountArgs,
     image: &OsStr,
@@ -136,17 +146,17 @@ fn read_only(
     Ok(())
 }
 
-/// Mounts an image with an overlay on it.
+/// Mounts an image with an overlay on top.
 fn writable(
     arguments: &MountArgs,
     image: &ImageRef,
     upper: &Upper,
     mut options: Options,
 ) -> Result<()> {
-    let progress = work::stoppable()?;
+    let progress = interrupt::stoppable()?;
     let attributes = options.attributes;
     let (store, found) = mount::find(image)?;
-    // Whatever the tag comes to name meanwhile, the image is this one.
+    // The mount must use this image, even if the tag is moved meanwhile.
     let mut image = store.clone().into_os_string();
     image.push("@");
     image.push(found.manifest_digest.to_oci());

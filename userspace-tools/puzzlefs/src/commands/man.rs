@@ -1,47 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `puzzlefs completions` and `puzzlefs man`: made of what the command line is read by.
+//! `puzzlefs man`: manual pages, generated from the definition of the command line.
 
-use crate::cli::Cli;
-use crate::output::Output;
+use super::Cli;
 use anyhow::Context;
 use clap::{Args, CommandFactory};
-use clap_complete::Shell;
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
 
-/// `puzzlefs completions`.
-#[derive(Debug, Args)]
-pub struct CompletionsArgs {
-    /// The shell
-    pub shell: Shell,
-}
-
-/// `puzzlefs man`.
+/// Write manual pages into a directory
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// The directory to write the pages into
-    pub directory: PathBuf,
+    /// Directory for the pages, created if it does not exist
+    directory: PathBuf,
 }
 
-/// Prints what a shell reads to complete command lines.
-pub fn completions(arguments: &CompletionsArgs) -> anyhow::Result<()> {
-    // The generator panics where it cannot write, so it writes to memory.
-    let mut script = Vec::new();
-    clap_complete::generate(
-        arguments.shell,
-        &mut Cli::command(),
-        "puzzlefs",
-        &mut script,
-    );
-    let mut out = Output::new();
-    out.write_all(&script)?;
-    Ok(out.flush()?)
-}
-
-/// Writes the manual pages: `puzzlefs.1`, and one a command, `puzzlefs-build.1`.
-pub fn man(arguments: &ManArgs) -> anyhow::Result<()> {
+/// Writes `puzzlefs.1` and one page per command, such as `puzzlefs-build.1`.
+pub fn run(arguments: &ManArgs) -> anyhow::Result<()> {
     let directory = &arguments.directory;
     let fail = || format!("{}: cannot make it", directory.display());
     fs::create_dir_all(directory).with_context(fail)?;
@@ -59,7 +34,7 @@ pub fn man(arguments: &ManArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A page with what its generator leaves out: a name for the section of notes, examples, and exit
+/// Adds the parts that the generator leaves out: the name of the section of notes, examples, and exit
 /// statuses.
 fn finished(page: String, name: &str) -> String {
     let mut page = page.replace(".SH EXTRA\n", ".SH NOTES\n");
@@ -71,13 +46,13 @@ fn finished(page: String, name: &str) -> String {
         page.push_str("\n.fi\n");
     }
     if !name.is_empty() {
-        page.push_str(".SH \"EXIT STATUS\"\n0 if all was done; ");
-        page.push_str("the others are listed in\n.BR puzzlefs (1).\n");
+        page.push_str(".SH \"EXIT STATUS\"\n0 on success.\n");
+        page.push_str(".BR puzzlefs (1)\nlists the others.\n");
     }
     page
 }
 
-/// For pages, by what comes after the program's name.
+/// Examples for each page, by its suffix after the program's name.
 const EXAMPLES: [(&str, &str); 8] = [
     (
         "",

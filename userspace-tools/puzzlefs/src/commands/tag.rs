@@ -1,34 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `puzzlefs tag` and `puzzlefs untag`.
+//! `puzzlefs tag`.
 
+use crate::arguments::ImageArg;
 use clap::Args;
 use puzzlefs_lib::{Error, ImageRef, Selector, Store};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-/// `puzzlefs tag`.
+/// Add a tag to an image
 #[derive(Debug, Args)]
 pub struct TagArgs {
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    pub image: OsString,
-    /// The tag to set in the same store; a tag of another image is moved
+    #[command(flatten)]
+    image: ImageArg,
+    /// Tag to set in the same store; a tag of another image is moved
     #[arg(value_name = "[STORE:]NEWTAG")]
-    pub tag: OsString,
+    tag: OsString,
 }
 
-/// `puzzlefs untag`.
-#[derive(Debug, Args)]
-pub struct UntagArgs {
-    /// The tag; by the digest of its manifest, an image loses all that it has
-    #[arg(value_name = "IMAGE")]
-    pub image: OsString,
-}
-
-/// Gives an image one more tag.
-pub fn tag(arguments: &TagArgs) -> anyhow::Result<()> {
-    let image = ImageRef::parse(&arguments.image)?;
+/// Adds a tag to an image.
+pub fn run(arguments: &TagArgs) -> anyhow::Result<()> {
+    let image = ImageRef::parse(&arguments.image.image)?;
     // No tag has a colon.
     if !arguments.tag.as_bytes().contains(&b':') {
         let tag = ImageRef::parse_tag(&arguments.tag)?;
@@ -52,10 +44,4 @@ pub fn tag(arguments: &TagArgs) -> anyhow::Result<()> {
     }
     store.tag(&image.selector, tag)?;
     Ok(())
-}
-
-/// Takes a tag away, or all of an image.
-pub fn untag(arguments: &UntagArgs) -> anyhow::Result<()> {
-    let image = ImageRef::parse(&arguments.image)?;
-    Ok(Store::open(&image.store)?.untag(&image.selector)?)
 }

@@ -2,45 +2,43 @@
 
 //! `puzzlefs copy`.
 
+use crate::arguments::{has_tag, open_store, target, CheckArg, JobsArg, JsonArg, QuietArg};
 use crate::output::{say, Output};
 use crate::progress::Words;
-use crate::{format, progress, work};
+use crate::{format, interrupt, progress};
 use clap::Args;
 use puzzlefs_lib::copy::{self, Copied, CopyOptions, Tagged};
-use puzzlefs_lib::{store, Error, ImageRef, Selector, Store};
+use puzzlefs_lib::{store, Error, ImageRef, Store};
 use serde::Serialize;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 
-/// `puzzlefs copy`.
+/// Copy an image to another store: only missing blobs
+///
+/// Blobs are verified during the copy. Tags are set last, with --all all of them at once: if the copy
+/// fails or is interrupted, no tag changes.
+///
+/// --all copies the PuzzleFS images of a store under their tags. It leaves out images of other formats
+/// and reports them. Other tags of the target store stay.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Blobs are verified on the way. Tags are set last, with --all all of them at once: if the copy fails or is
-interrupted, no tag changes. --all copies the PuzzleFS images of a store under their tags. It leaves out
-images of other formats and reports them. Other tags of the target store stay.")]
 pub struct CopyArgs {
-    /// The image; with --all, the store
+    /// Image, STORE:TAG or STORE@sha256:DIGEST; with --all, the directory of a store
     #[arg(value_name = "IMAGE|STORE")]
-    pub image: OsString,
-    /// The store, made if there is none, and the tag to set there [default: the image's]
+    image: OsString,
+    /// Store, created if it does not exist, and the tag to set there [default for TAG: the image's]
     #[arg(value_name = "STORE[:TAG]")]
-    pub target: OsString,
+    target: OsString,
     /// Copy all images of the store that have tags
     #[arg(short, long)]
-    pub all: bool,
-    /// Blobs to copy at once [default: one per processor]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub jobs: Option<u16>,
-    /// Read the blobs that are there already, too, and replace those that are damaged
-    #[arg(long)]
-    pub check: bool,
-    /// Print one JSON object on standard output
-    #[arg(long)]
-    pub json: bool,
-    /// Show no progress and no summary
-    #[arg(short, long)]
-    pub quiet: bool,
+    all: bool,
+    #[command(flatten)]
+    jobs: JobsArg,
+    #[command(flatten)]
+    check: CheckArg,
+    #[command(flatten)]
+    json: JsonArg,
+    #[command(flatten)]
+    quiet: QuietArg,
 }
 
 const WORDS: Words = Words {
@@ -50,7 +48,7 @@ const WORDS: Words = Words {
     done: "copied",
 };
 
-/// What `--json` prints. Fields are added, never renamed.
+/// The object that `--json` prints. Fields are added, never renamed.
 #[derive(Serialize)]
 struct Report<'a> {
     store: String,
@@ -90,8 +88,8 @@ pub fn run(arguments: &CopyArgs) -> anyhow::Result<()> {
     let (target, tag) = target(&arguments.target, &image_ref)?;
     let (from, image) = store::find_image(&image_ref)?;
     let to = Store::create(&target)?;
-    let progress = work::stoppable()?;
-    let copied = progress::shown_as(WORDS, &progress, arguments.quiet, || {
+    let progress = interrupt::stoppable()?;
+    let copied = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {
         copy::copy(&from, &image, &to, &tag, options(arguments), &progress)
     })?;
     report(arguments, copied, |out| {
@@ -110,7 +108,7 @@ pub fn run(arguments: &CopyArgs) -> anyhow::Result<()> {
 /// Copies all images of a store.
 fn all(arguments: &CopyArgs) -> anyhow::Result<()> {
     let target = Path::new(&arguments.target);
-    let from = work::store(Path::new(&arguments.image))?;
+    let from = open_store(Path::new(&arguments.image))?;
     let tagged = Tagged::of(&from)?;
     if has_tag(&arguments.target) {
         let what = "--all copies each image under its own tag; give the store alone";
@@ -121,8 +119,8 @@ fn all(arguments: &CopyArgs) -> anyhow::Result<()> {
         .into());
     }
     let to = Store::create(target)?;
-    let progress = work::stoppable()?;
-    let copied = progress::shown_as(WORDS, &progress, arguments.quiet, || {
+    let progress = interrupt::stoppable()?;
+    let copied = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {
         copy::copy_all(&from, &tagged, &to, options(arguments), &progress)
     })?;
     if !tagged.others.is_empty() {
@@ -149,8 +147,8 @@ fn all(arguments: &CopyArgs) -> anyhow::Result<()> {
 
 fn options(arguments: &CopyArgs) -> CopyOptions {
     CopyOptions {
-        jobs: work::jobs(arguments.jobs),
-        check: arguments.check,
+        jobs: arguments.jobs.count(),
+        check: arguments.check.check,
     }
 }
 
@@ -161,9 +159,9 @@ fn report(
     json: impl FnOnce(&mut Output) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut out = Output::new();
-    let told = if arguments.json {
+    let told = if arguments.json.json {
         json(&mut out)
-    } else if !arguments.quiet {
+    } else if !arguments.quiet.quiet {
         let counts = [("copied", copied.new), ("shared", copied.shared)];
         out.counts(6, counts).map_err(Into::into)
     } else {
@@ -172,28 +170,4 @@ fn report(
     out.end(told, || {
         format!("{} is copied", arguments.image.to_string_lossy())
     })
-}
-
-/// Reads the target of a copy: a store and a tag, or a store alone, which is a directory or has no `:`
-/// in its last name.
-pub fn target(target: &OsStr, image: &ImageRef) -> Result<(PathBuf, String), Error> {
-    let (store, selector) = if has_tag(target) {
-        let target = ImageRef::parse(target)?;
-        (target.store, target.selector)
-    } else {
-        (PathBuf::from(target), image.selector.clone())
-    };
-    match selector {
-        Selector::Tag(tag) => Ok((store, tag)),
-        Selector::Manifest(_) => Err(Error::Reference {
-            reference: target.to_string_lossy().into_owned(),
-            what: "give a tag for the copy, <oci-dir>:<tag>".to_owned(),
-        }),
-    }
-}
-
-/// Returns true if a target is a store and a tag.
-fn has_tag(target: &OsStr) -> bool {
-    let last_name = target.as_bytes().rsplit(|&byte| byte == b'/').next();
-    last_name.is_some_and(|name| name.contains(&b':')) && !Path::new(target).is_dir()
 }

@@ -2,20 +2,50 @@
 
 //! `puzzlefs extract`.
 
-use crate::cli::ExtractArgs;
+use crate::arguments::{JsonArg, QuietArg};
 use crate::output::{say, JsonPath, Output};
 use crate::progress::Words;
-use crate::{format, progress, work};
+use crate::{format, interrupt, progress};
 use anyhow::bail;
+use clap::Args;
 use puzzlefs_lib::extract::{self, Extracted, Refusal, RefusalKind};
 use puzzlefs_lib::{store, ImageRef};
 use serde::Serialize;
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+/// Extract an image, or a part of it, into a directory
+///
+/// If PATH names a directory, its contents go into DIRECTORY. Any other file goes into DIRECTORY under
+/// its own name. Symbolic links on the way are followed within the image; a link at the end is
+/// extracted. If the text as a whole names an image of an existing store, there is no PATH. Otherwise
+/// PATH begins after the first ':' that follows such an image.
+///
+/// Root restores owners, devices and all attributes. An ordinary user owns the extracted files, and
+/// gets no devices and no attributes that only root may set. If the filesystem refuses an attribute, a
+/// link, a name or a file, the extraction goes on; each kind of refusal is reported once, with a count
+/// and the first paths. A refused hard link becomes a copy. Only a full filesystem, an unreadable image
+/// or an interruption ends the extraction early; the files extracted by then stay.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 everything was extracted, except for owners and attributes that take root; 1 something \
+else was refused, or the extraction ended early; 2 wrong usage; 130 interrupted.")]
+pub struct ExtractArgs {
+    /// Image, and the file or directory of it to extract [default: all of it]
+    #[arg(value_name = "IMAGE[:PATH]")]
+    image: OsString,
+    /// Directory to extract into; must be empty or not exist
+    directory: PathBuf,
+    #[command(flatten)]
+    json: JsonArg,
+    #[command(flatten)]
+    quiet: QuietArg,
+}
+
 const WORDS: Words = Words {
-    // How many bytes there are is not known before: files of an image may share what they hold.
+    // The number of bytes is not known in advance, because files of an image may share extents.
     counting: "extracting",
     things: ("entry", "entries"),
     doing: "extracting",
@@ -86,15 +116,15 @@ impl<'a> FirstReport<'a> {
 pub fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
     let (image, path) = ImageRef::parse_with_path(&arguments.image)?;
     let (store, image) = store::find_image(&image)?;
-    let progress = work::stoppable()?;
+    let progress = interrupt::stoppable()?;
     let target = &arguments.directory;
-    let extracted = progress::shown_as(WORDS, &progress, arguments.quiet, || {
+    let extracted = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {
         extract::extract(&store, &image, path, target, &progress)
     })?;
     let mut output = Output::new();
-    if arguments.json {
+    if arguments.json.json {
         output.json(&Report::new(&extracted))?;
-    } else if !arguments.quiet {
+    } else if !arguments.quiet.quiet {
         let entries = format::count(extracted.entries, "entry", "entries");
         writeln!(output, "{} in {entries}", format::bytes(extracted.bytes))?;
     }

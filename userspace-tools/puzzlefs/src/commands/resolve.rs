@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs resolve`.
+
+use crate::arguments::ImageArg;
+use crate::output::Output;
+use clap::Args;
+use std::io::Write;
+
+/// Print the digest of an image's metadata blob, the kernel's 'rootfs=' option
+#[derive(Debug, Args)]
+pub struct ResolveArgs {
+    #[command(flatten)]
+    image: ImageArg,
+}
+
+/// Prints the digest of an image's metadata blob.
+pub fn run(arguments: &ResolveArgs) -> anyhow::Result<()> {
+    let (_, image) = arguments.image.find()?;
+    let mut output = Output::new();
+    writeln!(output, "{}", image.rootfs)?;
+    Ok(output.flush()?)
+}
