@@ -12,6 +12,8 @@
 //! | `metadata` | the metadata blob |
 //! | `delta` | the difference between a tree and an image |
 //! | `contents` | reads, cuts, hashes and stores files with several threads |
+//! | `scheduler` | distributes work over threads |
+//! | `flusher` | sends written blobs to the disk meanwhile |
 //! | `packer` | packs small files |
 //! | `build_options` | options of a build |
 //! | `layout` | the policy: chunk and pack sizes |
@@ -21,7 +23,9 @@ pub mod build_options;
 pub mod builder;
 pub mod contents;
 pub mod delta;
+pub(crate) mod flusher;
 pub mod layout;
 pub mod metadata;
 pub mod packer;
+pub(crate) mod scheduler;
 pub mod source;

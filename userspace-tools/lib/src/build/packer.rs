@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Packs small files, in the order of the walk, however their batches arrive.
+//! Packs small files in the order of the walk.
 
 use crate::build::layout::Layout;
 use crate::model::digest::Digest;
 use crate::model::tree::NodeId;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::mem;
 
 /// Consecutive small files that were read together.
@@ -32,7 +32,7 @@ pub(crate) struct Pack {
     pub bytes: Vec<u8>,
 }
 
-/// Where a small file was put.
+/// The place of a small file.
 pub(crate) struct PlacedFile {
     pub node: NodeId,
     pub pack: u32,
@@ -43,13 +43,10 @@ pub(crate) struct PlacedFile {
 /// Makes packs of batches.
 pub(crate) struct Packer<'a> {
     layout: &'a Layout,
-    /// Batches that came before their turn.
-    waiting: BTreeMap<usize, Batch>,
-    /// The number of the batch whose turn it is.
-    next: usize,
+    /// The number of the open pack.
     number: u32,
     open: Vec<u8>,
-    /// When the last file of the open pack was modified.
+    /// The second in which the last file of the open pack was modified.
     modified: i64,
     placed: Vec<PlacedFile>,
     /// The pack and offset of each content seen.
@@ -60,8 +57,6 @@ impl<'a> Packer<'a> {
     pub fn new(layout: &'a Layout) -> Self {
         Packer {
             layout,
-            waiting: BTreeMap::new(),
-            next: 0,
             number: 0,
             open: Vec::new(),
             modified: 0,
@@ -70,37 +65,24 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// Takes the batch of this number.
-    pub fn add(&mut self, number: usize, batch: Batch) {
-        self.waiting.insert(number, batch);
-    }
-
-    /// The packs that are complete now.
-    pub fn packs(&mut self) -> Vec<Pack> {
+    /// Packs the batch that follows, and returns the packs that are complete.
+    pub fn add(&mut self, batch: Batch) -> Vec<Pack> {
         let mut packs = Vec::new();
-        while let Some(batch) = self.waiting.remove(&self.next) {
-            self.next += 1;
-            let mut at = 0;
-            for file in batch.files {
-                let bytes = &batch.bytes[at..at + file.size];
-                at += file.size;
-                self.place(&file, bytes, &mut packs);
-            }
+        let mut at = 0;
+        for file in batch.files {
+            let bytes = &batch.bytes[at..at + file.size];
+            at += file.size;
+            self.place(&file, bytes, &mut packs);
         }
         packs
     }
 
-    /// How many batches were packed, or are in the open pack.
-    pub fn taken(&self) -> usize {
-        self.next
-    }
-
-    /// What is left when all batches were taken.
+    /// Returns the open pack, if it holds anything, after the last batch.
     pub fn last_pack(&mut self) -> Option<Pack> {
         (!self.open.is_empty()).then(|| self.close())
     }
 
-    /// Where the files went, in the order of the walk.
+    /// Returns the places of the files, in the order of the walk.
     pub fn placed(self) -> Vec<PlacedFile> {
         self.placed
     }
@@ -149,6 +131,7 @@ impl<'a> Packer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::scheduler::InOrder;
 
     fn batch(first: u32, contents: &[Vec<u8>]) -> Batch {
         let mut batch = Batch::default();
@@ -181,12 +164,16 @@ mod tests {
         let run = |order: &[usize]| {
             let mut packer = Packer::new(&layout);
             let mut packs = Vec::new();
+            let (mut in_order, mut taken) = (InOrder::default(), 0);
             for &number in order {
                 let files = &contents[number * 100..][..100];
-                packer.add(number, batch(number as u32 * 100, files));
-                packs.extend(packer.packs());
+                in_order.push(number, batch(number as u32 * 100, files));
+                while let Some((_, batch)) = in_order.pop() {
+                    packs.extend(packer.add(batch));
+                    taken += 1;
+                }
             }
-            assert_eq!(packer.taken(), 4);
+            assert_eq!(taken, 4);
             packs.extend(packer.last_pack());
             let packs: Vec<Vec<u8>> = packs.into_iter().map(|pack| pack.bytes).collect();
             (packs, packer.placed())
