@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Snapshots of the help and the manual pages, so that a review shows each change of the command line.
+//! `UPDATE_EXPECT=1 cargo test --test command_line` writes them anew.
+
+use expect_test::{expect_file, ExpectFile};
+use std::fmt::Write;
+use std::fs;
+use std::process::Command;
+
+/// Compares a text with its snapshot. `comment` starts a comment in the text's language.
+fn check(comment: &str, text: &str, snapshot: ExpectFile) {
+    let mut expected = format!("{comment} SPDX-License-Identifier: MIT OR Apache-2.0\n");
+    for line in text.lines() {
+        let line = line.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+        writeln!(expected, "{}", line.trim_end()).unwrap();
+    }
+    snapshot.assert_eq(&expected);
+}
+
+fn says(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_puzzlefs-snapshotter"));
+    command.args(arguments).env("COLUMNS", "100");
+    // The help shows the values of these.
+    command.env_remove("CONTAINERD_NAMESPACE");
+    command.env_remove("CONTAINERD_ADDRESS");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn help_is_as_reviewed() {
+    let mut all = String::new();
+    for arguments in [
+        &["--help"][..],
+        &["serve", "-h"],
+        &["serve", "--help"],
+        &["import", "-h"],
+        &["import", "--help"],
+    ] {
+        let shown = arguments.join(" ");
+        let help = says(arguments);
+        write!(all, "\n# puzzlefs-snapshotter {shown}\n{help}").unwrap();
+    }
+    check("#", &all, expect_file!["snapshots/help.txt"]);
+}
+
+#[test]
+fn pages_are_as_reviewed() {
+    let scratch = tempfile::tempdir().unwrap();
+    says(&["man", scratch.path().to_str().unwrap()]);
+    let pages = fs::read_dir(scratch.path()).unwrap();
+    let mut pages: Vec<_> = pages.map(|page| page.unwrap().path()).collect();
+    pages.sort();
+    let mut all = String::new();
+    for path in pages {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let page = fs::read_to_string(&path).unwrap();
+        write!(all, "\n.\\\" {name}\n{page}").unwrap();
+    }
+    check(".\\\"", &all, expect_file!["snapshots/pages.roff"]);
+}
