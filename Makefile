@@ -11,7 +11,8 @@ export V CASES ROUNDS PUZZLEFS_CACHE DEBIAN_MIRROR KERNEL
 # What runs and tests does so in the kernel of the cache, whatever this is.
 unexport KDIR KMAKE
 
-.PHONY: help run shell test test-kernels test-debug test-dkms test-install test-repeat check fuzz bench bench-build module tools deb patches cases clean distclean provision
+.PHONY: help run shell test test-kernels test-debug test-dkms test-install test-repeat check fuzz
+.PHONY: bench bench-build module tools deb patches cases clean distclean provision
 
 help:
 	@echo 'PuzzleFS: a container filesystem for the Linux kernel'

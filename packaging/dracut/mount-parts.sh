@@ -14,7 +14,8 @@ mount_parts() {
 	device=$(label_uuid_to_dev "$(getarg puzzlefs_device=)")
 	# shellcheck source=packaging/initramfs/mount
 	. /lib/puzzlefs-mount.sh
-	puzzlefs_mount_parts "$device" "$(det_fs "$device" auto)" "${image#puzzlefs:}" "$(getarg rootflags=)" ||
+	puzzlefs_mount_parts "$device" "$(det_fs "$device" auto)" "${image#puzzlefs:}" \
+		"$(getarg rootflags=)" ||
 		die "puzzlefs: cannot mount $failure."
 }
 

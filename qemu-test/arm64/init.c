@@ -167,7 +167,8 @@ static void compare_xattrs(const char *path, const char *a, const char *b)
 	for (char *name = list; len > 0 && name < list + len; name += strlen(name) + 1) {
 		ssize_t wanted = lgetxattr(a, name, value, sizeof(value));
 
-		if (wanted != lgetxattr(b, name, same, sizeof(same)) || memcmp(value, same, wanted < 0 ? 0 : wanted))
+		if (wanted != lgetxattr(b, name, same, sizeof(same)) ||
+		    memcmp(value, same, wanted < 0 ? 0 : wanted))
 			mismatch(path, "other extended attributes");
 	}
 }

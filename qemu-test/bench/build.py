@@ -106,7 +106,8 @@ def run(command):
         sys.exit(f"{' '.join(command)}: exit status {child.returncode}\n{said.decode()}")
     subprocess.run(["sync", "-f", OUT], check=True)
     durable = time.monotonic() - start
-    return {"wall": wall, "durable": durable, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * 1024}
+    return {"wall": wall, "durable": durable, "cpu": usage.ru_utime + usage.ru_stime,
+            "memory": usage.ru_maxrss * 1024}
 
 
 def drop_caches():
@@ -195,7 +196,8 @@ def build_large(many, sparse, store):
     for name, which in ("a million files", many), ("100 GB, sparse", sparse):
         for way in [], ["--compress"]:
             one = run([PUZZLEFS, "build", "-q", *way, which, f"{store}:t"])
-            listed = subprocess.run([PUZZLEFS, "inspect", "--json", f"{store}:t"], check=True, capture_output=True)
+            listed = subprocess.run([PUZZLEFS, "inspect", "--json", f"{store}:t"], check=True,
+                                    capture_output=True)
             one["metadata"] = json.loads(listed.stdout)["rootfs_bytes"]
             one["size"] = size_of(store)
             results[" ".join([name, *way])] = one
@@ -235,8 +237,8 @@ def table_of_series(results):
     for name, of in results.items():
         sizes = of["sizes"]
         first = megabytes(sizes[0]) if len(sizes) > 1 else ""
-        yield row(f"`{name}`", first, megabytes(sizes[-1]), *(f"{of[what]:.1f} s" for what in ("wall", "durable", "cpu")),
-                  megabytes(of["memory"], 0))
+        yield row(f"`{name}`", first, megabytes(sizes[-1]),
+                  *(f"{of[what]:.1f} s" for what in ("wall", "durable", "cpu")), megabytes(of["memory"], 0))
 
 
 def table_of_million(results):
@@ -251,17 +253,18 @@ def page(results):
     rounds = results["rounds"]
     yield f"""<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->
 <!-- Written by `make bench-build`. -->
-Images of one Debian root filesystem of {megabytes(results['sample_bytes'], 0)}; {os.cpu_count()} CPUs, {rounds} rounds, each round measures every builder. Times
-are wall time: the median, and the largest deviation from it.
+Images of one Debian root filesystem of {megabytes(results['sample_bytes'], 0)}; {os.cpu_count()} CPUs,
+{rounds} rounds, each round measures every builder. Times are wall time: the median, and the largest deviation
+from it.
 
 | column | meaning |
 | --- | --- |
 | warm | the source is in the page cache |
-| and on the disk | warm, plus `sync -f`. PuzzleFS syncs before it exits, so its `sync -f` finds nothing to do |
+| and on the disk | warm, plus `sync -f`. PuzzleFS syncs before it exits: `sync -f` finds nothing to do |
 | processor | CPU time, warm |
 | cold | nothing is in the page cache |
 | once more | warm, over the previous result |
-| peak memory | of the builder. Values below {megabytes(results['script_bytes'], 0)}, the size of the measuring script, are not visible |
+| peak memory | of the builder; less than {megabytes(results['script_bytes'], 0)} (the script) is hidden |
 
 `reference` is the reference implementation, 0.2.
 
@@ -269,10 +272,10 @@ are wall time: the median, and the largest deviation from it.
 """
     yield from table_of_sample(results.get("builders", {}))
     yield f"""
-Ten versions of one Debian root filesystem of {megabytes(results['series_bytes'], 0)}, built in order. PuzzleFS, the reference and casync build into
-one store. The other builders make one image per version, and the table shows sums. The versions are states of a
-Debian 12: in nine steps, every package that the archive holds in several versions goes from the oldest to the
-newest (`qemu-test/steps/series`).
+Ten versions of one Debian root filesystem of {megabytes(results['series_bytes'], 0)}, built in order.
+PuzzleFS, the reference and casync build into one store. The other builders make one image per version, and
+the table shows sums. The versions are states of a Debian 12: in nine steps, every package that the archive
+holds in several versions goes from the oldest to the newest (`qemu-test/steps/series`).
 """
     yield from table_of_series(results["series"])
     if "million" in results:

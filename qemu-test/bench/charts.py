@@ -30,7 +30,8 @@ def reading(results):
                                           for name, of in systems.items() if what in of})
     yield "cached after a cold read", "MB", bars({name: [value / 1e6 for value in of["memory"]]
                                                   for name, of in systems.items() if "memory" in of})
-    for what, title, unit in (("read", "ten versions, read all", "s"), ("memory", "ten versions, memory", "MB")):
+    for what, title, unit in (("read", "ten versions, read all", "s"),
+                              ("memory", "ten versions, memory", "MB")):
         yield title, unit, bars({name: [of[what] / 1e6] for name, of in results.get("versions", {}).items()
                                  if what in of})
 
@@ -40,13 +41,15 @@ def building(results):
     yield "size", "MB", bars({name: [of["size"] / 1e6] for name, of in builders.items()})
     yield "ten versions, size", "MB", bars({name: [of["sizes"][-1] / 1e6] for name, of in series.items()})
     for way in "warm", "cold":
-        yield f"build, {way}", "s", bars({name: [one["wall"] for one in of[way]] for name, of in builders.items()})
+        yield f"build, {way}", "s", bars({name: [one["wall"] for one in of[way]]
+                                          for name, of in builders.items()})
     yield "peak memory", "MB", bars({name: [max(one["memory"] for one in of["cold"] + of["warm"]) / 1e6]
                                      for name, of in builders.items()})
 
 
 def bars(figures):
-    return [(name, statistics.median(values), min(values), max(values)) for name, values in figures.items() if values]
+    return [(name, statistics.median(values), min(values), max(values))
+            for name, values in figures.items() if values]
 
 
 def script(name, panels, columns):
@@ -63,15 +66,18 @@ def script(name, panels, columns):
     yield f"set terminal svg size {WIDTH},{total} font 'sans-serif,11' background rgb 'white'"
     yield f"set output '{name}.svg'"
     yield "set multiplot"
-    yield "set style fill solid; set border 3; set tics nomirror out; set grid xtics lc rgb '#dddddd'; unset key; set pointintervalbox 0"
+    yield "set style fill solid; set border 3; set tics nomirror out; set grid xtics lc rgb '#dddddd'"
+    yield "unset key; set pointintervalbox 0"
     number, below = 0, total
     for row, height in zip(rows, heights):
         below -= height
         for column, (title, unit, bars) in enumerate(row):
             most = max(bar[3] for bar in bars)
             yield f"set size {1 / columns},{height / total}; set origin {column / columns},{below / total}"
-            yield f"set title '{title} ({unit})'; set xrange [0:{most * 1.05 or 1}]; set yrange [0.4:{len(bars) + 0.6}]"
-            yield (f"plot $panel{number} using ($3/2):2:($3/2):(0.35):6:ytic(1) with boxxyerror lc rgb variable, "
+            yield f"set title '{title} ({unit})'"
+            yield f"set xrange [0:{most * 1.05 or 1}]; set yrange [0.4:{len(bars) + 0.6}]"
+            yield (f"plot $panel{number} using ($3/2):2:($3/2):(0.35):6:ytic(1) "
+                   f"with boxxyerror lc rgb variable, "
                    f"'' using 3:2:4:5 with xerrorbars pt -1 lc rgb '#404040'")
             number += 1
     yield "unset multiplot"
@@ -82,7 +88,8 @@ def main():
     with open(f"{name}.json") as file:
         results = json.load(file)
     panels = [panel for panel in {"reading": reading, "building": building}[kind](results) if panel[2]]
-    subprocess.run(["gnuplot"], input="\n".join(script(f"{name}.new", panels, COLUMNS[kind])), text=True, check=True)
+    subprocess.run(["gnuplot"], input="\n".join(script(f"{name}.new", panels, COLUMNS[kind])), text=True,
+                   check=True)
     os.rename(f"{name}.new.svg", f"{name}.svg")
 
 

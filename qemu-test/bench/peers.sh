@@ -75,7 +75,8 @@ took() { # SYSTEM WORKLOAD ARGUMENT...: in microseconds
 	read -r time count < <("$reader" "$@")
 	# Everybody has read the same.
 	: "${wanted[${workload#*-}]:=$count}"
-	[[ ${wanted[${workload#*-}]} == "$count" ]] || fail "$system $workload: $count, not ${wanted[${workload#*-}]}"
+	[[ ${wanted[${workload#*-}]} == "$count" ]] ||
+		fail "$system $workload: $count, not ${wanted[${workload#*-}]}"
 	metric "$system.$workload.$round" "$((time / 1000))"
 }
 cached() { awk '/^(Cached|Buffers|SReclaimable):/ { n += $2 } END { print n }' /proc/meminfo; }

@@ -92,9 +92,9 @@ def instruction_table(systems):
     return f"""
 ## Instructions
 
-Millions of instructions that the guest executed on both CPUs, in the kernel and in programs: the median of the
-rounds. These counts hardly vary between rounds, and do not depend on other load. They show work and not time:
-instructions differ in duration, and a waiting process executes none.
+Millions of instructions that the guest executed on both CPUs, in the kernel and in programs: the median of
+the rounds. These counts hardly vary between rounds, and do not depend on other load. They show work and not
+time: instructions differ in duration, and a waiting process executes none.
 
 | system | {" | ".join(WORKLOADS.values())} |
 | --- |{" --- |" * len(WORKLOADS)}
@@ -119,10 +119,10 @@ def ten_versions(systems):
     return lines and f"""
 ## Ten versions of an image, mounted at once
 
-The ten versions of a Debian root in [building.md](building.md), all mounted at once and read completely, in one
-guest with 8 GB of memory. Then ten more mounts of the last version, read as well. "Memory" is the decrease of free
-memory since before the first mount. `erofs-share` is EROFS with fingerprints of its files, mounted with
-`inode_share`.
+The ten versions of a Debian root in [building.md](building.md), all mounted at once and read completely, in
+one guest with 8 GB of memory. Then ten more mounts of the last version, read as well. "Memory" is the
+decrease of free memory since before the first mount. `erofs-share` is EROFS with fingerprints of its files,
+mounted with `inode_share`.
 
 | system | size | mount ten | read all | memory | read ten more mounts | memory |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -166,16 +166,17 @@ def main():
         counts = instructions(peers, marks)
     rounds = max(len(of["mount"]) for of in systems.values())
     with open(f"{name}.json", "w") as file:
-        json.dump({"kernel": kernel, "rounds": rounds, "unit": "microseconds, bytes, millions of instructions",
+        json.dump({"kernel": kernel, "rounds": rounds,
+                   "unit": "microseconds, bytes, millions of instructions",
                    "systems": systems, "versions": versions, "instructions": counts},
                   file, indent=1, sort_keys=True)
         file.write("\n")
     with open(f"{name}.md", "w") as file:
         print(f"""<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->
 <!-- Written by `make bench`. -->
-One Debian root filesystem in one guest of Linux {kernel}, all images on one ext4; {rounds} rounds, each round measures
-every system. Cells show seconds: the median, and the largest deviation from it. Emulation distorts absolute times;
-compare ratios.
+One Debian root filesystem in one guest of Linux {kernel}, all images on one ext4; {rounds} rounds, each round
+measures every system. Cells show seconds: the median, and the largest deviation from it. Emulation distorts
+absolute times; compare ratios.
 
 | row | system |
 | --- | --- |
@@ -189,7 +190,8 @@ compare ratios.
 ![Bars of the figures below](reading.svg)
 
 {table(systems)}""", file=file)
-        for section in filter(None, [instruction_table(counts), ten_versions(versions), many_files(versions)]):
+        for section in filter(None,
+                              [instruction_table(counts), ten_versions(versions), many_files(versions)]):
             print(section, file=file)
 
 

@@ -62,7 +62,9 @@ done
 
 for system in "${systems[@]}"; do
 	files=${system%-noshare} objects=() many=()
-	if [[ $system == composefs ]]; then objects=("$images/versions.objects") many=("$images/many.objects"); fi
+	if [[ $system == composefs ]]; then
+		objects=("$images/versions.objects") many=("$images/many.objects")
+	fi
 	metric "$system.bytes" "$(bytes_of "$images"/*".$files" "${objects[@]}" -not -path '*/many.*')"
 	metric "$system.many-bytes" "$(bytes_of "$images/many.$files" "${many[@]}")"
 done

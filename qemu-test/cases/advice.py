@@ -24,7 +24,8 @@ SIZE = 3 * HUGE + 12_345
 random = seeded_random()
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int,
+                      ctypes.c_long]
 for call in (libc.munmap, libc.mlock, libc.munlock):
     call.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -83,7 +84,8 @@ def same(view, what):
 
 def advice_for_files(fd):
     pages = (SIZE + PAGE - 1) // PAGE
-    for advice in (os.POSIX_FADV_NORMAL, os.POSIX_FADV_RANDOM, os.POSIX_FADV_SEQUENTIAL, os.POSIX_FADV_NOREUSE):
+    for advice in (os.POSIX_FADV_NORMAL, os.POSIX_FADV_RANDOM, os.POSIX_FADV_SEQUENTIAL,
+                   os.POSIX_FADV_NOREUSE):
         drop_caches(1)
         os.posix_fadvise(fd, 0, 0, advice)
         start = random.randrange(SIZE - 100_000)
@@ -107,7 +109,8 @@ def advice_for_maps(fd):
         view.advise(MADV_POPULATE_READ)
         equal(in_memory(fd), pages, "pages in memory after MADV_POPULATE_READ")
         same(view, "a populated map")
-        for advice in (mmap.MADV_RANDOM, mmap.MADV_SEQUENTIAL, mmap.MADV_NORMAL, mmap.MADV_DONTNEED, MADV_COLD, MADV_PAGEOUT):
+        for advice in (mmap.MADV_RANDOM, mmap.MADV_SEQUENTIAL, mmap.MADV_NORMAL, mmap.MADV_DONTNEED,
+                       MADV_COLD, MADV_PAGEOUT):
             view.advise(advice)
             same(view, f"a map under advice {advice}")
         for advice in (MADV_HUGEPAGE, MADV_NOHUGEPAGE):
@@ -117,7 +120,8 @@ def advice_for_maps(fd):
         view.advise(MADV_HUGEPAGE, errno.EINVAL)
         view.advise(MADV_COLLAPSE, errno.EINVAL, errno.EAGAIN, errno.ENOMEM, errno.EBUSY)
         same(view, "a map after MADV_COLLAPSE")
-        check(not view.advise(MADV_POPULATE_WRITE, errno.EINVAL, errno.EFAULT), "MADV_POPULATE_WRITE of a read-only map")
+        check(not view.advise(MADV_POPULATE_WRITE, errno.EINVAL, errno.EFAULT),
+              "MADV_POPULATE_WRITE of a read-only map")
     drop_caches(1)
     with Map(fd, 0, SIZE) as view:
         view.advise(mmap.MADV_WILLNEED)
@@ -137,7 +141,8 @@ def locked(fd):
     drop_caches(1)
     with Map(fd, 0, SIZE) as view:
         equal(libc.mlock(view.address, SIZE), 0, "mlock")
-        equal((in_memory(fd), locked_kilobytes()), (pages, pages * PAGE // 1024), "pages in memory, kilobytes locked")
+        equal((in_memory(fd), locked_kilobytes()), (pages, pages * PAGE // 1024),
+              "pages in memory, kilobytes locked")
         drop_caches(1)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         equal(in_memory(fd), pages, "locked pages in memory, when all was dropped")

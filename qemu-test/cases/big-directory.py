@@ -99,8 +99,8 @@ check(large < 20 * small, f"a lookup takes {large} ns among {COUNT} entries, {sm
 
 # ls -l of a part has the same lines; a directory's size is each filesystem's own.
 part = [name for name in names[50_000:50_300] if types[name] != stat.S_IFDIR]
-equal(run("ls", "-ldn", "--full-time", *part, cwd=directory), run("ls", "-ldn", "--full-time", *part, cwd=big),
-      "ls -l")
+equal(run("ls", "-ldn", "--full-time", *part, cwd=directory),
+      run("ls", "-ldn", "--full-time", *part, cwd=big), "ls -l")
 
 # A reader may stop and go on, or go back, wherever it was.
 fd = os.open(directory, os.O_RDONLY)

@@ -30,7 +30,8 @@ images = truth.Truth(random)
 begin = time.monotonic()
 operations = refused = 0
 for share, options in ((rounds() * 3 // 4, ("--threads", 3)), (rounds() // 4, ("--signals",))):
-    done = truth.finish(truth.start(images.command("--seed", seed, "--operations", share, "--drop", *options)))
+    done = truth.finish(truth.start(images.command("--seed", seed, "--operations", share, "--drop",
+                                                   *options)))
     equal(done[0], share, "operations")
     operations, refused = operations + done[0], refused + done[1]
     # O_DIRECT and copy_file_range always are, RWF_NOWAIT may be.
@@ -48,10 +49,12 @@ for number in range(RING_ROUNDS):
         drop_caches(random.randrange(1, 4))
     elif random.random() < 0.1:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    at = random.choice((random.randrange(len(data)), random.randrange(len(data)) & -PAGE, max(0, len(data) - 5000)))
+    at = random.choice((random.randrange(len(data)), random.randrange(len(data)) & -PAGE,
+                        max(0, len(data) - 5000)))
     length = min(len(data) - at, random.choice((1, 17, PAGE, PAGE + 1, 20_000, random.randrange(1, LONGEST))))
     piece = -(-length // ENTRIES)
-    requests = [(READ, fd, address + start, min(piece, length - start), at + start, 0) for start in range(0, length, piece)]
+    requests = [(READ, fd, address + start, min(piece, length - start), at + start, 0)
+                for start in range(0, length, piece)]
     what = f"operation {number} of io_uring: {length} at {at} of {name}"
     for result, request in zip(ring.submit(requests), requests):
         equal(result, request[3], what)

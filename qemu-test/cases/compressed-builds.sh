@@ -23,7 +23,8 @@ compare() { # TAG OPTIONS
 	# In another order, and not from the beginning.
 	for skip in 200 17 0 151 41; do
 		cmp <(dd if=src/mixed bs=4099 skip=$skip count=5 status=none) \
-			<(dd if="$mnt/mixed" bs=4099 skip=$skip count=5 status=none) || fail "$1 with $2, from $skip"
+			<(dd if="$mnt/mixed" bs=4099 skip=$skip count=5 status=none) ||
+			fail "$1 with $2, from $skip"
 	done
 	diff -r src "$mnt" || fail "$1 with $2"
 	unmount_image

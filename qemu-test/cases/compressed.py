@@ -63,7 +63,8 @@ def mount(entries, options=""):
     mountapi.mount(store.path, mnt, f"rootfs={rootfs}{options}")
 
 
-good = [(name, [Chunk(blobs[n][1], length, at, True) for n, at, length in parts]) for name, parts in files.items()]
+good = [(name, [Chunk(blobs[n][1], length, at, True) for n, at, length in parts])
+        for name, parts in files.items()]
 for options in ("", ",verify=digest"):
     mount(good, options)
     for name, parts in files.items():
@@ -73,7 +74,8 @@ for options in ("", ",verify=digest"):
             for _ in range(12):
                 drop_caches(1)
                 at, length = random.randrange(len(expected)), random.randrange(1, 30_000)
-                equal(os.pread(file.fileno(), length, at) == expected[at:at + length], True, f"{length} of {name} at {at}{options}")
+                equal(os.pread(file.fileno(), length, at) == expected[at:at + length], True,
+                      f"{length} of {name} at {at}{options}")
     mountapi.umount(mnt)
 
 # Each fault in a blob of three frames, of which the second is hurt.

@@ -23,8 +23,8 @@ END
 
 wait_for() { wait_until "$*" "$@"; }
 start_snapshotter() {
-	puzzlefs-snapshotter serve --root "$CASE_DIR/snapshotter" --mounts "$run/images" --address "$run/snapshotter.sock" \
-		>>snapshotter.log 2>&1 &
+	puzzlefs-snapshotter serve --root "$CASE_DIR/snapshotter" --mounts "$run/images" \
+		--address "$run/snapshotter.sock" >>snapshotter.log 2>&1 &
 	snapshotter=$!
 	wait_for grep -q "listening on" snapshotter.log
 }
@@ -43,7 +43,8 @@ import() {
 	puzzlefs-snapshotter import --containerd "$run/containerd.sock" --address "$run/snapshotter.sock" "$@"
 }
 # run_container ARGUMENT...
-run_container() { ctr run --snapshotter puzzlefs --fifo-dir "$run/fifo" --cgroup "/containerd-case/$BASHPID.$RANDOM" "$@"; }
+run_container() { ctr run --snapshotter puzzlefs --fifo-dir "$run/fifo" \
+	--cgroup "/containerd-case/$BASHPID.$RANDOM" "$@"; }
 mounted() { awk -v under="$run/images/" '$0 ~ / - puzzlefs / && index($5, under) == 1' /proc/self/mountinfo; }
 mounts() { mounted | wc -l; }
 overlays() { grep -c " - overlay " /proc/self/mountinfo || true; }
@@ -63,15 +64,18 @@ wait_for ctr version
 # An image of a whole Debian, which is in containerd's store by its manifest alone.
 debian=localhost/debian:puzzlefs
 import -o verify=digest /payload/store:debian "$debian"
-assert_match "$(ctr image check --snapshotter puzzlefs "name==$debian")" " complete +\(2/2\) .* true" 'containerd has the image'
+assert_match "$(ctr image check --snapshotter puzzlefs "name==$debian")" " complete +\(2/2\) .* true" \
+	'containerd has the image'
 assert_eq "$(mounts)" 0 'an image that nobody uses is not mounted'
 mount_image /payload/store:debian
-assert_eq "$(run_container --rm "$debian" c /usr/bin/cat /etc/debian_version)" "$(<"$CASE_DIR/mnt/etc/debian_version")"
+assert_eq "$(run_container --rm "$debian" c /usr/bin/cat /etc/debian_version)" \
+	"$(<"$CASE_DIR/mnt/etc/debian_version")"
 said=$(run_container --rm "$debian" c /usr/bin/python3 -c 'import os
 open("/etc/new", "w").write("x")
 os.remove("/etc/hostname") if os.path.exists("/etc/hostname") else None
 print(os.getpid(), "new" in os.listdir("/etc"), oct(os.stat("/").st_mode))')
-assert_eq "$said" "1 True $(python3 -c 'import os, sys; print(oct(os.stat(sys.argv[1]).st_mode))' "$CASE_DIR/mnt")"
+assert_eq "$said" "1 True $(python3 -c 'import os, sys; print(oct(os.stat(sys.argv[1]).st_mode))' \
+	"$CASE_DIR/mnt")"
 [[ ! -e $CASE_DIR/mnt/etc/new ]] || fail "the image was written to"
 unmount_image
 expect_failure run_container --rm "$debian" c /usr/bin/false >/dev/null
@@ -180,8 +184,12 @@ config = blob(json.dumps({
     "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
     "config": {"Entrypoint": ["/usr/bin/env"], "Env": ["PATH=/usr/bin", "FROM=the configuration"]},
 }).encode(), "config.v1+json")
-manifest = blob(json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode(), "manifest.v1+json")
-manifest["annotations"] = {"org.opencontainers.image.ref.name": "app", "io.containerd.image.name": "localhost/plain:app"}
+manifest = json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]})
+manifest = blob(manifest.encode(), "manifest.v1+json")
+manifest["annotations"] = {
+    "org.opencontainers.image.ref.name": "app",
+    "io.containerd.image.name": "localhost/plain:app",
+}
 with open(f"{layout}/index.json", "w") as file:
     json.dump({"schemaVersion": 2, "manifests": [manifest]}, file)
 with open(f"{layout}/oci-layout", "w") as file:
@@ -216,8 +224,8 @@ import -o verify=digest store:app "$app"
 # In another namespace it is the same snapshot.
 import --namespace other store:app "$app"
 assert_match "$(run_container --rm "$app" c)" 'FROM=the configuration'
-assert_match "$(ctr --namespace other run --snapshotter puzzlefs --fifo-dir "$run/fifo" --cgroup /containerd-case/c --rm "$app" c)" \
-	'FROM=the configuration'
+assert_match "$(ctr --namespace other run --snapshotter puzzlefs --fifo-dir "$run/fifo" \
+	--cgroup /containerd-case/c --rm "$app" c)" 'FROM=the configuration'
 ctr --namespace other image rm --sync "$app"
 assert_match "$(run_container --rm "$app" c)" 'FROM=the configuration'
 
@@ -265,8 +273,11 @@ assert_match "$(run_container --rm localhost/plain:app c)" 'FROM=the configurati
 for name in $(ctr image ls -q); do ctr image rm --sync "$name"; done
 assert_eq "$(snapshots ls | tail -n +2)" '' 'snapshots'
 assert_eq "$(left)" "0 0 0" 'what is left of images that are gone'
-python3 -c 'import json, sys; state = json.load(open(sys.argv[1])); assert not state["images"] and not state["snapshots"], state' \
-	snapshotter/state.json
+python3 -c '
+import json, sys
+state = json.load(open(sys.argv[1]))
+assert not state["images"] and not state["snapshots"], state
+' snapshotter/state.json
 assert_eq "$(find "$run/images" -mindepth 1)" '' 'mount points'
 kill "$containerd"
 wait "$containerd" || true

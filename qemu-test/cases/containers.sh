@@ -22,9 +22,11 @@ bundle() {
 		config["process"].update(terminal=False, args=sys.argv[2:])
 		config["root"]["readonly"] = False
 		# The network is the guest's: a client is to reach the server.
-		config["linux"]["namespaces"] = [n for n in config["linux"]["namespaces"] if n["type"] != "network"]
+		namespaces = config["linux"]["namespaces"]
+		config["linux"]["namespaces"] = [n for n in namespaces if n["type"] != "network"]
+		more = ["CAP_SETUID", "CAP_SETGID", "CAP_CHOWN", "CAP_DAC_OVERRIDE"]
 		for kind in "bounding", "effective", "permitted":
-		    config["process"]["capabilities"][kind] += ["CAP_SETUID", "CAP_SETGID", "CAP_CHOWN", "CAP_DAC_OVERRIDE"]
+		    config["process"]["capabilities"][kind] += more
 		with open(sys.argv[1], "w") as file:
 		    json.dump(config, file)
 	END

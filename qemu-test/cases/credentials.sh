@@ -37,8 +37,8 @@ assert_same src/for-all got
 # Its root has no CAP_SYS_ADMIN that counts.
 said=$(unshare --user --map-root-user getfattr --absolute-names -d -m - "$mnt/for-all")
 [[ $said == *user.shown* && $said != *trusted* ]] || fail "what the root of a user namespace is shown: $said"
-assert_match "$(expect_failure unshare --user --map-root-user getfattr -n trusted.hidden "$mnt/for-all")" "No such attribute" \
-	"a trusted attribute for the root of a user namespace"
+assert_match "$(expect_failure unshare --user --map-root-user getfattr -n trusted.hidden "$mnt/for-all")" \
+	"No such attribute" "a trusted attribute for the root of a user namespace"
 # A root directory without the store.
 drop_caches
 mkdir -p small/{mnt,bin}
@@ -60,7 +60,8 @@ assert_match "$said" "EACCES" "a mount by a root with fewer capabilities"
 chown root "$store"/blobs/sha256/*
 
 # The kernel refuses root of a user namespace.
-said=$(expect_failure unshare --user --map-root-user --mount mount -i -t puzzlefs -o "rootfs=$rootfs" "$store" "$CASE_DIR/small/mnt")
+said=$(expect_failure unshare --user --map-root-user --mount mount -i -t puzzlefs -o "rootfs=$rootfs" \
+	"$store" "$CASE_DIR/small/mnt")
 assert_match "$said" "permission denied|not permitted" "a mount by the root of a user namespace"
 
 # A mounter that may not read a blob cannot give it to others.

@@ -22,8 +22,8 @@ from random import Random
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import mountapi  # noqa: E402
 import truth  # noqa: E402
-from case import (CASE_DIR, check, drop_caches, equal, eventually, fail, meminfo, metric, rounds,  # noqa: E402
-                  run, seeded_random, slab_objects, unmount_image, write_file)
+from case import (CASE_DIR, check, drop_caches, equal, eventually, fail, meminfo, metric,  # noqa: E402
+                  rounds, run, seeded_random, slab_objects, unmount_image, write_file)
 from metadata import Chunk, Inode, Store  # noqa: E402
 
 SECONDS = rounds()
@@ -47,8 +47,10 @@ class Small:
         for _ in range(IMAGES):
             contents = random.randbytes(random.choice((1, 100, 4096, 5000, 30_000)))
             inodes = [Inode(1, "dir", 0o755, entries=[(b"all", 2), (b"own", 3), (b"sub", 4)]),
-                      Inode(2, chunks=[shared]), Inode(3, chunks=[Chunk(self.store.add(contents), len(contents))]),
-                      Inode(4, "dir", 0o755, entries=[(b"%03d" % number, 3) for number in reversed(range(50))])]
+                      Inode(2, chunks=[shared]),
+                      Inode(3, chunks=[Chunk(self.store.add(contents), len(contents))]),
+                      Inode(4, "dir", 0o755,
+                            entries=[(b"%03d" % number, 3) for number in reversed(range(50))])]
             self.contents.append(contents)
             self.rootfs.append(self.store.add_image(inodes))
 
@@ -56,7 +58,8 @@ class Small:
         mountapi.mount(self.store.path, directory, f"rootfs={self.rootfs[number]}")
 
     def read(self, number, directory):
-        for name, wanted in (("all", self.shared), ("own", self.contents[number]), ("sub/017", self.contents[number])):
+        for name, wanted in (("all", self.shared), ("own", self.contents[number]),
+                             ("sub/017", self.contents[number])):
             with open(f"{directory}/{name}", "rb") as file:
                 check(file.read() == wanted, f"image {number}: {name}")
         equal(len(os.listdir(f"{directory}/sub")), 50, f"image {number}: a listing")
@@ -127,11 +130,14 @@ def container(rng, number, lower):
         with unbroken():
             for name in ("upper", "work", "root"):
                 os.makedirs(f"{base}/{name}")
-            mountapi.mount("overlay", f"{base}/root", f"lowerdir={lower},upperdir={base}/upper,workdir={base}/work",
+            mountapi.mount("overlay", f"{base}/root",
+                           f"lowerdir={lower},upperdir={base}/upper,workdir={base}/work",
                            flags=0, fs_type="overlay")
             # The image's program reads the overlay's files, and compares them with the image's.
-            program = subprocess.Popen([f"{base}/root/truth", "--seed", str(rng.getrandbits(30)), "--operations", "100000000",
-                                        "--seconds", "2", "--stacked", f"{lower}/files", f"{base}/root/files"],
+            program = subprocess.Popen([f"{base}/root/truth", "--seed", str(rng.getrandbits(30)),
+                                        "--operations", "100000000",
+                                        "--seconds", "2", "--stacked", f"{lower}/files",
+                                        f"{base}/root/files"],
                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             # Both are copied up, to read the same.
             os.close(os.open(f"{base}/root/files/1", os.O_RDWR))
@@ -241,7 +247,8 @@ reads = sum(truth.finish(reader)[0] for reader in readers)
 took = time.monotonic() - started
 for kind, count in (("mounted", MOUNTERS), ("contained", 2)):
     for number in range(count):
-        eventually(lambda at=f"{CASE_DIR}/{kind}.{number}": os.path.exists(at), f"{kind}.{number} gets nowhere")
+        eventually(lambda at=f"{CASE_DIR}/{kind}.{number}": os.path.exists(at),
+                   f"{kind}.{number} gets nowhere")
 for pid in children:
     os.kill(pid, signal.SIGTERM)
 statuses = {children[pid]: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children}

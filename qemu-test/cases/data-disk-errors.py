@@ -15,7 +15,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import damage  # noqa: E402
 import devmapper  # noqa: E402
 import mountapi  # noqa: E402
-from case import CASE_DIR, PAGE, check, drop_caches, equal, mount_image, refused, run, unmount_image  # noqa: E402
+from case import (CASE_DIR, PAGE, check, drop_caches, equal, mount_image, refused, run,  # noqa: E402
+                  unmount_image)
 
 disk = devmapper.Disk(f"{CASE_DIR}/disk", 64)
 run("mkfs.ext4", "-q", "-O", "^has_journal", disk.path)
@@ -29,7 +30,8 @@ mountapi.mount(disk.path, "store", fs_type="ext4")
 
 chunk = image.a_chunk_in_the_middle()
 lost = {"big": [(chunk.start, chunk.start + chunk.length)]}
-# The last piece of the blob that small files share, which may be of a larger one, and the block in which it ends.
+# The last piece of the blob that small files share, which may be of a larger one, and the block in which
+# it ends.
 shared = [(found.offset, name, found) for name in image.extents for found in image.extents[name]
           if found.blob == image.extents["small-0"][0].blob]
 (_, _, before), (_, last, piece) = sorted(shared, key=lambda found: found[0])[-2:]
@@ -45,7 +47,8 @@ for options in ("ro", "ro,verify=digest"):
         with refused(errno.EIO, f"the lost page, {options}"):
             os.pread(file.fileno(), 1, inside)
         disk.fail([])
-        equal(os.pread(file.fileno(), PAGE, inside), image.contents["big"][inside:inside + PAGE], "the page after the fault")
+        equal(os.pread(file.fileno(), PAGE, inside), image.contents["big"][inside:inside + PAGE],
+              "the page after the fault")
     image.expect_lost({})
     if options == "ro":
         # Of one extent; the disk's blocks are smaller than a page, and the next are another file's.

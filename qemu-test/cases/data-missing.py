@@ -72,11 +72,13 @@ def by_map(at):
 
 
 equal(by_map(bad), signal.SIGBUS, "the end of a process that maps the lost page")
-for at in (0, chunk.start // PAGE * PAGE - 1, ((chunk.start + chunk.length) // PAGE + 1) * PAGE, len(big) - 1):
+for at in (0, chunk.start // PAGE * PAGE - 1, ((chunk.start + chunk.length) // PAGE + 1) * PAGE,
+           len(big) - 1):
     equal(by_map(at), 0, f"the end of a process that maps byte {at}")
 # A call that gets the lost page as its buffer fails with EFAULT.
 with open("out", "wb") as out:
-    with mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ) as view, refused(errno.EFAULT, "write(2) out of the map"):
+    with mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ) as view, \
+            refused(errno.EFAULT, "write(2) out of the map"):
         os.write(out.fileno(), memoryview(view)[bad:bad + 1])
 os.close(fd)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# A store in a filesystem on dm-verity: what is read is right, or EIO, whichever byte of the device is flipped.
+# A store in a filesystem on dm-verity: reads give the right bytes or EIO, whichever byte of the device is
+# flipped.
 #
 # timeout: 300
 # klog-allow: device-mapper|dm-[0-9]|Buffer I/O error|I/O error, dev|EXT4-fs|erofs|puzzlefs: 
@@ -56,7 +57,8 @@ all_read() {
 		                outcome = "EIO"
 		                offset += 4096
 		                continue
-		            assert data and data == wanted[offset:offset + len(data)], f"{path} is wrong at {offset}"
+		            right = data and data == wanted[offset:offset + len(data)]
+		            assert right, f"{path} is wrong at {offset}"
 		            offset += len(data)
 		        os.close(fd)
 		        counts[outcome] += 1

@@ -13,7 +13,8 @@ needed() { puzzlefs inspect --json "store:$1" | sed -E 's/.*"manifest_digest":"s
 first=$blobs/$(needed first)
 # figure NAME: of what --json printed.
 figure() { sed -E "s/.*\"$1\":([0-9]+).*/\1/" report; }
-enabled() { for blob in "$blobs"/*; do fsverity measure "$blob" >/dev/null 2>&1 && echo "$blob"; done | wc -l; }
+enabled() { for blob in "$blobs"/*; do fsverity measure "$blob" >/dev/null 2>&1 && echo "$blob"; done |
+	wc -l; }
 
 puzzlefs enable-verity --json store:first >report
 assert_eq "$(figure enabled_blobs)" "$(enabled)" 'blobs enabled'
@@ -32,7 +33,8 @@ assert_same src/b mnt/b
 unmount_image
 
 # A damaged blob is named and stays writable; the others of the store are done.
-victim=$(puzzlefs inspect --json store:second /c | grep -oE '"blob":"(sha256:)?[0-9a-f]{64}' | grep -oE '[0-9a-f]{64}' | head -1)
+victim=$(puzzlefs inspect --json store:second /c | grep -oE '"blob":"(sha256:)?[0-9a-f]{64}' |
+	grep -oE '[0-9a-f]{64}' | head -1)
 cp "$blobs/$victim" saved
 printf x | dd of="$blobs/$victim" bs=1 seek=4096 conv=notrunc status=none
 expect_failure puzzlefs enable-verity store >/dev/null
@@ -50,7 +52,8 @@ unmount_image
 # fs-verity on other contents, or with other blocks than the image has digests of.
 head -c 5000 /dev/urandom >src/d
 puzzlefs build -q src store:third
-blob=$(puzzlefs inspect --json store:third /d | grep -oE '"blob":"(sha256:)?[0-9a-f]{64}' | grep -oE '[0-9a-f]{64}')
+blob=$(puzzlefs inspect --json store:third /d | grep -oE '"blob":"(sha256:)?[0-9a-f]{64}' |
+	grep -oE '[0-9a-f]{64}')
 fsverity enable --block-size=1024 "$blobs/$blob"
 expect_failure puzzlefs enable-verity store:third >/dev/null
 assert_match "$said" "$blob: fs-verity is enabled, and its digest is" 'blocks of another size'

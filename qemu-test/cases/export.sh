@@ -24,7 +24,8 @@ echo "$SECONDS s: archives"
 
 for compression in gzip zstd; do
 	puzzlefs export -q --compress "$compression" --oci "layout:$compression" "$image"
-	assert_eq "$(skopeo inspect --raw "oci:layout:$compression" | grep -c "tar+$compression")" 1 "$compression"
+	assert_eq "$(skopeo inspect --raw "oci:layout:$compression" |
+		grep -c "tar+$compression")" 1 "$compression"
 	skopeo copy -q "oci:layout:$compression" "dir:$CASE_DIR/copied-$compression"
 done
 umoci unpack --image layout:gzip bundle

@@ -60,7 +60,9 @@ all = json.load(open("report.json"))["refused"]
 print(sum(one["count"] for one in all if one["kind"] == sys.argv[1]))' "$1"
 }
 # kinds: all kinds of refusals.
-kinds() { python3 -c 'import json; print(*(one["kind"] for one in json.load(open("report.json"))["refused"]))'; }
+kinds() {
+	python3 -c 'import json; print(*(one["kind"] for one in json.load(open("report.json"))["refused"]))'
+}
 # on_disk: mounts disk.img, and extracts.
 on_disk() {
 	mount -o loop disk.img disk
@@ -68,8 +70,10 @@ on_disk() {
 }
 # the_rest: what every filesystem with owners and modes has to get right.
 the_rest() {
-	assert_eq "$(stat -c '%a %Y' disk/target/zz/after)" "$(stat -c '%a %Y' src/zz/after)" 'a file after refusals'
-	assert_eq "$(stat -c '%a %Y' disk/target/dir)" "$(stat -c '%a %Y' src/dir)" 'a directory with refusals inside'
+	assert_eq "$(stat -c '%a %Y' disk/target/zz/after)" "$(stat -c '%a %Y' src/zz/after)" \
+		'a file after refusals'
+	assert_eq "$(stat -c '%a %Y' disk/target/dir)" "$(stat -c '%a %Y' src/dir)" \
+		'a directory with refusals inside'
 	assert_same src/zz/after disk/target/zz/after
 	assert_eq "$(wc -l <said)" "$(($(kinds | wc -w) + 1))" 'lines, one for each kind and one at the end'
 }
@@ -143,8 +147,8 @@ umount disk
 mount -t tmpfs -o mode=777 tmpfs disk
 chmod 755 "$CASE_DIR"
 status=0
-(trap - ERR; setpriv --reuid 65534 --regid 65534 --clear-groups puzzlefs extract -q --json store:image disk/target) \
-	>report.json 2>said || status=$?
+(trap - ERR; setpriv --reuid 65534 --regid 65534 --clear-groups puzzlefs extract -q --json store:image \
+	disk/target) >report.json 2>said || status=$?
 assert_eq "$status $(refused device)" '1 1' 'an ordinary user'
 (($(refused owner-privilege) > 0)) || fail 'owners are set by an ordinary user'
 assert_eq "$(names disk/target)" "$(names src | grep -v device)" 'names'
@@ -157,6 +161,7 @@ mkdisk disk.img 32M mkfs.ext4 -q
 on_disk
 assert_eq "$status" 1
 assert_eq "$(wc -l <said)" 1 'lines'
-grep -q 'cannot write .*: No space left on device.*make room and extract into a new directory' said || fail 'the reason is not told'
+grep -q 'cannot write .*: No space left on device.*make room and extract into a new directory' said ||
+	fail 'the reason is not told'
 umount disk
 umount src

@@ -24,7 +24,8 @@ DEBUG = "/sys/kernel/debug"
 random = seeded_random()
 
 # All allocations can fail, not only those that may not wait; nothing is said of it.
-for knob in ("failslab/ignore-gfp-wait", "fail_page_alloc/ignore-gfp-wait", "fail_page_alloc/ignore-gfp-highmem"):
+for knob in ("failslab/ignore-gfp-wait", "fail_page_alloc/ignore-gfp-wait",
+             "fail_page_alloc/ignore-gfp-highmem"):
     write_file(f"{DEBUG}/{knob}", b"N")
 for knob in ("failslab/verbose", "fail_page_alloc/verbose", "fail_page_alloc/min-order"):
     write_file(f"{DEBUG}/{knob}", b"0")
@@ -55,7 +56,8 @@ def faults(store, options, *operations):
     """Runs the program on a store; what it says is the result."""
     rootfs = rootfs_of(f"{CASE_DIR}/{store}:image")
     print(f"{store}, {options}:", flush=True)
-    print(run("faults", "tree", mnt, f"{CASE_DIR}/{store}", f"rootfs={rootfs},{options}", *operations), flush=True)
+    print(run("faults", "tree", mnt, f"{CASE_DIR}/{store}", f"rootfs={rootfs},{options}", *operations),
+          flush=True)
 
 
 READS = ("read", "page", "ahead", "map", "populate", "splice", "sendfile")
@@ -65,8 +67,8 @@ for blob in os.listdir("plain/blobs/sha256"):
     run("fsverity", "enable", f"plain/blobs/sha256/{blob}")
 faults("plain", "verify=none", "mount", "unmount")
 mountapi.mount(other.path, keeper, f"rootfs={keeps}")
-faults("plain", "verify=none", "mount", "unmount", "again", "remount", "told", "lookup", "missing", "many", "list", "link",
-       "getxattr", "listxattr", "open", "handle", *READS)
+faults("plain", "verify=none", "mount", "unmount", "again", "remount", "told", "lookup", "missing", "many",
+       "list", "link", "getxattr", "listxattr", "open", "handle", *READS)
 faults("plain", "verify=none,noshare", "open", "read", "handle")
 faults("plain", "verify=fsverity", "read", "page", "map")
 faults("plain", "verify=digest", "read", "page", "map")
@@ -82,9 +84,12 @@ for number in range(300):
     os.mkfifo(f"index/many/{number:04}", 0o644)
     os.utime(f"index/many/{number:04}", (0, 0))
 rootfs = unsorted.add_image([
-    Inode(1, "dir", 0o755, entries=[(b"large", 2), (b"many", 4)]), Inode(2, chunks=[Chunk(unsorted.add(large), len(large))]),
-    Inode(3, "fifo"), Inode(4, "dir", 0o755, entries=[(b"%04d" % number, 3) for number in reversed(range(300))])])
-print("in no order:", run("faults", "index", mnt, f"{CASE_DIR}/unsorted", f"rootfs={rootfs}", "many", "missing", "list"))
+    Inode(1, "dir", 0o755, entries=[(b"large", 2), (b"many", 4)]),
+    Inode(2, chunks=[Chunk(unsorted.add(large), len(large))]),
+    Inode(3, "fifo"),
+    Inode(4, "dir", 0o755, entries=[(b"%04d" % number, 3) for number in reversed(range(300))])])
+print("in no order:",
+      run("faults", "index", mnt, f"{CASE_DIR}/unsorted", f"rootfs={rootfs}", "many", "missing", "list"))
 mountapi.umount(keeper)
 
 # One in ten of the workers' allocations, at random: read-ahead gives up, and nobody notices.
@@ -109,8 +114,8 @@ for kind in ("failslab", "fail_page_alloc"):
 marker = threading.Thread(target=mark)
 marker.start()
 try:
-    print(truth.finish(truth.start(images.command("--seed", random.getrandbits(32), "--operations", 10**9, "--seconds", 60,
-                                                  "--threads", 2, "--drop"))))
+    print(truth.finish(truth.start(images.command("--seed", random.getrandbits(32), "--operations", 10**9,
+                                                  "--seconds", 60, "--threads", 2, "--drop"))))
 finally:
     for kind in ("failslab", "fail_page_alloc"):
         write_file(f"{DEBUG}/{kind}/probability", b"0")

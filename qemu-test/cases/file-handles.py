@@ -28,7 +28,8 @@ class Handle(ctypes.Structure):
 
 def handle_of(path, flags=0):
     handle, mount_id = Handle(bytes=MAX_HANDLE_SZ), ctypes.c_int()
-    if libc.name_to_handle_at(AT_FDCWD, os.fsencode(path), ctypes.byref(handle), ctypes.byref(mount_id), flags):
+    if libc.name_to_handle_at(AT_FDCWD, os.fsencode(path), ctypes.byref(handle), ctypes.byref(mount_id),
+                              flags):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
     return handle

@@ -10,7 +10,8 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import build_image, check, counters, equal, in_threads, metric, mount_image, seeded_random, write_file  # noqa: E402
+from case import (build_image, check, counters, equal, in_threads, metric, mount_image,  # noqa: E402
+                  seeded_random, write_file)
 
 SECONDS, THREADS = 15, 8
 words = [word.encode() for word in "chunk blob frame seek table inode extent folio".split()]
@@ -59,5 +60,6 @@ in_threads(*[lambda number=number: read(number) for number in range(THREADS)])
 after = counters(mnt)
 metric("first_readers.rounds", rounds)
 metric("first_readers.blobs_opened", after["blobs_opened"])
-check(after["blobs_opened"] >= rounds // 2, f"{rounds} rounds, in which {after['blobs_opened']} blobs were opened")
+check(after["blobs_opened"] >= rounds // 2,
+      f"{rounds} rounds, in which {after['blobs_opened']} blobs were opened")
 equal(after["read_errors"], 0, "errors")

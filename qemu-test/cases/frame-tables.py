@@ -65,7 +65,8 @@ grown = used() - before
 metric("bytes_of_a_table", grown // BLOBS)
 check(BLOBS * TABLE - SLACK <= grown <= 2 * BLOBS * TABLE + SLACK, f"{BLOBS} tables are {grown} bytes")
 pages = told()
-check(pages is None or pages >= BLOBS * TABLE // 4096, f"memory reclaim is told of {pages} pages of {grown} bytes")
+check(pages is None or pages >= BLOBS * TABLE // 4096,
+      f"memory reclaim is told of {pages} pages of {grown} bytes")
 drop_caches(2)
 eventually(lambda: used() - before <= SLACK, "the tables are still there")
 for number in (0, CHECKED):

@@ -30,7 +30,8 @@ _mounted=("$mnt")
 /payload/inventory src >wanted
 /payload/inventory mnt >found
 diff wanted found || fail 'the trees differ'
-assert_match "$(grep " $mnt " /proc/mounts)" "^$CASE_DIR/store@sha256:[0-9a-f]{64} $mnt fuse.puzzlefs ro," '/proc/mounts'
+assert_match "$(grep " $mnt " /proc/mounts)" "^$CASE_DIR/store@sha256:[0-9a-f]{64} $mnt fuse.puzzlefs ro," \
+	'/proc/mounts'
 assert_eq "$(stat -f -c '%S %f %l' mnt)" '4096 0 255' statfs
 expect_errno EROFS touch mnt/new
 expect_errno ENOENT stat "mnt/$(printf '%0255d' 0)"

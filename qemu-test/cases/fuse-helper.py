@@ -58,8 +58,8 @@ def mount(path, *options):
     """Mounts as the user, and gives the exit status and what was said."""
     words = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups",
              "puzzlefs", "mount", "--fuse", *options, image, f"{CASE_DIR}/mnt"]
-    done = subprocess.run(words, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False,
-                          timeout=60)
+    done = subprocess.run(words, env={**os.environ, "PATH": path}, capture_output=True, text=True,
+                          check=False, timeout=60)
     return done.returncode, done.stderr
 
 

@@ -14,7 +14,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from bad_metadata import bad_images, outcome, read, whole_blobs  # noqa: E402
-from case import CASE_DIR, Differences, check, eventually, is_mounted, run, seeded_random, write_file  # noqa: E402
+from case import (CASE_DIR, Differences, check, eventually, is_mounted, run, seeded_random,  # noqa: E402
+                  write_file)
 from metadata import Store, encode  # noqa: E402
 
 random = seeded_random()
@@ -34,15 +35,16 @@ def image(contents):
     layers = [descriptor(store.add(contents), len(contents), "application/vnd.puzzlefs.image.rootfs.v1"),
               descriptor(blob, 1000, "application/vnd.puzzlefs.image.filedata.v1")]
     config = descriptor(store.add(b"{}"), 2, "application/vnd.oci.empty.v1+json")
-    manifest = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config,
-                           "layers": layers}).encode()
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                           "config": config, "layers": layers}).encode()
     store.add(manifest)
     return f"{store.path}@sha256:{hashlib.sha256(manifest).hexdigest()}"
 
 
 differences = Differences()
 for what, contents in whole_blobs(blob, random).items():
-    done = subprocess.run(["puzzlefs", "mount", "--fuse", image(contents), mnt], capture_output=True, text=True, check=False)
+    done = subprocess.run(["puzzlefs", "mount", "--fuse", image(contents), mnt], capture_output=True,
+                          text=True, check=False)
     differences.compare(done.returncode, 1, f"{what}: the exit status, {done.stderr!r}")
     check("panicked" not in done.stderr, f"{what}: {done.stderr}")
     check(not is_mounted(mnt), f"{what}: left mounted")
@@ -50,15 +52,19 @@ for what, contents in whole_blobs(blob, random).items():
 # A whiteout hides its entry. The server comes upon these faults while it reads for the page cache, whose
 # readers get EIO whatever the server says.
 others = {"a whiteout": "ENOENT"} | dict.fromkeys([
-    "a range of a blob beyond 2^64", "a digest of 31 bytes", "a digest of 33 bytes", "no digest", "a size that is not the sum",
+    "a range of a blob beyond 2^64", "a digest of 31 bytes", "a digest of 33 bytes", "no digest",
+    "a size that is not the sum",
 ], "EIO")
 for what, inodes, use in bad_images(blob):
     with open("said", "w+") as said:
-        server = subprocess.Popen(["puzzlefs", "mount", "--fuse", "-f", image(encode(inodes)), mnt], stderr=said)
+        server = subprocess.Popen(["puzzlefs", "mount", "--fuse", "-f", image(encode(inodes)), mnt],
+                                  stderr=said)
         eventually(lambda: is_mounted(mnt) or server.poll() is not None, f"{what}: it is not mounted")
-        check(server.poll() is None, f"{what}: the server has ended with {server.returncode}: {open('said').read()}")
+        check(server.poll() is None,
+              f"{what}: the server has ended with {server.returncode}: {open('said').read()}")
         for attempt in ("first", "second"):
-            differences.compare(outcome(use, f"{mnt}/bad"), others.get(what, "EUCLEAN"), f"{what}, the {attempt} time")
+            differences.compare(outcome(use, f"{mnt}/bad"), others.get(what, "EUCLEAN"),
+                                f"{what}, the {attempt} time")
         differences.compare(outcome(read, f"{mnt}/good"), b"x" * 1000, f"{what}: another file")
         run("umount", mnt)
         eventually(lambda: server.poll() is not None, f"{what}: the server does not end")

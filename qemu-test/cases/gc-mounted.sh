@@ -20,7 +20,8 @@ assert_same "$mnt/small" expected/small
 
 unmount_image
 found=$(puzzlefs gc --dry-run store | awk '/to remove/ { print $(NF - 1) }')
-# All but the manifest, which went when the tag moved on, and the configuration, which the other image has, too.
+# All but the manifest, which went when the tag moved on, and the configuration, which the other image has,
+# too.
 assert_eq "$found" "$((count - 2))" 'blobs to remove after the image was unmounted'
 puzzlefs gc store
 puzzlefs verify store

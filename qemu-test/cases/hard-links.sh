@@ -30,7 +30,8 @@ assert_eq "$(find "$mnt" -name 'link-*' -printf '%i %n %s\n' | sort -u)" \
 assert_eq "$(cd "$mnt" && find . ! -type d -printf '%p %n\n' | sort)" \
 	"$(cd src && find . ! -type d -printf '%p %n\n' | sort)" "link counts"
 for name in empty fifo symlink; do
-	[[ "$(stat -c %i "$mnt/$name")" == "$(stat -c %i "$mnt/c/$name")" ]] || fail "$name and c/$name are two inodes"
+	[[ "$(stat -c %i "$mnt/$name")" == "$(stat -c %i "$mnt/c/$name")" ]] ||
+		fail "$name and c/$name are two inodes"
 done
 [[ "$(stat -c %i "$mnt/first")" != "$(stat -c %i "$mnt/copy")" ]] || fail "a copy became a link"
 assert_eq "$(stat -c %h "$mnt/copy")" 1 "link count of a copy"
@@ -42,7 +43,8 @@ python3 - "$mnt/a/b/link-2" <<-'END' || fail "what one name brought to memory is
 	import ctypes, mmap, os, sys
 	libc = ctypes.CDLL(None)
 	libc.mmap.restype = ctypes.c_void_p
-	address = libc.mmap(None, 100000, mmap.PROT_READ, mmap.MAP_SHARED, os.open(sys.argv[1], os.O_RDONLY), 0)
+	fd = os.open(sys.argv[1], os.O_RDONLY)
+	address = libc.mmap(None, 100000, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
 	pages = (ctypes.c_ubyte * 25)()
 	assert libc.mincore(ctypes.c_void_p(address), 100000, pages) == 0
 	assert all(page & 1 for page in pages), list(pages)

@@ -62,10 +62,11 @@ def tool(user, *arguments, stdin=None):
     """Runs a tool; returns its status and what it said. It must not crash, nor wait."""
     command = ["puzzlefs", *arguments]
     if user:
-        command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all",
-                   "--", *command]
+        command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--inh-caps=-all",
+                   "--bounding-set=-all", "--", *command]
     try:
-        done = subprocess.run(command, stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=60, cwd=work)
+        done = subprocess.run(command, stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=60,
+                              cwd=work)
     except subprocess.TimeoutExpired:
         fail(f"does not end: {' '.join(command)}")
     said = (done.stdout + done.stderr).decode(errors="replace")
@@ -92,7 +93,8 @@ def within(directory, what):
     for at, names, files in os.walk(directory):
         for name in names + files:
             info = os.lstat(f"{at}/{name}")
-            check(not stat.S_ISREG(info.st_mode) or (info.st_dev, info.st_ino) not in elsewhere, f"{what}: {at}/{name} is the victim's")
+            check(not stat.S_ISREG(info.st_mode) or (info.st_dev, info.st_ino) not in elsewhere,
+                  f"{what}: {at}/{name} is the victim's")
 
 
 elsewhere = {(os.lstat(path).st_dev, os.lstat(path).st_ino) for path in before}
@@ -166,10 +168,10 @@ for user in (USER, 0):
                              "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest(layer)}"]}}).encode()
         manifest = json.dumps({
             "schemaVersion": 2, "mediaType": MANIFEST,
-            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": f"sha256:{layout.add(config).hex()}",
-                       "size": len(config)},
-            "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": f"sha256:{layout.add(layer).hex()}",
-                        "size": len(layer)}]}).encode()
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+                       "digest": f"sha256:{layout.add(config).hex()}", "size": len(config)},
+            "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar",
+                        "digest": f"sha256:{layout.add(layer).hex()}", "size": len(layer)}]}).encode()
         write_file(f"{work}/layout/oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
         write_file(f"{work}/layout/index.json", json.dumps({"schemaVersion": 2, "manifests": [
             {"mediaType": MANIFEST, "digest": f"sha256:{layout.add(manifest).hex()}",
@@ -203,12 +205,13 @@ fresh(USER)
 os.mkdir(f"{work}/layout")
 Store(f"{work}/layout")
 write_file(f"{work}/layout/oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
-for name in (f"sha256:../../../../{victim}/secret", f"sha256:../../../victim/secret", "sha256:", f"{victim}/secret",
-             "sha512:" + "0" * 128, "sha256:" + "A" * 64):
+for name in (f"sha256:../../../../{victim}/secret", f"sha256:../../../victim/secret", "sha256:",
+             f"{victim}/secret", "sha512:" + "0" * 128, "sha256:" + "A" * 64):
     write_file(f"{work}/layout/index.json", json.dumps({"schemaVersion": 2, "manifests": [
         {"mediaType": MANIFEST, "digest": name, "size": 8,
          "annotations": {"org.opencontainers.image.ref.name": "t"}}]}).encode())
-    for command in (("import", "layout:t", "store:image"), ("extract", "layout:t", "out"), ("copy", "layout:t", "other:t"),
+    for command in (("import", "layout:t", "store:image"), ("extract", "layout:t", "out"),
+                    ("copy", "layout:t", "other:t"),
                     ("resolve", "layout:t"), ("verify", "layout"), ("gc", "layout")):
         equal(tool(0, *command)[0], 1, f"{command} of a manifest {name}")
         unharmed(f"{command} of a manifest {name}")
@@ -257,7 +260,8 @@ stores = {
     "the index's lock is elsewhere": lambda s: replace(f"{s}/.puzzlefs/index.lock", f"{victim}/secret"),
     "a lock is a FIFO": lambda s: replace(f"{s}/.puzzlefs/gc.lock", os.mkfifo),
     "the new index is elsewhere": lambda s: replace(f"{s}/.puzzlefs/index.json.new", f"{victim}/secret"),
-    "the new index is a file of somebody's": lambda s: os.link(f"{CASE_DIR}/linked", f"{s}/.puzzlefs/index.json.new"),
+    "the new index is a file of somebody's": lambda s: os.link(f"{CASE_DIR}/linked",
+                                                               f"{s}/.puzzlefs/index.json.new"),
     "the index is elsewhere": lambda s: replace(f"{s}/index.json", f"{victim}/secret"),
     "the index is a FIFO": lambda s: replace(f"{s}/index.json", os.mkfifo),
     "the index is endless": lambda s: replace(f"{s}/index.json", "/dev/zero"),
@@ -272,7 +276,8 @@ stores = {
 }
 write_file(f"{CASE_DIR}/linked", b"somebody's")
 for what, damage in stores.items():
-    for command in (("build", f"{CASE_DIR}/tree", "store:other"), ("gc", "store"), ("tag", "store:image", "new"),
+    for command in (("build", f"{CASE_DIR}/tree", "store:other"), ("gc", "store"),
+                    ("tag", "store:image", "new"),
                     ("untag", "store:image"), ("verify", "store"), ("copy", "store:image", "fresh:image"),
                     ("extract", "store:image", "out"), ("enable-verity", "store")):
         damage(sound())
@@ -280,7 +285,8 @@ for what, damage in stores.items():
         unharmed(f"a store where {what}: {command[0]}")
         with open(f"{CASE_DIR}/linked", "rb") as file:
             equal(file.read(), b"somebody's", f"a store where {what}: {command[0]}")
-for what in ("blobs are elsewhere", "blobs/sha256 is elsewhere", "its locks are elsewhere", "the index is a FIFO"):
+for what in ("blobs are elsewhere", "blobs/sha256 is elsewhere", "its locks are elsewhere",
+             "the index is a FIFO"):
     stores[what](sound())
     equal(tool(0, "build", f"{CASE_DIR}/tree", "store:other")[0], 1, f"a build into a store where {what}")
 # And into a sound one all of it goes.
@@ -301,14 +307,16 @@ def image(entries, *more):
     data = made.add(b"hostile" * 100)
     rootfs = made.add_image([
         Inode(1, "dir", 0o777, entries=entries), Inode(LINKED, "lnk", 0o777, target=os.fsencode(victim)),
-        Inode(FILE, chunks=[Chunk(data, 700)], mode=0o666), Inode(DIRECTORY, "dir", 0o777, entries=[(b"secret", FILE)]),
+        Inode(FILE, chunks=[Chunk(data, 700)], mode=0o666),
+        Inode(DIRECTORY, "dir", 0o777, entries=[(b"secret", FILE)]),
         Inode(LINKED_BELOW, "lnk", 0o777, target=b"a/secret"), *more])
     blob = bytes.fromhex(rootfs)
     config = made.add(b"{}")
     size = os.path.getsize(f"{work}/store/blobs/sha256/{rootfs}")
     manifest = json.dumps({
         "schemaVersion": 2, "mediaType": MANIFEST,
-        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": f"sha256:{config.hex()}", "size": 2},
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": f"sha256:{config.hex()}",
+                   "size": 2},
         "layers": [{"mediaType": ROOTFS, "digest": f"sha256:{blob.hex()}", "size": size},
                    {"mediaType": FILEDATA, "digest": f"sha256:{data.hex()}", "size": 700}]}).encode()
     write_file(f"{work}/store/oci-layout", b'{"imageLayoutVersion": "1.0.0"}')

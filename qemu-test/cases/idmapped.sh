@@ -15,7 +15,8 @@ mount --bind -o X-mount.idmap="u:1000:201000:100 g:1000:201000:100" "$mnt" mappe
 
 assert_eq "$(stat -c '%u:%g %a' mapped/private)" "201000:201001 600"
 assert_eq "$(stat -c '%u:%g' "$mnt/private")" "1000:1001"
-assert_eq "$(getfacl -cn mapped/shared | grep -E '^(user|group):[0-9]' | tr '\n' ' ')" "user:201005:r-- group:201006:r-- "
+assert_eq "$(getfacl -cn mapped/shared | grep -E '^(user|group):[0-9]' |
+	tr '\n' ' ')" "user:201005:r-- group:201006:r-- "
 # Root of the image is not mapped: nobody's.
 assert_eq "$(stat -c %u mapped)" 65534
 

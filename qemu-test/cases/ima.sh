@@ -50,7 +50,8 @@ for options in '' verify=digest; do
 	while read -r sum name; do
 		# An empty file has nothing to measure: IMA gives it a digest of its own kind, or this one.
 		grep -F " $directory/$name" "$measurements" | grep -qF "sha256:$sum" ||
-			fail "IMA has measured $name otherwise: $(grep -F " $directory/$name" "$measurements"), should be $sum"
+			fail "IMA has measured $name otherwise: $(grep -F " $directory/$name" \
+			"$measurements"), should be $sum"
 	done <<<"$digests"
 
 	# ext4 is what it should be like.
@@ -63,9 +64,11 @@ for options in '' verify=digest; do
 			esac
 		done
 	done
-	assert_eq "$(getfattr -n security.ima -e hex --only-values "$directory/right" | od -An -tx1 | tr -d ' \n')" \
+	assert_eq "$(getfattr -n security.ima -e hex --only-values "$directory/right" | od -An -tx1 |
+		tr -d ' \n')" \
 		"0404$(grep -oE '^[0-9a-f]*' <<<"$(sha256sum <"$directory/right")")" "security.ima"
-	assert_eq "$(getfattr -n security.selinux --only-values "$directory/program")" system_u:object_r:bin_t:s0
+	assert_eq "$(getfattr -n security.selinux --only-values "$directory/program")" \
+		system_u:object_r:bin_t:s0
 	assert_eq "$(getfattr -n security.SMACK64 --only-values "$directory/program")" _
 	unmount_image "$directory"
 done

@@ -16,15 +16,18 @@ puzzlefs build -q tree "$store:plain"
 puzzlefs verify "$store" >/dev/null
 
 # field EXPRESSION: a value of the JSON on standard input.
-field() { python3 -c 'import json, sys; print(json.dumps(eval(sys.argv[1], {"it": json.load(sys.stdin)})))' "$1"; }
+field() { python3 -c 'import json, sys; print(json.dumps(eval(sys.argv[1], {"it": json.load(sys.stdin)})))' \
+	"$1"; }
 run_config='[it["config"][key] for key in ("Entrypoint", "Cmd", "Env", "Labels", "User", "WorkingDir")]'
 wanted='[["/usr/bin/env"], ["A=2", "sh"], ["LANG=C.UTF-8"], {"version": "1"}, "1000:1000", "/srv"]'
-assert_eq "$(skopeo inspect --config "oci:$store:app" | field "$run_config")" "$wanted" "the configuration that skopeo sees"
+assert_eq "$(skopeo inspect --config "oci:$store:app" |
+	field "$run_config")" "$wanted" "the configuration that skopeo sees"
 skopeo inspect "oci:$store:app" >inspected
 assert_eq "$(field '[it["Os"], it["Architecture"], it["Labels"], it["Env"]]' <inspected)" \
 	'["linux", "amd64", {"version": "1"}, ["LANG=C.UTF-8"]]' "the image that skopeo sees"
 layers=$(field 'len(it["Layers"])' <inspected)
-assert_eq "$(skopeo inspect --config "oci:$store:app" | field 'len(it["rootfs"]["diff_ids"])')" "$layers" "the layers"
+assert_eq "$(skopeo inspect --config "oci:$store:app" |
+	field 'len(it["rootfs"]["diff_ids"])')" "$layers" "the layers"
 
 umoci stat --image "$store:app" --json >seen
 assert_eq "$(field 'it["history"] or []' <seen)" '[]' "the history that umoci sees"
@@ -32,8 +35,10 @@ assert_match "$(umoci list --layout "$store")" "app" "the tags that umoci sees"
 # umoci changes the configuration of a copy, whose tree stays the same.
 skopeo --insecure-policy copy --quiet "oci:$store:app" oci:changed:app
 umoci config --image changed:app --config.user 2000 --config.label by=umoci --no-history
-assert_eq "$(puzzlefs inspect --json changed:app | field '[it["user"], it["labels"]["by"], it["rootfs_digest"]]')" \
-	"$(puzzlefs inspect --json "$store:app" | field '["2000", "umoci", it["rootfs_digest"]]')" "what umoci changed"
+assert_eq "$(puzzlefs inspect --json changed:app |
+	field '[it["user"], it["labels"]["by"], it["rootfs_digest"]]')" \
+	"$(puzzlefs inspect --json "$store:app" |
+	field '["2000", "umoci", it["rootfs_digest"]]')" "what umoci changed"
 mount_image "$CASE_DIR/changed:app"
 /payload/inventory "$mnt" | diff - <(/payload/inventory tree) || fail "the tree that umoci left differs"
 unmount_image

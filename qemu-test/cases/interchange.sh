@@ -49,7 +49,8 @@ compare() {
 		head -40 differences
 		fail "$4 differs from its source, as shown"
 	}
-	assert_eq "$(stat -c %i "$2/numbers")" "$(stat -c %i "$2/dir/hard-link")" "the inode of a hard link in $4"
+	assert_eq "$(stat -c %i "$2/numbers")" "$(stat -c %i "$2/dir/hard-link")" \
+		"the inode of a hard link in $4"
 }
 
 "$reference" build tree theirs:raw
@@ -86,7 +87,8 @@ mkdir fuse
 [[ -e /dev/fuse ]] || mknod /dev/fuse c 10 229
 for image in ours:raw ours-zstd:zstd ours:configured; do
 	"$reference" mount --foreground "$image" fuse >fuse.log 2>&1 &
-	mounts() { kill -0 $! || fail "the FUSE driver does not mount $image: $(tail -n 3 fuse.log)"; mountpoint -q fuse; }
+	mounts() { kill -0 $! || fail "the FUSE driver does not mount $image: $(tail -n 3 \
+		fuse.log)"; mountpoint -q fuse; }
 	wait_until "the FUSE driver mounts $image" mounts
 	compare tree fuse fuse "$image by the FUSE driver"
 	umount fuse

@@ -81,7 +81,8 @@ write_file(f"{ROOT}/cgroup.subtree_control", b"+io +memory")
 os.mkdir("src")
 write_file("src/large", random.randbytes(SIZE))
 # Half of it compresses.
-write_file("src/text", b"".join(random.choice((random.randbytes, bytes))(10_000) for _ in range(SIZE // 10_000)))
+write_file("src/text",
+           b"".join(random.choice((random.randbytes, bytes))(10_000) for _ in range(SIZE // 10_000)))
 sources = {"raw": build_image("src", store=f"{CASE_DIR}/raw"),
            "zstd": build_image("src", "--compress", store=f"{CASE_DIR}/zstd")}
 
@@ -100,8 +101,10 @@ def expect_charged(kind, what, *files):
             finish(read_in(path, read_all, file))
         its, all_of_it = charged(path), charged(ROOT) - before
         print(f"{kind}, {what}: {its >> 10} KiB charged of {all_of_it >> 10} KiB read")
-        check(all_of_it > bytes_stored(kind) * 9 // 10, f"{kind}, {what}: only {all_of_it} bytes were read from the disk")
-        check(its >= all_of_it * 95 // 100, f"{kind}, {what}: {its} of {all_of_it} bytes are charged to the reader")
+        check(all_of_it > bytes_stored(kind) * 9 // 10,
+              f"{kind}, {what}: only {all_of_it} bytes were read from the disk")
+        check(its >= all_of_it * 95 // 100,
+              f"{kind}, {what}: {its} of {all_of_it} bytes are charged to the reader")
 
 
 for kind, source in sources.items():
@@ -117,7 +120,9 @@ try:
     with group("case-loop") as path:
         drop_caches()
         before = charged(ROOT)
-        finish(read_in(path, lambda: subprocess.run(["dd", f"if={loop}", "of=/dev/null", "bs=64K", "status=none"], check=True)))
+        finish(read_in(path,
+                       lambda: subprocess.run(["dd", f"if={loop}", "of=/dev/null", "bs=64K", "status=none"],
+                                              check=True)))
         its, all_of_it = charged(path), charged(ROOT) - before
         print(f"loop: {its >> 10} KiB charged of {all_of_it >> 10} KiB read")
         check(all_of_it > SIZE * 9 // 10, f"loop: only {all_of_it} bytes were read from the disk")
@@ -125,8 +130,8 @@ try:
 finally:
     run("losetup", "--detach", loop)
 
-# io.max bounds what reaches the disk, whoever submits it: never more than the rate allows in the time that has passed,
-# and a first stretch that the kernel grants at once.
+# io.max bounds the bytes that reach the disk, submitted by any task: never more than the rate allows in the
+# time that has passed, and a first stretch that the kernel grants at once.
 RATE = 2 * MEGABYTE
 GRANTED = 2 * MEGABYTE
 with group("case-max") as path:

@@ -15,8 +15,8 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from case import (build_image, check, drop_caches, equal, mount_image, seeded_random,  # noqa: E402
                   skip, write_file)
-from iouring import (CLOSE, ENTER, ENTRIES, OPENAT, READ, READ_FIXED, READV, REGISTER, SPLICE, Ring,  # noqa: E402
-                     syscall)
+from iouring import (CLOSE, ENTER, ENTRIES, OPENAT, READ, READ_FIXED, READV, REGISTER, SPLICE,  # noqa: E402
+                     Ring, syscall)
 
 try:
     ring = Ring()
@@ -50,7 +50,8 @@ for opcode in (READ, READ_FIXED, READV):
         for number, offset in enumerate(offsets):
             address = base + number * LENGTH
             if opcode == READV:
-                vector = ctypes.create_string_buffer(struct.pack("<QQQQ", address, 7, address + 7, LENGTH - 7), 32)
+                vector = ctypes.create_string_buffer(struct.pack("<QQQQ", address, 7, address + 7,
+                                                                 LENGTH - 7), 32)
                 vectors.append(vector)
                 requests.append((opcode, fd, ctypes.addressof(vector), 2, offset, 0))
             else:
@@ -82,7 +83,8 @@ ring.sqes[(tail & mask) * 64:(tail & mask) * 64 + 64] = entry
 struct.pack_into("<I", ring.ring, ring.sq_off[6] + (tail & mask) * 4, tail & mask)
 struct.pack_into("<I", ring.ring, ring.sq_off[1], tail + 1)
 equal(syscall(ENTER, ring.fd, 1, 1, 1, None, 0), 1, "splice submitted")
-count = struct.unpack_from("<QiI", ring.ring, ring.cq_off[5] + (ring.word(ring.cq_off[0]) & ring.word(ring.cq_off[2])) * 16)[1]
+count = struct.unpack_from("<QiI", ring.ring,
+                           ring.cq_off[5] + (ring.word(ring.cq_off[0]) & ring.word(ring.cq_off[2])) * 16)[1]
 check(count > 0, f"splice: {count}")
 equal(os.read(reader, count), contents[at:at + count], "what the ring spliced")
 

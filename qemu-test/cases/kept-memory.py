@@ -12,8 +12,8 @@ import sys
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, check, drop_caches, equal, in_threads, meminfo, mount_image,  # noqa: E402
-                  seeded_random, unmount_image, write_file)
+from case import (CASE_DIR, build_image, check, drop_caches, equal, in_threads, meminfo,  # noqa: E402
+                  mount_image, seeded_random, unmount_image, write_file)
 
 MEGABYTE = 1 << 20
 # A workspace is a buffer of 1.1 MiB, for which the allocator may take a block of 2 MiB, and zstd's context.
@@ -35,7 +35,8 @@ def buffers():
 def expect(before, what, least, most):
     used = buffers() - before
     print(f"{what}: {used / MEGABYTE:.2f} MiB")
-    check(least - NOISE <= used <= most + NOISE, f"{what}: {used / MEGABYTE:.2f} MiB, should be {least / MEGABYTE} to {most / MEGABYTE}")
+    check(least - NOISE <= used <= most + NOISE,
+          f"{what}: {used / MEGABYTE:.2f} MiB, should be {least / MEGABYTE} to {most / MEGABYTE}")
 
 
 def read(path):
@@ -76,7 +77,8 @@ def read_pages():
     for _ in range(300):
         name = own.choice(list(files))
         at = own.randrange(len(contents[name]) // 4096) * 4096
-        equal(os.pread(files[name], 4096, at) == contents[name][at:at + 4096], True, f"a page of {name} at {at}")
+        equal(os.pread(files[name], 4096, at) == contents[name][at:at + 4096], True,
+              f"a page of {name} at {at}")
     for fd in files.values():
         os.close(fd)
 

@@ -45,7 +45,8 @@ for number in range(ROUNDS):
     time.sleep(random.uniform(0, 0.1))
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
-    check(os.WIFSIGNALED(status), f"round {number}: the mounter ended with {os.waitstatus_to_exitcode(status)}")
+    check(os.WIFSIGNALED(status),
+          f"round {number}: the mounter ended with {os.waitstatus_to_exitcode(status)}")
     if os.path.ismount(mnt):
         mounted += 1
         look(f"round {number}: what a killed mounter left")

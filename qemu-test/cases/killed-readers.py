@@ -12,7 +12,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import build_image, check, drop_caches, equal, metric, mount_image, seeded_random, start, write_file  # noqa: E402
+from case import (build_image, check, drop_caches, equal, metric, mount_image, seeded_random,  # noqa: E402
+                  start, write_file)
 
 SECONDS = 8
 random = seeded_random()
@@ -54,7 +55,8 @@ while time.monotonic() - started < SECONDS or rounds <= 10:
     check(got == contents[at:at + len(got)] and got, f"round {rounds}: what is read at {at}")
     for child in children:
         status = os.waitpid(child, 0)[1]
-        check(os.WIFSIGNALED(status), f"round {rounds}: a reader ended with {os.waitstatus_to_exitcode(status)}")
+        check(os.WIFSIGNALED(status),
+              f"round {rounds}: a reader ended with {os.waitstatus_to_exitcode(status)}")
     check(os.pread(fd, len(contents), 0) == contents, f"round {rounds}: the file")
 metric("killed_readers_rounds", rounds)
 equal(complaints(), before, "lines about bad blobs in the kernel's log")

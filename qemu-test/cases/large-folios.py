@@ -17,8 +17,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import devmapper  # noqa: E402
 import metadata  # noqa: E402
 import mountapi  # noqa: E402
-from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, map_of, mount_image, refused, run,  # noqa: E402
-                  seeded_random, unmount_image, write_file)
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, map_of, mount_image,  # noqa: E402
+                  refused, run, seeded_random, unmount_image, write_file)
 
 COMPOUND_HEAD, COMPOUND_TAIL = 1 << 15, 1 << 16
 SIZE = 4 << 20
@@ -43,7 +43,8 @@ def in_large_folios(path):
     with open(path, "rb") as file:
         drop_caches(1)
         equal(file.read() == contents, True, f"the contents of {path}")
-        with map_of(file.fileno(), 0, SIZE) as address, open("/proc/self/pagemap", "rb", buffering=0) as pagemap, \
+        with map_of(file.fileno(), 0, SIZE) as address, open("/proc/self/pagemap", "rb",
+                                                             buffering=0) as pagemap, \
                 open("/proc/kpageflags", "rb", buffering=0) as flags:
             large = 0
             for page in range(SIZE // PAGE):
@@ -61,7 +62,9 @@ print(f"{usual} of {SIZE // PAGE} pages are in large folios")
 check(usual > SIZE // PAGE // 2, f"only {usual} of {SIZE // PAGE} pages are in large folios")
 
 # A chunk that large folios reach beyond.
-lost = next(extent for extent in extents[len(extents) // 2:] if extent.start % PAGE and (extent.start + extent.length) % PAGE)
+lost = next(extent
+            for extent in extents[len(extents) // 2:] if extent.start % PAGE
+            and (extent.start + extent.length) % PAGE)
 bad = range(lost.start // PAGE, (lost.start + lost.length - 1) // PAGE + 1)
 disk.fail(devmapper.ranges_of(metadata.blob_path(f"{CASE_DIR}/store", lost.blob)))
 drop_caches()
@@ -78,13 +81,15 @@ with open(f"{one}/file", "rb", buffering=0) as file:
             with refused(errno.EIO, f"the lost page {page}"):
                 os.pread(file.fileno(), 1, page * PAGE)
         else:
-            equal(os.pread(file.fileno(), PAGE, page * PAGE) == contents[page * PAGE:(page + 1) * PAGE], True, f"page {page}")
+            equal(os.pread(file.fileno(), PAGE, page * PAGE) == contents[page * PAGE:(page + 1) * PAGE], True,
+                  f"page {page}")
 disk.fail([])
 
 for mnt in (one, two):
     now = in_large_folios(f"{mnt}/file")
     print(f"{mnt}: {now} pages are in large folios afterwards")
-    check(now >= usual * 9 // 10, f"{mnt}: {now} pages are in large folios, before the I/O error there were {usual}")
+    check(now >= usual * 9 // 10,
+          f"{mnt}: {now} pages are in large folios, before the I/O error there were {usual}")
 
 unmount_image(one)
 unmount_image(two)

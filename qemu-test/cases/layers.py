@@ -24,7 +24,8 @@ FORMATS = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "lnk": stat.S_IFLNK, "fifo
            "sock": stat.S_IFSOCK}
 random = seeded_random()
 store = Store(f"{CASE_DIR}/store")
-contents = {store.add(blob): blob for blob in (random.randbytes(random.randrange(1, 9000)) for _ in range(60))}
+contents = {store.add(blob): blob
+            for blob in (random.randbytes(random.randrange(1, 9000)) for _ in range(60))}
 
 
 class Tree:
@@ -72,7 +73,8 @@ class Tree:
         mode = 0o777 if kind == "lnk" else random.choice((0o644, 0o755, 0o1777, 0o4711))
         inode = Inode(ino, kind, mode, uid=random.randrange(70_000))
         if kind == "file":
-            inode.chunks = [Chunk(blob, len(contents[blob])) for blob in random.sample(list(contents), random.randrange(3))]
+            inode.chunks = [Chunk(blob, len(contents[blob]))
+                            for blob in random.sample(list(contents), random.randrange(3))]
         elif kind == "lnk":
             inode.target = b"target-%d" % random.randrange(1000)
         inode.xattrs = [(b"user.n", b"%d" % random.randrange(1000))] if kind in ("file", "dir") else []
@@ -235,7 +237,8 @@ def compare(path, ino):
         equal(os.getxattr(path, "user.n"), inode.xattrs[0][1], f"attribute of {path}")
     if inode.kind == "file":
         with open(path, "rb") as file:
-            equal(file.read() == b"".join(contents[c.blob] for c in inode.chunks), True, f"contents of {path}")
+            equal(file.read() == b"".join(contents[c.blob] for c in inode.chunks), True,
+                  f"contents of {path}")
     elif inode.kind == "lnk":
         equal(os.readlink(path), inode.target, f"target of {path}")
     elif inode.kind == "dir":
@@ -253,8 +256,10 @@ def compare(path, ino):
 
 
 tree, layers = Tree(), []
-changes = [tree.add] * 8 + [tree.change] * 3 + [tree.change_kind, tree.change_directory, tree.remove, tree.remove,
-                                                tree.remove, tree.replace, tree.replace, tree.link, tree.rename, tree.opaque]
+changes = [tree.add] * 8 + [tree.change] * 3 + [tree.change_kind, tree.change_directory, tree.remove,
+                                                tree.remove,
+                                                tree.remove, tree.replace, tree.replace, tree.link,
+                                                tree.rename, tree.opaque]
 mnt = os.fsencode(f"{CASE_DIR}/mnt")
 os.mkdir(mnt)
 for number in range(1, LAYERS + 1):

@@ -169,9 +169,10 @@ def largest_file():
     return encode([directory(1, (b"file", 2)), Inode(2, chunks=[Chunk(data, (1 << 63) - 1)])])
 
 
-refused = {"2^29 inodes": endless_inodes, "2^29 layers": endless_layers, "far pointers in a circle": far_pointers,
-           "far pointers in a circle, doubled": far_pointers_doubled, "a pointer to itself": pointer_to_itself,
-           "512 empty segments": many_segments}
+refused = {"2^29 inodes": endless_inodes, "2^29 layers": endless_layers,
+           "far pointers in a circle": far_pointers,
+           "far pointers in a circle, doubled": far_pointers_doubled,
+           "a pointer to itself": pointer_to_itself, "512 empty segments": many_segments}
 # How many entries a walk comes to, and its errors; or why there is no mount. A walk goes no deeper than
 # twelve directories, and to no more than 400 entries.
 mounted = {
@@ -184,14 +185,17 @@ mounted = {
     "the root in itself": (lambda: encode([directory(1, (b"a", 1))]), 1, {"ELOOP": 1}),
     "a directory that is its own parent": (lambda: encode([directory(1, (b"a", 2)), directory(2, (b"a", 2))]),
                                            2, {"ELOOP": 1}),
-    "directories in a circle": (lambda: encode([directory(1, (b"a", 2)), directory(2, (b"b", 3)), directory(3, (b"c", 2))]),
+    "directories in a circle": (lambda: encode([directory(1, (b"a", 2)), directory(2, (b"b", 3)),
+                                                directory(3, (b"c", 2))]),
                                 3, {"ELOOP": 1}),
     "a directory in two places": (lambda: encode([directory(1, (b"a", 2), (b"b", 2)), directory(2, (b"c", 3)),
                                                   Inode(3, "fifo")]), 4, {}),
     "inodes that are not in order": (lambda: encode([Inode(3, "fifo"), directory(1, (b"a", 3), (b"b", 4)),
                                                      Inode(4, "fifo")]), 2, {}),
-    "entries of no inode": (lambda: encode([directory(1, (b"a", 9), (b"b", 0), (b"c", (1 << 64) - 1))]), 0, {"EUCLEAN": 1}),
-    "a circle through layers": (lambda: encode_layers([[Inode(1, "dir", entries=[(b"a", 2)], look_below=True)],
+    "entries of no inode": (lambda: encode([directory(1, (b"a", 9), (b"b", 0), (b"c", (1 << 64) - 1))]), 0,
+                            {"EUCLEAN": 1}),
+    "a circle through layers": (lambda: encode_layers([[Inode(1, "dir", entries=[(b"a", 2)],
+                                                              look_below=True)],
                                                        [directory(1, (b"a", 1)), directory(2, (b"a", 1))]]),
                                 2, {"ELOOP": 1}),
 }

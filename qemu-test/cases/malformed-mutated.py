@@ -27,7 +27,8 @@ store = Store(f"{CASE_DIR}/store")
 mnt = f"{CASE_DIR}/mnt"
 os.mkdir(mnt)
 content = b"content " * 2500
-blobs = [(store.add(random.randbytes(9000)), 9000), (store.add(seekable([content[:7000], content[7000:]])), len(content))]
+blobs = [(store.add(random.randbytes(9000)), 9000),
+         (store.add(seekable([content[:7000], content[7000:]])), len(content))]
 layers = hostile.everything(blobs)
 results = Counter()
 calls = 0

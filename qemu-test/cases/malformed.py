@@ -46,7 +46,8 @@ differences = Differences()
 for what, inodes, use in bad_images(blob):
     mountapi.mount(store.path, mnt, f"rootfs={store.add_image(inodes)}")
     for attempt in ("first", "second"):
-        differences.compare(outcome(use, f"{mnt}/bad"), others.get(what, "EUCLEAN"), f"{what}, the {attempt} time")
+        differences.compare(outcome(use, f"{mnt}/bad"), others.get(what, "EUCLEAN"),
+                            f"{what}, the {attempt} time")
     differences.compare(outcome(read, f"{mnt}/good"), b"x" * 1000, f"{what}: another file")
     mountapi.umount(mnt)
 

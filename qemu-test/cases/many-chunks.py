@@ -49,7 +49,9 @@ with open("src/file", "rb") as wanted, open(f"{mnt}/file", "rb", buffering=0) as
     # The seams of chunks from the last to the first, every tenth.
     for extent in extents[::-10]:
         at = max(0, extent.start - 5)
-        equal(os.pread(got.fileno(), 10, at), os.pread(wanted.fileno(), 10, at), f"the seam at {extent.start}")
+        equal(os.pread(got.fileno(), 10, at), os.pread(wanted.fileno(), 10, at),
+              f"the seam at {extent.start}")
     for _ in range(200):
         at = random.randrange(size)
-        equal(os.pread(got.fileno(), 70_000, at) == os.pread(wanted.fileno(), 70_000, at), True, f"70,000 bytes at {at}")
+        equal(os.pread(got.fileno(), 70_000, at) == os.pread(wanted.fileno(), 70_000, at), True,
+              f"70,000 bytes at {at}")

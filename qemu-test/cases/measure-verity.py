@@ -81,7 +81,8 @@ for source in sources.values():
     run("puzzlefs", "enable-verity", source)
 extents = metadata.load(sources["raw"])
 [whole], [small] = extents.extents("whole"), extents.extents("small-0")
-equal((whole.offset, os.stat(metadata.blob_path(f"{CASE_DIR}/raw", whole.blob)).st_size), (0, 50_000), "the blob of one file")
+equal((whole.offset, os.stat(metadata.blob_path(f"{CASE_DIR}/raw", whole.blob)).st_size), (0, 50_000),
+      "the blob of one file")
 equal(small.offset, 0, "a file at the beginning of a blob")
 check(os.stat(metadata.blob_path(f"{CASE_DIR}/raw", small.blob)).st_size > 9000, "small files share a blob")
 check(len(extents.extents("chunks")) > 1, "a large file has several chunks")
@@ -93,12 +94,14 @@ for options in ("ro,verify=fsverity", "ro,verify=fsverity,noshare"):
     mount_image(sources["raw"], options=options)
     # To look at a file opens no blob.
     equal(verity_in_statx(f"{mnt}/whole"), False, f"{options}: the attributes before the file was opened")
-    equal(verity_in_statx(f"{mnt}/chunks"), False, f"{options}: the attributes of a file that cannot have a digest")
+    equal(verity_in_statx(f"{mnt}/chunks"), False,
+          f"{options}: the attributes of a file that cannot have a digest")
     with open(f"{mnt}/whole", "rb"):
         equal(verity_in_statx(f"{mnt}/whole"), True, f"{options}: the attributes of an open file")
     equal(measure(f"{mnt}/whole"), (1, expected), f"{options}: the digest")
     equal(measure(f"{mnt}/whole", 64), (1, expected), f"{options}: the digest, with room for a longer one")
-    equal(run("fsverity", "measure", f"{mnt}/whole").split()[0], f"sha256:{expected}", f"{options}: fsverity measure")
+    equal(run("fsverity", "measure", f"{mnt}/whole").split()[0], f"sha256:{expected}",
+          f"{options}: fsverity measure")
     equal(flags_of(f"{mnt}/whole"), VERITY_FL, f"{options}: the flags")
     equal(verity_in_statx(f"{mnt}/whole"), True, f"{options}: the attributes")
     for name in ("chunks", "small-0", "small-3", "empty"):

@@ -59,6 +59,7 @@ bash -c '
 ' bash $group "$mnt" || fail "a reader by maps under a limit: status $?"
 
 assert_eq "$(awk '$1 == "oom_kill" { print $2 }' $group/memory.events)" 0 "processes killed"
-[[ $(awk '$1 == "max" { print $2 }' $group/memory.events) -gt 0 ]] || fail "the limit was never reached: the case tests nothing"
+[[ $(awk '$1 == "max" { print $2 }' $group/memory.events) -gt 0 ]] ||
+	fail "the limit was never reached: the case tests nothing"
 peak=$(<$group/memory.peak)
 ((peak <= 17 << 20)) || fail "the group's peak is $peak bytes"

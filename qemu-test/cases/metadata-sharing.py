@@ -18,7 +18,8 @@ from metadata import Inode, Store  # noqa: E402
 
 ENTRIES, MOUNTS = 50_000, 40
 store = Store(f"{CASE_DIR}/store")
-rootfs = store.add_image([Inode(1, "dir", 0o755, entries=[(b"%06d" % number, 2) for number in range(ENTRIES)]),
+rootfs = store.add_image([Inode(1, "dir", 0o755,
+                                entries=[(b"%06d" % number, 2) for number in range(ENTRIES)]),
                           Inode(2, "fifo")])
 size = os.path.getsize(f"{store.path}/blobs/sha256/{rootfs}")
 others = [f"{CASE_DIR}/{number}" for number in range(MOUNTS)]

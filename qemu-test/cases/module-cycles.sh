@@ -26,7 +26,8 @@ trap load_again EXIT
 
 memory() { awk '$1 == "SUnreclaim:" { print $2 }' /proc/meminfo; }
 # (One that is just going is in nobody's way.)
-shrinkers() { { find /sys/kernel/debug/shrinker -maxdepth 1 -name 'puzzlefs*' 2>/dev/null || true; } | wc -l; }
+shrinkers() { { find /sys/kernel/debug/shrinker -maxdepth 1 -name 'puzzlefs*' 2>/dev/null || true; } |
+	wc -l; }
 
 for i in {1..22}; do
 	[[ $i -ne 3 ]] || before=$(memory)

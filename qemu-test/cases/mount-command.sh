@@ -49,7 +49,8 @@ nothing 'a lazy umount'
 puzzlefs mount --writable -o nosuid "$image" mnt
 assert_eq "$(stat -c '%a %u %g %y' mnt)" "$(stat -c '%a %u %g %y' src)" 'the root directory'
 assert_eq "$(getfattr --only-values -n user.of mnt)" root 'its attribute'
-assert_match "$(grep " $mnt " /proc/mounts)" "^$CASE_DIR/store@sha256:[0-9a-f]{64} $mnt overlay rw,nosuid," '/proc/mounts'
+assert_match "$(grep " $mnt " /proc/mounts)" "^$CASE_DIR/store@sha256:[0-9a-f]{64} $mnt overlay rw,nosuid," \
+	'/proc/mounts'
 assert_eq "$(ls -A /run/puzzlefs)" '' '/run/puzzlefs'
 assert_same src/file mnt/file
 echo more >>mnt/file

@@ -53,7 +53,8 @@ def cycle(number, lazily=False):
         check(file.read() == contents[name], f"cycle {number}: {name}")
         if lazily:
             mountapi.umount(mnt, mountapi.MNT_DETACH)
-            check(os.pread(file.fileno(), 100, 0) == contents[name][:100], "a file of a mount that is detached")
+            check(os.pread(file.fileno(), 100, 0) == contents[name][:100],
+                  "a file of a mount that is detached")
     if not lazily:
         os.listdir(f"{mnt}/directory/below")
         mountapi.umount(mnt)

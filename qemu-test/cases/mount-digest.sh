@@ -17,7 +17,8 @@ try "digest=$digest"
 assert_match "$said" rootfs_verity 'the reason'
 for blob in store/blobs/sha256/*; do fsverity enable "$blob"; done
 mount_image "$CASE_DIR/store:image" "$CASE_DIR/mnt" "digest=$digest"
-assert_match "$(grep " $mnt " /proc/mounts)" "rootfs_verity=$(fsverity digest --compact "$rootfs"),verify=fsverity" '/proc/mounts'
+assert_match "$(grep " $mnt " /proc/mounts)" \
+	"rootfs_verity=$(fsverity digest --compact "$rootfs"),verify=fsverity" '/proc/mounts'
 assert_same src/a mnt/a
 mount -o "remount,digest=$digest" "$mnt"
 unmount_image
@@ -40,5 +41,6 @@ cp "$rootfs" saved
 rm "$rootfs"
 sed 's/a/b/' saved >"$rootfs"
 fsverity enable "$rootfs"
-expect_failure mount -t puzzlefs -o "digest=$digest" "$CASE_DIR/store@sha256:$(basename "$manifest")" mnt >/dev/null
+expect_failure mount -t puzzlefs -o "digest=$digest" "$CASE_DIR/store@sha256:$(basename "$manifest")" mnt \
+	>/dev/null
 assert_match "$said" 'rootfs_verity|damaged' 'the reason'

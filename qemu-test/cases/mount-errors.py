@@ -98,16 +98,21 @@ cases = [
     ("no blobs/sha256", store("a", lambda s: shutil.rmtree(f"{s}/blobs/sha256")), given, E.ENOENT,
      "blobs/sha256: not an OCI image layout"),
     ("blobs a symbolic link", store("b", lambda s: relink(s, "blobs")), given, (E.ENOTDIR, E.ELOOP), "blobs"),
-    ("blobs/sha256 a symbolic link", store("c", lambda s: relink(s, "blobs/sha256")), given, (E.ENOTDIR, E.ELOOP),
-     "blobs/sha256"),
+    ("blobs/sha256 a symbolic link", store("c", lambda s: relink(s, "blobs/sha256")), given,
+     (E.ENOTDIR, E.ELOOP), "blobs/sha256"),
     ("the metadata missing", store("d", replaced(lambda p: None)), given, E.ENOENT, f"{CANNOT_OPEN}.*ENOENT"),
     ("another image's digest", good, f"rootfs={'0' * 64}", E.ENOENT, "0: cannot be opened.*ENOENT"),
-    ("the metadata corrupt at its start", store("e", lambda s: corrupt(s, 0)), given, E.EBADMSG, WRONG_DIGEST),
-    ("the metadata corrupt at its end", store("f", lambda s: corrupt(s, size - 1)), given, E.EBADMSG, WRONG_DIGEST),
-    ("the metadata truncated", store("g", lambda s: os.truncate(blob(s), size - 8)), given, E.EBADMSG, WRONG_DIGEST),
+    ("the metadata corrupt at its start", store("e", lambda s: corrupt(s, 0)), given, E.EBADMSG,
+     WRONG_DIGEST),
+    ("the metadata corrupt at its end", store("f", lambda s: corrupt(s, size - 1)), given, E.EBADMSG,
+     WRONG_DIGEST),
+    ("the metadata truncated", store("g", lambda s: os.truncate(blob(s), size - 8)), given, E.EBADMSG,
+     WRONG_DIGEST),
     ("the metadata empty", store("h", lambda s: os.truncate(blob(s), 0)), given, E.EBADMSG, WRONG_DIGEST),
-    ("the metadata too long", store("i", lambda s: os.truncate(blob(s), size + 8)), given, E.EBADMSG, WRONG_DIGEST),
-    ("the metadata huge", store("j", lambda s: os.truncate(blob(s), (1 << 30) + 1)), given, E.EFBIG, "larger than 1 GiB"),
+    ("the metadata too long", store("i", lambda s: os.truncate(blob(s), size + 8)), given, E.EBADMSG,
+     WRONG_DIGEST),
+    ("the metadata huge", store("j", lambda s: os.truncate(blob(s), (1 << 30) + 1)), given, E.EFBIG,
+     "larger than 1 GiB"),
     ("the metadata a directory", store("k", replaced(os.mkdir)), given, E.EINVAL, CANNOT_OPEN),
     ("the metadata a FIFO", store("l", replaced(os.mkfifo)), given, E.EINVAL, CANNOT_OPEN),
     ("the metadata a socket", store("m", replaced(bind_socket)), given, E.EINVAL, CANNOT_OPEN),
@@ -129,7 +134,8 @@ def refused_with(what, numbers, attempt):
     try:
         attempt()
     except OSError as error:
-        check(error.errno in numbers, f"{what}: {name_of(error.errno)}, should be {'/'.join(map(name_of, numbers))}")
+        check(error.errno in numbers,
+              f"{what}: {name_of(error.errno)}, should be {'/'.join(map(name_of, numbers))}")
     else:
         fail(f"{what}: mounted")
     check(not is_mounted(mnt), f"{what}: left mounted")

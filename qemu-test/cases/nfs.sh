@@ -23,7 +23,8 @@ mount_image "$source"
 nfs_export ro "$mnt"
 nfs_mount noac,lookupcache=none
 
-show() { (cd "$1" && find . -printf '%p %y %m %U:%G %s %T@ %n %l\n' | sort && find . -type f -print0 | sort -z | xargs -0 sha256sum); }
+show() { (cd "$1" && find . -printf '%p %y %m %U:%G %s %T@ %n %l\n' | sort && find . -type f -print0 |
+	sort -z | xargs -0 sha256sum); }
 diff <(show "$mnt") <(show client) || fail "what NFS shows differs, as shown"
 
 # An open file is known to the server by its handle alone.

@@ -42,7 +42,8 @@ def read(path):
 ACCESS, CLOSE_NOWRITE, OPEN = 1, 0x10, 0x20
 watcher = call("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)
 on_file = call("inotify_add_watch", watcher, os.fsencode(f"{mnt}/file"), ACCESS | OPEN | CLOSE_NOWRITE)
-on_directory = call("inotify_add_watch", watcher, os.fsencode(f"{mnt}/directory"), ACCESS | OPEN | CLOSE_NOWRITE)
+on_directory = call("inotify_add_watch", watcher, os.fsencode(f"{mnt}/directory"),
+                    ACCESS | OPEN | CLOSE_NOWRITE)
 read(f"{mnt}/file")
 read(f"{mnt}/directory/other")
 events, data = [], os.read(watcher, 8192)
@@ -62,7 +63,8 @@ try:
     read(f"{mnt}/directory/other")
     event = os.read(listener, 4096)
     mask, fd, pid = struct.unpack_from("<Qii", event, 8)
-    equal((mask, pid, os.readlink(f"/proc/self/fd/{fd}")), (0x20, os.getpid(), f"{mnt}/directory/other"), "fanotify's event")
+    equal((mask, pid, os.readlink(f"/proc/self/fd/{fd}")), (0x20, os.getpid(), f"{mnt}/directory/other"),
+          "fanotify's event")
     os.close(fd)
     os.close(listener)
 except OSError as error:

@@ -16,6 +16,7 @@ run() {
 
 assert_eq "$(run --read-only /usr/bin/cat /etc/debian_version)" "$(<"$mnt/etc/debian_version")"
 expect_failure run --read-only /usr/bin/touch /usr/new >/dev/null
-said=$(run --volatile=overlay /bin/sh -c 'echo text >/usr/new && cat /usr/new && head -c 4 /usr/bin/perl | od -An -c')
+said=$(run --volatile=overlay /bin/sh -c '
+	echo text >/usr/new && cat /usr/new && head -c 4 /usr/bin/perl | od -An -c')
 assert_eq "$said" "text"$'\n'" 177   E   L   F"
 [[ ! -e $mnt/usr/new ]] || fail "the image was written to"

@@ -10,7 +10,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import mountapi  # noqa: E402
-from case import CASE_DIR, check, drop_caches, equal, eventually, in_threads, metric, seeded_random, slab_objects  # noqa: E402
+from case import (CASE_DIR, check, drop_caches, equal, eventually, in_threads, metric,  # noqa: E402
+                  seeded_random, slab_objects)
 from metadata import Chunk, Inode, Store  # noqa: E402
 
 MOST = 1024
@@ -60,7 +61,8 @@ count = open_files() - before
 check(100 < count <= MOST + SLACK, f"{count} blobs open after two mounts of the store have been read")
 
 # file-nr counts in batches per processor.
-check(counted_files() - counted < 100, f"{counted_files() - counted} of {count} open blobs count against file-max")
+check(counted_files() - counted < 100,
+      f"{counted_files() - counted} of {count} open blobs count against file-max")
 
 # Under pressure they are closed, and what was closed is opened again.
 drop_caches(2)
@@ -76,4 +78,5 @@ mountapi.umount("one")
 drop_caches(1)
 read("two", "b")
 mountapi.umount("two")
-eventually(lambda: open_files() - before <= SLACK, f"{open_files() - before} blobs open after the last unmount")
+eventually(lambda: open_files() - before <= SLACK,
+           f"{open_files() - before} blobs open after the last unmount")

@@ -35,7 +35,8 @@ umount merged
 
 # The same with another upper layer above them, and each file handle found again.
 rm -rf upper work && mkdir upper work
-mount -t overlay -o "lowerdir=$CASE_DIR/image.delta:$CASE_DIR/image.base,upperdir=upper,workdir=work,index=on,nfs_export=on" \
+layers=lowerdir=$CASE_DIR/image.delta:$CASE_DIR/image.base
+mount -t overlay -o "$layers,upperdir=upper,workdir=work,index=on,nfs_export=on" \
 	overlay merged
 echo more >>merged/dir/beside
 drop_caches
@@ -47,11 +48,14 @@ umount merged
 rm -rf upper work && mkdir -p upper/{bin,lib,lib64,old,proc} work
 cp -L "$(command -v bash)" upper/bin/bash
 for library in $(ldd upper/bin/bash | grep -o '/[^ ]*'); do cp -L --parents "$library" upper/; done
-mount -t overlay -o "lowerdir=$CASE_DIR/image.delta:$CASE_DIR/image.base,upperdir=upper,workdir=work" overlay merged
+mount -t overlay -o "lowerdir=$CASE_DIR/image.delta:$CASE_DIR/image.base,upperdir=upper,workdir=work" \
+	overlay merged
 # shellcheck disable=SC2016 # for the shell inside
 said=$(unshare --mount --propagation private bash -c '
-	cd merged && mount --bind . . && cd "$PWD" && pivot_root . old && exec /bin/bash -c "echo \$(< /opaque/seen)"
+	cd merged && mount --bind . . && cd "$PWD" && pivot_root . old &&
+		exec /bin/bash -c "echo \$(< /opaque/seen)"
 ' 2>&1) || fail "pivot_root: $said"
 assert_eq "$said" seen "what is read in the new root"
-assert_eq "$(unshare --user --map-root-user --mount bash -c 'mount --bind merged/dir merged/opaque && cat merged/opaque/beside')" beside
+assert_eq "$(unshare --user --map-root-user --mount bash \
+	-c 'mount --bind merged/dir merged/opaque && cat merged/opaque/beside')" beside
 umount merged

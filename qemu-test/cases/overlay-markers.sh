@@ -39,12 +39,14 @@ for options in "" "=$CASE_DIR/upper" "=$CASE_DIR/upper"; do
 		[[ -z $options ]] || rm -rf upper/*
 		# shellcheck disable=SC2086
 		puzzlefs mount $fuse "--writable$options" "$image" writable
-		attributes writable | diff wanted-attributes - || fail "writable$options $fuse: the attributes differ"
+		attributes writable | diff wanted-attributes - ||
+			fail "writable$options $fuse: the attributes differ"
 		seen writable | diff wanted - || fail "writable$options $fuse: the trees differ"
 		# Changes copy them up.
 		echo more >>writable/store/meta
 		touch writable/store/dir/new
-		assert_eq "$(getfattr --only-values -n trusted.overlay.redirect writable/store/meta)" /store/dir/file "$fuse"
+		assert_eq "$(getfattr --only-values -n trusted.overlay.redirect writable/store/meta)" \
+			/store/dir/file "$fuse"
 		assert_eq "$(getfattr --only-values -n trusted.overlay.opaque writable/store/dir)" y "$fuse"
 		setfattr -n trusted.overlay.nlink -v U+1 writable/store/meta
 		setfattr -x trusted.overlay.metacopy writable/store/meta

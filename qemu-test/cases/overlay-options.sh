@@ -63,7 +63,8 @@ for options in "" redirect_dir=on,metacopy=on,volatile index=on,nfs_export=on,xi
 	for lower in "$mnt" plain; do
 		rm -rf upper work
 		mkdir -p upper work merged
-		mount -t overlay -o "lowerdir=$lower,upperdir=upper,workdir=work${options:+,$options}" overlay merged
+		mount -t overlay -o "lowerdir=$lower,upperdir=upper,workdir=work${options:+,$options}" \
+			overlay merged
 		(set +e; trap - ERR; change merged) >"said.${lower##*/}"
 		drop_caches
 		seen merged >"seen.${lower##*/}"

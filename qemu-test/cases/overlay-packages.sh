@@ -11,13 +11,14 @@
 mount_image /payload/store:debian
 mkdir -p upper work root
 mount -t overlay -o "lowerdir=$mnt,upperdir=upper,workdir=work" overlay root
-in_root() { chroot root env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
+in_root() { chroot root env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+	DEBIAN_FRONTEND=noninteractive "$@"; }
 package() { # VERSION
 	mkdir -p "root/tmp/p/DEBIAN" root/tmp/p/usr/share/hello root/tmp/p/etc
 	echo "version $1" >root/tmp/p/usr/share/hello/greeting
 	echo "setting=1" >root/tmp/p/etc/hello.conf
-	printf 'Package: hello-puzzle\nVersion: %s\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: greets\n' \
-		"$1" >root/tmp/p/DEBIAN/control
+	printf '%s\n' 'Package: hello-puzzle' "Version: $1" 'Architecture: all' \
+		'Maintainer: nobody <nobody@example.org>' 'Description: greets' >root/tmp/p/DEBIAN/control
 	echo /etc/hello.conf >root/tmp/p/DEBIAN/conffiles
 	printf '#!/bin/sh\nset -e\necho configured >/usr/share/hello/state\n' >root/tmp/p/DEBIAN/postinst
 	printf '#!/bin/sh\nset -e\nrm -f /usr/share/hello/state\n' >root/tmp/p/DEBIAN/prerm

@@ -15,8 +15,8 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, check, counters, drop_caches, equal, eventually, mount_image,  # noqa: E402
-                  refused, run, seeded_random, slab_objects, write_file)
+from case import (CASE_DIR, build_image, check, counters, drop_caches, equal, eventually,  # noqa: E402
+                  mount_image, refused, run, seeded_random, slab_objects, write_file)
 
 SIZE = 3_000_001
 random = seeded_random()
@@ -56,7 +56,8 @@ for path in first, second:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapping:
         equal(mapping[:], content, f"a map of {path}")
         status, opened = os.stat(path), os.fstat(file.fileno())
-        equal((opened.st_dev, opened.st_ino, opened.st_mode), (status.st_dev, status.st_ino, status.st_mode), path)
+        equal((opened.st_dev, opened.st_ino, opened.st_mode), (status.st_dev, status.st_ino, status.st_mode),
+              path)
         equal(os.readlink(f"/proc/self/fd/{file.fileno()}"), path, "the path of the file")
         with open("/proc/self/maps") as maps:
             line = next((line for line in maps if line.rstrip().endswith(path)), None)
@@ -69,12 +70,15 @@ equal(os.stat(second).st_mode & 0o777, 0o604, "the mode of the second")
 verified, alone = mounted("one", "verified", "ro,verify=digest"), mounted("one", "alone", "ro,noshare")
 for mnt in verified, alone:
     equal(read(f"{mnt}/dir-one/one"), content, mnt)
-    check(counters(mnt)["bytes_read"] >= SIZE and not counters(mnt)["files_shared"], f"{mnt}: {counters(mnt)}")
+    check(counters(mnt)["bytes_read"] >= SIZE and not counters(mnt)["files_shared"],
+          f"{mnt}: {counters(mnt)}")
 with open("/proc/self/mounts") as mounts:
     options = {line.split()[1]: line.split()[3].split(",") for line in mounts}
 check("noshare" in options[alone] and "noshare" not in options[one], f"{options[alone]}, {options[one]}")
-remount = subprocess.run(["mount", "-i", "-o", "remount,share", alone], capture_output=True, text=True, check=False)
-check(remount.returncode and "share cannot be changed by a remount" in remount.stderr, f"a remount that shares: {remount}")
+remount = subprocess.run(["mount", "-i", "-o", "remount,share", alone], capture_output=True, text=True,
+                         check=False)
+check(remount.returncode and "share cannot be changed by a remount" in remount.stderr,
+      f"a remount that shares: {remount}")
 
 # A map outlives the mount that its pages were read by, and what reads on is the other's own.
 with open(second, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapping:

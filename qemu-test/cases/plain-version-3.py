@@ -81,14 +81,17 @@ for what, order, extensions, mtime, nlink in (
     equal(sorted(os.listdir(root)), sorted(expected), f"{what}: names")
     for number, (name, (_, contents)) in enumerate(files.items(), 10):
         found = os.stat(root + b"/" + name)
-        equal((found.st_ino, found.st_size, found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, found.st_nlink),
-              (number, len(contents), stat.S_IFREG | 0o640, number, 70_000, mtime, nlink), f"{what}: stat of {name}")
+        equal((found.st_ino, found.st_size, found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns,
+               found.st_nlink),
+              (number, len(contents), stat.S_IFREG | 0o640, number, 70_000, mtime, nlink),
+              f"{what}: stat of {name}")
         with open(root + b"/" + name, "rb", buffering=0) as file:
             equal(file.read() == contents, True, f"{what}: {name}")
             drop_caches(1)
             for _ in range(20 if contents else 0):
                 at, length = random.randrange(len(contents)), random.randrange(1, 20_000)
-                equal(os.pread(file.fileno(), length, at) == contents[at:at + length], True, f"{what}: {length} of {name} at {at}")
+                equal(os.pread(file.fileno(), length, at) == contents[at:at + length], True,
+                      f"{what}: {length} of {name} at {at}")
     equal(os.readlink(f"{mnt}/link"), "one", f"{what}: the link")
     equal(os.stat(f"{mnt}/null").st_rdev, os.makedev(1, 3), f"{what}: the device")
     equal(os.stat(f"{mnt}/disk").st_rdev, os.makedev(4095, 1048575), f"{what}: the disk")

@@ -15,7 +15,11 @@ podman() {
 run() { podman run --rm --cgroups=disabled --network=none --log-driver=none --rootfs "$mnt:O" "$@"; }
 
 assert_eq "$(run /usr/bin/cat /etc/debian_version)" "$(<"$mnt/etc/debian_version")"
-said=$(run /usr/bin/python3 -c 'import os; open("/etc/new", "w").write("x"); print(os.getpid(), sorted(os.listdir("/etc"))[:3])')
-assert_eq "$said" "1 $(python3 -c 'import os, sys; print(sorted(os.listdir(sys.argv[1]) + ["new"])[:3])' "$mnt/etc")"
+said=$(run /usr/bin/python3 -c '
+import os
+open("/etc/new", "w").write("x")
+print(os.getpid(), sorted(os.listdir("/etc"))[:3])')
+assert_eq "$said" "1 $(python3 -c 'import os, sys; print(sorted(os.listdir(sys.argv[1]) + ["new"])[:3])' \
+	"$mnt/etc")"
 [[ ! -e $mnt/etc/new ]] || fail "the image was written to"
 expect_failure run /usr/bin/false >/dev/null

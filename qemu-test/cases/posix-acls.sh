@@ -26,12 +26,14 @@ diff <(acls src) <(acls "$mnt") || fail "the ACLs differ, as shown"
 assert_eq "$(acls "$mnt" | grep -c '1234')" "$(acls src | grep -c '1234')" "entries of user 1234"
 [[ $(acls "$mnt" | grep -c 'user:1234') -ge 5 ]] || fail "the ACLs are not there at all"
 # ls marks them with a plus.
-assert_eq "$(stat -c %A "$mnt/for-1234")$(find "$mnt/for-1234" -exec ls -l {} + | cut -c11)" "-rw-r-----+" "ls of an ACL"
+assert_eq "$(stat -c %A "$mnt/for-1234")$(find "$mnt/for-1234" -exec ls -l {} + |
+	cut -c11)" "-rw-r-----+" "ls of an ACL"
 
 as() { setpriv --reuid "$1" --regid "$2" --clear-groups -- "${@:3}"; }
 reads() { assert_eq "$(as "$1" "$2" cat "$mnt/$3")" "$4" "$3, read by $1:$2"; }
 # (expect_errno starts a Python, which takes its time here.)
-refuses() { assert_match "$(expect_failure as "$1" "$2" cat "$mnt/$3")" "Permission denied" "$3, read by $1:$2"; }
+refuses() { assert_match "$(expect_failure as "$1" "$2" cat "$mnt/$3")" "Permission denied" \
+	"$3, read by $1:$2"; }
 
 # Twice: from the disk, then with the ACL cached.
 for _ in 1 2; do
@@ -45,7 +47,8 @@ for _ in 1 2; do
 	refuses 99 78 for-group
 	reads 1234 99 directory/file below
 	refuses 1235 99 directory/file
-	assert_match "$(expect_failure as 1234 99 ls "$mnt/directory")" "Permission denied" "ls of a directory"
+	assert_match "$(expect_failure as 1234 99 ls "$mnt/directory")" "Permission denied" \
+		"ls of a directory"
 	reads 99 99 plain plain
 done
 drop_caches

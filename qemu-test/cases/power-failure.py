@@ -43,7 +43,8 @@ def container_image(path):
     def blob(contents, kind):
         digest = hashlib.sha256(contents).hexdigest()
         write_file(f"{path}/blobs/sha256/{digest}", contents)
-        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(contents)}
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}",
+                "size": len(contents)}
 
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -53,8 +54,10 @@ def container_image(path):
         tar.addfile(member, io.BytesIO(contents))
     layer = blob(archive.getvalue(), "layer.v1.tar")
     config = blob(json.dumps({"architecture": "amd64", "os": "linux",
-                              "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}}).encode(), "config.v1+json")
-    manifest = blob(json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode(), "manifest.v1+json")
+                              "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}}).encode(),
+                  "config.v1+json")
+    manifest = blob(json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode(),
+                    "manifest.v1+json")
     write_file(f"{path}/oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
     write_file(f"{path}/index.json", json.dumps({"schemaVersion": 2, "manifests": [manifest]}).encode())
     return path
@@ -64,7 +67,8 @@ def tags():
     """Which manifest each tag names, as the index says."""
     with open(f"{store}/index.json") as file:
         manifests = json.load(file)["manifests"]
-    return {manifest["annotations"]["org.opencontainers.image.ref.name"]: manifest["digest"] for manifest in manifests}
+    return {manifest["annotations"]["org.opencontainers.image.ref.name"]: manifest["digest"]
+            for manifest in manifests}
 
 
 def untag_by_another_tool(tag):
@@ -153,7 +157,8 @@ class Failure:
                         flushes += 1
                     if durable and name and changed:
                         replayed.flush()
-                        yield from self.left(name, f"after flush {flushes}", some_before_the_next_flush(entries[at:]))
+                        yield from self.left(name, f"after flush {flushes}",
+                                             some_before_the_next_flush(entries[at:]))
                         found = yield from self.left(name, f"at flush {flushes}")
                         if is_new and found and found != self.states[name][1]:
                             yield f"{name}, at flush {flushes}: the old tags are back"
@@ -170,7 +175,8 @@ class Failure:
                 disk.write(contents)
         run("mount", "-o", f"loop,{OPTIONS}", f"{memory}/left", mnt)
         try:
-            verified = subprocess.run(["puzzlefs", "verify", "-q", store], capture_output=True, text=True, check=False)
+            verified = subprocess.run(["puzzlefs", "verify", "-q", store], capture_output=True, text=True,
+                                      check=False)
             if verified.returncode:
                 yield f"{name}, {when}: {verified.stdout}{verified.stderr}"
                 return None
@@ -231,9 +237,12 @@ metric("power_failure.replays", replays)
 # The case notices commands whose calls for a flush are not heeded.
 for what, steps in {
     "the blobs": {"build": lambda: puzzlefs("build", "-q", second, f"{store}:built", skipping="syncfs")},
-    "the contents of the index": {"tag": lambda: puzzlefs("tag", f"{store}:built", "moved", skipping="fsync", when=1)},
-    "the name of the index": {"tag": lambda: puzzlefs("tag", f"{store}:built", "moved", skipping="fsync", when=2)},
-    "the index that a sweep goes by": {"gc": lambda: (untag_by_another_tool("swept"), puzzlefs("gc", store, skipping="fsync"))},
+    "the contents of the index": {"tag": lambda: puzzlefs("tag", f"{store}:built", "moved", skipping="fsync",
+                                                          when=1)},
+    "the name of the index": {"tag": lambda: puzzlefs("tag", f"{store}:built", "moved", skipping="fsync",
+                                                      when=2)},
+    "the index that a sweep goes by": {"gc": lambda: (untag_by_another_tool("swept"),
+                                                      puzzlefs("gc", store, skipping="fsync"))},
 }.items():
     found, _ = faults(steps)
     print(f"{what} not flushed: {found[:1]}")

@@ -26,7 +26,8 @@ mount_image "$source" "" suid
 modes() { (cd "$1" && find . -mindepth 1 -printf '%p %m %U:%G\n' | sort); }
 diff <(modes src) <(modes "$mnt") || fail "modes differ, as shown"
 assert_eq "$(cd "$mnt" && getcap -r .)" "$(cd src && getcap -r .)" "capabilities"
-assert_match "$(getcap "$mnt/grep-capable")" 'cap_dac_override,cap_net_raw=ep|cap_net_raw,cap_dac_override=ep' "getcap"
+assert_match "$(getcap "$mnt/grep-capable")" \
+	'cap_dac_override,cap_net_raw=ep|cap_net_raw,cap_dac_override=ep' "getcap"
 
 nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups -- "$@"; }
 bounding() { nobody "$1" CapEff /proc/self/status; }
@@ -35,7 +36,8 @@ assert_eq "$(nobody "$mnt/id-setuid" -u)" 4321 "the user of a set-uid program"
 assert_eq "$(nobody "$mnt/id-setuid" -ru)" 65534 "its real user"
 assert_eq "$(nobody "$mnt/id-setgid" -g)" 8765 "the group of a set-gid program"
 # CAP_DAC_OVERRIDE is bit 1, CAP_NET_RAW bit 13.
-assert_eq "$(bounding "$mnt/grep-capable")" "$(printf 'CapEff:\t%016x' $((1 << 1 | 1 << 13)))" "the capabilities in effect"
+assert_eq "$(bounding "$mnt/grep-capable")" "$(printf 'CapEff:\t%016x' $((1 << 1 | 1 << 13)))" \
+	"the capabilities in effect"
 assert_eq "$(bounding "$mnt/grep-plain")" "$(printf 'CapEff:\t%016x' 0)" "those of a plain program"
 
 unmount_image

@@ -35,7 +35,8 @@ mount_image "$source"
 assert_eq "$(chroot "$mnt/root" /bin/bash -c 'echo $((6 * 7))')" 42 "bash with libraries of the image"
 assert_eq "$(chroot "$mnt/root" /bin/sha256sum </etc/passwd)" "$(sha256sum </etc/passwd)" "sha256sum"
 assert_eq "$(chroot "$mnt/root" /bin/script a b)" "script of /bin/script with a b" "a script"
-assert_eq "$(cd "$mnt/root" && "$PWD/bin/cat" /etc/hostname)" "$(cat /etc/hostname)" "cat with libraries of the guest"
+assert_eq "$(cd "$mnt/root" && "$PWD/bin/cat" /etc/hostname)" "$(cat /etc/hostname)" \
+	"cat with libraries of the guest"
 assert_match "$("$mnt/static" --version)" '^puzzlefs ' "a static program"
 assert_eq "$("$mnt/cat-script" | tail -n 1)" "its own text" "a script whose interpreter is in the image"
 assert_eq "$(bash -c "$mnt/plain-script")" "no interpreter named" "a script without #!"
@@ -57,7 +58,8 @@ python3 - "$mnt/library.so" <<-'END' || fail "a library brought in at run time"
 	library = ctypes.CDLL(sys.argv[1])
 	library.acl_from_text.restype = ctypes.c_void_p
 	assert library.acl_from_text(b"u::rw,g::r,o::-") is not None
-	assert f"r-xp" in "".join(line for line in open("/proc/self/maps") if line.rstrip().endswith(sys.argv[1]))
+	lines = [line for line in open("/proc/self/maps") if line.rstrip().endswith(sys.argv[1])]
+	assert "r-xp" in "".join(lines)
 END
 
 # What cannot run, does not.

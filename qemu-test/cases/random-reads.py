@@ -114,7 +114,8 @@ while done < AT_LEAST or done < OPERATIONS and time.monotonic() - started < SECO
         drop_caches(random.randrange(1, 4))
     elif draw < 0.06:
         path = random.choice(directories)
-        equal(sorted(os.listdir(f"{mnt}/{path}")), sorted(os.listdir(f"src/{path}")), f"operation {done}: list {path}")
+        equal(sorted(os.listdir(f"{mnt}/{path}")), sorted(os.listdir(f"src/{path}")),
+              f"operation {done}: list {path}")
     elif draw < 0.1 and links:
         path = random.choice(links)
         equal(os.readlink(f"{mnt}/{path}"), os.readlink(f"src/{path}"), f"operation {done}: readlink {path}")

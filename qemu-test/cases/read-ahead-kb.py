@@ -11,8 +11,8 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_memory, map_of,  # noqa: E402
-                  mount_image, seeded_random, write_file)
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_memory,  # noqa: E402
+                  map_of, mount_image, seeded_random, write_file)
 
 SIZE = 12 << 20
 # Enough for the kernel to have come to its largest windows.
@@ -22,7 +22,8 @@ os.mkdir("src")
 write_file("src/file", seeded_random().randbytes(SIZE))
 # Chunks of the largest size, so that a chunk is no reason to read less or more.
 source = build_image("src")
-mounts = {"shared": mount_image(source, f"{CASE_DIR}/shared"), "noshare": mount_image(source, f"{CASE_DIR}/noshare", "ro,noshare")}
+mounts = {"shared": mount_image(source, f"{CASE_DIR}/shared"),
+          "noshare": mount_image(source, f"{CASE_DIR}/noshare", "ro,noshare")}
 # Another mount of the same pages keeps its own.
 other = mount_image(source, f"{CASE_DIR}/other")
 

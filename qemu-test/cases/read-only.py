@@ -97,7 +97,8 @@ for name, number, call in (
         ("ftruncate", errno.EINVAL, lambda: os.ftruncate(fd, 0)),
         ("fallocate", errno.EBADF, lambda: raw("fallocate", fd, 0, ctypes.c_long(0), ctypes.c_long(4096))),
         ("punch a hole", errno.EBADF, lambda: raw("fallocate", fd, 3, ctypes.c_long(0), ctypes.c_long(4096))),
-        ("map shared, to write", errno.EACCES, lambda: mmap.mmap(fd, 4096, mmap.MAP_SHARED, mmap.PROT_WRITE))):
+        ("map shared, to write", errno.EACCES,
+         lambda: mmap.mmap(fd, 4096, mmap.MAP_SHARED, mmap.PROT_WRITE))):
     with refused(number, name):
         call()
 libc.mmap.restype = ctypes.c_void_p

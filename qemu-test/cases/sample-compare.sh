@@ -9,7 +9,8 @@ mount_image "/payload/store:$(cat /payload/sample.tag)"
 /payload/inventory "$mnt" >inventory
 
 metric entries "$(grep -c $'\tstat\t' inventory)"
-metric bytes "$(sed -nE 's/.*\tstat\tf.* size=([0-9]+) .*/\1/p' inventory | awk '{ n += $1 } END { print n }')"
+metric bytes "$(sed -nE 's/.*\tstat\tf.* size=([0-9]+) .*/\1/p' inventory |
+	awk '{ n += $1 } END { print n }')"
 diff /payload/sample.inventory inventory >differences || true
 mismatches=$(grep -c '^[<>]' differences) || true
 metric mismatches "$mismatches"

@@ -14,8 +14,8 @@ import ctypes, decimal, hashlib, json, lzma, sqlite3, ssl, unicodedata, zlib
 print(json.dumps({"sum": sum(range(10)), "sha": hashlib.sha256(b"x").hexdigest()[:8]}))
 ')" '{"sum": 45, "sha": "2d711642"}' "python3"
 
-assert_eq "$(in_image perl -MPOSIX -MEncode -MDigest::SHA=sha256_hex -e 'print substr(sha256_hex("x"), 0, 8), " ", POSIX::floor(3.7)')" \
-	'2d711642 3' "perl"
+assert_eq "$(in_image perl -MPOSIX -MEncode -MDigest::SHA=sha256_hex \
+	-e 'print substr(sha256_hex("x"), 0, 8), " ", POSIX::floor(3.7)')" '2d711642 3' "perl"
 
 # Every file that dpkg has a checksum of is as it was packed.
 assert_eq "$(in_image dpkg --verify 2>&1)" "" "dpkg --verify"

@@ -17,8 +17,8 @@ import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, check, drop_caches, equal, fail, metric, mount_image, run,  # noqa: E402
-                  seeded_random, start, unmount_image, write_file)
+from case import (CASE_DIR, build_image, check, drop_caches, equal, fail, metric, mount_image,  # noqa: E402
+                  run, seeded_random, start, unmount_image, write_file)
 
 DEADLINE = 20  # seconds
 CLASS_CONTENT = 0x4
@@ -159,12 +159,14 @@ for tag, verify in itertools.product(("raw", "zstd"), ("none", "digest", "fsveri
     masks = {"all": ALL_PERM}
     if verify == "none" and tag == "raw":
         masks |= {"open": OPEN_PERM, "access": ACCESS_PERM}
-    for (mask_name, mask), (how_name, how), deny in itertools.product(masks.items(), HOWS.items(), (False, True)):
+    for (mask_name, mask), (how_name, how), deny in itertools.product(masks.items(), HOWS.items(),
+                                                                      (False, True)):
         where = "merged" if mask_name == "all" and deny else mnt
         name = f"{tag}, verify={verify}, {mask_name} events by {how_name}, {'denied' if deny else 'scanned'}"
         events = watched(name, how, mask, deny, (mnt, STORE), read_all, where, contents)
         equal(of_store(events), [], f"{name}: events for files of the store")
-        check(where == "merged" or any(path.startswith(f"{mnt}/") for path in events), f"{name}: no event for the image")
+        check(where == "merged" or any(path.startswith(f"{mnt}/") for path in events),
+              f"{name}: no event for the image")
         count += 1
     run("umount", "merged")
     unmount_image()

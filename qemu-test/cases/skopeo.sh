@@ -7,7 +7,9 @@
 
 manifest_of() {
 	puzzlefs inspect --json "$1" |
-		python3 -c 'import json, sys; print(json.load(sys.stdin)["manifest_digest"].removeprefix("sha256:"))'
+		python3 -c '
+import json, sys
+print(json.load(sys.stdin)["manifest_digest"].removeprefix("sha256:"))'
 }
 mkdir -p tree/dir
 head -c 700000 /dev/urandom >tree/file
@@ -30,4 +32,5 @@ for copy in copy:image copy:compressed back:image; do
 	/payload/inventory "$mnt" | diff - <(/payload/inventory tree) || fail "$copy differs"
 	unmount_image
 done
-assert_eq "$(puzzlefs inspect --json back:image)" "$(puzzlefs inspect --json store:image)" "the image that came back"
+assert_eq "$(puzzlefs inspect --json back:image)" "$(puzzlefs inspect --json store:image)" \
+	"the image that came back"

@@ -28,12 +28,13 @@ assert_eq "$(find "$mnt" -mindepth 1 -printf '%y' | fold -w1 | sort | tr -d '\n'
 # They work: a device is the driver's, a FIFO joins two processes.
 assert_eq "$(head -c 5 "$mnt/zero" | od -An -tx1 | tr -d ' ')" 0000000000 "what /dev/zero gives"
 echo gone >"$mnt/null" || fail "cannot write to the null device: a read-only filesystem does not forbid it"
-assert_eq "$(blockdev --getss "$mnt/loop0" 2>&1 || true)" "$(blockdev --getss src/loop0 2>&1 | sed "s,src/,$mnt/," || true)" \
-	"the loop device"
+assert_eq "$(blockdev --getss "$mnt/loop0" 2>&1 || true)" "$(blockdev --getss src/loop0 2>&1 |
+	sed "s,src/,$mnt/," || true)" "the loop device"
 (echo through >"$mnt/fifo") &
 assert_eq "$(timeout 10 cat "$mnt/fifo")" through "what came through the FIFO"
 wait
-if said=$(python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])' "$mnt/socket" 2>&1); then
+if said=$(python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])' "$mnt/socket" \
+	2>&1); then
 	fail "nobody listens on the socket"
 fi
 assert_match "$said" ConnectionRefused "connect to a socket nobody listens on"

@@ -18,7 +18,8 @@ from case import (build_image, check, drop_caches, equal, mount_image, run, seed
 MAGIC = 0x505A4653
 random = seeded_random()
 os.makedirs("src/a/b")
-sizes = {"empty": 0, "one": 1, "sector": 512, "more": 513, "a/page": 4096, "a/b/large": 1_000_001, "a/b/zeros": 5_000_000}
+sizes = {"empty": 0, "one": 1, "sector": 512, "more": 513, "a/page": 4096, "a/b/large": 1_000_001,
+         "a/b/zeros": 5_000_000}
 for name, size in sizes.items():
     write_file(f"src/{name}", bytes(size) if name.endswith("zeros") else random.randbytes(size))
 run("cp", "src/a/b/large", "src/a/b/copy")
@@ -34,7 +35,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 buffer = ctypes.create_string_buffer(256)
 for path in (mnt, f"{mnt}/a/b/large", f"{mnt}/a/b"):
     equal(libc.statfs(os.fsencode(path), buffer), 0, f"statfs of {path}")
-    kind, size, blocks, free, available, files, files_free, fsid, name_length = struct.unpack_from("<7q8sq", buffer)
+    (kind, size, blocks, free, available, files, files_free, fsid,
+     name_length) = struct.unpack_from("<7q8sq", buffer)
     equal(hex(kind), hex(MAGIC), "f_type")
     equal((free, available, files_free), (0, 0, 0), "what is free")
     equal(name_length, 255, "f_namelen")
@@ -50,7 +52,8 @@ equal(os.statvfs(mnt).f_flag & os.ST_RDONLY, os.ST_RDONLY, "ST_RDONLY")
 devices = set()
 for name, size in sizes.items():
     stat = os.stat(f"{mnt}/{name}")
-    equal((stat.st_size, stat.st_blocks, stat.st_blksize), (size, -(-size // 512), 4096), f"size, blocks and block size of {name}")
+    equal((stat.st_size, stat.st_blocks, stat.st_blksize), (size, -(-size // 512), 4096),
+          f"size, blocks and block size of {name}")
     devices.add(stat.st_dev)
 for name in (".", "a", "a/b", "symlink", "fifo"):
     devices.add(os.lstat(f"{mnt}/{name}").st_dev)
@@ -80,7 +83,8 @@ mount_image(source)
 equal(numbers(), first, "numbers in another mount")
 for directory in (mnt, f"{mnt}/a", f"{mnt}/a/b"):
     with os.scandir(directory) as entries:
-        equal({e.path: e.inode() for e in entries}, {p: n for p, n in first.items() if os.path.dirname(p) == directory},
+        equal({e.path: e.inode() for e in entries},
+              {p: n for p, n in first.items() if os.path.dirname(p) == directory},
               f"numbers in the listing of {directory}")
 
 # Programs.

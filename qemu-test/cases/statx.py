@@ -35,7 +35,8 @@ for name in ("", "dir", "dir/file", "dir/link", "fifo"):
     path = f"{mnt}/{name}".rstrip("/")
     found = statx(path)
     check(found["mask"] & STATX_BASIC_STATS == STATX_BASIC_STATS, f"{name}: mask {found['mask']:x}")
-    check(not found["mask"] & (STATX_BTIME | STATX_DIOALIGN), f"{name}: says more than there is: {found['mask']:x}")
+    check(not found["mask"] & (STATX_BTIME | STATX_DIOALIGN),
+          f"{name}: says more than there is: {found['mask']:x}")
     equal(found["mnt_id"], mount_id, f"{name}: mount")
     if name != "fifo":
         check(found["attributes"] & found["attributes_mask"] & ATTR_IMMUTABLE, f"{name}: not immutable")

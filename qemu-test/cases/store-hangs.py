@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # The disk of a store does not answer, while many read from it: images of other stores are read,
-# mounted and unmounted all the same. Each reader can be killed, whatever signal came before, also one that has a
-# request at the disk. Who does not want to wait does not, however much is to be read ahead of him. When the disk
-# answers again all is right.
+# mounted and unmounted all the same. Each reader can be killed, whatever signal came before, also one that
+# has a request at the disk. A reader with RWF_NOWAIT does not wait, however much readahead is due. When the
+# disk answers again all is right.
 #
 # timeout: 90
 import os
@@ -14,7 +14,9 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import devmapper  # noqa: E402
 import mountapi  # noqa: E402
-from case import CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_system_call, is_pending, mount_image, run, seeded_random, start, unmount_image, write_file  # noqa: E402
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually,  # noqa: E402
+                  in_system_call, is_pending, mount_image, run, seeded_random, start, unmount_image,
+                  write_file)
 
 READERS = 40
 SYS_READ = 0

@@ -13,7 +13,8 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import mountapi  # noqa: E402
-from case import CASE_DIR, PAGE, check, end, equal, fail, metric, seeded_random, start, turns, write_file  # noqa: E402
+from case import (CASE_DIR, PAGE, check, end, equal, fail, metric, seeded_random, start, turns,  # noqa: E402
+                  write_file)
 from listing import list_into_map, make_files  # noqa: E402
 from metadata import Chunk, Inode, Store  # noqa: E402
 

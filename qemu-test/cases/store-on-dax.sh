@@ -20,7 +20,8 @@ _clean() {
 }
 trap '_clean; _at_exit' EXIT
 mount -o dax=always /dev/pmem0 disk
-grep -q ' dax=always' <(findmnt -no OPTIONS disk | tr , '\n' | sed 's/^/ /') || fail "no DAX: $(findmnt -no OPTIONS disk)"
+grep -q ' dax=always' <(findmnt -no OPTIONS disk | tr , '\n' | sed 's/^/ /') ||
+	fail "no DAX: $(findmnt -no OPTIONS disk)"
 build_image src >/dev/null
 mv store disk/
 expect_failure mount_image disk/store:image

@@ -24,7 +24,8 @@ for directory in "disk", "empty", "merged":
 run("mount", "-o", "loop", "disk.img", "disk")
 for directory in "disk/upper", "disk/work":
     os.mkdir(directory)
-run("mount", "-t", "overlay", "overlay", "-o", "lowerdir=empty,upperdir=disk/upper,workdir=disk/work", "merged")
+run("mount", "-t", "overlay", "overlay", "-o", "lowerdir=empty,upperdir=disk/upper,workdir=disk/work",
+    "merged")
 for root in "disk", "merged":
     for options in [], ["-z"]:
         store = f"{CASE_DIR}/{root}/store{len(options)}"

@@ -69,7 +69,8 @@ for part in ("", "/blobs", "/blobs/sha256"):
         try:
             mountapi.mount(good, other, f"rootfs={rootfs}")
         except OSError as error:
-            check(part and by == "link" and error.errno in (errno.ELOOP, errno.ENOTDIR), f"{what}: {name_of(error.errno)}")
+            check(part and by == "link" and error.errno in (errno.ELOOP, errno.ENOTDIR),
+                  f"{what}: {name_of(error.errno)}")
         else:
             check(not part or by != "link", f"{what}: it is mounted")
             with open(f"{other}/file", "rb") as file:
@@ -113,7 +114,8 @@ def mount_often():
                         context.create()
                         context.attach(mnt)
             except OSError as error:
-                check(error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR), f"mount {number}: {name_of(error.errno)}")
+                check(error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR),
+                      f"mount {number}: {name_of(error.errno)}")
                 outcomes[error.errno] = outcomes.get(error.errno, 0) + 1
                 continue
             with open(f"{mnt}/file", "rb") as file:

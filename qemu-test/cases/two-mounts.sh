@@ -27,7 +27,8 @@ done
 assert_same second/shared b/shared
 assert_same second/file b/file
 [[ ! -e b/only ]] || fail "an image shows another's directory"
-assert_eq "$(stat -c %i a/only/x a/shared)" "$(stat -c %i c/only/x c/shared)" "inode numbers in two mounts of an image"
+assert_eq "$(stat -c %i a/only/x a/shared)" "$(stat -c %i c/only/x c/shared)" \
+	"inode numbers in two mounts of an image"
 assert_eq "$(stat -c %d a b c d | sort -u | wc -l)" 4 "devices of four mounts"
 
 # Each goes, and the others read on, from the disk.

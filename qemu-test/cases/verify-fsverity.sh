@@ -48,12 +48,14 @@ unmount_image "$CASE_DIR/used"
 
 mount_raw "verify=fsverity,rootfs_verity=$verity"
 _mounted=("$CASE_DIR/mnt")
-assert_match "$(grep puzzlefs /proc/mounts)" "rootfs=$rootfs,rootfs_verity=$verity,verify=fsverity" '/proc/mounts'
+assert_match "$(grep puzzlefs /proc/mounts)" "rootfs=$rootfs,rootfs_verity=$verity,verify=fsverity" \
+	'/proc/mounts'
 assert_same "$tree/a" "$CASE_DIR/mnt/a"
 assert_same "$tree/b" "$CASE_DIR/mnt/b"
 
 # A blob in whose place stands another, with an fs-verity digest of its own.
-victim=$(find "$store/blobs/sha256" -type f ! -name "$rootfs" -printf '%s %p\n' | sort -rn | sed -n '1s/^[0-9]* //p')
+victim=$(find "$store/blobs/sha256" -type f ! -name "$rootfs" -printf '%s %p\n' | sort -rn |
+	sed -n '1s/^[0-9]* //p')
 mv "$victim" "$victim.away"
 head -c "$(stat -c %s "$victim.away")" /dev/zero >"$victim"
 fsverity enable "$victim"

@@ -15,8 +15,8 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, PAGE, build_image, check, counters, drop_caches, equal, in_threads, mount_image,  # noqa: E402
-                  refused, seeded_random, start, unmount_image, write_file)
+from case import (CASE_DIR, PAGE, build_image, check, counters, drop_caches, equal, in_threads,  # noqa: E402
+                  mount_image, refused, seeded_random, start, unmount_image, write_file)
 from failcall import ENOMEM, EVERYBODY, failing  # noqa: E402
 
 random = seeded_random()
@@ -44,7 +44,8 @@ def expect_contents():
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
             drop_caches(1)
             for at in random.sample(range(0, size, PAGE), 10):
-                equal(os.pread(file.fileno(), PAGE, at) == contents[name][at:at + PAGE], True, f"{name} at {at}")
+                equal(os.pread(file.fileno(), PAGE, at) == contents[name][at:at + PAGE], True,
+                      f"{name} at {at}")
             drop_caches(1)
             with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
                 for at in random.sample(range(0, size, PAGE), 10):
@@ -86,6 +87,7 @@ with open(f"{mnt}/file-0", "rb", buffering=0) as file, failing("ext4_file_read_i
     _, status = os.waitpid(start(without_memory), 0)
     equal(status, 0, "the status of the reader without memory")
     check(calls.failed() > 0, "no read was made to fail")
-    equal(os.pread(file.fileno(), PAGE, PAGE) == contents["file-0"][PAGE:2 * PAGE], True, "the page after that")
+    equal(os.pread(file.fileno(), PAGE, PAGE) == contents["file-0"][PAGE:2 * PAGE], True,
+          "the page after that")
     equal(counters(mnt)["blobs_opened"], before, "blobs opened, after a read without memory")
 unmount_image()

@@ -70,7 +70,8 @@ for _ in range(2):
         got, source = attributes_of(f"{mnt}/{name}"), attributes_of(f"{src}/{name}")
         equal(got, source, f"attributes of {name}")
         equal({k: v for k, v in got.items() if k in wanted[name]}, wanted[name], f"attributes of {name}")
-        equal(len(os.listxattr(f"{mnt}/{name}", follow_symlinks=False)), len(got), f"listed of {name}, none twice")
+        equal(len(os.listxattr(f"{mnt}/{name}", follow_symlinks=False)), len(got),
+              f"listed of {name}, none twice")
     drop_caches()
 
 for name in ("file", "none", "directory"):

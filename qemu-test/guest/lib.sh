@@ -131,8 +131,10 @@ loopback_up() {
 
 # kmsg_since_start: the kernel's log since the case began.
 kmsg_since_start() {
-	dmesg --nopager | awk -v mark="puzzlefs-test: begin $CASE" 'seen; { sub(/[ \t\r]+$/, "") } substr($0, length($0) - length(mark) + 1) == mark { seen = 1 }'
+	dmesg --nopager | awk -v mark="puzzlefs-test: begin $CASE" \
+		'seen; { sub(/[ \t\r]+$/, "") } substr($0, length($0) - length(mark) + 1) == mark { seen = 1 }'
 }
 
 # slab_objects CACHE: how many objects are in use.
-slab_objects() { awk -v name="$1" '$1 == name { print $2; found = 1 } END { if (!found) print 0 }' /proc/slabinfo; }
+slab_objects() { awk -v name="$1" '$1 == name { print $2; found = 1 } END { if (!found) print 0 }' \
+	/proc/slabinfo; }

@@ -58,7 +58,8 @@ take_kernel() {
 		set -- "$1"
 	done <<<"$KERNELS"
 	[[ $KERNEL_PIN ]] || die -$E_USAGE "KERNEL=$1: no such kernel (there are:$names)"
-	read -r KERNEL KERNEL_ARCH KERNEL_FROM KERNEL_RELEASE KERNEL_VERSION KERNEL_SOURCE KERNEL_CC KERNEL_ROOT <<<"$KERNEL_PIN"
+	read -r KERNEL KERNEL_ARCH KERNEL_FROM KERNEL_RELEASE KERNEL_VERSION KERNEL_SOURCE KERNEL_CC \
+		KERNEL_ROOT <<<"$KERNEL_PIN"
 	KERNEL_MAKE=(CC="$KERNEL_CC")
 	SRCARCH=x86
 	if [[ $KERNEL_ARCH == arm64 ]]; then
@@ -74,7 +75,8 @@ kernel_names() { awk 'NF { print $1 }' <<<"$KERNELS"; }
 take_kernel "${KERNEL:-}"
 
 need_root() {
-	[[ $EUID -eq 0 ]] || die -$E_NOT_ROOT "must be run by root (chroot, mknod and mounts): try sudo make ..."
+	[[ $EUID -eq 0 ]] ||
+		die -$E_NOT_ROOT "must be run by root (chroot, mknod and mounts): try sudo make ..."
 }
 
 mkdir -p "$CACHE" 2>/dev/null || {
@@ -122,13 +124,19 @@ explain_failure() {
 
 # failure_cause LOG: one of the codes above, and the line that goes with it.
 failure_cause() {
-	local log=$1
+	local log=$1 network package
+	network='Temporary failure resolving|Could not resolve|Could not connect|Unable to connect'
+	network+='|Connection (refused|timed out|failed)|Network is unreachable|Could not handshake'
+	package='Unable to locate package|has no installation candidate|Version .* was not found'
+	package+='|puzzlefs: no package'
 	if grep -qE 'No space left on device|Disk quota exceeded|free space' "$log"; then
 		echo "$E_DISK the disk of $CACHE is full: free some, or set PUZZLEFS_CACHE to a roomier place"
-	elif grep -qE 'Temporary failure resolving|Could not resolve|Could not connect|Connection (refused|timed out|failed)|Unable to connect|Network is unreachable|Could not handshake' "$log"; then
-		echo "$E_NETWORK the Debian mirror does not answer: check the network, or set DEBIAN_MIRROR to one that does"
-	elif grep -qE 'Unable to locate package|has no installation candidate|Unable to find a source package|Version .* was not found|puzzlefs: no package' "$log"; then
-		echo "$E_PACKAGE $(grep -hE 'Unable to locate package|has no installation candidate|Version .* was not found|puzzlefs: no package' "$log" | tail -1): mend qemu-test/versions, or set DEBIAN_MIRROR to a full mirror"
+	elif grep -qE "$network" "$log"; then
+		echo "$E_NETWORK the Debian mirror does not answer:" \
+			"check the network, or set DEBIAN_MIRROR to one that does"
+	elif grep -qE "$package|Unable to find a source package" "$log"; then
+		echo "$E_PACKAGE $(grep -hE "$package" "$log" | tail -1):" \
+			"mend qemu-test/versions, or set DEBIAN_MIRROR to a full mirror"
 	else
 		echo "$E_FAILED it cannot be made"
 	fi
@@ -141,7 +149,9 @@ remove_trees() {
 	for dir; do
 		[[ -e $dir ]] || continue
 		awk -v dir="$dir/" 'index($5 "/", dir) == 1 { print $5 }' /proc/self/mountinfo | tac |
-			while read -r mount; do umount "$(printf '%b' "$mount")" || umount -l "$(printf '%b' "$mount")"; done
+			while read -r mount; do
+				umount "$(printf '%b' "$mount")" || umount -l "$(printf '%b' "$mount")"
+			done
 		rm -rf --one-file-system "$dir"
 	done
 }
@@ -171,7 +181,8 @@ with_lock() {
 # its stamp. The key is what made it: the step's script, the pins that it names
 # as inputs, the files that it names, and the keys of the artefacts that it needs.
 step_header() { sed -n "s/^# $2: *//p" "$QT/steps/$1"; }
-# step_needs NAME: the artefacts that a step needs. `kernel-root` stands for the root that builds for the kernel.
+# step_needs NAME: the artefacts that a step needs. `kernel-root` stands for the root that builds for
+# the kernel.
 step_needs() {
 	local word
 	for word in $(step_header "$1" needs); do
@@ -224,7 +235,8 @@ take_cargo_seed() {
 		touch "$seed/.complete"
 	else
 		seeds=$(cargo_seeds)
-		seed=$(find "$CACHE" -maxdepth 2 -path "$seeds*/.complete" -printf '%T@ %h\n' | sort -rn | head -1 | cut -d' ' -f2-)
+		seed=$(find "$CACHE" -maxdepth 2 -path "$seeds*/.complete" -printf '%T@ %h\n' | sort -rn |
+			head -1 | cut -d' ' -f2-)
 		[[ $seed ]] || return 0
 	fi
 	mkdir -p "$BUILD"
@@ -295,7 +307,8 @@ keep_built() {
 	sync -f "$tmp"
 	# Another run may have been first.
 	mv -T "$tmp" "$to" 2>/dev/null || rm -rf "$tmp"
-	find "$CACHE" -mindepth 2 -maxdepth 2 -path "$CACHE/built-$1-????????????/.complete" -printf '%T@ %h\n' |
+	find "$CACHE" -mindepth 2 -maxdepth 2 -path "$CACHE/built-$1-????????????/.complete" \
+		-printf '%T@ %h\n' |
 		sort -rn | tail -n +4 | while read -r _ old; do rm -rf "$old"; done
 }
 
@@ -306,8 +319,10 @@ debian_mirror() {
 		return
 	fi
 	local uri
-	uri=$(mirrors_in_apt_configuration | resolved_mirrors | grep -vE -- '-security/?$|/debian-debug/?$' | head -1 || true)
-	[[ -n $uri ]] || die -$E_NETWORK "no Debian archive in this host's apt configuration: set DEBIAN_MIRROR to one"
+	uri=$(mirrors_in_apt_configuration | resolved_mirrors | grep -vE -- '-security/?$|/debian-debug/?$' |
+		head -1 || true)
+	[[ -n $uri ]] ||
+		die -$E_NETWORK "no Debian archive in this host's apt configuration: set DEBIAN_MIRROR to one"
 	echo "${uri%/}"
 }
 
@@ -328,7 +343,7 @@ resolved_mirrors() {
 # Both forms of apt's sources: deb822 stanzas and one-line entries. Only
 # stanzas that name the "main" component of a Debian suite count.
 mirrors_in_apt_configuration() {
-	local file
+	local file suites='bookworm|trixie|forky|sid|stable|testing|unstable'
 	for file in /etc/apt/sources.list.d/*.sources; do
 		[[ -f $file ]] || continue
 		awk -v RS= '
@@ -345,6 +360,6 @@ mirrors_in_apt_configuration() {
 	done
 	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
 		[[ -f $file ]] || continue
-		sed -nE 's/^deb +(\[[^]]*\] +)?([^ ]+) +(bookworm|trixie|forky|sid|stable|testing|unstable)[^ ]* +([^#]* )?main\b.*/\2/p' "$file"
+		sed -nE 's/^deb +(\[[^]]*\] +)?([^ ]+) +('$suites')[^ ]* +([^#]* )?main\b.*/\2/p' "$file"
 	done
 }

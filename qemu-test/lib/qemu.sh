@@ -27,14 +27,16 @@ guest_cleanup() {
 
 # The kernel under test, what it is told beside the rest, how much slower than it
 # the one that is booted is, the module, and the guest's memory.
-KARGS=${PUZZLEFS_KARGS:-} SLOWNESS=1 MODULE=${PUZZLEFS_MODULE:-puzzlefs$KERNEL_SUFFIX.ko} MEMORY=${PUZZLEFS_GUEST_MEMORY:-2G}
+KARGS=${PUZZLEFS_KARGS:-} SLOWNESS=1 MODULE=${PUZZLEFS_MODULE:-puzzlefs$KERNEL_SUFFIX.ko} \
+	MEMORY=${PUZZLEFS_GUEST_MEMORY:-2G}
 
 # Boot the debug kernel instead. It has all drivers built in.
 take_debug_kernel() {
 	local kernel
 	kernel=$(artefact_dir debug-kernel)
 	KIMAGE=$kernel/vmlinuz KREL=$(<"$kernel/release")
-	KARGS+=' puzzlefs.modules=none' SLOWNESS=6 MODULE=puzzlefs-debug.ko MEMORY=${PUZZLEFS_GUEST_MEMORY:-4G}
+	KARGS+=' puzzlefs.modules=none' SLOWNESS=6 MODULE=puzzlefs-debug.ko \
+		MEMORY=${PUZZLEFS_GUEST_MEMORY:-4G}
 }
 
 # put_sample PAYLOAD: the image that sample-image has made, and its inventory. PUZZLEFS_SAMPLE is
@@ -76,7 +78,8 @@ accelerator() {
 			-kernel "$KIMAGE" -initrd "$KINITRAMFS" \
 			-append "console=ttyS0 panic=-1 puzzlefs.mode=probe" \
 			-serial null -serial stdio </dev/null 2>/dev/null || true)
-		if [[ $answer == *"puzzlefs-probe: ok"* ]]; then echo kvm; else echo tcg,thread=multi; fi >"$verdict"
+		if [[ $answer == *"puzzlefs-probe: ok"* ]]; then echo kvm; else echo tcg,thread=multi; fi \
+			>"$verdict"
 	fi
 	cat "$verdict"
 }
@@ -91,12 +94,19 @@ qemu_command() {
 	local accel cpu=max,la57=off
 	accel=$(accelerator)
 	if [[ $accel == tcg* ]]; then cpu+=,erms=off,fsrm=off; fi
+	local arguments=(
+		"console=ttyS0,115200" panic=-1 oops=panic mitigations=off loglevel="${2:-7}" log_buf_len=8M
+		printk.devkmsg=on rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60
+		sysctl.kernel.hung_task_timeout_secs=300 puzzlefs.mode="$1" "$KARGS"
+		${PUZZLEFS_SEED:+puzzlefs.seed="$PUZZLEFS_SEED"}
+		${PUZZLEFS_ROUNDS:+puzzlefs.rounds="$PUZZLEFS_ROUNDS"} "${CASE_KARGS:-}"
+	)
 	qemu=(
 		"$QT/in-root" qemu-system-x86_64 -accel "$accel" -cpu "$cpu"
 		-nodefaults -no-user-config -display none -no-reboot
 		-m "$MEMORY" -smp 2 -device virtio-rng-pci
 		-kernel "$KIMAGE" -initrd "$KINITRAMFS"
-		-append "console=ttyS0,115200 panic=-1 oops=panic mitigations=off loglevel=${2:-7} log_buf_len=8M printk.devkmsg=on rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300 puzzlefs.mode=$1 $KARGS${PUZZLEFS_SEED:+ puzzlefs.seed=$PUZZLEFS_SEED}${PUZZLEFS_ROUNDS:+ puzzlefs.rounds=$PUZZLEFS_ROUNDS} ${CASE_KARGS:-}"
+		-append "${arguments[*]}"
 	)
 	# Counts of instructions, at the marks that a bench sets, go to this file.
 	if [[ ${PUZZLEFS_INSTRUCTIONS:-} && $accel == tcg* ]]; then
@@ -146,7 +156,8 @@ take() {
 # queue. Returns when none is left, or when the guest is dead; what it died of is
 # reported then. $GUEST tells the guests apart that run at once.
 run_guest() {
-	local next=$1 queue=${2:-} given=$1 name='' line kind rest case_start=$SECONDS deadline status part='' output=() why=''
+	local next=$1 queue=${2:-} given=$1 name='' line kind rest case_start=$SECONDS deadline status \
+		part='' output=() why=''
 	local qemu to from pid
 	console=$WORK/console-$GUEST.log
 	qemu_command cases
@@ -220,7 +231,8 @@ run_guest() {
 			name=${name:-shutdown} why=${why/the guest/the guest, with no case running,}
 		fi
 		output+=("    --- the console's last lines:")
-		mapfile -t -O ${#output[@]} output < <(tail -n 30 "$console" | tr -d '\r' | cut -c1-200 | sed 's/^/    /')
+		mapfile -t -O ${#output[@]} output < <(tail -n 30 "$console" | tr -d '\r' | cut -c1-200 |
+			sed 's/^/    /')
 		mapfile -t -O ${#output[@]} output < <(sed 's/^/    [qemu] /' "$WORK/qemu-$GUEST.log")
 		report failed "$name" "$why" "${output[@]}"
 		cp "$console" "$BUILD/logs/console-$name.log"

@@ -161,7 +161,8 @@ proptest! {
     }
 
     #[test]
-    fn indexes(entries in btree_map(vec(any::<u8>().prop_filter("", |b| *b != 0 && *b != b'/'), 3..6), 2..3u64, 0..80)
+    fn indexes(entries in btree_map(
+            vec(any::<u8>().prop_filter("", |b| *b != 0 && *b != b'/'), 3..6), 2..3u64, 0..80)
         .prop_map(|entries| entries.into_iter().collect::<Vec<_>>())
         .prop_shuffle())
     {

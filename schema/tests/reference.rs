@@ -126,7 +126,10 @@ fn compressed() {
         image(include_str!("reference/base-zstd.hex"))
             .lines()
             .next(),
-        Some("/big 2 4755 0:0 file 348894 cfd1+0:81090z 7f5a+0:84747z 6f3a+0:30797z 2194+0:79355z c8cc+0:72905z")
+        Some(
+            "/big 2 4755 0:0 file 348894 cfd1+0:81090z 7f5a+0:84747z 6f3a+0:30797z \
+             2194+0:79355z c8cc+0:72905z"
+        )
     );
 }
 

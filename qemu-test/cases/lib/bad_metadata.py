@@ -47,7 +47,8 @@ def read(path):
 
 
 def attributes(path):
-    return {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)}
+    return {key: os.getxattr(path, key, follow_symlinks=False)
+            for key in os.listxattr(path, follow_symlinks=False)}
 
 
 def mode(path):
@@ -102,6 +103,8 @@ def _bad_inodes(blob):
         "a name twice": (Inode(3, "dir", entries=[(b"a", 2), (b"a", 2)]), os.listdir),
         "a name twice, apart": (Inode(3, "dir", entries=[(b"a", 2), (b"b", 2), (b"a", 2)]), os.listdir),
         "an attribute without a name": (Inode(3, chunks=[], xattrs=[(b"", b"1")]), attributes),
-        "an attribute with a NUL in its name": (Inode(3, chunks=[], xattrs=[(b"user.a\0b", b"1")]), attributes),
-        "an attribute with a long name": (Inode(3, chunks=[], xattrs=[(b"user." + b"n" * 251, b"1")]), attributes),
+        "an attribute with a NUL in its name": (Inode(3, chunks=[], xattrs=[(b"user.a\0b", b"1")]),
+                                                attributes),
+        "an attribute with a long name": (Inode(3, chunks=[], xattrs=[(b"user." + b"n" * 251, b"1")]),
+                                          attributes),
     }

@@ -7,7 +7,8 @@ assert_eq "$(findmnt -no FSTYPE /)" overlay "what the root is"
 assert_eq "$(findmnt -no FSTYPE /run/puzzlefs/image)" puzzlefs "what is below it"
 assert_match "$(findmnt -no OPTIONS /run/puzzlefs/image)" "verify=digest" "the options of rootflags="
 assert_eq "$(findmnt -no OPTIONS /run/puzzlefs/store | cut -d, -f1)" ro "how the store is mounted"
-assert_match "$(findmnt -no OPTIONS /run/puzzlefs/changes)" "size=65536k" "the options of puzzlefs_overlayflags="
+assert_match "$(findmnt -no OPTIONS /run/puzzlefs/changes)" "size=65536k" \
+	"the options of puzzlefs_overlayflags="
 # Nobody but root gets at what is under the overlay.
 assert_eq "$(stat -c '%a' /run/puzzlefs)" 700 "the mode of /run/puzzlefs"
 

@@ -252,7 +252,8 @@ def seeded_random():
     puzzlefs.seed=N on the kernel's command line or PUZZLEFS_SEED=N brings it back."""
     global _seed
     if _seed is None:
-        _seed = os.environ.get("PUZZLEFS_SEED") or _told("seed") or str(int.from_bytes(os.urandom(4), "little"))
+        _seed = os.environ.get("PUZZLEFS_SEED") or _told("seed")
+        _seed = _seed or str(int.from_bytes(os.urandom(4), "little"))
         print(f"seed {_seed}: run again with PUZZLEFS_SEED={_seed}")
     return random.Random(int(_seed))
 
@@ -268,7 +269,8 @@ def rounds():
 def _told(key):
     """What the host told on the kernel's command line."""
     with open("/proc/cmdline") as cmdline:
-        words = [word.split("=", 1)[1] for word in cmdline.read().split() if word.startswith(f"puzzlefs.{key}=")]
+        words = [word.split("=", 1)[1]
+                 for word in cmdline.read().split() if word.startswith(f"puzzlefs.{key}=")]
     return words[0] if words else None
 
 

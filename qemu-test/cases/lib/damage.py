@@ -81,10 +81,12 @@ class Image:
                     got = os.pread(fd, len(contents), at)
                     check(got == contents[at:at + len(got)], f"{name}: what a long read at {at} gives")
                     check(0 < len(got) <= first - at or first == len(contents),
-                          f"{name}: a long read at {at} gives {len(got)} bytes, up to the lost page are {first - at}")
+                          f"{name}: a long read at {at} gives {len(got)} bytes, "
+                           f"up to the lost page are {first - at}")
                     at += len(got)
                 else:
-                    self._expect_eio(fd, at, f"{name}: a long read at the lost page {at // PAGE}", len(contents))
+                    self._expect_eio(fd, at, f"{name}: a long read at the lost page {at // PAGE}",
+                                     len(contents))
                     at += PAGE
             # Page by page, backwards: without readahead.
             if cold:

@@ -25,7 +25,8 @@ def _ioctl(command, name, flags=0, targets=()):
 
 def _call(command, name, flags, count, body):
     size = _HEADER + len(body)
-    header = struct.pack("<3IIIIiIIIQ128s129s7x", 4, 0, 0, size, _HEADER, count, 0, flags, 0, 0, 0, name.encode(), b"")
+    header = struct.pack("<3IIIIiIIIQ128s129s7x", 4, 0, 0, size, _HEADER, count, 0, flags, 0, 0, 0,
+                         name.encode(), b"")
     buffer = bytearray(header + body)
     with open("/dev/mapper/control", "rb+", buffering=0) as control:
         # _IOWR(0xfd, command, struct dm_ioctl)
@@ -156,5 +157,6 @@ def ranges_of(path):
     request = bytearray(struct.pack("<QQIIII", 0, (1 << 64) - 1, 1, 0, count, 0)) + bytes(count * 56)
     with open(path, "rb") as file:
         fcntl.ioctl(file, 0xC020660B, request)
-    extents = [struct.unpack_from("<QQQ", request, 32 + 56 * n) for n in range(struct.unpack_from("<I", request, 20)[0])]
+    extents = [struct.unpack_from("<QQQ", request, 32 + 56 * n)
+               for n in range(struct.unpack_from("<I", request, 20)[0])]
     return [(physical, physical + length) for _, physical, length in extents]

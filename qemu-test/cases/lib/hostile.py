@@ -16,7 +16,8 @@ def everything(blobs):
     (raw, size), (compressed, content) = blobs
     stamp = {"mtime": (1_000_000_000, 5), "nlink": 1}
     upper = [
-        Inode(1, "dir", 0o755, entries=[(b"gone", 5), (b"new", 9), (b"sub", 3)], look_below=True, mtime=(1, 2), nlink=3),
+        Inode(1, "dir", 0o755, entries=[(b"gone", 5), (b"new", 9), (b"sub", 3)], look_below=True,
+              mtime=(1, 2), nlink=3),
         Inode(3, "dir", 0o755, entries=[(b"z", 9), (b"a", 4), (b"m", 11)], look_below=True, nlink=2),
         Inode(5, "wht"),
         Inode(9, chunks=[Chunk(raw, 100), Chunk(raw, size - 50, 50), Chunk(compressed, content, 0, True)],
@@ -24,10 +25,12 @@ def everything(blobs):
         Inode(11, "fifo"),
     ]
     lower = [
-        Inode(1, "dir", 0o755, entries=[(b"block", 7), (b"char", 6), (b"deep", 12), (b"gone", 5), (b"link", 8),
+        Inode(1, "dir", 0o755,
+              entries=[(b"block", 7), (b"char", 6), (b"deep", 12), (b"gone", 5), (b"link", 8),
                                         (b"same", 4), (b"sub", 3)], nlink=4),
         Inode(3, "dir", 0o755, entries=[(b"b", 4), (b"c", 10)]),
-        Inode(4, chunks=[Chunk(compressed, 10, 5, True)], xattrs=[(b"user.a", b"1"), (b"user.long", b"v" * 300)]),
+        Inode(4, chunks=[Chunk(compressed, 10, 5, True)],
+              xattrs=[(b"user.a", b"1"), (b"user.long", b"v" * 300)]),
         Inode(5, chunks=[Chunk(raw, 10)]),
         Inode(6, "chr", device=(1, 3)),
         Inode(7, "blk", device=(8, 1)),
@@ -62,8 +65,8 @@ def _number(random):
 
 
 def _name(random):
-    return random.choice((b"", b".", b"..", b"/", b"a/b", b"a\0b", b"\0", b"n" * 255, b"n" * 256, b"n" * 70_000, b"sub",
-                          b"same", b"\xff\xfe", random.randbytes(3)))
+    return random.choice((b"", b".", b"..", b"/", b"a/b", b"a\0b", b"\0", b"n" * 255, b"n" * 256,
+                          b"n" * 70_000, b"sub", b"same", b"\xff\xfe", random.randbytes(3)))
 
 
 def _change_model(random, layers):
@@ -95,8 +98,10 @@ def _kind(random, inode):
 def _attributes(random, inode):
     what = random.randrange(6)
     if what == 0:
-        inode.xattrs = [(random.choice((b"", b"user.", b"user", b".", b"user.a", b"security.x\0", b"user." + b"n" * 251)),
-                         bytes(random.choice((0, 1, 65536, 65537)))) for _ in range(random.choice((1, 2, 40)))]
+        inode.xattrs = [(random.choice((b"", b"user.", b"user", b".", b"user.a", b"security.x\0",
+                                        b"user." + b"n" * 251)),
+                         bytes(random.choice((0, 1, 65536, 65537))))
+                        for _ in range(random.choice((1, 2, 40)))]
     elif what == 1:
         inode.target = random.choice((b"", b"\0", b"t" * 4095, b"t" * 4096, b"link", b"/"))
     elif what == 2:
@@ -105,7 +110,8 @@ def _attributes(random, inode):
         inode.mode = random.getrandbits(16)
         inode.uid = inode.gid = random.choice((0, 1 << 31, (1 << 32) - 1))
     elif what == 4:
-        inode.mtime = (random.choice((-(1 << 63), (1 << 63) - 1, -1)), random.choice((0, 10**9, (1 << 32) - 1)))
+        inode.mtime = (random.choice((-(1 << 63), (1 << 63) - 1, -1)),
+                       random.choice((0, 10**9, (1 << 32) - 1)))
         inode.nlink = random.choice((0, 1, (1 << 32) - 1))
     else:
         inode.size = _number(random)
@@ -125,7 +131,8 @@ def _body(random, inode):
         elif what == 2:
             chunk.compressed = not chunk.compressed
         elif what == 3:
-            chunk.blob = random.choice((b"", chunk.blob[:31], chunk.blob + b"x", random.randbytes(32), bytes(32)))
+            chunk.blob = random.choice((b"", chunk.blob[:31], chunk.blob + b"x", random.randbytes(32),
+                                        bytes(32)))
         else:
             inode.chunks *= random.choice((2, 50))
             inode.nlink = None if what == 4 else inode.nlink

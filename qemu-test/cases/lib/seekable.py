@@ -56,6 +56,7 @@ def seekable(contents, checksums=False, table=None):
 
 def of_frames(frames, entries, checksums=False):
     """A blob of these frames, with a table of these entries."""
-    packed = b"".join(struct.pack("<II", *e[:2]) + (struct.pack("<I", e[2]) if checksums else b"") for e in entries)
+    packed = b"".join(struct.pack("<II", *e[:2]) + (struct.pack("<I", e[2]) if checksums else b"")
+                      for e in entries)
     footer = struct.pack("<IBI", len(entries), 0x80 if checksums else 0, 0x8F92EAB1)
     return b"".join(frames) + struct.pack("<II", 0x184D2A5E, len(packed) + 9) + packed + footer

@@ -19,7 +19,8 @@ def _contents(random, size):
     parts, left = [], size
     while left > 0:
         length = min(left, random.randrange(1, 150_000))
-        parts.append(random.choice((random.randbytes, bytes, lambda n: (b"A line of some text.\n" * (n // 21 + 1))[:n]))(length))
+        parts.append(random.choice((random.randbytes, bytes,
+                                    lambda n: (b"A line of some text.\n" * (n // 21 + 1))[:n]))(length))
         left -= length
     return b"".join(parts)
 
@@ -37,7 +38,8 @@ class Truth:
             run("puzzlefs", "build", "--quiet", *options, self.source, f"{store}:image")
         for blob in os.listdir("raw/blobs/sha256"):
             run("fsverity", "enable", f"raw/blobs/sha256/{blob}")
-        self.mounts = [mount_image(f"{CASE_DIR}/{store}:image", f"{CASE_DIR}/{store}-{verify}", f"ro,verify={verify}")
+        self.mounts = [mount_image(f"{CASE_DIR}/{store}:image", f"{CASE_DIR}/{store}-{verify}",
+                                   f"ro,verify={verify}")
                        for store, verify in MOUNTS]
 
     def command(self, *options):

@@ -2,7 +2,8 @@
 
 //! Compressed blobs: the zstd seekable format.
 //!
-//! Independent zstd frames, then the seek table in a skippable frame, without checksums: whoever wants damage to be found verifies digests.
+//! Independent zstd frames, then the seek table in a skippable frame. It has no checksums, because digests
+//! reveal damage.
 //!
 //! Follows `contrib/seekable_format/zstd_seekable_compression_format.md` of zstd, version 0.1.1.
 

@@ -116,7 +116,10 @@ pub(crate) fn artifact(media_type: &str) -> String {
         "" => String::new(),
         media_type => format!(" of the type '{media_type}'"),
     };
-    format!("it is an artifact{of_type}, not an image of a root filesystem; no command of puzzlefs reads artifacts")
+    format!(
+        "it is an artifact{of_type}, not an image of a root filesystem; \
+         no command of puzzlefs reads artifacts"
+    )
 }
 
 impl Kind {

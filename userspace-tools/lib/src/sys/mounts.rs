@@ -105,7 +105,12 @@ mod tests {
 
     #[test]
     fn lines() {
-        let line = br"36 35 0:30 / /mnt/a\040b\134 ro,nodev shared:1 master:2 - fuse.puzzlefs /srv/c\011d@x ro,rootfs=ab,x=a\040b,verify=none";
+        let line = [
+            br"36 35 0:30 / /mnt/a\040b\134 ro,nodev shared:1 master:2 - ".as_slice(),
+            br"fuse.puzzlefs /srv/c\011d@x ro,rootfs=ab,x=a\040b,verify=none",
+        ]
+        .concat();
+        let line = line.as_slice();
         let mount = Mount::parse(line).unwrap();
         assert_eq!(mount.directory, Path::new("/mnt/a b\\"));
         assert_eq!(mount.fs_type, "fuse.puzzlefs");

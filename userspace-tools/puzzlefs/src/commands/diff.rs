@@ -26,8 +26,8 @@ pub struct DiffArgs {
     json: JsonArg,
 }
 
-/// The end of the object that `--json` prints, after a field `changes` with a [`ChangeReport`] for each. Fields are added,
-/// never renamed.
+/// The end of the object that `--json` prints, after a field `changes` with a [`ChangeReport`] for each.
+/// Fields are added, never renamed.
 #[derive(Serialize)]
 struct Report {
     added: u64,
