@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Draws the figures of a benchmark as bars, by gnuplot.
 
-usage: charts.py reading|building NAME
-
-Reads NAME.json and writes NAME.svg.
+usage: charts.py reading|building DATA.json CHART.svg
 """
 
 import json
@@ -52,7 +50,7 @@ def bars(figures):
             for name, values in figures.items() if values]
 
 
-def script(name, panels, columns):
+def script(chart, panels, columns):
     """What gnuplot is told."""
     rows = [panels[at:at + columns] for at in range(0, len(panels), columns)]
     heights = [HEIGHT + BAR * max(len(bars) for *_, bars in row) for row in rows]
@@ -64,7 +62,7 @@ def script(name, panels, columns):
             yield f'"{label}" {len(bars) - at} {value} {least} {most} {colour}'
         yield "END"
     yield f"set terminal svg size {WIDTH},{total} font 'sans-serif,11' background rgb 'white'"
-    yield f"set output '{name}.svg'"
+    yield f"set output '{chart}'"
     yield "set multiplot"
     yield "set style fill solid; set border 3; set tics nomirror out; set grid xtics lc rgb '#dddddd'"
     yield "unset key; set pointintervalbox 0"
@@ -84,13 +82,13 @@ def script(name, panels, columns):
 
 
 def main():
-    kind, name = sys.argv[1:]
-    with open(f"{name}.json") as file:
+    kind, data, chart = sys.argv[1:]
+    with open(data) as file:
         results = json.load(file)
     panels = [panel for panel in {"reading": reading, "building": building}[kind](results) if panel[2]]
-    subprocess.run(["gnuplot"], input="\n".join(script(f"{name}.new", panels, COLUMNS[kind])), text=True,
+    subprocess.run(["gnuplot"], input="\n".join(script(f"{chart}.new", panels, COLUMNS[kind])), text=True,
                    check=True)
-    os.rename(f"{name}.new.svg", f"{name}.svg")
+    os.rename(f"{chart}.new", chart)
 
 
 if __name__ == "__main__":

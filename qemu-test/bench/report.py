@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Makes NAME.json and NAME.md of the figures that a benchmark took.
+"""Makes a file of data and a page of the figures that a benchmark took.
 
-usage: report.py KERNEL NAME PEERS VERSIONS INSTRUCTIONS
+usage: report.py KERNEL DATA.json PAGE.md PEERS VERSIONS INSTRUCTIONS
 
 PEERS has a line for each figure: "SYSTEM.WORKLOAD.ROUND MICROSECONDS",
 "SYSTEM.memory.ROUND BYTES" or "SYSTEM.bytes BYTES"; VERSIONS one for each of
@@ -158,20 +158,20 @@ def read_metrics(path):
 
 
 def main():
-    kernel, name, peers, versions, marks = sys.argv[1:]
+    kernel, data, page, peers, versions, marks = sys.argv[1:]
     systems, versions, counts = read_metrics(peers), read_metrics(versions), {}
     systems.pop("marks", None)
     # An emulator counts them, a processor does not.
     if os.path.exists(marks):
         counts = instructions(peers, marks)
     rounds = max(len(of["mount"]) for of in systems.values())
-    with open(f"{name}.json", "w") as file:
+    with open(data, "w") as file:
         json.dump({"kernel": kernel, "rounds": rounds,
                    "unit": "microseconds, bytes, millions of instructions",
                    "systems": systems, "versions": versions, "instructions": counts},
                   file, indent=1, sort_keys=True)
         file.write("\n")
-    with open(f"{name}.md", "w") as file:
+    with open(page, "w") as file:
         print(f"""<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->
 <!-- Written by `make bench`. -->
 One Debian root filesystem in one guest of Linux {kernel}, all images on one ext4; {rounds} rounds, each round
