@@ -15,8 +15,9 @@ use core::ops::Range;
 use kernel::{seq_file::SeqFile, str::CStr, sync::Arc};
 use vfs::prelude::*;
 use vfs::{
-    DirEmitter, FileSystem, FolioRun, INode, INodeRef, Param, ParamOutcome, Registration,
-    SharedMappings, StatFs, SuperBlock, SuperParams, WorkQueue, XattrLister,
+    DirEmitter, FileSystem, FileSystemType, FolioRun, INode, INodeRef, Param, ParamOutcome,
+    ReadFolios, Registration, SharedMappings, StatFs, SuperBlock, SuperParams, WorkQueue,
+    XattrLister,
 };
 
 mod base;
@@ -54,7 +55,7 @@ struct PuzzleFs;
 
 type MountContext = vfs::MountContext<PuzzleFs>;
 
-impl FileSystem for PuzzleFs {
+impl FileSystemType for PuzzleFs {
     const NAME: &'static CStr = c"puzzlefs";
     const PAGES_NAME: &'static CStr = c"puzzlefs_pages";
     const MAGIC: u32 = superblock::MAGIC;
@@ -63,7 +64,27 @@ impl FileSystem for PuzzleFs {
     type Params = options::Options;
     type SuperData = image::Image;
     type INodeData = inode::Node;
+}
 
+impl ReadFolios for PuzzleFs {
+    fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>) {
+        file::read(inode, run)
+    }
+
+    fn prepare(inode: &INode<Self>, range: &Range<u64>) -> Result {
+        file::prepare(inode, range)
+    }
+
+    fn read_extent(inode: &INode<Self>, range: &Range<u64>) -> Range<u64> {
+        file::extent(inode, range).unwrap_or_else(|| range.clone())
+    }
+
+    fn readahead_queue(sb: &SuperBlock<Self>) -> Option<&WorkQueue> {
+        Some(sb.data().store().readahead())
+    }
+}
+
+impl FileSystem for PuzzleFs {
     fn load() -> Result<Arc<blob_store::Stores>> {
         ports::sha256::choose()?;
         blob_store::Stores::new()
@@ -139,28 +160,12 @@ impl FileSystem for PuzzleFs {
         file::release(inode)
     }
 
-    fn prepare(inode: &INode<Self>, range: &Range<u64>) -> Result {
-        file::prepare(inode, range)
-    }
-
-    fn read_folios(inode: &INode<Self>, run: &mut FolioRun<'_>) {
-        file::read(inode, run)
-    }
-
     fn verity_digest(inode: &INode<Self>) -> Result<Option<[u8; 32]>> {
         verity::digest(inode)
     }
 
     fn has_verity(inode: &INode<Self>) -> bool {
         verity::is_known(inode)
-    }
-
-    fn readahead_queue(sb: &SuperBlock<Self>) -> &WorkQueue {
-        sb.data().store().readahead()
-    }
-
-    fn read_extent(inode: &INode<Self>, range: &Range<u64>) -> Range<u64> {
-        file::extent(inode, range).unwrap_or_else(|| range.clone())
     }
 
     fn get_xattr<'a>(inode: &'a INode<Self>, name: &[u8]) -> Result<Option<&'a [u8]>> {

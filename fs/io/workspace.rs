@@ -540,10 +540,10 @@ impl Workspaces {
         let tell = !places.free.is_empty();
         drop(places);
         if wanted.is_some_and(|wanted| wanted.whole) {
-            self.was_read.tell_all();
+            self.was_read.wake_all();
         }
         if tell {
-            self.returned.tell_one();
+            self.returned.wake_one();
         }
     }
 
@@ -561,7 +561,7 @@ impl Workspaces {
         // It still counts, so that killed tasks take no more memory than others.
         self.places.lock().end_reading(wanted.whole());
         if wanted.whole {
-            self.was_read.tell_all();
+            self.was_read.wake_all();
         }
         **seat.as_mut().project().home = Some(self.clone());
         queue.enqueue(seat);
@@ -577,7 +577,7 @@ impl Workspaces {
     fn wait_for_any<'a>(&'a self, places: LockedPlaces<'a>) -> Result<LockedPlaces<'a>> {
         self.wait(&self.returned, places).inspect_err(|_| {
             // What this one was told of is not lost.
-            self.returned.tell_one();
+            self.returned.wake_one();
         })
     }
 
@@ -623,7 +623,7 @@ impl Workspaces {
                 }
                 Request::Reading => {
                     // What this one was told of may be for another.
-                    self.returned.tell_one();
+                    self.returned.wake_one();
                     places = self.wait(&self.was_read, places)?;
                 }
                 Request::NoneFree if now => {

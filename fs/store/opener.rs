@@ -6,7 +6,7 @@
 //! process has one. A reader may keep the holder of either waiting: it has `mmap_lock` during a
 //! page fault, and the directory's lock itself if it lists the directory into memory mapped from a
 //! file of ours. Therefore a work queue opens the blob. The reader waits for it without folio
-//! locks, for a limited time and until it is killed: see [`crate::vfs::FileSystem::prepare`].
+//! locks, for a limited time and until it is killed: see [`crate::vfs::ReadFolios::prepare`].
 
 use crate::vfs::prelude::*;
 use crate::{
@@ -70,7 +70,7 @@ impl Run for Request {
             position.and_then(|index| requests.remove(index).ok())
         };
         drop(removed);
-        self.shared.done.tell_all();
+        self.shared.done.wake_all();
     }
 }
 

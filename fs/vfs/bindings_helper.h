@@ -12,6 +12,7 @@ static const unsigned int VFS_RS_SB_NOATIME = SB_NOATIME;
 static const unsigned int VFS_RS_SB_POSIXACL = SB_POSIXACL;
 static const loff_t VFS_RS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
 static const unsigned int VFS_RS_FMODE_READ = (__force unsigned int)FMODE_READ;
+static const unsigned int VFS_RS_FMODE_NOWAIT = (__force unsigned int)FMODE_NOWAIT;
 static const unsigned int VFS_RS_IOC_MEASURE_VERITY = FS_IOC_MEASURE_VERITY;
 static const unsigned int VFS_RS_VERITY_FL = FS_VERITY_FL;
 static const unsigned int VFS_RS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;

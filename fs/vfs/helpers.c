@@ -2,7 +2,6 @@
 /*
  * Static inlines of the VFS made callable from Rust; see helpers.h.
  */
-#include <linux/backing-dev.h>
 #include <linux/bvec.h>
 #include <linux/capability.h>
 #include <linux/cred.h>
@@ -53,6 +52,11 @@ struct address_space *vfs_rs_folio_mapping(const struct folio *folio)
 	return folio->mapping;
 }
 
+void vfs_rs_file_set_ra_pages(struct file *file, unsigned int pages)
+{
+	file->f_ra.ra_pages = pages;
+}
+
 bool vfs_rs_inode_is_new(struct inode *inode)
 {
 	return inode_state_read_once(inode) & I_NEW;
@@ -63,10 +67,18 @@ struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cach
 	return alloc_inode_sb(sb, cache, GFP_KERNEL);
 }
 
-void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec)
+void vfs_rs_inode_set_mtime(struct inode *inode, s64 sec, u32 nsec)
 {
 	inode_set_mtime(inode, sec, nsec);
+}
+
+void vfs_rs_inode_set_ctime(struct inode *inode, s64 sec, u32 nsec)
+{
 	inode_set_ctime(inode, sec, nsec);
+}
+
+void vfs_rs_inode_set_atime(struct inode *inode, s64 sec, u32 nsec)
+{
 	inode_set_atime(inode, sec, nsec);
 }
 
@@ -84,48 +96,12 @@ void vfs_rs_cache_no_acl(struct inode *inode)
 void vfs_rs_inode_set_size(struct inode *inode, loff_t size)
 {
 	i_size_write(inode, size);
-	/* The sum can be more than loff_t holds. */
-	inode->i_blocks = ((u64)size + SECTOR_SIZE - 1) >> SECTOR_SHIFT;
-}
-
-/* In sysfs, it has the number of the device that stat(2) shows, as those of NFS and FUSE have. */
-int vfs_rs_setup_bdi(struct super_block *sb)
-{
-	return super_setup_bdi_name(sb, "%u:%u", MAJOR(sb->s_dev), MINOR(sb->s_dev));
-}
-
-/* As file_ra_state_init() and fadvise do, from the device of the file's own superblock. */
-void vfs_rs_file_set_readahead(struct file *file, unsigned int factor)
-{
-	file->f_ra.ra_pages = file_inode(file)->i_sb->s_bdi->ra_pages * factor;
-}
-
-/* Says how far to read ahead where there is no device to say it. */
-int vfs_rs_set_readahead(struct super_block *sb, unsigned long pages)
-{
-	struct backing_dev_info *bdi = bdi_alloc(NUMA_NO_NODE);
-
-	if (!bdi)
-		return -ENOMEM;
-	bdi->ra_pages = pages;
-	bdi->io_pages = pages;
-	/* It goes with the superblock. */
-	sb->s_bdi = bdi;
-	return 0;
 }
 
 /* Points an inode to the mapping of another one, if it has not been yet. */
 bool vfs_rs_inode_share_mapping(struct inode *inode, struct address_space *mapping)
 {
 	return cmpxchg(&inode->i_mapping, &inode->i_data, mapping) == &inode->i_data;
-}
-
-/* Whether a file's pages are those of a mapping by way of its own inode. */
-bool vfs_rs_file_has_mapping(const struct file *file, const struct address_space *mapping,
-			     int (*open)(struct inode *, struct file *))
-{
-	return file && file_inode(file)->i_mapping == mapping &&
-	       file_inode(file)->i_fop->open == open;
 }
 
 loff_t vfs_rs_inode_size(const struct inode *inode)
@@ -151,11 +127,14 @@ struct kmem_cache *vfs_rs_inode_cache_create(const char *name, unsigned int size
 				 SLAB_HWCACHE_ALIGN | SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, ctor);
 }
 
-/* Lets others run; false if the task is being killed. */
-bool vfs_rs_relax(void)
+void vfs_rs_cond_resched(void)
 {
 	cond_resched();
-	return !fatal_signal_pending(current);
+}
+
+int vfs_rs_fatal_signal_pending(struct task_struct *task)
+{
+	return fatal_signal_pending(task);
 }
 
 bool vfs_rs_ratelimit(void)
@@ -168,38 +147,24 @@ bool vfs_rs_ratelimit(void)
 	return __ratelimit(&state);
 }
 
-/* Whether the caller may list attributes in "trusted.": asking is no offence. */
-bool vfs_rs_may_see_trusted(void)
-{
-	return ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN);
-}
-
-/* Opens a file whose reads from the page cache never block if told not to. */
-int vfs_rs_open_nowait(struct inode *inode, struct file *file)
-{
-	file->f_mode |= FMODE_NOWAIT;
-	return generic_file_open(inode, file);
-}
-
 void vfs_rs_mapping_allow_large_folios(struct address_space *mapping)
 {
 	mapping_set_large_folios(mapping);
 }
 
-/* Adds an unread folio of one page, unlocked; -EEXIST: there is one at the index. */
-int vfs_rs_add_small_folio(struct address_space *mapping, pgoff_t index)
+gfp_t vfs_rs_mapping_gfp_constraint(const struct address_space *mapping, gfp_t gfp)
 {
-	gfp_t gfp = mapping_gfp_constraint(mapping, GFP_KERNEL);
-	struct folio *folio = filemap_alloc_folio(gfp, 0, NULL);
-	int err;
+	return mapping_gfp_constraint(mapping, gfp);
+}
 
-	if (!folio)
-		return -ENOMEM;
-	err = filemap_add_folio(mapping, folio, index, gfp);
-	if (!err)
-		folio_unlock(folio);
+struct folio *vfs_rs_filemap_alloc_folio(gfp_t gfp, unsigned int order)
+{
+	return filemap_alloc_folio(gfp, order, NULL);
+}
+
+void vfs_rs_folio_put(struct folio *folio)
+{
 	folio_put(folio);
-	return err;
 }
 
 struct folio *vfs_rs_readahead_folio(struct readahead_control *rac)
@@ -215,26 +180,6 @@ loff_t vfs_rs_readahead_pos(struct readahead_control *rac)
 size_t vfs_rs_readahead_length(struct readahead_control *rac)
 {
 	return readahead_length(rac);
-}
-
-/*
- * Whether a request is for what comes behind that which somebody reads now: all of it is ahead of
- * him. (Of what he waits for, only a part is.)
- */
-bool vfs_rs_readahead_is_early(struct readahead_control *rac)
-{
-	const struct file_ra_state *ra = rac->ra;
-
-	return ra && ra->start == readahead_index(rac) && ra->async_size == ra->size;
-}
-
-/*
- * Whether the task may wait for what is read ahead: not in a read with IOCB_NOWAIT, for which the
- * page cache marks it so. Workers that must not cause I/O, as loop devices', have the same mark.
- */
-bool vfs_rs_may_wait(void)
-{
-	return !(current->flags & PF_MEMALLOC_NOIO) || current->flags & PF_KTHREAD;
 }
 
 loff_t vfs_rs_folio_pos(const struct folio *folio)
@@ -555,9 +500,9 @@ void vfs_rs_charge_end(struct mem_cgroup *outer)
 	kthread_associate_blkcg(NULL);
 }
 
-struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name)
+struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name, unsigned int flags)
 {
-	return alloc_workqueue("%s", WQ_UNBOUND, 0, name);
+	return alloc_workqueue("%s", flags, 0, name);
 }
 
 void vfs_rs_pending_add(atomic_t *count)

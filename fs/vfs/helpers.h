@@ -7,6 +7,7 @@
 #ifndef _VFS_HELPERS_H
 #define _VFS_HELPERS_H
 
+#include <linux/backing-dev.h>
 #include <linux/blkdev.h>
 #include <linux/cgroup.h>
 #include <linux/exportfs.h>
@@ -35,21 +36,19 @@ int vfs_rs_fc_value_type(const struct fs_parameter *param);
 const char *vfs_rs_fc_string(const struct fs_parameter *param);
 
 /* fs.h, super */
+void vfs_rs_file_set_ra_pages(struct file *file, unsigned int pages);
 bool vfs_rs_inode_is_new(struct inode *inode);
 void vfs_rs_inode_set_fop(struct inode *inode, const struct file_operations *fop);
 void vfs_rs_inode_set_link(struct inode *inode, char *target);
 const unsigned char *vfs_rs_dentry_name(const struct dentry *dentry, u32 *len);
 struct inode *vfs_rs_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
-void vfs_rs_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
+void vfs_rs_inode_set_mtime(struct inode *inode, s64 sec, u32 nsec);
+void vfs_rs_inode_set_ctime(struct inode *inode, s64 sec, u32 nsec);
+void vfs_rs_inode_set_atime(struct inode *inode, s64 sec, u32 nsec);
 void vfs_rs_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
 void vfs_rs_cache_no_acl(struct inode *inode);
 void vfs_rs_inode_set_size(struct inode *inode, loff_t size);
-int vfs_rs_setup_bdi(struct super_block *sb);
-void vfs_rs_file_set_readahead(struct file *file, unsigned int factor);
-int vfs_rs_set_readahead(struct super_block *sb, unsigned long pages);
 bool vfs_rs_inode_share_mapping(struct inode *inode, struct address_space *mapping);
-bool vfs_rs_file_has_mapping(const struct file *file, const struct address_space *mapping,
-			     int (*open)(struct inode *, struct file *));
 loff_t vfs_rs_inode_size(const struct inode *inode);
 s64 vfs_rs_inode_ctime(const struct inode *inode, u32 *nsec);
 bool vfs_rs_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
@@ -58,18 +57,17 @@ bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx);
 struct kmem_cache *vfs_rs_inode_cache_create(const char *name, unsigned int size,
 					     void (*ctor)(void *));
 bool vfs_rs_ratelimit(void);
-bool vfs_rs_relax(void);
-bool vfs_rs_may_see_trusted(void);
-int vfs_rs_open_nowait(struct inode *inode, struct file *file);
+void vfs_rs_cond_resched(void);
+int vfs_rs_fatal_signal_pending(struct task_struct *task);
 
 /* pagemap.h */
 void vfs_rs_mapping_allow_large_folios(struct address_space *mapping);
-int vfs_rs_add_small_folio(struct address_space *mapping, pgoff_t index);
+gfp_t vfs_rs_mapping_gfp_constraint(const struct address_space *mapping, gfp_t gfp);
+struct folio *vfs_rs_filemap_alloc_folio(gfp_t gfp, unsigned int order);
+void vfs_rs_folio_put(struct folio *folio);
 struct folio *vfs_rs_readahead_folio(struct readahead_control *rac);
 loff_t vfs_rs_readahead_pos(struct readahead_control *rac);
 size_t vfs_rs_readahead_length(struct readahead_control *rac);
-bool vfs_rs_readahead_is_early(struct readahead_control *rac);
-bool vfs_rs_may_wait(void);
 struct address_space *vfs_rs_folio_mapping(const struct folio *folio);
 loff_t vfs_rs_folio_pos(const struct folio *folio);
 size_t vfs_rs_folio_size(const struct folio *folio);
@@ -96,7 +94,7 @@ struct mem_cgroup *vfs_rs_charge_begin(const struct vfs_rs_charge *charge);
 void vfs_rs_charge_end(struct mem_cgroup *outer);
 
 /* workqueue.h */
-struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name);
+struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name, unsigned int flags);
 
 /* wait_bit.h */
 void vfs_rs_pending_add(atomic_t *count);

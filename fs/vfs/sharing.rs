@@ -1,28 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Page cache that inodes share.
+//! Page caches that inodes share.
 //!
-//! Inodes with equal contents, of whatever superblocks, can have one page cache: that of an inode
-//! of an internal mount, which nobody sees. `i_mapping` of each of them points there, as it does
-//! for inodes of block devices. Open files and maps remain those of their own inode: path,
-//! permissions, attributes. The page cache asks for pages by way of the file that somebody reads,
-//! and so of an inode that knows where the contents are: see [`folio`].
+//! Inodes with equal contents, of any superblocks, can have one page cache: that of an inode of an
+//! internal mount, the host. `i_mapping` of each of them points there, as it does for inodes of
+//! block devices. Open files and maps remain those of their own inode: path, permissions,
+//! attributes. The page cache asks for pages by way of the file that is read, and so of an inode
+//! that knows where the contents are.
+//!
+//! Locks: the inode hash's lock protects the set of hosts, and `I_NEW` a host that is being
+//! initialised. `i_mapping` of a sharing inode changes once, by compare-and-exchange, before the
+//! first read of that inode. No lock is taken here.
 //!
 //! C headers: [`include/linux/pseudo_fs.h`](srctree/include/linux/pseudo_fs.h),
 //! [`include/linux/mount.h`](srctree/include/linux/mount.h)
 
-use super::prelude::*;
-use super::{bindings, folio, inode::INode, FileSystem, MountContext};
+use crate::vfs::{bindings, compat::prelude::*, filesystem_type::FileSystemType};
 use core::{
     marker::PhantomData,
     ptr::{self, NonNull},
 };
 use kernel::{
-    error::{from_err_ptr, from_result, to_result},
-    ffi::{c_int, c_uint, c_void},
+    error::from_err_ptr,
+    ffi::{c_int, c_void},
 };
 
-/// What tells files of other contents, or of contents verified in another way, apart.
+/// The identity of a file's contents, and of the way in which they are verified.
 pub(crate) type SharingKey = [u8; 32];
 
 /// The page caches that inodes of the filesystem `T` share.
@@ -32,48 +35,48 @@ pub(crate) type SharingKey = [u8; 32];
 ///
 /// # Invariants
 ///
-/// `mount` is an internal mount of the type [`Registration::sharing_type`], and is ours. The
-/// inodes of its superblock but for the root have a `KBox<SharingKey>` in `i_private`.
-pub(crate) struct SharedMappings<T: FileSystem> {
+/// `mount` is an internal mount made for [`Self::init_context`], and is ours. Each inode of its
+/// superblock but the root has a `KBox<SharingKey>` in `i_private` and `operations` as `a_ops`.
+pub(crate) struct SharedMappings<T: FileSystemType> {
     mount: NonNull<bindings::vfsmount>,
+    operations: &'static bindings::address_space_operations,
     _filesystem: PhantomData<T>,
 }
 
 // SAFETY: A mount may be used from any thread.
-unsafe impl<T: FileSystem> Send for SharedMappings<T> {}
-// SAFETY: As above; the inode cache has locks of its own.
-unsafe impl<T: FileSystem> Sync for SharedMappings<T> {}
+unsafe impl<T: FileSystemType> Send for SharedMappings<T> {}
+// SAFETY: Shared references search the inode cache, which has its own lock.
+unsafe impl<T: FileSystemType> Sync for SharedMappings<T> {}
 
-/// What is looked for among the inodes of the internal mount.
-struct Wanted {
-    key: SharingKey,
-    /// What a new inode gets.
-    owned: Option<KBox<SharingKey>>,
-}
-
-impl<T: FileSystem> SharedMappings<T> {
+impl<T: FileSystemType> SharedMappings<T> {
     const OPS: bindings::super_operations = bindings::super_operations {
         free_inode: Some(free_inode),
         ..pin_init::zeroed()
     };
 
-    /// Page caches for inodes of superblocks like the one that is being mounted.
+    /// Makes an internal mount. `readahead` is the maximum readahead, in bytes.
     ///
-    /// `readahead` is how far to read ahead at the most, in bytes.
-    pub(crate) fn new(context: &MountContext<T>, readahead: usize) -> Result<Self> {
-        let registration = context.registration();
-        // SAFETY: The type is valid, and stays so as long as its module is in use: by the caller
-        // now, by the internal mount afterwards.
-        let mount = unsafe { from_err_ptr(bindings::kern_mount(registration.sharing_type())) }?;
-        // INVARIANT: The mount was just made.
+    /// # Safety
+    ///
+    /// `fs` must be a file system type with [`Self::init_context`], whose module is in use during
+    /// the call. `operations` must fill folios of a mapping by way of open files of `T` whose
+    /// inodes share that mapping.
+    pub(in crate::vfs) unsafe fn mount(
+        fs: *mut bindings::file_system_type,
+        operations: &'static bindings::address_space_operations,
+        readahead: usize,
+    ) -> Result<Self> {
+        // SAFETY: The type is valid by the safety requirements, and stays so because the mount
+        // holds a reference to its module.
+        let mount = unsafe { from_err_ptr(bindings::kern_mount(fs)) }?;
+        // INVARIANT: The mount was just made; its superblock has no inode but the root.
         let this = Self {
             mount: NonNull::new(mount).ok_or(ENOMEM)?,
+            operations,
             _filesystem: PhantomData,
         };
-        // SAFETY: The mount is valid, and its superblock has no inode yet that is read.
-        to_result(unsafe {
-            bindings::vfs_rs_set_readahead((*mount).mnt_sb, readahead >> bindings::PAGE_SHIFT)
-        })?;
+        // SAFETY: The mount is valid; no file of its superblock is read yet.
+        unsafe { set_readahead((*mount).mnt_sb, readahead >> bindings::PAGE_SHIFT) }?;
         Ok(this)
     }
 
@@ -82,14 +85,17 @@ impl<T: FileSystem> SharedMappings<T> {
     /// # Safety
     ///
     /// To be called by the VFS as `file_system_type.init_fs_context`.
-    pub(super) unsafe extern "C" fn init(fc: *mut kernel::bindings::fs_context) -> c_int {
+    pub(in crate::vfs) unsafe extern "C" fn init_context(
+        fc: *mut kernel::bindings::fs_context,
+    ) -> c_int {
         // SAFETY: The VFS gives a valid new context. The result is null or valid.
         let context = unsafe { bindings::init_pseudo(fc.cast(), T::MAGIC as usize) };
         if context.is_null() {
             return ENOMEM.to_errno();
         }
-        // SAFETY: As above. `OPS` is promoted to a static: it is a constant of function pointers.
         // Everything is read-only: nothing is ever written back.
+        // SAFETY: The context is valid and ours. `OPS` is promoted to a static: it is a constant of
+        // function pointers.
         unsafe {
             (*context).ops = &Self::OPS;
             let fc = fc.cast::<bindings::fs_context>();
@@ -98,44 +104,26 @@ impl<T: FileSystem> SharedMappings<T> {
         0
     }
 
-    /// Has an inode of a regular file share its page cache with all those of equal key.
+    /// Has an inode share its page cache with all inodes of equal key; returns the number of pages
+    /// that are there already.
     ///
     /// # Safety
     ///
-    /// The inode's superblock must keep `self` until its inodes are evicted.
-    unsafe fn share(&self, inode: &INode<T>, key: &SharingKey) -> Result<usize> {
-        let mut wanted = Wanted {
-            key: *key,
-            owned: Some(KBox::new(*key, GFP_KERNEL_ACCOUNT)?),
-        };
-        let [a, b, c, d, e, f, g, h, ..] = *key;
-        // SAFETY: The mount is valid, and its superblock with it; the functions are for inodes of
-        // it, and what they are given outlives the call.
-        let host = NonNull::new(unsafe {
-            bindings::iget5_locked(
-                (*self.mount.as_ptr()).mnt_sb,
-                u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-                Some(is_wanted),
-                Some(set_key),
-                ptr::from_mut(&mut wanted).cast(),
-            )
-        })
-        .ok_or(ENOMEM)?
-        .as_ptr();
-        // SAFETY: `iget5_locked` gives a valid inode; if it is new it is ours to initialise. The
-        // table is promoted to a static. The reference goes to `inode`, if that has none yet; it
-        // gives it back when it is evicted, before `self` is dropped.
+    /// `inode` must be a valid regular file's of `T`, and its superblock must keep `self` until its
+    /// inodes are evicted.
+    pub(in crate::vfs) unsafe fn share(
+        &self,
+        inode: *mut bindings::inode,
+        key: &SharingKey,
+    ) -> Result<usize> {
+        // SAFETY: The inode is valid by the safety requirements.
+        let size = unsafe { bindings::vfs_rs_inode_size(inode) };
+        let host = self.host(key, size)?.as_ptr();
+        // SAFETY: Both inodes are valid. The reference to the host goes to `inode`, which gives it
+        // back when it is evicted, before `self` is dropped.
         unsafe {
-            if bindings::vfs_rs_inode_is_new(host) {
-                (*host).i_mode = bindings::S_IFREG as u16 | 0o444;
-                let size = bindings::vfs_rs_inode_size(inode.as_ptr());
-                bindings::vfs_rs_inode_set_size(host, size);
-                (*host).i_data.a_ops = &Self::ADDRESS_SPACE_OPS;
-                bindings::vfs_rs_mapping_allow_large_folios((*host).i_mapping);
-                bindings::unlock_new_inode(host);
-            }
             let pages = ptr::addr_of!((*(*host).i_mapping).nrpages).read_volatile();
-            if !bindings::vfs_rs_inode_share_mapping(inode.as_ptr(), (*host).i_mapping) {
+            if !bindings::vfs_rs_inode_share_mapping(inode, (*host).i_mapping) {
                 // Another thread was first.
                 bindings::iput(host);
             }
@@ -143,51 +131,118 @@ impl<T: FileSystem> SharedMappings<T> {
         }
     }
 
-    const ADDRESS_SPACE_OPS: bindings::address_space_operations =
-        bindings::address_space_operations {
-            read_folio: Some(folio::read_shared_folio::<T>),
-            readahead: Some(folio::readahead_shared::<T>),
-            #[cfg(CONFIG_MIGRATION)]
-            migrate_folio: Some(bindings::filemap_migrate_folio),
-            ..pin_init::zeroed()
+    /// Finds or makes the host of a key; returns it with a reference.
+    fn host(&self, key: &SharingKey, size: i64) -> Result<NonNull<bindings::inode>> {
+        let mut wanted = Wanted {
+            key: *key,
+            owned: Some(KBox::new(*key, GFP_KERNEL_ACCOUNT)?),
         };
+        // SAFETY: By the type invariants the mount is valid, and its superblock with it. The
+        // functions are for inodes of it, and for a `Wanted`, which outlives the call.
+        let host = NonNull::new(unsafe {
+            bindings::iget5_locked(
+                (*self.mount.as_ptr()).mnt_sb,
+                number(key),
+                Some(is_wanted),
+                Some(set_key),
+                ptr::from_mut(&mut wanted).cast(),
+            )
+        })
+        .ok_or(ENOMEM)?;
+        let inode = host.as_ptr();
+        // INVARIANT: A new host gets the operations here, and got its key from `set_key`.
+        // SAFETY: `iget5_locked` gives a valid inode. If it is new, it is locked and ours to
+        // initialise.
+        unsafe {
+            if bindings::vfs_rs_inode_is_new(inode) {
+                (*inode).i_mode = bindings::S_IFREG as u16 | 0o444;
+                bindings::vfs_rs_inode_set_size(inode, size);
+                (*inode).i_data.a_ops = self.operations;
+                bindings::vfs_rs_mapping_allow_large_folios((*inode).i_mapping);
+                bindings::unlock_new_inode(inode);
+            }
+        }
+        Ok(host)
+    }
 }
 
-impl<T: FileSystem> Drop for SharedMappings<T> {
+impl<T: FileSystemType> Drop for SharedMappings<T> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants the mount is ours. Its inodes go with it: those that
+        // SAFETY: By the type invariants the mount is ours. Its inodes go with it: the inodes that
         // referred to them have been evicted, by the requirements of `share`.
         unsafe { bindings::kern_unmount_array(&mut self.mount.as_ptr(), 1) };
     }
 }
 
-impl<T: FileSystem> INode<T> {
-    /// Has a regular file share its page cache with all files of equal key, which should have equal
-    /// contents; returns the number of pages that are there already.
-    ///
-    /// # Errors
-    ///
-    /// [`EINVAL`] if the inode is not a regular file's, or [`FileSystem::shared_mappings`] gave the
-    /// superblock nothing to share.
-    pub(crate) fn share_pages(&self, key: &SharingKey) -> Result<usize> {
-        if !self.is_regular() {
-            return Err(EINVAL);
+/// Sets the maximum readahead of a superblock without a device, in pages.
+///
+/// # Safety
+///
+/// `sb` must be valid, without device info of its own, and without files that are read.
+unsafe fn set_readahead(sb: *mut bindings::super_block, pages: usize) -> Result {
+    // SAFETY: No requirements.
+    let info = unsafe { bindings::bdi_alloc(bindings::NUMA_NO_NODE) };
+    if info.is_null() {
+        return Err(ENOMEM);
+    }
+    // SAFETY: The info is new and ours. The superblock, which is valid by the safety requirements,
+    // takes the reference and drops it when it is shut down.
+    unsafe {
+        (*info).ra_pages = pages;
+        (*info).io_pages = pages;
+        (*sb).s_bdi = info;
+    }
+    Ok(())
+}
+
+/// Returns true if an inode uses the page cache of a host.
+///
+/// # Safety
+///
+/// `inode` must be valid.
+pub(in crate::vfs) unsafe fn is_shared(inode: *mut bindings::inode) -> bool {
+    // SAFETY: The inode is valid by the safety requirements.
+    unsafe { !ptr::eq((*inode).i_mapping, ptr::addr_of!((*inode).i_data)) }
+}
+
+/// Takes the host from an inode that is evicted; returns it with the inode's reference, or null.
+///
+/// # Safety
+///
+/// `inode` must be valid and without references.
+pub(in crate::vfs) unsafe fn take_host(inode: *mut bindings::inode) -> *mut bindings::inode {
+    // SAFETY: By the safety requirements the inode is valid, and nobody else uses it.
+    unsafe {
+        let own = ptr::addr_of_mut!((*inode).i_data);
+        let mapping = core::mem::replace(&mut (*inode).i_mapping, own);
+        if mapping == own {
+            ptr::null_mut()
+        } else {
+            (*mapping).host
         }
-        let mappings = self.superblock().mappings().ok_or(EINVAL)?;
-        // SAFETY: The superblock keeps the mappings in its private data, which is dropped after its
-        // inodes have been evicted.
-        unsafe { mappings.share(self, key) }
     }
 }
 
-/// Whether an inode of an internal mount is the wanted one.
+/// The subject of a search among the inodes of the internal mount.
+struct Wanted {
+    key: SharingKey,
+    /// The key that a new inode takes.
+    owned: Option<KBox<SharingKey>>,
+}
+
+/// Returns the number of the host of a key.
+fn number(key: &SharingKey) -> u64 {
+    u64::from_le_bytes(*key.first_chunk().unwrap_or(&[0; 8]))
+}
+
+/// Returns 1 if an inode of an internal mount is the wanted one.
 ///
 /// # Safety
 ///
 /// To be called by `iget5_locked` with a [`Wanted`].
 unsafe extern "C" fn is_wanted(inode: *mut bindings::inode, wanted: *mut c_void) -> c_int {
-    // SAFETY: Each inode that can be found has a key, which stays until a grace period after
-    // nobody can find it any more.
+    // SAFETY: Each inode that can be found has a key from `set_key`. `free_inode` drops it a grace
+    // period after nobody can find the inode any more. The caller gives a `Wanted`.
     let (key, wanted) = unsafe {
         let key = (*inode).i_private.cast::<SharingKey>();
         (key.as_ref(), &(*wanted.cast::<Wanted>()).key)
@@ -201,13 +256,13 @@ unsafe extern "C" fn is_wanted(inode: *mut bindings::inode, wanted: *mut c_void)
 ///
 /// To be called by `iget5_locked` with a [`Wanted`].
 unsafe extern "C" fn set_key(inode: *mut bindings::inode, wanted: *mut c_void) -> c_int {
-    // SAFETY: The inode is new, and `wanted` ours alone.
+    // SAFETY: The inode is new, and `wanted` belongs to the caller of `iget5_locked` alone.
     let (inode, wanted) = unsafe { (&mut *inode, &mut *wanted.cast::<Wanted>()) };
     let Some(key) = wanted.owned.take() else {
         return EINVAL.to_errno();
     };
     inode.i_private = KBox::into_raw(key).cast();
-    inode.i_ino = u64::from_le_bytes(*wanted.key.first_chunk().unwrap_or(&[0; 8]));
+    inode.i_ino = number(&wanted.key);
     0
 }
 
@@ -217,186 +272,13 @@ unsafe extern "C" fn set_key(inode: *mut bindings::inode, wanted: *mut c_void) -
 ///
 /// To be called by the VFS, once, for an inode that nobody uses any more.
 unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
-    // SAFETY: What is in `i_private` came from `set_key`; the root has nothing there.
+    // SAFETY: `i_private` is null for the root, and otherwise from `set_key`, which gave the key
+    // away. The VFS calls this once, when nobody uses the inode any more.
     unsafe {
         let key = (*inode).i_private.cast::<SharingKey>();
         if !key.is_null() {
             drop(KBox::from_raw(key));
         }
         bindings::free_inode_nonrcu(inode);
-    }
-}
-
-/// The inode whose page cache an inode shares, if it does.
-///
-/// # Safety
-///
-/// `inode` must be a valid inode of a filesystem of ours.
-pub(super) unsafe fn take_host(inode: *mut bindings::inode) -> *mut bindings::inode {
-    // SAFETY: By the safety requirements; nobody uses the inode any more.
-    unsafe {
-        let own = ptr::addr_of_mut!((*inode).i_data);
-        let mapping = core::mem::replace(&mut (*inode).i_mapping, own);
-        if mapping == own {
-            ptr::null_mut()
-        } else {
-            (*mapping).host
-        }
-    }
-}
-
-/// Opens a regular file: `file_operations.open`.
-///
-/// # Safety
-///
-/// To be called by the VFS for an inode of the filesystem `T`.
-pub(super) unsafe extern "C" fn open<T: FileSystem>(
-    inode: *mut bindings::inode,
-    file: *mut bindings::file,
-) -> c_int {
-    // SAFETY: The VFS gives a valid inode of this filesystem.
-    let shares = unsafe { !ptr::eq((*inode).i_mapping, ptr::addr_of!((*inode).i_data)) };
-    if !shares {
-        // SAFETY: As above.
-        if let Err(e) = T::share_pages(unsafe { INode::<T>::from_raw(inode) }) {
-            return e.to_errno();
-        }
-    }
-    // SAFETY: The file is being opened by this task alone. The mapping stays as long as the inode.
-    unsafe {
-        (*file).f_mapping = (*inode).i_mapping;
-        let error = bindings::vfs_rs_open_nowait(inode, file);
-        if error != 0 {
-            return error;
-        }
-        from_result(|| {
-            // The VFS will set the readahead of the internal mount.
-            let mut marks = TO_PREPARE;
-            if T::open(INode::<T>::from_raw(inode))? {
-                marks |= TO_RELEASE;
-            }
-            (*file).private_data = ptr::without_provenance_mut(marks);
-            Ok(0)
-        })
-    }
-}
-
-/// Closes a regular file: `file_operations.release`.
-///
-/// # Safety
-///
-/// To be called by the VFS for a file that [`open`] has opened.
-pub(super) unsafe extern "C" fn release<T: FileSystem>(
-    inode: *mut bindings::inode,
-    file: *mut bindings::file,
-) -> c_int {
-    // SAFETY: The VFS gives a valid file, and a valid inode of this filesystem.
-    unsafe {
-        if (*file).private_data.addr() & TO_RELEASE != 0 {
-            T::release(INode::<T>::from_raw(inode));
-        }
-    }
-    0
-}
-
-/// A mark in `private_data` of an open file: nothing of it has been read yet.
-const TO_PREPARE: usize = 1;
-
-/// A mark in `private_data` of an open file: [`FileSystem::release`] is due for it.
-const TO_RELEASE: usize = 2;
-
-/// Before the first read of a file, sets how far to read ahead to the value that its own mount has
-/// at this time.
-///
-/// # Safety
-///
-/// `file` must be a valid open file of a filesystem of ours.
-unsafe fn prepare(file: *mut bindings::file) {
-    // SAFETY: By the safety requirements. Several tasks may be here: whoever is not the first may
-    // read less or more ahead this time. All of them write the same marks.
-    unsafe {
-        let state = ptr::addr_of_mut!((*file).private_data);
-        let marks = state.read_volatile().addr();
-        if marks & TO_PREPARE != 0 {
-            bindings::vfs_rs_file_set_readahead(file, 1);
-            state.write_volatile(ptr::without_provenance_mut(marks & !TO_PREPARE));
-        }
-    }
-}
-
-/// `file_operations.read_iter`.
-///
-/// # Safety
-///
-/// To be called by the VFS for a regular file of a filesystem of ours.
-pub(super) unsafe extern "C" fn read(
-    iocb: *mut bindings::kiocb,
-    to: *mut bindings::iov_iter,
-) -> isize {
-    // SAFETY: The VFS gives a valid request for an open file.
-    unsafe {
-        prepare((*iocb).ki_filp);
-        bindings::generic_file_read_iter(iocb, to)
-    }
-}
-
-/// `file_operations.splice_read`.
-///
-/// # Safety
-///
-/// As for [`read`].
-pub(super) unsafe extern "C" fn splice(
-    file: *mut bindings::file,
-    position: *mut bindings::loff_t,
-    pipe: *mut bindings::pipe_inode_info,
-    len: usize,
-    flags: c_uint,
-) -> isize {
-    // SAFETY: The VFS gives a valid open file and a pipe that is locked.
-    unsafe {
-        prepare(file);
-        bindings::filemap_splice_read(file, position, pipe, len, flags)
-    }
-}
-
-/// `file_operations.mmap_prepare`.
-///
-/// # Safety
-///
-/// As for [`read`].
-pub(super) unsafe extern "C" fn map(area: *mut bindings::vm_area_desc) -> c_int {
-    // SAFETY: The VFS gives a valid description of a map of an open file.
-    unsafe {
-        prepare((*area).file);
-        bindings::generic_file_readonly_mmap_prepare(area)
-    }
-}
-
-/// `file_operations.fadvise`.
-///
-/// # Safety
-///
-/// As for [`read`].
-pub(super) unsafe extern "C" fn advise(
-    file: *mut bindings::file,
-    offset: bindings::loff_t,
-    len: bindings::loff_t,
-    advice: c_int,
-) -> c_int {
-    // SAFETY: The VFS gives a valid open file.
-    unsafe {
-        prepare(file);
-        let result = bindings::generic_fadvise(file, offset, len, advice);
-        // It has taken the readahead of the internal mount.
-        match advice as c_uint {
-            bindings::POSIX_FADV_NORMAL if result == 0 => {
-                bindings::vfs_rs_file_set_readahead(file, 1)
-            }
-            bindings::POSIX_FADV_SEQUENTIAL if result == 0 => {
-                bindings::vfs_rs_file_set_readahead(file, 2)
-            }
-            _ => {}
-        }
-        result
     }
 }

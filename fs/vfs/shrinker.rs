@@ -4,8 +4,7 @@
 //!
 //! C header: [`include/linux/shrinker.h`](srctree/include/linux/shrinker.h)
 
-use super::bindings;
-use super::prelude::*;
+use crate::vfs::{bindings, compat::prelude::*};
 use core::ptr::NonNull;
 use kernel::{
     ffi::{c_int, c_ulong},
@@ -16,17 +15,18 @@ use kernel::{
 
 /// A cache whose entries can be dropped.
 ///
-/// Both methods run in memory reclaim: they must not allocate, nor wait for anything that may.
+/// Both methods run in memory reclaim: they must neither allocate nor wait for a task that does.
+/// Locks that they take must never be held during an allocation.
 pub(crate) trait Shrink: Send + Sync + 'static {
-    /// How many entries could be dropped.
+    /// Returns the number of entries that could be dropped.
     fn count(&self) -> usize;
 
-    /// Drops up to `entries` entries, those first that will be missed least; returns how many were
+    /// Drops up to `entries` entries, the least useful first; returns the number of entries that were
     /// dropped.
     fn shrink(&self, entries: usize) -> usize;
 }
 
-/// A shrinker that is registered for as long as this exists.
+/// A registered shrinker of a cache.
 ///
 /// # Invariants
 ///
@@ -38,7 +38,7 @@ pub(crate) struct ShrinkerRegistration<S: Shrink> {
 
 // SAFETY: A shrinker may be freed from any thread.
 unsafe impl<S: Shrink> Send for ShrinkerRegistration<S> {}
-// SAFETY: There is nothing to be done with a shared reference.
+// SAFETY: A shared reference has no methods.
 unsafe impl<S: Shrink> Sync for ShrinkerRegistration<S> {}
 
 impl<S: Shrink> ShrinkerRegistration<S> {
@@ -57,6 +57,7 @@ impl<S: Shrink> ShrinkerRegistration<S> {
             (*raw).private_data = cache.into_foreign().cast();
             bindings::shrinker_register(raw);
         }
+        // INVARIANT: The shrinker was just registered with the cache.
         Ok(Self {
             shrinker,
             _cache: core::marker::PhantomData,
@@ -88,7 +89,8 @@ impl<S: Shrink> ShrinkerRegistration<S> {
         shrinker: *mut bindings::shrinker,
         control: *mut bindings::shrink_control,
     ) -> c_ulong {
-        // SAFETY: As in `count`; the control block is ours during the call.
+        // SAFETY: The shrinker's private data is an `Arc<S>` until it is freed, which waits for this
+        // callback. Memory reclaim gives a valid control block, which is ours during the call.
         let (cache, wanted) = unsafe {
             (
                 Arc::<S>::borrow((*shrinker).private_data.cast()),

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Extended attributes and POSIX ACLs.
+//! The operations on extended attributes and POSIX ACLs.
 //!
 //! C headers: [`include/linux/xattr.h`](srctree/include/linux/xattr.h),
 //! [`include/linux/posix_acl_xattr.h`](srctree/include/linux/posix_acl_xattr.h)
 
-use super::prelude::*;
-use super::{bindings, inode::INode, FileSystem};
+use crate::vfs::{
+    bindings,
+    compat::prelude::*,
+    filesystem::FileSystem,
+    types::{Dentry, INode, XattrLister},
+};
 use core::{marker::PhantomData, ptr, slice};
 use kernel::{
     error::from_result,
@@ -14,61 +18,7 @@ use kernel::{
     str::CStr,
 };
 
-/// Where the names of an inode's extended attributes go.
-///
-/// # Invariants
-///
-/// `buffer` is valid for `capacity` bytes, or null if only the size is asked for.
-pub(crate) struct XattrLister<'a> {
-    buffer: *mut u8,
-    capacity: usize,
-    used: usize,
-    trusted: bool,
-    _buffer: PhantomData<&'a mut [u8]>,
-}
-
-impl XattrLister<'_> {
-    /// Lists a name that consists of these parts.
-    ///
-    /// The names in `trusted.` are left out for those who have not the privilege to read them.
-    ///
-    /// # Errors
-    ///
-    /// [`ERANGE`] if there is no room left.
-    pub(crate) fn add(&mut self, parts: &[&[u8]]) -> Result {
-        // The first part has the namespace.
-        let is_trusted = parts
-            .first()
-            .is_some_and(|part| part.starts_with(b"trusted."));
-        if is_trusted && !self.trusted {
-            return Ok(());
-        }
-        for part in parts {
-            self.append(part)?;
-        }
-        self.append(&[0])
-    }
-
-    /// Appends bytes to the list.
-    fn append(&mut self, bytes: &[u8]) -> Result {
-        let end = self.used.checked_add(bytes.len()).ok_or(ERANGE)?;
-        if !self.buffer.is_null() {
-            if end > self.capacity {
-                return Err(ERANGE);
-            }
-            // SAFETY: By the type invariants the buffer has `capacity` bytes, and `end` is not
-            // beyond it. The bytes cannot overlap the buffer, because no other reference to it
-            // exists.
-            unsafe {
-                ptr::copy_nonoverlapping(bytes.as_ptr(), self.buffer.add(self.used), bytes.len());
-            }
-        }
-        self.used = end;
-        Ok(())
-    }
-}
-
-/// `inode_operations.listxattr`.
+/// Lists the names of an inode's attributes: `inode_operations.listxattr`.
 ///
 /// # Safety
 ///
@@ -78,24 +28,25 @@ pub(super) unsafe extern "C" fn list<T: FileSystem>(
     buffer: *mut c_char,
     size: usize,
 ) -> isize {
-    // SAFETY: The VFS gives a positive dentry of this filesystem.
-    let inode = unsafe { INode::<T>::from_raw((*dentry).d_inode) };
-    // INVARIANT: The VFS gives a buffer of `size` bytes, or null and 0.
-    let mut lister = XattrLister {
-        buffer: buffer.cast(),
-        capacity: size,
-        used: 0,
-        // SAFETY: No requirements.
-        trusted: unsafe { bindings::vfs_rs_may_see_trusted() },
-        _buffer: PhantomData,
+    // SAFETY: The VFS gives a valid dentry of this filesystem.
+    let Some(inode) = (unsafe { Dentry::<T>::from_raw(dentry).inode() }) else {
+        return ENOENT.to_errno() as isize;
     };
+    // SAFETY: No requirements: this looks at the current task. It does not report the question to
+    // the audit subsystem, because the task has not asked for the names.
+    let shows_trusted = unsafe {
+        let namespace = ptr::addr_of_mut!(bindings::init_user_ns);
+        bindings::ns_capable_noaudit(namespace, bindings::CAP_SYS_ADMIN as c_int)
+    };
+    // SAFETY: The VFS gives a buffer of `size` bytes, or null and 0.
+    let mut lister = unsafe { XattrLister::new(buffer.cast(), size, shows_trusted) };
     match T::list_xattrs(inode, &mut lister) {
-        Ok(()) => lister.used as isize,
+        Ok(()) => lister.used() as isize,
         Err(e) => e.to_errno() as isize,
     }
 }
 
-/// The table of handlers: one for each of the kernel's namespaces.
+/// The xattr handlers of the filesystem `T`: one for each of the kernel's namespaces.
 pub(super) struct Handlers<T: FileSystem>(PhantomData<T>);
 
 impl<T: FileSystem> Handlers<T> {
@@ -157,14 +108,13 @@ impl<T: FileSystem> Handlers<T> {
     }
 }
 
-/// `inode_operations.set_acl`: refused like all changes.
+/// Refuses to set an ACL: `inode_operations.set_acl`.
 ///
-/// It is there nevertheless, as overlayfs takes its absence for a filesystem without ACLs, and then
-/// has none itself.
+/// Without this function, overlayfs takes the filesystem for one without ACLs, and has none itself.
 ///
 /// # Safety
 ///
-/// None of the arguments is looked at.
+/// None: no argument is used.
 pub(super) unsafe extern "C" fn set_acl(
     _idmap: *mut bindings::mnt_idmap,
     _dentry: *mut bindings::dentry,
@@ -174,10 +124,9 @@ pub(super) unsafe extern "C" fn set_acl(
     EROFS.to_errno()
 }
 
-/// `inode_operations.get_inode_acl`.
+/// Gets an ACL, which the VFS caches: `inode_operations.get_inode_acl`.
 ///
-/// The ACLs are extended attributes of the image like others, in the form that
-/// `<linux/posix_acl_xattr.h>` gives them; the VFS caches what is returned.
+/// ACLs are extended attributes like others, in the format of `<linux/posix_acl_xattr.h>`.
 ///
 /// # Safety
 ///
@@ -198,8 +147,8 @@ pub(super) unsafe extern "C" fn get_acl<T: FileSystem>(
     // SAFETY: The VFS gives an inode of this filesystem.
     let inode = unsafe { INode::<T>::from_raw(inode) };
     match T::get_xattr(inode, name) {
-        // SAFETY: The value is valid for its length. A value that is no ACL is an error. The user
-        // namespace is the initial one, which always exists.
+        // SAFETY: The value is valid for its length; one that is no ACL is an error. The initial
+        // user namespace always exists.
         Ok(Some(value)) => unsafe {
             bindings::posix_acl_from_xattr(
                 ptr::addr_of_mut!(bindings::init_user_ns),

@@ -2,28 +2,23 @@
 
 //! File handles: inodes named by numbers, for `open_by_handle_at(2)`, NFS and overlayfs' index.
 //!
-//! A handle is an inode's number and the generation that the superblock gives all its inodes, so
-//! that one of other contents is stale here; a connectable one has its directory's number, too.
+//! A handle holds an inode's number and the generation that the superblock gives all its inodes, so
+//! that a handle to other contents is stale. A connectable handle also has its directory's number.
 //!
 //! C header: [`include/linux/exportfs.h`](srctree/include/linux/exportfs.h)
 //!
 //! Reference: <https://docs.kernel.org/filesystems/nfs/exporting.html>
 
-use super::prelude::*;
-use super::{
+use crate::vfs::{
     bindings,
-    inode::{INode, INodeRef},
-    superblock::SuperBlock,
-    FileSystem,
+    compat::prelude::*,
+    filesystem::FileSystem,
+    types::{Dentry, INodeRef, SuperBlock},
 };
 use core::{marker::PhantomData, ptr, slice};
 use kernel::ffi::c_int;
 
-/// The length of a handle without its directory's number, and with it, in words of 32 bits.
-const LEN: usize = 3;
-const LEN_WITH_PARENT: usize = 6;
-
-/// The table of operations.
+/// The operation table for file handles of the filesystem `T`.
 pub(super) struct ExportOps<T: FileSystem>(PhantomData<T>);
 
 impl<T: FileSystem> ExportOps<T> {
@@ -53,7 +48,7 @@ impl<T: FileSystem> ExportOps<T> {
             (0, LEN, bindings::fid_type_FILEID_INO64_GEN)
         } else {
             (
-                // SAFETY: As above.
+                // SAFETY: The directory is valid; its number does not change.
                 unsafe { (*parent).i_ino },
                 LEN_WITH_PARENT,
                 bindings::fid_type_FILEID_INO64_GEN_PARENT,
@@ -62,7 +57,7 @@ impl<T: FileSystem> ExportOps<T> {
         let [low, high] = [ino as u32, (ino >> 32) as u32];
         let [parent_low, parent_high] = [parent as u32, (parent >> 32) as u32];
         let words = [low, high, generation, parent_low, parent_high, generation];
-        // SAFETY: The length is the VFS's, and ours during the call.
+        // SAFETY: The VFS gives a valid length, which is ours during the call.
         let room = unsafe { ptr::replace(max_len, len as c_int) };
         if usize::try_from(room).map_or(true, |room| room < len) {
             return bindings::fid_type_FILEID_INVALID as c_int;
@@ -75,8 +70,8 @@ impl<T: FileSystem> ExportOps<T> {
         kind as c_int
     }
 
-    /// Gives the inode that a handle names, or the directory that a connectable one names beside
-    /// it: `export_operations.fh_to_dentry` and `fh_to_parent`.
+    /// Finds the inode of a handle, or the directory of a connectable handle:
+    /// `export_operations.fh_to_dentry` and `fh_to_parent`.
     ///
     /// # Safety
     ///
@@ -114,23 +109,31 @@ impl<T: FileSystem> ExportOps<T> {
         obtain(T::inode_by_number(sb, ino))
     }
 
-    /// Gives the directory that a directory is in: `export_operations.get_parent`.
+    /// Finds the parent of a directory: `export_operations.get_parent`.
     ///
     /// # Safety
     ///
     /// To be called by the VFS for a positive dentry of the filesystem `T`.
     unsafe extern "C" fn parent(child: *mut bindings::dentry) -> *mut bindings::dentry {
-        // SAFETY: The VFS gives a positive dentry of this filesystem.
-        let dir = unsafe { INode::<T>::from_raw((*child).d_inode) };
-        obtain(T::parent(dir))
+        // SAFETY: The VFS gives a valid dentry of this filesystem.
+        match unsafe { Dentry::<T>::from_raw(child).inode() } {
+            Some(dir) => obtain(T::parent(dir)),
+            None => ESTALE.to_ptr(),
+        }
     }
 }
 
-/// A dentry for an inode, which may be one that is not connected to the root yet.
+/// Returns a dentry of an inode, which need not be connected to the root yet.
 fn obtain<T: FileSystem>(inode: Result<INodeRef<'_, T>>) -> *mut bindings::dentry {
     match inode {
-        // SAFETY: The reference to the inode is given away, also if it fails.
+        // SAFETY: `d_obtain_alias` takes the reference to the inode even if it fails.
         Ok(inode) => unsafe { bindings::d_obtain_alias(inode.into_raw()) },
         Err(e) => e.to_ptr(),
     }
 }
+
+/// The length of a handle without its directory's number, in words of 32 bits.
+const LEN: usize = 3;
+
+/// The length of a handle with its directory's number, in words of 32 bits.
+const LEN_WITH_PARENT: usize = 6;

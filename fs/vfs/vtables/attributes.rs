@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What files say of fs-verity: `ioctl(FS_IOC_MEASURE_VERITY)`, `ioctl(FS_IOC_GETFLAGS)` and
-//! `statx(2)`.
+//! Attributes of inodes and fs-verity: `statx(2)`, `ioctl(FS_IOC_GETFLAGS)` and
+//! `ioctl(FS_IOC_MEASURE_VERITY)`.
 //!
 //! A filesystem that reads each file from another, which checks it by fs-verity, gives the same
-//! guarantee as fs-verity itself, and so the same answers.
+//! guarantee as fs-verity itself, and therefore the same answers.
 //!
 //! C header: [`include/uapi/linux/fsverity.h`](srctree/include/uapi/linux/fsverity.h)
 
-use super::prelude::*;
-use super::{
+use crate::vfs::{
     bindings,
-    inode::{self, INode},
-    FileSystem,
+    compat::prelude::*,
+    filesystem::FileSystem,
+    types::{Dentry, INode},
 };
 use kernel::{
     error::from_result,
@@ -20,10 +20,7 @@ use kernel::{
     uaccess::{UserPtr, UserSlice},
 };
 
-/// What precedes the digest in `struct fsverity_digest`: the algorithm and the digest's size.
-type Header = [u16; 2];
-
-/// `file_operations.unlocked_ioctl` of regular files.
+/// Measures fs-verity of a regular file: `file_operations.unlocked_ioctl`.
 ///
 /// # Safety
 ///
@@ -64,10 +61,10 @@ fn measure<T: FileSystem>(inode: &INode<T>, address: usize) -> Result {
     writer.write_slice(&digest)
 }
 
-/// `inode_operations.fileattr_get` of regular files.
+/// Gets the flags of a regular file: `inode_operations.fileattr_get`.
 ///
-/// A file of a read-only image is not marked as immutable here: overlayfs would copy the mark up,
-/// and refuse changes in a writable layer.
+/// The file is not marked as immutable, although the filesystem is read-only: overlayfs would copy
+/// the mark up, and refuse changes in a writable layer.
 ///
 /// # Safety
 ///
@@ -77,8 +74,9 @@ pub(super) unsafe extern "C" fn get_flags<T: FileSystem>(
     attributes: *mut bindings::file_kattr,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: The VFS gives a positive dentry of this filesystem.
-        let inode = unsafe { INode::<T>::from_raw((*dentry).d_inode) };
+        // SAFETY: The VFS gives a valid dentry of this filesystem.
+        let dentry = unsafe { Dentry::<T>::from_raw(dentry) };
+        let inode = dentry.inode().ok_or(ENOENT)?;
         let flags = if T::verity_digest(inode)?.is_some() {
             bindings::VFS_RS_VERITY_FL
         } else {
@@ -90,12 +88,12 @@ pub(super) unsafe extern "C" fn get_flags<T: FileSystem>(
     })
 }
 
-/// `inode_operations.getattr` of regular files.
+/// Gets the attributes of a regular file: `inode_operations.getattr`.
 ///
 /// # Safety
 ///
 /// To be called by the VFS for a valid path of the filesystem `T` and a structure to fill.
-pub(super) unsafe extern "C" fn get_attributes<T: FileSystem>(
+pub(super) unsafe extern "C" fn get_of_file<T: FileSystem>(
     idmap: *mut bindings::mnt_idmap,
     path: *const bindings::path,
     stat: *mut bindings::kstat,
@@ -103,13 +101,41 @@ pub(super) unsafe extern "C" fn get_attributes<T: FileSystem>(
     flags: c_uint,
 ) -> c_int {
     let verity = u64::from(bindings::STATX_ATTR_VERITY);
-    // SAFETY: The VFS gives a positive dentry of this filesystem and a structure that is ours
-    // during the call.
+    // SAFETY: The VFS gives a valid path of this filesystem, and a structure that is ours during the
+    // call.
     unsafe {
         (*stat).attributes_mask |= verity;
-        if T::has_verity(INode::from_raw((*(*path).dentry).d_inode)) {
+        if Dentry::<T>::from_raw((*path).dentry)
+            .inode()
+            .is_some_and(T::has_verity)
+        {
             (*stat).attributes |= verity;
         }
-        inode::get_attributes(idmap, path, stat, request_mask, flags)
+        get(idmap, path, stat, request_mask, flags)
     }
 }
+
+/// Gets the attributes of an inode, which cannot be changed: `inode_operations.getattr`.
+///
+/// # Safety
+///
+/// To be called by the VFS for a valid path and a structure to fill.
+pub(super) unsafe extern "C" fn get(
+    idmap: *mut bindings::mnt_idmap,
+    path: *const bindings::path,
+    stat: *mut bindings::kstat,
+    request_mask: u32,
+    _flags: c_uint,
+) -> c_int {
+    let immutable = u64::from(bindings::STATX_ATTR_IMMUTABLE);
+    // SAFETY: The VFS gives a positive dentry and a structure that is ours during the call.
+    unsafe {
+        (*stat).attributes |= immutable;
+        (*stat).attributes_mask |= immutable;
+        bindings::generic_fillattr(idmap, request_mask, (*(*path).dentry).d_inode, stat);
+    }
+    0
+}
+
+/// The beginning of `struct fsverity_digest`: the algorithm and the digest's size.
+type Header = [u16; 2];

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Waiting to be told of something, as long as one is not killed.
+//! Wait queues whose waits end when the task is killed.
+//!
+//! A waiter enters the queue before it releases the lock that protects its condition. Therefore a
+//! task that changes the condition under this lock, and then wakes, never misses the waiter. The
+//! queue's own lock is taken inside that lock.
 //!
 //! C header: [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::prelude::*;
 use super::task::relax;
+use crate::vfs::compat::prelude::*;
 use core::{marker::PhantomPinned, ptr};
 use kernel::{
     bindings,
@@ -16,9 +20,9 @@ use kernel::{
     types::Opaque,
 };
 
-/// Where tasks wait to be told of something.
+/// A queue of tasks that sleep until they are woken or killed.
 ///
-/// The kernel crate's `CondVar` with a wait that only a fatal signal ends.
+/// It is the kernel crate's `CondVar` with waits that only a fatal signal interrupts.
 #[pin_data]
 pub(crate) struct WaitQueue {
     #[pin]
@@ -29,14 +33,15 @@ pub(crate) struct WaitQueue {
 
 // SAFETY: A wait queue may be used from any thread.
 unsafe impl Send for WaitQueue {}
-// SAFETY: As above: it has a lock of its own.
+// SAFETY: A wait queue has its own lock.
 unsafe impl Sync for WaitQueue {}
 
 impl WaitQueue {
-    /// Makes one; `kernel::static_lock_class!()` is the key.
+    /// Makes a wait queue; `kernel::static_lock_class!()` gives the key.
     pub(crate) fn new(name: &'static CStr, key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
         pin_init!(Self {
-            // SAFETY: The slot is valid; the name and the key live as long as the module.
+            // SAFETY: The slot is memory for a wait queue head. The name and the key live as long as
+            // the module.
             head <- Opaque::ffi_init(|slot| unsafe {
                 bindings::__init_waitqueue_head(slot, name.as_char_ptr(), key.as_ptr())
             }),
@@ -44,17 +49,17 @@ impl WaitQueue {
         })
     }
 
-    /// Waits to be told. Of what is told once `unlock` runs, this task is; it may also be told
-    /// without reason.
+    /// Sleeps until woken or killed. A wake-up after `unlock` is never missed; spurious ones happen.
     ///
     /// # Errors
     ///
-    /// [`EINTR`] if the task is being killed. It may have been told then, too.
+    /// [`EINTR`] if the task is being killed. It may have been woken as well: a task that was woken
+    /// alone must pass the wake-up on.
     pub(crate) fn wait_killable(&self, unlock: impl FnOnce()) -> Result {
         self.wait_killable_for(Jiffies::MAX, unlock).map(drop)
     }
 
-    /// Waits like [`Self::wait_killable`], for a limited time; returns how much of it is left.
+    /// Sleeps like [`Self::wait_killable`], for a limited time; returns the time that is left.
     ///
     /// # Errors
     ///
@@ -65,8 +70,8 @@ impl WaitQueue {
         unlock: impl FnOnce(),
     ) -> Result<Jiffies> {
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
-        // SAFETY: The entry is valid, stays where it is, and is out of the queue, which is valid as
-        // long as `self` is, before it goes. What is between does not unwind.
+        // SAFETY: `self` keeps the queue valid. The entry is initialised here, does not move, and is
+        // taken out of the queue below before it is dropped: the code between does not unwind.
         unsafe {
             bindings::init_wait(entry.get());
             let state = bindings::TASK_KILLABLE as c_int;
@@ -75,7 +80,7 @@ impl WaitQueue {
         unlock();
         // The largest value stands for a wait without limit.
         let limit = c_long::try_from(limit).unwrap_or(c_long::MAX);
-        // SAFETY: As above; callers of this may sleep.
+        // SAFETY: The entry was initialised above, and the queue is valid. Callers may sleep.
         let left = unsafe {
             let left = bindings::schedule_timeout(limit);
             bindings::finish_wait(self.head.get(), entry.get());
@@ -85,19 +90,20 @@ impl WaitQueue {
         Ok(Jiffies::try_from(left).unwrap_or(0))
     }
 
-    /// Tells one task, if any waits.
-    pub(crate) fn tell_one(&self) {
-        self.tell(1);
+    /// Wakes one task, if any waits.
+    pub(crate) fn wake_one(&self) {
+        self.wake(1);
     }
 
-    /// Tells all who wait.
-    pub(crate) fn tell_all(&self) {
-        self.tell(0);
+    /// Wakes all tasks that wait.
+    pub(crate) fn wake_all(&self) {
+        self.wake(0);
     }
 
-    fn tell(&self, count: c_int) {
+    /// Wakes `count` tasks, or all if it is 0.
+    fn wake(&self, count: c_int) {
         let state = bindings::TASK_NORMAL;
-        // SAFETY: The queue is valid.
+        // SAFETY: `self` keeps the queue valid.
         unsafe { bindings::__wake_up(self.head.get(), state, count, ptr::null_mut()) };
     }
 }

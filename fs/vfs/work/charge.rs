@@ -8,7 +8,7 @@
 //! C headers: [`include/linux/kthread.h`](srctree/include/linux/kthread.h),
 //! [`include/linux/sched/mm.h`](srctree/include/linux/sched/mm.h)
 
-use super::bindings;
+use crate::vfs::bindings;
 use core::marker::PhantomData;
 use kernel::types::NotThreadSafe;
 
@@ -17,7 +17,7 @@ use kernel::types::NotThreadSafe;
 /// # Invariants
 ///
 /// `groups` was filled by `vfs_rs_charge_get`, and holds the references that it took.
-pub(super) struct Charge {
+pub(in crate::vfs) struct Charge {
     groups: bindings::vfs_rs_charge,
 }
 
@@ -28,7 +28,7 @@ unsafe impl Sync for Charge {}
 
 impl Charge {
     /// Returns the groups that pay for the current task now.
-    pub(super) fn of_current() -> Self {
+    pub(in crate::vfs) fn of_current() -> Self {
         let mut groups = bindings::vfs_rs_charge::default();
         // SAFETY: The structure may be written. The function only looks at the current task.
         unsafe { bindings::vfs_rs_charge_get(&mut groups) };
@@ -39,7 +39,7 @@ impl Charge {
     /// Charges the current worker's I/O and memory to these groups until the result is dropped.
     ///
     /// In a task that is no kernel thread, only memory is charged to them.
-    pub(super) fn enter(&self) -> ChargeScope<'_> {
+    pub(in crate::vfs) fn enter(&self) -> ChargeScope<'_> {
         ChargeScope {
             // SAFETY: By the type invariants the groups are valid; `self` keeps them while the
             // scope borrows it.
@@ -63,7 +63,7 @@ impl Drop for Charge {
 ///
 /// `outer` is the memory control group that paid for the same task before.
 #[must_use = "charging ends when the scope is dropped"]
-pub(super) struct ChargeScope<'a> {
+pub(in crate::vfs) struct ChargeScope<'a> {
     outer: *mut bindings::mem_cgroup,
     _charge: PhantomData<&'a Charge>,
     _not_send: NotThreadSafe,

@@ -8,8 +8,7 @@
 //! C headers: [`include/linux/namei.h`](srctree/include/linux/namei.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use super::bindings;
-use super::prelude::*;
+use crate::vfs::{bindings, compat::prelude::*};
 use core::{mem::MaybeUninit, ops::Range, ptr::NonNull};
 use kernel::{
     cred::Credential,
@@ -680,7 +679,7 @@ impl BackingFile {
     /// # Safety
     ///
     /// The first `count` of `vectors` must describe `len` bytes that may be written.
-    pub(super) unsafe fn read_vectors(
+    pub(in crate::vfs) unsafe fn read_vectors(
         &self,
         vectors: *const bindings::bio_vec,
         count: usize,

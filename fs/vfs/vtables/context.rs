@@ -1,129 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mount parameters: the filesystem context.
+//! `fs_context_operations`: a mount or a remount, from its parameters to its superblock.
 //!
-//! C header: [`include/linux/fs_context.h`](srctree/include/linux/fs_context.h)
-//!
-//! Reference: <https://docs.kernel.org/filesystems/mount_api.html>
+//! Lock: the VFS holds `fs_context.uapi_mutex` or owns the context alone in each call, so that one
+//! task at a time uses a context and its parameters.
 
-use super::prelude::*;
-use super::{
+use super::superblock;
+use crate::vfs::{
     bindings,
-    registration::Registration,
-    superblock::{self, SuperBlock},
-    FileSystem, ParamOutcome,
+    compat::prelude::*,
+    filesystem::FileSystem,
+    types::{drop_data, new_data, Dentry, MountContext, Param, ParamOutcome, ParamValue},
 };
 use core::marker::PhantomData;
 use kernel::{
-    cred::Credential,
     error::{from_result, to_result},
-    ffi::{c_int, c_void},
-    fmt,
+    ffi::c_int,
     str::CStr,
-    types::{ForeignOwnable, Opaque},
+    types::ForeignOwnable,
 };
-
-/// The context in which a superblock is being made or reconfigured.
-///
-/// # Invariants
-///
-/// Stands for a valid `struct fs_context` that only the current task uses, of the file system type
-/// of a `Registration<T>`.
-#[repr(transparent)]
-pub(crate) struct MountContext<T: FileSystem>(Opaque<bindings::fs_context>, PhantomData<T>);
-
-impl<T: FileSystem> MountContext<T> {
-    /// # Safety
-    ///
-    /// `fc` must be valid, of the file system type of a `Registration<T>`, and used by the current
-    /// task alone, for the duration of `'a`.
-    unsafe fn from_raw<'a>(fc: *mut bindings::fs_context) -> &'a mut Self {
-        // SAFETY: By the function's safety requirements; `Self` is a transparent wrapper.
-        unsafe { &mut *fc.cast() }
-    }
-
-    /// The registration of the filesystem that is mounted.
-    pub(super) fn registration(&self) -> &Registration<T> {
-        // SAFETY: By the type invariants the context is valid, and its type that of a
-        // `Registration<T>`. The context holds a reference to the type's module, and the
-        // registration is that module's data.
-        unsafe { Registration::of((*self.0.get()).fs_type) }
-    }
-
-    /// The `source` parameter: what the user named as the thing to mount.
-    pub(crate) fn source(&self) -> Option<&CStr> {
-        // SAFETY: By the type invariants, the context is valid and not changed by others.
-        let source = unsafe { (*self.0.get()).source };
-        if source.is_null() {
-            return None;
-        }
-        // SAFETY: A context's source is a NUL-terminated string, which belongs to it and which
-        // only a later parameter could replace: not while `self` is borrowed.
-        Some(unsafe { CStr::from_char_ptr(source) })
-    }
-
-    /// Puts another `source` in the place of what the user named: what `/proc/mounts` shows, and a
-    /// mount with what it shows takes.
-    pub(crate) fn set_source(&mut self, source: &CStr) -> Result {
-        // SAFETY: The string is copied.
-        let copy = unsafe { bindings::kstrdup(source.as_char_ptr(), bindings::GFP_KERNEL) };
-        if copy.is_null() {
-            return Err(ENOMEM);
-        }
-        let fc = self.0.get();
-        // SAFETY: By the type invariants only this task uses the context, whose source is null or
-        // from the slab, and freed with it. What `source()` has lent is not used any more, as
-        // `self` is borrowed mutably.
-        unsafe {
-            bindings::kfree((*fc).source.cast());
-            (*fc).source = copy;
-        }
-        Ok(())
-    }
-
-    /// The mounter's credentials.
-    pub(crate) fn credentials(&self) -> &Credential {
-        // SAFETY: By the type invariants the context is valid. Its `cred` is set when it is
-        // allocated and the context owns a reference until it is freed.
-        unsafe { Credential::from_ptr((*self.0.get()).cred) }
-    }
-
-    /// Says why a mount fails: in the context's log, which `fsopen(2)`'s file descriptor gives to
-    /// be read, or in the kernel's log for a caller of `mount(2)`.
-    pub(crate) fn error(&self, message: fmt::Arguments<'_>) {
-        let fc = self.0.get();
-        // SAFETY: By the type invariants the context is valid, and its log with it. The format
-        // takes one pointer to an `Arguments`, which is formatted before the call returns.
-        unsafe {
-            bindings::logfc(
-                (*fc).log.log,
-                (*fc).log.prefix,
-                b'e',
-                c"%pA".as_char_ptr(),
-                core::ptr::from_ref(&message).cast::<c_void>(),
-            );
-        }
-    }
-}
-
-/// The value of a mount parameter.
-#[derive(Clone, Copy)]
-pub(crate) enum ParamValue<'a> {
-    /// The parameter was given without a value.
-    Flag,
-    /// The parameter was given with a string.
-    String(&'a CStr),
-    /// The parameter is a file descriptor, a path or binary data.
-    Other,
-}
-
-/// A mount parameter.
-pub(crate) struct Param<'a> {
-    /// The parameter's name.
-    pub(crate) key: &'a CStr,
-    /// The parameter's value.
-    pub(crate) value: ParamValue<'a>,
-}
 
 /// The operations of a context of the filesystem `T`.
 pub(super) struct ContextOps<T: FileSystem>(PhantomData<T>);
@@ -182,7 +77,7 @@ impl<T: FileSystem> ContextOps<T> {
                 drop(KBox::<T::Params>::from_foreign((*fc).fs_private.cast()));
             }
             // Left here when no superblock came to own it.
-            superblock::drop_data::<T>((*fc).s_fs_info);
+            drop_data::<T>((*fc).s_fs_info);
         }
     }
 
@@ -226,15 +121,18 @@ impl<T: FileSystem> ContextOps<T> {
     /// To be called by the VFS for a context made by [`ContextOps::init`].
     unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> c_int {
         from_result(|| {
-            // SAFETY: As in `parse_param`.
+            // SAFETY: A context is used by one task at a time, and `params` is the only borrow of
+            // its parameters.
             let (params, context) = unsafe { (Self::params(fc), MountContext::<T>::from_raw(fc)) };
             let shared = context.registration().shared().clone();
-            let data = superblock::new_data::<T>(T::mount(params, context, &shared)?)?;
+            let data = T::mount(params, context, &shared)?;
+            let mappings = T::shared_mappings(&data);
+            let data = new_data::<T>(data, mappings)?;
             // SAFETY: The context is valid and ours. From here its `s_fs_info` owns the data, until
             // `get_tree_nodev` hands it to the superblock.
             unsafe { (*fc).s_fs_info = data };
             // SAFETY: `fill` is the one that belongs to contexts of this filesystem.
-            to_result(unsafe { bindings::get_tree_nodev(fc, Some(SuperBlock::<T>::fill)) })?;
+            to_result(unsafe { bindings::get_tree_nodev(fc, Some(superblock::fill::<T>)) })?;
             Ok(0)
         })
     }
@@ -246,25 +144,25 @@ impl<T: FileSystem> ContextOps<T> {
     /// To be called by the VFS for a context made by [`ContextOps::init`].
     unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> c_int {
         from_result(|| {
-            // SAFETY: As in `parse_param`. In a reconfiguration `root` is a dentry of the
-            // superblock in question, which is of this filesystem and active.
-            let (params, context, sb) = unsafe {
+            // SAFETY: A context is used by one task at a time, and `params` is the only borrow of
+            // its parameters. In a reconfiguration `root` is a dentry of the superblock in
+            // question, which is of this filesystem and active.
+            let (params, context, root) = unsafe {
                 (
                     Self::params(fc),
                     MountContext::<T>::from_raw(fc),
-                    SuperBlock::<T>::from_raw((*(*fc).root).d_sb),
+                    Dentry::<T>::from_raw((*fc).root),
                 )
             };
-            T::remount(params, context, sb.data())?;
-            // SAFETY: The context is valid and ours.
-            let flags = unsafe { (*fc).sb_flags };
-            // SAFETY: As above.
-            let mask = unsafe { (*fc).sb_flags_mask };
+            T::remount(params, context, root.superblock().data())?;
+            // SAFETY: The context is valid, and only this task uses it.
+            let (flags, mask) = unsafe { ((*fc).sb_flags, (*fc).sb_flags_mask) };
             if mask & bindings::VFS_RS_SB_RDONLY != 0 && flags & bindings::VFS_RS_SB_RDONLY == 0 {
                 context.error(fmt!("the filesystem is read-only"));
                 return Err(EROFS);
             }
-            // SAFETY: As above. The superblock's flags stay what they are.
+            // SAFETY: The context is valid, and only this task uses it. The superblock's flags stay
+            // as they are.
             unsafe { (*fc).sb_flags |= bindings::VFS_RS_SB_RDONLY };
             Ok(0)
         })
