@@ -108,4 +108,24 @@ mod tests {
             assert_eq!(chunk_size(text).ok(), wanted, "{text}");
         }
     }
+
+    #[test]
+    fn help_states_ranges_and_defaults() {
+        let command = EncodingArgs::augment_args(clap::Command::new("test"));
+        let help = |id: &str| {
+            let argument = command.get_arguments().find(|a| a.get_id() == id);
+            argument.unwrap().get_help().unwrap().to_string()
+        };
+        let (compression, layout) = (Compression::default(), Layout::default());
+        for (id, most, default) in [
+            ("frame_size", FRAME_SIZE_MAX, compression.frame_size),
+            ("chunk_size", CHUNK_AVG_MAX, layout.chunk_avg),
+        ] {
+            let [least, most, default] = [SIZE_MIN, most, default].map(|size| size >> 10);
+            let wanted = format!("{least}K to {most}K [default: {default}K]");
+            assert!(help(id).ends_with(&wanted), "{}", help(id));
+        }
+        let wanted = format!("[default without LEVEL: {}]", compression.level);
+        assert!(help("compress").ends_with(&wanted));
+    }
 }
