@@ -58,3 +58,21 @@ impl BuildOptions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An image that is built without options is the one that the format's documentation describes.
+    #[test]
+    fn defaults() {
+        let options = BuildOptions::new("a tag");
+        assert_eq!((&*options.tag, options.jobs), ("a tag", 1));
+        assert_eq!(options.layout, Layout::of_average(128 << 10));
+        assert_eq!((options.compression, options.base.is_none()), (None, true));
+        assert!(options.config.is_empty() && options.rules.exclude.is_empty());
+        assert_eq!(options.retry_changed, 0);
+        assert!(!options.one_file_system && !options.skip_unreadable && !options.keep_layers);
+        assert!(!options.ignore_zeros && !options.check);
+    }
+}

@@ -387,3 +387,6 @@ fn file_type(kind: &Kind) -> FileType {
         Kind::BlockDevice(..) => FileType::Blk,
     }
 }
+
+#[cfg(test)]
+mod tests;

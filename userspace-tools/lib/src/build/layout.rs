@@ -215,4 +215,34 @@ mod tests {
         let near = layout.chunk_avg * 3 / 4..layout.chunk_avg * 2;
         assert!(near.contains(&average), "{average}");
     }
+
+    /// For each size that `--chunk-size` takes.
+    #[test]
+    fn sizes_are_in_proportion() {
+        let mut average = 4 << 10;
+        while average <= CHUNK_AVG_MAX {
+            let layout = Layout::of_average(average);
+            assert!(layout.chunk_min < layout.chunk_avg && layout.chunk_avg < layout.chunk_max);
+            // One reference to the blob of zeros covers a whole chunk, and no chunk is larger than
+            // the kernel verifies by its digest.
+            assert!(layout.chunk_max <= layout.zero_blob && layout.zero_blob <= 1 << 20);
+            assert_eq!(layout.zero_blob % layout.zero_grid, 0);
+            assert!(layout.pack_below <= layout.chunk_max as u64);
+            assert!(
+                layout.is_packed(layout.pack_below - 1) && !layout.is_packed(layout.pack_below)
+            );
+            average *= 2;
+        }
+    }
+
+    #[test]
+    fn a_full_pack_takes_no_more() {
+        let layout = Layout::default();
+        assert!(!layout.pack_is_full(layout.chunk_max - 10, 10));
+        assert!(layout.pack_is_full(layout.chunk_max - 10, 11));
+        // A file as large as a pack on the average always ends it.
+        let file = Digest::of(b"any");
+        assert!(layout.pack_ends_after(layout.chunk_min, &file, layout.chunk_avg));
+        assert!(!layout.pack_ends_after(layout.chunk_min - 1, &file, layout.chunk_avg));
+    }
 }

@@ -132,6 +132,9 @@ impl<'a> Packer<'a> {
 mod tests {
     use super::*;
     use crate::build::scheduler::InOrder;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
 
     fn batch(first: u32, contents: &[Vec<u8>]) -> Batch {
         let mut batch = Batch::default();
@@ -190,5 +193,74 @@ mod tests {
                 assert_eq!((file.pack, file.offset), (0, 0));
             }
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Files of a few contents and times, in batches of any sizes.
+        #[test]
+        fn packs_do_not_depend_on_batches(
+            files in vec((0u8..40, 1usize..9000, -9000i64..9000), 0..120),
+            sizes in vec(1usize..30, 1..5),
+        ) {
+            let layout = Layout::of_average(8 << 10);
+            let files: Vec<_> = files
+                .into_iter()
+                .map(|(seed, size, modified)| (vec![seed; size], modified))
+                .collect();
+            let (packs, placed) = packed(&layout, &files, &[files.len().max(1)]);
+            let (others, other_places) = packed(&layout, &files, &sizes);
+            prop_assert_eq!(&packs, &others);
+            let places = |placed: &[PlacedFile]| -> Vec<_> {
+                placed.iter().map(|file| (file.node, file.pack, file.offset, file.size)).collect()
+            };
+            prop_assert_eq!(places(&placed), places(&other_places));
+
+            prop_assert!(packs.iter().all(|pack| !pack.is_empty() && pack.len() <= layout.chunk_max));
+            prop_assert_eq!(placed.len(), files.len());
+            for (file, (bytes, _)) in placed.iter().zip(&files) {
+                let pack = &packs[file.pack as usize];
+                prop_assert_eq!(&pack[file.offset as usize..][..file.size as usize], &bytes[..]);
+            }
+            let distinct: HashSet<&[u8]> = files.iter().map(|(bytes, _)| &bytes[..]).collect();
+            let sizes: usize = distinct.iter().map(|bytes| bytes.len()).sum();
+            prop_assert_eq!(packs.iter().map(Vec::len).sum::<usize>(), sizes, "each content once");
+        }
+    }
+
+    /// Packs files in batches of so many in turn.
+    fn packed(
+        layout: &Layout,
+        mut files: &[(Vec<u8>, i64)],
+        sizes: &[usize],
+    ) -> (Vec<Vec<u8>>, Vec<PlacedFile>) {
+        let mut packer = Packer::new(layout);
+        let (mut packs, mut node) = (Vec::new(), 0);
+        for &size in sizes.iter().cycle() {
+            if files.is_empty() {
+                break;
+            }
+            let (these, rest) = files.split_at(size.min(files.len()));
+            files = rest;
+            let mut batch = Batch::default();
+            for (bytes, modified) in these {
+                batch.bytes.extend_from_slice(bytes);
+                batch.files.push(SmallFile {
+                    node,
+                    size: bytes.len(),
+                    digest: Digest::of(bytes),
+                    modified: *modified,
+                });
+                node += 1;
+            }
+            packs.extend(packer.add(batch));
+        }
+        packs.extend(packer.last_pack());
+        for (number, pack) in packs.iter().enumerate() {
+            assert_eq!(pack.number as usize, number);
+        }
+        let packs = packs.into_iter().map(|pack| pack.bytes).collect();
+        (packs, packer.placed())
     }
 }

@@ -145,3 +145,82 @@ impl fmt::Display for Platform {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn platform(text: &str) -> Platform {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn text_round_trips() {
+        for text in ["linux/amd64", "linux/arm/v7", "windows/arm64/v8"] {
+            assert_eq!(platform(text).to_string(), text);
+        }
+        for wrong in ["", "linux", "linux/arm/v7/x"] {
+            assert!(wrong.parse::<Platform>().is_err(), "{wrong}");
+        }
+        let parts = platform("linux/arm/v7");
+        assert_eq!((parts.os(), parts.architecture()), ("linux", "arm"));
+        assert_eq!(parts.given_variant(), Some("v7"));
+        let unknown: Platform = serde_json::from_str(r#"{"os": null, "variant": "v8"}"#).unwrap();
+        assert_eq!(unknown.to_string(), "unknown/unknown/v8");
+    }
+
+    #[test]
+    fn attestations_are_no_platform() {
+        assert!(Platform::host().is_known() && platform("linux/amd64").is_known());
+        for unknown in ["unknown/unknown", "linux/unknown", "linux/", "/amd64"] {
+            assert!(!platform(unknown).is_known(), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn arm_runs_earlier_versions_and_prefers_later_ones() {
+        let fit = |wanted: &str, other: &str| platform(wanted).fit(&platform(other));
+        for (wanted, other, fits) in [
+            ("linux/amd64", "linux/amd64", Some(0)),
+            ("linux/amd64", "linux/amd64/v3", Some(0)),
+            ("linux/amd64/v2", "linux/amd64/v3", None),
+            ("linux/amd64", "linux/arm64", None),
+            ("linux/amd64", "windows/amd64", None),
+            ("linux/arm64", "linux/arm64/v8", Some(0)),
+            ("linux/arm64/v8", "linux/arm64", Some(0)),
+            ("linux/arm64/v9", "linux/arm64", None),
+            ("linux/arm", "linux/arm/v6", Some(6)),
+            ("linux/arm/v7", "linux/arm/v5", Some(5)),
+            ("linux/arm/v7", "linux/arm", Some(7)),
+            ("linux/arm/v6", "linux/arm/v7", None),
+            // Any variant if none is asked for.
+            ("linux/arm", "linux/arm/v8", Some(0)),
+        ] {
+            assert_eq!(fit(wanted, other), fits, "{other} for {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_may_leave_parts_out() {
+        let wanted = platform("linux/arm/v6");
+        for configured in [
+            "/",
+            "linux/",
+            "/arm",
+            "linux/arm",
+            "linux/arm/v6",
+            "linux/arm/v5",
+        ] {
+            assert!(
+                wanted.takes_configured(&platform(configured)),
+                "{configured}"
+            );
+        }
+        for configured in ["windows/", "/amd64", "linux/arm/v7"] {
+            assert!(
+                !wanted.takes_configured(&platform(configured)),
+                "{configured}"
+            );
+        }
+    }
+}

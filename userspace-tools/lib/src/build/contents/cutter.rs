@@ -117,3 +117,139 @@ fn is_zero(bytes: &[u8]) -> bool {
         .chunks(ZEROS.len())
         .all(|piece| *piece == ZEROS[..piece.len()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::convert::Infallible;
+
+    const GRID: usize = 4096;
+
+    fn layout() -> Layout {
+        Layout {
+            zero_grid: GRID,
+            zero_blob: 4 * GRID,
+            ..Layout::of_average(4 << 10)
+        }
+    }
+
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    enum Piece {
+        Chunk(Vec<u8>),
+        Zeros(u64),
+    }
+
+    impl PieceSink for &mut Vec<Piece> {
+        type Error = Infallible;
+
+        fn chunk(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+            self.push(Piece::Chunk(bytes.to_vec()));
+            Ok(())
+        }
+
+        fn zeros(&mut self, length: u64) -> Result<(), Infallible> {
+            self.push(Piece::Zeros(length));
+            Ok(())
+        }
+    }
+
+    /// Cuts `data`, read in steps of so many blocks in turn. A step of zeros is skipped if `holes`.
+    fn cut(data: &[u8], steps: &[usize], holes: bool, buffer: &mut Vec<u8>) -> Vec<Piece> {
+        let layout = layout();
+        let mut pieces = Vec::new();
+        let mut cutter = Cutter::new(&layout, buffer, &mut pieces);
+        let (mut at, mut steps) = (0, steps.iter().cycle());
+        while at < data.len() {
+            let room = cutter.room();
+            let step = steps.next().unwrap() * GRID;
+            let length = step.min(room.len()).min(data.len() - at);
+            let piece = &data[at..at + length];
+            if holes && is_zero(piece) {
+                cutter.skip(length as u64).unwrap();
+            } else {
+                room[..length].copy_from_slice(piece);
+                cutter.take(length).unwrap();
+            }
+            at += length;
+        }
+        cutter.finish().unwrap();
+        pieces
+    }
+
+    fn joined(pieces: &[Piece]) -> Vec<u8> {
+        let mut data = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Chunk(bytes) => data.extend_from_slice(bytes),
+                Piece::Zeros(length) => data.resize(data.len() + *length as usize, 0),
+            }
+        }
+        data
+    }
+
+    /// Files of runs of noise and of zeros.
+    fn files() -> impl Strategy<Value = Vec<u8>> {
+        let noise = vec(any::<u8>(), 1..3000).prop_flat_map(|seed| {
+            (1usize..90_000).prop_map(move |size| {
+                let noise = seed.iter().cycle().zip(0u32..).take(size);
+                noise.map(|(byte, at)| byte ^ (at >> 8) as u8).collect()
+            })
+        });
+        let zeros = (1usize..60_000).prop_map(|size| vec![0; size]);
+        let run = prop_oneof![noise, zeros];
+        vec(run, 0..8).prop_map(|runs: Vec<Vec<u8>>| runs.concat())
+    }
+
+    /// The data that waits for more is moved when the buffer is full.
+    #[test]
+    fn a_file_may_be_larger_than_the_buffer() {
+        let mut data: Vec<u8> = (0..5u64 << 20).map(|at| (at * at / 4093) as u8).collect();
+        data.push(0);
+        for steps in [[64, 64], [1, 63]] {
+            assert!(joined(&cut(&data, &steps, false, &mut Vec::new())) == data);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn pieces_depend_on_the_content_alone(
+            data in files(),
+            steps in vec(1usize..80, 1..6),
+        ) {
+            let pieces = cut(&data, &[64], false, &mut Vec::new());
+            prop_assert_eq!(&joined(&pieces), &data);
+            prop_assert_eq!(&cut(&data, &steps, false, &mut vec![7; 9]), &pieces);
+            prop_assert_eq!(&cut(&data, &steps, true, &mut Vec::new()), &pieces);
+        }
+
+        #[test]
+        fn pieces_keep_to_the_layout(data in files()) {
+            let layout = layout();
+            let pieces = cut(&data, &[64], false, &mut Vec::new());
+            let mut at = 0;
+            for (number, piece) in pieces.iter().enumerate() {
+                let length = match piece {
+                    Piece::Chunk(bytes) => {
+                        prop_assert!(bytes.len() <= layout.chunk_max);
+                        let is_last = !matches!(pieces.get(number + 1), Some(Piece::Chunk(_)));
+                        prop_assert!(is_last || bytes.len() >= layout.chunk_min);
+                        let first = (GRID - at % GRID) % GRID;
+                        let blocks = bytes.get(first..).unwrap_or_default().chunks_exact(GRID);
+                        prop_assert!(blocks.into_iter().all(|block| !is_zero(block)));
+                        bytes.len()
+                    }
+                    Piece::Zeros(length) => {
+                        prop_assert_eq!(at % GRID, 0);
+                        prop_assert!(!matches!(pieces.get(number + 1), Some(Piece::Zeros(_))));
+                        *length as usize
+                    }
+                };
+                at += length;
+            }
+        }
+    }
+}

@@ -321,6 +321,8 @@ fn exponent_of(text: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     #[test]
     fn times() {
@@ -428,6 +430,156 @@ mod tests {
         ] {
             let result = parse(wrong, &mut Pax::default());
             assert!(result.is_err(), "{}", wrong.escape_ascii());
+        }
+    }
+
+    /// A record, with the length that counts its own digits.
+    fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
+        let rest = key.len() + value.len() + 3;
+        let mut length = rest;
+        while length.to_string().len() + rest != length {
+            length = length.to_string().len() + rest;
+        }
+        [length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
+    }
+
+    fn parsed(records: &[(&str, &str)]) -> Result<Pax> {
+        let mut pax = Pax::default();
+        let records = records
+            .iter()
+            .map(|(key, value)| record(key.as_bytes(), value.as_bytes()));
+        parse(&records.collect::<Vec<_>>().concat(), &mut pax)?;
+        Ok(pax)
+    }
+
+    #[test]
+    fn records_have_their_fields() {
+        let pax = parsed(&[
+            ("path", "a"),
+            ("path", "b=c\n"),
+            ("linkpath", "target"),
+            ("size", "18446744073709551615"),
+            ("uid", "0"),
+            ("gid", ""),
+            ("mtime", "1.5"),
+            ("comment", "ignored"),
+            ("RHT.security.selinux", "label"),
+            ("LIBARCHIVE.xattr.user.a%3Db", "YWJj"),
+        ])
+        .unwrap();
+        assert_eq!(
+            pax.path,
+            Some(Some(b"b=c\n".to_vec())),
+            "the last one counts"
+        );
+        assert_eq!(pax.link, Some(Some(b"target".to_vec())));
+        assert_eq!(
+            (pax.size, pax.uid, pax.gid),
+            (Some(Some(u64::MAX)), Some(Some(0)), Some(None))
+        );
+        let mtime = pax.mtime.unwrap().unwrap();
+        assert_eq!((mtime.seconds, mtime.nanoseconds), (1, 500_000_000));
+        let label = (b"security.selinux".to_vec(), b"label\0".to_vec());
+        assert_eq!(pax.xattrs, [label, (b"user.a=b".to_vec(), b"abc".to_vec())]);
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        let long = "n".repeat(PATH_MAX as usize + 1);
+        let value = "v".repeat(MAX_XATTR_VALUE_LEN + 1);
+        for wrong in [
+            ("size", "18446744073709551616"),
+            ("uid", "-1"),
+            ("gid", "0x1"),
+            ("mtime", "noon"),
+            ("path", &long),
+            ("GNU.sparse.map", "1,,2"),
+            ("GNU.sparse.offset", ""),
+            ("SCHILY.xattr.user.a", &value),
+            ("LIBARCHIVE.xattr.user.a", "?"),
+            ("LIBARCHIVE.xattr.user.%", "YWJj"),
+        ] {
+            assert!(parsed(&[wrong]).is_err(), "{}", wrong.0);
+        }
+        // Attributes of no tree are left out, as large as they may be.
+        assert!(parsed(&[("SCHILY.xattr.other.a", &value)])
+            .unwrap()
+            .xattrs
+            .is_empty());
+    }
+
+    #[test]
+    fn sparse_maps_come_in_two_ways() {
+        let map = |records: &[(&str, &str)]| parsed(records).unwrap().sparse.map;
+        assert_eq!(
+            map(&[("GNU.sparse.map", "0,1,512,3")]),
+            Some(vec![0, 1, 512, 3])
+        );
+        let pairs = [("GNU.sparse.offset", "0"), ("GNU.sparse.numbytes", "1")];
+        assert_eq!(map(&pairs), Some(vec![0, 1]));
+        assert_eq!(map(&[("GNU.sparse.numblocks", "0")]), Some(vec![]));
+        assert_eq!(map(&[("size", "1")]), None);
+    }
+
+    #[test]
+    fn a_member_comes_before_global_headers() {
+        let global = [
+            ("path", "global"),
+            ("uid", "1"),
+            ("gid", "2"),
+            ("SCHILY.xattr.user.a", "global"),
+            ("SCHILY.xattr.user.b", "global"),
+        ];
+        let own = [("path", "own"), ("uid", ""), ("SCHILY.xattr.user.a", "own")];
+        let pax = parsed(&own).unwrap().over(&parsed(&global).unwrap());
+        assert_eq!(pax.path, Some(Some(b"own".to_vec())));
+        assert_eq!(
+            (pax.uid, pax.gid),
+            (Some(None), Some(Some(2))),
+            "an empty value takes back"
+        );
+        let values: Vec<_> = pax.xattrs.iter().map(|(_, value)| &value[..]).collect();
+        assert_eq!(values, [b"own".as_slice(), b"global"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_record_is_read_as_it_was_written(
+            name in "[a-z][^\0=]{0,40}",
+            value in vec(any::<u8>(), 0..200),
+            path in vec(any::<u8>(), 1..200),
+        ) {
+            let key = format!("SCHILY.xattr.user.{name}");
+            let records = [record(key.as_bytes(), &value), record(b"path", &path)].concat();
+            let mut pax = Pax::default();
+            prop_assert!(parse(&records, &mut pax).is_ok());
+            prop_assert_eq!(pax.xattrs, [(format!("user.{name}").into_bytes(), value.clone())]);
+            prop_assert_eq!(pax.path, Some(Some(path)));
+            // A header that is cut short within a record is damaged.
+            let first = record(key.as_bytes(), &value).len();
+            for end in (1..records.len()).filter(|end| *end != first) {
+                prop_assert!(parse(&records[..end], &mut Pax::default()).is_err());
+            }
+        }
+
+        #[test]
+        fn any_bytes_end_in_a_result(bytes in vec(any::<u8>(), 0..300), key in "[ -~]{0,20}") {
+            let _ = parse(&bytes, &mut Pax::default());
+            let _ = parse(&record(key.as_bytes(), &bytes), &mut Pax::default());
+            let _ = time(&bytes);
+        }
+
+        #[test]
+        fn times_round_trip(seconds in -1_000_000_000i64..1_000_000_000, nanoseconds in 0u32..1_000_000_000) {
+            let text = match seconds {
+                // As a magnitude, because nanoseconds count forward.
+                ..0 if nanoseconds > 0 => format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds),
+                _ => format!("{seconds}.{nanoseconds:09}"),
+            };
+            let time = time(text.as_bytes()).ok().map(|time| (time.seconds, time.nanoseconds));
+            prop_assert_eq!(time, Some((seconds, nanoseconds)), "{}", text);
         }
     }
 }
