@@ -4,9 +4,8 @@
 //! (`qemu-test/build-module --misuse`) and expects one error for each function.
 
 use crate::{
-    ops::inode,
+    ops::{inode, PuzzleFs},
     vfs::{prelude::*, INode, INodeRef, MountContext, SharedMappings, SharingKey, SuperBlock},
-    PuzzleFs,
 };
 use puzzlefs_schema::ROOT_INO;
 

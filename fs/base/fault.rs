@@ -1,28 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why a part of a blob cannot be read.
+//! Faults: causes why an image or a blob cannot be read.
+//!
+//! [`Fault::errno`] alone turns a fault into the error that a caller gets, and [`FaultSite`] alone
+//! logs one.
 
-use crate::base::message::ErrorName;
-use crate::vfs::prelude::*;
+use super::message::{ErrorName, Show};
+use crate::vfs::{error_ratelimited, prelude::*};
+use kernel::{alloc::AllocError, fmt};
+use puzzlefs_schema::{Digest, ErrorKind, SeekTableError};
 
-/// Why a part of a blob cannot be read.
+/// A cause why a part of an image cannot be read.
 #[derive(Clone, Copy)]
 pub(crate) enum Fault {
-    /// The filesystem below gave an error, or there is no memory.
-    Error(Error),
+    /// The lower filesystem gave an error, or there is no memory.
+    Errno(Error),
     /// The blob is not open, and the caller must not wait until it is.
     NotOpen,
+    /// The metadata is malformed, or reading it was interrupted.
+    Metadata(puzzlefs_schema::Error),
+    /// A directory names an inode of a kind that cannot be there.
+    InodeKind,
+    /// The metadata blob cannot be used, with the error of the mount.
+    MetadataBlob(Unusable, Error),
     /// The seek table is malformed.
-    SeekTable(puzzlefs_schema::SeekTableError),
+    SeekTable(SeekTableError),
     /// The blob ends too early.
     TooShort,
     /// The blob is too large to be verified as a whole.
     TooLarge,
     /// The blob's digest is not its name.
     Digest,
-    /// The filesystem below does not verify the blob.
+    /// The lower filesystem does not verify the blob.
     NoVerity,
-    /// The filesystem below verifies the blob against another digest than the image's.
+    /// The lower filesystem verifies the blob against another digest than the image's.
     Verity,
     /// A frame cannot be decompressed.
     Frame,
@@ -32,34 +43,87 @@ pub(crate) enum Fault {
     Checksum,
 }
 
+/// A cause why a metadata blob cannot be used.
+#[derive(Clone, Copy)]
+pub(crate) enum Unusable {
+    /// It cannot be opened.
+    Open,
+    /// The lower filesystem uses DAX for it.
+    Dax,
+    /// It has another fs-verity digest than the mount requires.
+    Verity,
+    /// It is larger than [`MAX_METADATA`](super::limits::MAX_METADATA).
+    TooLarge,
+    /// There is no memory for it.
+    Memory,
+    /// The task is being killed.
+    Interrupted,
+    /// The lower filesystem gave an error.
+    Read,
+    /// It became smaller while it was read.
+    Shrank,
+    /// Its digest is not its name.
+    Digest,
+    /// It has no bytes.
+    Empty,
+}
+
+impl Unusable {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "cannot be opened",
+            Self::Dax => "its filesystem uses DAX for it, which is not supported",
+            Self::Verity => "it has not the fs-verity digest of rootfs_verity",
+            Self::TooLarge => "larger than 1 GiB",
+            Self::Memory => "no memory",
+            Self::Interrupted => "interrupted",
+            Self::Read => "cannot be read",
+            Self::Shrank => "shrank while it was read",
+            Self::Digest => "its contents have another digest",
+            Self::Empty => "it is empty",
+        }
+    }
+}
+
 impl Fault {
-    /// Whether the task gave up reading because it is being killed: nothing is wrong then.
+    /// Returns the error that a caller gets.
+    pub(crate) fn errno(self) -> Error {
+        match self {
+            Self::Errno(e) | Self::MetadataBlob(_, e) => e,
+            Self::Metadata(e) if e.kind() == ErrorKind::Interrupted => EINTR,
+            Self::Metadata(_) | Self::InodeKind => EUCLEAN,
+            Self::NotOpen
+            | Self::SeekTable(_)
+            | Self::TooShort
+            | Self::TooLarge
+            | Self::Digest
+            | Self::NoVerity
+            | Self::Verity
+            | Self::Frame
+            | Self::FrameSize
+            | Self::Checksum => EIO,
+        }
+    }
+
+    /// Returns true if the task gave up because it is being killed. Nothing is wrong then.
     pub(crate) fn is_interruption(&self) -> bool {
-        matches!(self, Self::Error(e) if *e == EINTR || *e == ERESTARTSYS)
+        let errno = self.errno();
+        errno == EINTR || errno == ERESTARTSYS
     }
 
-    /// Whether the task waited in vain for the blob to be opened.
+    /// Returns true if the task waited in vain for the blob to be opened.
     pub(crate) fn is_timeout(&self) -> bool {
-        matches!(self, Self::Error(e) if *e == EDEADLK)
+        matches!(self, Self::Errno(e) if *e == EDEADLK)
     }
 
-    /// The error that a caller gets.
-    pub(crate) fn error(self) -> Error {
-        match self {
-            Self::Error(e) => e,
-            _ => EIO,
-        }
-    }
-
-    /// The error, if it tells nothing of the blob: the task gave up, or there is no memory.
+    /// Returns the error, if it says nothing about the image or the blob: the task gave up, or
+    /// there is no memory.
     pub(crate) fn passing(&self) -> Option<Error> {
-        match self {
-            Self::Error(e) if self.is_interruption() || *e == ENOMEM => Some(*e),
-            _ => None,
-        }
+        let errno = self.errno();
+        (self.is_interruption() || errno == ENOMEM).then_some(errno)
     }
 
-    /// Whether what was read is not what the image, or the blob's own checksums, want.
+    /// Returns true if the content is not what the image, or the blob's own checksums, say.
     pub(crate) fn is_verification(&self) -> bool {
         matches!(
             self,
@@ -70,27 +134,38 @@ impl Fault {
 
 impl From<Error> for Fault {
     fn from(e: Error) -> Self {
-        Self::Error(e)
+        Self::Errno(e)
     }
 }
 
-impl From<kernel::alloc::AllocError> for Fault {
-    fn from(e: kernel::alloc::AllocError) -> Self {
-        Self::Error(e.into())
+impl From<AllocError> for Fault {
+    fn from(_: AllocError) -> Self {
+        Self::Errno(ENOMEM)
     }
 }
 
-impl From<puzzlefs_schema::SeekTableError> for Fault {
-    fn from(e: puzzlefs_schema::SeekTableError) -> Self {
+impl From<puzzlefs_schema::Error> for Fault {
+    fn from(e: puzzlefs_schema::Error) -> Self {
+        Self::Metadata(e)
+    }
+}
+
+impl From<SeekTableError> for Fault {
+    fn from(e: SeekTableError) -> Self {
         Self::SeekTable(e)
     }
 }
 
-impl kernel::fmt::Display for Fault {
-    fn fmt(&self, f: &mut kernel::fmt::Formatter<'_>) -> kernel::fmt::Result {
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Error(e) => return kernel::fmt::Display::fmt(&ErrorName(*e), f),
+            Self::Errno(e) => return fmt::Display::fmt(&ErrorName(*e), f),
             Self::NotOpen => "it is not open",
+            Self::Metadata(e) => return core::fmt::Display::fmt(e, f),
+            Self::InodeKind => "it is of no kind that a directory can name",
+            Self::MetadataBlob(cause, e) => {
+                return f.write_fmt(fmt!("{}: {}", cause.as_str(), ErrorName(*e)))
+            }
             Self::SeekTable(e) => return core::fmt::Display::fmt(e, f),
             Self::TooShort => "it ends too early",
             Self::TooLarge => "it is too large to be verified",
@@ -101,5 +176,108 @@ impl kernel::fmt::Display for Fault {
             Self::FrameSize => "a frame has another size than the seek table says",
             Self::Checksum => "a frame has another checksum than the seek table says",
         })
+    }
+}
+
+/// The image, the inode and the blob that a fault is about, as far as they are known.
+#[derive(Clone, Copy)]
+pub(crate) struct FaultSite<'a> {
+    /// The digest of the image's metadata blob.
+    image: &'a Digest,
+    ino: Option<u64>,
+    /// The offset in the file, in bytes.
+    offset: Option<u64>,
+    blob: Option<&'a Digest>,
+}
+
+impl<'a> FaultSite<'a> {
+    /// Returns the site of a fault of an image as a whole.
+    pub(crate) fn image(image: &'a Digest) -> Self {
+        Self {
+            image,
+            ino: None,
+            offset: None,
+            blob: None,
+        }
+    }
+
+    /// Returns the site of a fault of the same image as a whole.
+    pub(crate) fn whole_image(self) -> Self {
+        Self::image(self.image)
+    }
+
+    /// Adds the inode.
+    pub(crate) fn inode(self, ino: u64) -> Self {
+        Self {
+            ino: Some(ino),
+            ..self
+        }
+    }
+
+    /// Adds the offset in the file.
+    pub(crate) fn offset(self, offset: u64) -> Self {
+        Self {
+            offset: Some(offset),
+            ..self
+        }
+    }
+
+    /// Adds the blob.
+    pub(crate) fn blob(self, blob: &'a Digest) -> Self {
+        Self {
+            blob: Some(blob),
+            ..self
+        }
+    }
+
+    /// Logs a fault that says something about the image or a blob, and returns its error.
+    pub(crate) fn report(self, fault: impl Into<Fault>) -> Error {
+        let fault = fault.into();
+        if fault.passing().is_none() {
+            self.log(fault);
+        }
+        fault.errno()
+    }
+
+    /// Logs a fault in one line, unless too many lines were logged lately.
+    pub(crate) fn log(self, fault: Fault) {
+        // The line names the inode itself, which the metadata's error may know better.
+        let known = match fault {
+            Fault::Metadata(e) => e.ino(),
+            _ => None,
+        };
+        error_ratelimited(fmt!(
+            "{}",
+            FaultLine(
+                Self {
+                    ino: known.or(self.ino),
+                    ..self
+                },
+                fault
+            )
+        ));
+    }
+}
+
+/// The line that is logged of a fault.
+struct FaultLine<'a>(FaultSite<'a>, Fault);
+
+impl fmt::Display for FaultLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(site, fault) = self;
+        f.write_fmt(fmt!("image {}", Show(site.image)))?;
+        if let Some(ino) = site.ino {
+            f.write_fmt(fmt!(" inode {ino}"))?;
+        }
+        if let Some(offset) = site.offset {
+            f.write_fmt(fmt!(": offset {offset}"))?;
+        }
+        if let Some(blob) = site.blob {
+            f.write_fmt(fmt!(": blob {}", Show(blob)))?;
+        }
+        match fault {
+            Fault::Metadata(e) => f.write_fmt(fmt!(": {}", Show(e.kind()))),
+            fault => f.write_fmt(fmt!(": {fault}")),
+        }
     }
 }

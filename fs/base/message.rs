@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How things are printed in messages.
+//! Wrappers that print values in messages.
 
 use crate::vfs::prelude::*;
 use kernel::{
@@ -8,8 +8,8 @@ use kernel::{
     str::{BStr, CStr},
 };
 
-/// Prints what is printable by the standard library's trait, as the crates are that userspace
-/// compiles too.
+/// Prints a value that implements `Display` of the core library, as those of the crates do that
+/// userspace compiles too.
 pub(crate) struct Show<T>(pub(crate) T);
 
 impl<T: core::fmt::Display> fmt::Display for Show<T> {
@@ -27,7 +27,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Prints an error by its name, which is what people look for in a manual.
+/// Prints an error by its name, under which manuals list it.
 pub(crate) struct ErrorName(pub(crate) Error);
 
 impl fmt::Display for ErrorName {

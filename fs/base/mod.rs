@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Plain types that every layer uses: faults, messages, counters, registries.
+//! Plain types that every layer uses.
 //!
-//! Owns no state of a mount. May use [`crate::vfs`] only.
+//! Owns no state of a mount. Uses [`crate::vfs`] only.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `fault` | causes of failed reads, and their log line |
+//! | `message` | printing of values |
+//! | `blob_id`, `limits`, `range`, `registry`, `statistics`, `verify` | plain types and constants |
 
+pub(crate) mod blob_id;
 pub(crate) mod fault;
+pub(crate) mod limits;
 pub(crate) mod message;
+pub(crate) mod range;
 pub(crate) mod registry;
 pub(crate) mod statistics;
+pub(crate) mod verify;

@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What several mounts use together, for as long as one of them does: stores, metadata of images.
+//! Objects that several mounts share, for as long as one of them uses them: stores, metadata of
+//! images, the cache of frames.
+//!
+//! # Locking
+//!
+//! `values` protects the list and its counts. Objects are made and dropped without it.
 
 use crate::vfs::prelude::*;
 use kernel::{new_mutex, sync::Arc, sync::Mutex};
 
-/// A value, and how many [`InUse`] there are of it.
-struct Slot<T> {
+/// A value, and the number of its users.
+///
+/// # Invariants
+///
+/// There are `users` of [`InUse`] for the value, at least one.
+struct SharedValue<T> {
     value: Arc<T>,
     users: usize,
 }
@@ -15,23 +24,24 @@ struct Slot<T> {
 #[pin_data]
 pub(crate) struct Registry<T> {
     #[pin]
-    slots: Mutex<KVec<Slot<T>>>,
+    values: Mutex<KVec<SharedValue<T>>>,
 }
 
 impl<T> Registry<T> {
+    /// Makes an empty registry.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                slots <- new_mutex!(KVec::new(), "puzzlefs_registry"),
+                values <- new_mutex!(KVec::new(), "puzzlefs_registry"),
             }),
             GFP_KERNEL,
         )
     }
 
-    /// The value that is wanted, if it is in use, or else a new one.
+    /// Returns the wanted value, which is made if it is not in use.
     ///
-    /// Others are not kept waiting while it is made; should one of them have made it meanwhile,
-    /// theirs is taken.
+    /// Other tasks can use the registry while it is made. If one of them makes an equal value
+    /// first, that one is returned.
     pub(crate) fn get_or_make(
         self: &Arc<Self>,
         is_wanted: impl Fn(&T) -> bool,
@@ -41,44 +51,45 @@ impl<T> Registry<T> {
             value,
             registry: self.clone(),
         };
-        if let Some(value) = find(&mut self.slots.lock(), &is_wanted) {
+        if let Some(value) = find(&mut self.values.lock(), &is_wanted) {
             return Ok(in_use(value));
         }
-        // Before the lock, so that it is dropped behind it if it is not needed.
+        // Before the lock, so that it is dropped after it if it is not needed.
         let made = make()?;
-        let mut slots = self.slots.lock();
-        if let Some(value) = find(&mut slots, &is_wanted) {
+        let mut values = self.values.lock();
+        if let Some(value) = find(&mut values, &is_wanted) {
             return Ok(in_use(value));
         }
-        let slot = Slot {
+        let shared = SharedValue {
             value: made.clone(),
             users: 1,
         };
-        slots.push(slot, GFP_KERNEL)?;
+        values.push(shared, GFP_KERNEL)?;
         Ok(in_use(made))
     }
 
-    /// Gives up one use of a value; gives the value if that was the last.
-    fn give_up(&self, value: &Arc<T>) -> Option<Slot<T>> {
-        let mut slots = self.slots.lock();
-        let index = slots.iter().position(|s| Arc::ptr_eq(&s.value, value))?;
-        let slot = slots.get_mut(index)?;
-        slot.users -= 1;
-        if slot.users > 0 {
+    /// Ends one use of a value. Returns the value if that was the last, to be dropped without lock.
+    fn give_up(&self, value: &Arc<T>) -> Option<SharedValue<T>> {
+        let mut values = self.values.lock();
+        let index = values.iter().position(|s| Arc::ptr_eq(&s.value, value))?;
+        let shared = values.get_mut(index)?;
+        // INVARIANT: The caller is an `InUse` that is being dropped.
+        shared.users -= 1;
+        if shared.users > 0 {
             return None;
         }
-        slots.remove(index).ok()
+        values.remove(index).ok()
     }
 }
 
-/// Finds a value, and counts another use of it.
-fn find<T>(slots: &mut KVec<Slot<T>>, is_wanted: impl Fn(&T) -> bool) -> Option<Arc<T>> {
-    let slot = slots.iter_mut().find(|slot| is_wanted(&slot.value))?;
-    slot.users += 1;
-    Some(slot.value.clone())
+/// Finds a value, and counts one more use of it. The caller makes the [`InUse`].
+fn find<T>(values: &mut KVec<SharedValue<T>>, is_wanted: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+    let shared = values.iter_mut().find(|shared| is_wanted(&shared.value))?;
+    shared.users += 1;
+    Some(shared.value.clone())
 }
 
-/// The use of a value, which stays in its registry as long.
+/// A use of a value, which stays in its registry for as long.
 pub(crate) struct InUse<T> {
     value: Arc<T>,
     registry: Arc<Registry<T>>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a mount has done so far, for `/proc/self/mountstats`.
+//! Counters of a mount, for `/proc/self/mountstats`.
 
 use kernel::{
     seq_file::SeqFile,
@@ -28,7 +28,7 @@ impl Counter {
     }
 }
 
-/// The counters of a mount. `Documentation/puzzlefs.rst` tells what each means.
+/// The counters of a mount. `Documentation/puzzlefs.rst` explains each.
 #[derive(Default)]
 pub(crate) struct Statistics {
     /// Blobs that had to be opened.
@@ -39,20 +39,20 @@ pub(crate) struct Statistics {
     pub(crate) bytes_read: Counter,
     /// Bytes of blobs that were hashed, under `verify=digest`.
     pub(crate) bytes_hashed: Counter,
-    /// Bytes that came of decompression.
+    /// Bytes that decompression has made.
     pub(crate) bytes_decompressed: Counter,
-    /// Files whose pages others had read when they were opened first.
+    /// Files whose first open found pages that other files had read.
     pub(crate) files_shared: Counter,
-    /// The pages that were there.
+    /// The number of those pages.
     pub(crate) pages_shared: Counter,
-    /// Reads that failed since a blob is not what it should be.
+    /// Reads that failed because a blob has other content than the image says.
     pub(crate) verification_failures: Counter,
     /// Reads that failed: blobs that are missing, damaged, or not what the image says.
     pub(crate) read_errors: Counter,
 }
 
 impl Statistics {
-    /// Prints the counters, one a line, in the manner of NFS'.
+    /// Prints the counters, one per line, as NFS does.
     pub(crate) fn show(&self, seq: &SeqFile) {
         seq_print!(seq, "statvers=1.0");
         for (name, counter) in [

@@ -1,12 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Decompressed frames: the few that were wanted in part, for whoever wants another part.
+//! The cache of decompressed frames.
 //!
-//! Frames end where they like, pages and requests do not: where one reader stops in the midst of a
-//! frame, the next goes on, perhaps at the same time. Small files share frames.
+//! Frames do not end where pages and requests end, and small files share frames. A frame of which
+//! one reader needs a part is therefore kept for the reader of another part, which may run at the
+//! same time.
+//!
+//! # Locking
+//!
+//! - The mutex of a slot protects its content. A frame is decompressed under it, so that a second
+//!   reader of the frame waits until it is there.
+//! - The spinlock `hints` protects the hints. It is taken inside the mutex of a slot, never around
+//!   it.
+//! - No memory is allocated under the mutex of a slot, because the shrinker takes it, if it is
+//!   free. No two slots are locked at once.
 
 use crate::{
-    base::fault::Fault,
+    base::{blob_id::BlobId, fault::Fault},
     vfs::{prelude::*, Shrink, ShrinkerRegistration},
 };
 use kernel::{
@@ -19,19 +29,18 @@ use kernel::{
 };
 use puzzlefs_schema::MAX_FRAME_SIZE;
 
-/// What has room for any frame that `puzzlefs build` makes unless it is told otherwise, in bytes.
+/// The capacity of a small slot, in bytes: a frame that `puzzlefs build` makes by default fits.
 const SMALL: usize = 256 << 10;
 
-/// How many slots of that size there are for each reader: one stops in the midst of a frame of the
-/// file that it reads, and small files that others read are in other frames.
+/// The number of small slots per reader: one stops inside a frame of the file that it reads, and
+/// small files that others read are in other frames.
 const SMALL_PER_READER: usize = 4;
 
-/// What tells a frame from all others.
+/// The identity of a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameName {
-    /// The [`Blob`](crate::store::blob::Blob)'s number.
-    pub(crate) blob: u64,
-    /// Whether the blob's digest was checked before the frame was decompressed.
+    pub(crate) blob: BlobId,
+    /// Set if the blob's digest was checked before the frame was decompressed.
     pub(crate) verified: bool,
     pub(crate) index: usize,
 }
@@ -40,36 +49,40 @@ pub(crate) struct FrameName {
 /// if there is no memory.
 const RESERVE: usize = 0;
 
-/// A frame's data.
-struct Slot {
-    /// The frame whose data `content` is.
+/// The memory of a slot, and the frame in it.
+///
+/// # Invariants
+///
+/// - If `frame` is set, `content` is the content of that frame.
+/// - `content` has the capacity of the slot's hint, or none.
+struct FrameSlot {
     frame: Option<FrameName>,
-    /// Has the place's room for its capacity, or none.
     content: KVVec<u8>,
 }
 
-/// Which slot a frame is in, or will be.
-struct Place {
+/// A hint: the frame that a slot has, or is about to get. The slot itself is the authority.
+struct SlotHint {
     /// The capacity of the slot while it has memory, in bytes.
     room: usize,
     has_memory: bool,
     frame: Option<FrameName>,
-    /// When the frame was last asked for, by the cache's clock.
+    /// The time of the last use, by the cache's clock.
     used: u64,
 }
 
-impl Place {
+impl SlotHint {
     fn pages(&self) -> usize {
         self.room / PAGE_SIZE
     }
 }
 
-struct Places {
+/// The hints of all slots.
+struct SlotHints {
     clock: u64,
-    places: KVec<Place>,
+    hints: KVec<SlotHint>,
 }
 
-impl Places {
+impl SlotHints {
     /// Advances the clock and returns the time.
     fn tick(&mut self) -> u64 {
         self.clock += 1;
@@ -79,9 +92,9 @@ impl Places {
     /// Returns the slot of a frame, if it has one.
     fn find(&mut self, frame: FrameName) -> Option<usize> {
         let now = self.tick();
-        let mut places = self.places.iter_mut().enumerate();
-        let (index, place) = places.find(|(_, place)| place.frame == Some(frame))?;
-        place.used = now;
+        let mut hints = self.hints.iter_mut().enumerate();
+        let (index, hint) = hints.find(|(_, hint)| hint.frame == Some(frame))?;
+        hint.used = now;
         Some(index)
     }
 
@@ -91,10 +104,10 @@ impl Places {
         if let Some(index) = self.find(frame) {
             return Some(index);
         }
-        let places = self.places.iter().enumerate();
-        let (index, _) = places
-            .filter(|(_, place)| place.room >= size)
-            .min_by_key(|(_, place)| (place.room, place.used))?;
+        let hints = self.hints.iter().enumerate();
+        let (index, _) = hints
+            .filter(|(_, hint)| hint.room >= size)
+            .min_by_key(|(_, hint)| (hint.room, hint.used))?;
         self.assign(index, frame);
         Some(index)
     }
@@ -102,26 +115,26 @@ impl Places {
     /// Gives a slot to a frame.
     fn assign(&mut self, index: usize, frame: FrameName) {
         let now = self.tick();
-        if let Some(place) = self.places.get_mut(index) {
-            place.frame = Some(frame);
-            place.used = now;
+        if let Some(hint) = self.hints.get_mut(index) {
+            hint.frame = Some(frame);
+            hint.used = now;
         }
     }
 
     /// Returns how much memory a slot needs before it can hold a frame: 0 if it has its memory.
     fn missing(&self, index: usize) -> usize {
-        match self.places.get(index) {
-            Some(place) if !place.has_memory => place.room,
+        match self.hints.get(index) {
+            Some(hint) if !hint.has_memory => hint.room,
             _ => 0,
         }
     }
 
     /// Notes whether a slot has memory. Without memory it holds no frame.
     fn set_memory(&mut self, index: usize, has_memory: bool) {
-        if let Some(place) = self.places.get_mut(index) {
-            place.has_memory = has_memory;
+        if let Some(hint) = self.hints.get_mut(index) {
+            hint.has_memory = has_memory;
             if !has_memory {
-                place.frame = None;
+                hint.frame = None;
             }
         }
     }
@@ -129,42 +142,38 @@ impl Places {
     /// Returns the least recently used slot with memory that can be taken from it, of those that
     /// were used at a time or later; with that slot's time and pages.
     fn oldest_since(&self, time: u64) -> Option<(usize, u64, usize)> {
-        let places = self.places.iter().enumerate();
-        places
-            .filter(|(index, place)| *index != RESERVE && place.has_memory && place.used >= time)
-            .min_by_key(|(_, place)| place.used)
-            .map(|(index, place)| (index, place.used, place.pages()))
+        let hints = self.hints.iter().enumerate();
+        hints
+            .filter(|(index, hint)| *index != RESERVE && hint.has_memory && hint.used >= time)
+            .min_by_key(|(_, hint)| hint.used)
+            .map(|(index, hint)| (index, hint.used, hint.pages()))
     }
 }
 
 /// A cache of decompressed frames, of a bounded size.
 ///
 /// A slot gets its memory when it first holds a frame, and loses it under memory pressure.
-///
-/// What `places` says is a hint: what is in a slot, the slot itself says, whose lock is held while
-/// a frame is decompressed into it. So whoever wants the same frame waits until it is there. No
-/// memory is allocated under that lock: the shrinker takes it, if it is free.
 pub(crate) struct FrameCache {
-    places: Pin<KBox<SpinLock<Places>>>,
-    slots: KVec<Pin<KBox<Mutex<Slot>>>>,
+    hints: Pin<KBox<SpinLock<SlotHints>>>,
+    slots: KVec<Pin<KBox<Mutex<FrameSlot>>>>,
 }
 
 impl FrameCache {
-    /// Makes a cache for so many readers at once: for each, of four frames of the size that
-    /// builders make, and for two of them, of one of the largest size.
+    /// Makes a cache for a number of concurrent readers: four small slots for each, and one slot
+    /// for the largest frames for every two.
     pub(crate) fn new(readers: usize) -> Result<Self> {
         let large = readers.div_ceil(2);
         let count = large + readers * SMALL_PER_READER;
         let mut slots = KVec::with_capacity(count, GFP_KERNEL)?;
-        let mut places = KVec::with_capacity(count, GFP_KERNEL)?;
+        let mut hints = KVec::with_capacity(count, GFP_KERNEL)?;
         for index in 0..count {
-            let slot = Slot {
+            let slot = FrameSlot {
                 frame: None,
                 content: KVVec::new(),
             };
             let slot = KBox::pin_init(new_mutex!(slot, "puzzlefs_frame"), GFP_KERNEL)?;
             slots.push(slot, GFP_KERNEL)?;
-            let place = Place {
+            let hint = SlotHint {
                 room: if index < large {
                     MAX_FRAME_SIZE as usize
                 } else {
@@ -174,29 +183,28 @@ impl FrameCache {
                 frame: None,
                 used: 0,
             };
-            places.push(place, GFP_KERNEL)?;
+            hints.push(hint, GFP_KERNEL)?;
         }
-        let places = Places { clock: 0, places };
+        let hints = SlotHints { clock: 0, hints };
         Ok(Self {
-            places: KBox::pin_init(new_spinlock!(places, "puzzlefs_frames"), GFP_KERNEL)?,
+            hints: KBox::pin_init(new_spinlock!(hints, "puzzlefs_frames"), GFP_KERNEL)?,
             slots,
         })
     }
 
     /// Returns true if a frame is there, or about to be.
     pub(crate) fn has(&self, frame: FrameName) -> bool {
-        self.places.lock().find(frame).is_some()
+        self.hints.lock().find(frame).is_some()
     }
 
-    /// Gives a frame's data to a function, if they are there.
+    /// Calls a function with the content of a frame, if that is there.
     pub(crate) fn with<R>(&self, frame: FrameName, take: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        let index = self.places.lock().find(frame)?;
+        let index = self.hints.lock().find(frame)?;
         let slot = self.slots.get(index)?.lock();
         (slot.frame == Some(frame)).then(|| take(&slot.content))
     }
 
-    /// Gives the data of a frame of that size to a function, after another has made them if they
-    /// are not there.
+    /// Calls `take` with the content of a frame, which `make` decompresses if it is not there.
     ///
     /// # Errors
     ///
@@ -208,28 +216,29 @@ impl FrameCache {
         mut make: impl FnMut(&mut KVVec<u8>) -> Result<(), Fault>,
         take: impl FnOnce(&[u8]) -> Result<R, Fault>,
     ) -> Result<R, Fault> {
-        let found = self.places.lock().find_or_take(frame, size);
-        let found = found.ok_or(Fault::Error(ENOMEM))?;
+        let found = self.hints.lock().find_or_take(frame, size);
+        let found = found.ok_or(Fault::Errno(ENOMEM))?;
         for index in [found, RESERVE] {
             if index != found {
-                self.places.lock().assign(index, frame);
+                self.hints.lock().assign(index, frame);
             }
             let Some(mut slot) = self.lock_with_memory(index) else {
                 continue;
             };
             if slot.frame != Some(frame) {
+                // INVARIANT: The slot holds no frame until `make` has succeeded.
                 slot.frame = None;
                 make(&mut slot.content)?;
                 slot.frame = Some(frame);
             }
             return take(&slot.content);
         }
-        Err(Fault::Error(ENOMEM))
+        Err(Fault::Errno(ENOMEM))
     }
 
     /// Locks a slot that has memory, which it gets if it has none and there is some.
-    fn lock_with_memory(&self, index: usize) -> Option<Guard<'_, Slot, MutexBackend>> {
-        let missing = self.places.lock().missing(index);
+    fn lock_with_memory(&self, index: usize) -> Option<Guard<'_, FrameSlot, MutexBackend>> {
+        let missing = self.hints.lock().missing(index);
         let memory = match missing {
             0 => None,
             room => KVVec::with_capacity(room, GFP_KERNEL | __GFP_NOWARN).ok(),
@@ -239,17 +248,18 @@ impl FrameCache {
             match memory {
                 Some(memory) => slot.content = memory,
                 None => {
-                    self.places.lock().set_memory(index, false);
+                    self.hints.lock().set_memory(index, false);
                     return None;
                 }
             }
         }
-        // Under the slot's lock: so it stays true until the shrinker has that.
-        self.places.lock().set_memory(index, true);
+        // Under the slot's lock, so that it stays true until the shrinker takes that.
+        self.hints.lock().set_memory(index, true);
         Some(slot)
     }
 
-    /// Has memory for a frame of any size from now on, whatever memory there is later.
+    /// Allocates the reserve, so that a frame of any size can be decompressed whatever memory there
+    /// is later.
     ///
     /// # Errors
     ///
@@ -263,34 +273,35 @@ impl FrameCache {
 
     /// Returns true if [`Self::reserve`] has succeeded.
     pub(crate) fn has_reserve(&self) -> bool {
-        self.places.lock().missing(RESERVE) == 0
+        self.hints.lock().missing(RESERVE) == 0
     }
 }
 
-/// The memory of all slots but the reserve can be had, counted in pages.
+/// Counts and frees the memory of all slots but the reserve, in pages.
 impl Shrink for FrameCache {
     fn count(&self) -> usize {
-        let places = self.places.lock();
-        let places = places.places.iter().skip(RESERVE + 1);
-        places.filter(|p| p.has_memory).map(Place::pages).sum()
+        let hints = self.hints.lock();
+        let hints = hints.hints.iter().skip(RESERVE + 1);
+        hints.filter(|p| p.has_memory).map(SlotHint::pages).sum()
     }
 
     fn shrink(&self, pages: usize) -> usize {
         let mut freed = 0;
         let mut since = 0;
         while freed < pages {
-            let oldest = self.places.lock().oldest_since(since);
+            let oldest = self.hints.lock().oldest_since(since);
             let Some((index, used, its_pages)) = oldest else {
                 break;
             };
             since = used + 1;
-            // Somebody may be about to use one that is locked, and may wait for memory meanwhile.
+            // The owner of a locked slot may be waiting for memory.
             let Some(mut slot) = self.slots.get(index).and_then(|slot| slot.try_lock()) else {
                 continue;
             };
+            // INVARIANT: Neither a frame nor memory is left.
             slot.frame = None;
             let content = core::mem::take(&mut slot.content);
-            self.places.lock().set_memory(index, false);
+            self.hints.lock().set_memory(index, false);
             drop(slot);
             drop(content);
             freed += its_pages;
@@ -299,14 +310,14 @@ impl Shrink for FrameCache {
     }
 }
 
-/// A cache of frames that memory reclaim knows of.
+/// A cache of frames that memory reclaim can shrink.
 pub(crate) struct ShrinkableFrames {
     cache: Arc<FrameCache>,
     _shrinker: ShrinkerRegistration<FrameCache>,
 }
 
 impl ShrinkableFrames {
-    /// Makes a cache for so many readers at once.
+    /// Makes a cache for a number of concurrent readers.
     pub(crate) fn new(readers: usize) -> Result<Arc<Self>> {
         let cache = Arc::new(FrameCache::new(readers)?, GFP_KERNEL)?;
         let this = Self {
@@ -316,7 +327,7 @@ impl ShrinkableFrames {
         Ok(Arc::new(this, GFP_KERNEL)?)
     }
 
-    /// The cache.
+    /// Returns the cache.
     pub(crate) fn cache(&self) -> &FrameCache {
         &self.cache
     }

@@ -1,7 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! File data: maps a request to chunks, blobs and folios.
+//! File data: maps a request to pieces and folios.
 //!
-//! Owns nothing but the map of a file. May use [`crate::codec`] and below.
+//! Owns the map of each regular file. Uses [`crate::codec`] and the layers below it. Gets metadata as
+//! an argument.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `folios`, `widen`, `open` | fill folios; widen short requests; open blobs before they are read |
+//! | `reader` | a file, and all that it takes to read it |
+//! | `content` | the chunks of a file, and its open blobs |
 
-pub(crate) mod file;
+pub(crate) mod content;
+pub(crate) mod folios;
+pub(crate) mod open;
+pub(crate) mod reader;
+pub(crate) mod widen;

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads of blobs into buffers.
+//! Reads of blobs.
 //!
-//! Owns the buffers and the decoders of readers. May use [`crate::base`] and below.
+//! Owns the buffers and decoders of readers. Knows a blob by its identity and its file. Uses
+//! [`crate::base`] and the layers below it.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `pool` | the workspaces of a store |
+//! | `buffer` | parts of blobs that were read last |
 
-pub(crate) mod workspace;
+pub(crate) mod buffer;
+pub(crate) mod pool;

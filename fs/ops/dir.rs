@@ -2,83 +2,40 @@
 
 //! Directories.
 
-use crate::vfs::prelude::*;
+use super::{
+    fs_type::PuzzleFs,
+    inode,
+    node::{image, site, Body},
+};
 use crate::{
-    ops::inode::{self, Body, Malformed},
-    vfs::{DirEmitter, DirEntryType, INode, INodeRef},
-    PuzzleFs,
+    tree::merged_dir::MergedDir,
+    vfs::{prelude::*, DirEmitter, DirEntryType, INode, INodeRef},
 };
 use core::ops::ControlFlow;
-use puzzlefs_schema::{Dir, DirLayer, FileType, Locator, Metadata, Order, Part};
+use puzzlefs_schema::FileType;
 
-/// The parts that a directory is merged of, one of each layer that has it, the topmost first.
-///
-/// Whether a part's entries stand in the order of their names is found out once, when the inode is
-/// made. Where they do not, an index is kept.
-pub(crate) struct Directory {
-    parts: KVec<Part<KVVec<u32>>>,
-}
-
-impl Directory {
-    /// Reads a directory's entries once, to check them and their order.
-    pub(crate) fn new(metadata: &Metadata<'_>, at: Locator) -> Result<Self, Malformed> {
-        let mut parts = KVec::new();
-        let mut layer = Some(metadata.dir_at(at)?);
-        while let Some(part) = layer {
-            parts.push(Part::new(&part, index(&part)?), GFP_KERNEL)?;
-            layer = part.below()?;
-        }
-        Ok(Self { parts })
-    }
-
-    /// The number of entries in all parts.
-    pub(crate) fn len(&self) -> u64 {
-        self.parts
-            .iter()
-            .fold(0, |sum, part| sum.saturating_add(part.len() as u64))
-    }
-
-    fn merged<'a, 'p>(
-        &'p self,
-        metadata: &Metadata<'a>,
-    ) -> Result<Dir<'a, 'p, KVVec<u32>>, puzzlefs_schema::Error> {
-        metadata.dir(&self.parts)
-    }
-}
-
-/// The index that a part of a directory needs to be searched, if it needs one.
-fn index(part: &DirLayer<'_>) -> Result<Option<KVVec<u32>>, Malformed> {
-    match part.order()? {
-        Order::Sorted => Ok(None),
-        Order::Unsorted => {
-            // The image says how large it is: whoever looks into the directory pays for it.
-            let mut index = KVVec::zeroed(part.len(), GFP_KERNEL_ACCOUNT)?;
-            part.sort_index(&mut index)?;
-            Ok(Some(index))
-        }
+fn merged_dir(dir: &INode<PuzzleFs>) -> Result<&MergedDir> {
+    match &dir.data().body {
+        Body::Directory(merged) => Ok(merged),
+        Body::File(_) | Body::Other => Err(ENOTDIR),
     }
 }
 
 /// Looks up a name; `None` if the directory has no such entry.
-pub(crate) fn lookup<'a>(
+pub(super) fn lookup<'a>(
     dir: &'a INode<PuzzleFs>,
     name: &[u8],
 ) -> Result<Option<INodeRef<'a, PuzzleFs>>> {
-    let Body::Directory(directory) = &dir.data().body else {
-        return Err(ENOTDIR);
-    };
-    let image = dir.superblock().data();
-    let found = directory
-        .merged(&image.metadata())
-        .and_then(|merged| merged.lookup(name))
-        .map_err(|e| image.report(Some(dir.ino()), e))?;
+    let found = merged_dir(dir)?
+        .lookup(&image(dir).metadata(), name)
+        .map_err(|e| site(dir).report(e))?;
     match found {
         Some(entry) => inode::get(dir.superblock(), entry.ino, Some(entry.at)).map(Some),
         None => Ok(None),
     }
 }
 
-/// Gives the directory that a directory is in.
+/// Returns the directory that a directory is in.
 ///
 /// Directories do not say: all are looked through. That is done for a file handle of a directory
 /// which the dentry cache has lost.
@@ -86,16 +43,14 @@ pub(crate) fn lookup<'a>(
 /// # Errors
 ///
 /// [`ESTALE`] if the directory is in none.
-pub(crate) fn parent(dir: &INode<PuzzleFs>) -> Result<INodeRef<'_, PuzzleFs>> {
-    let sb = dir.superblock();
-    let image = sb.data();
-    let metadata = image.metadata();
-    let malformed = |e| image.report(Some(dir.ino()), e);
-    // A well-formed image has one a layer that names it.
+pub(super) fn parent(dir: &INode<PuzzleFs>) -> Result<INodeRef<'_, PuzzleFs>> {
+    let metadata = image(dir).metadata();
+    let malformed = |e: puzzlefs_schema::Error| site(dir).report(e);
+    // A well-formed image has one entry per layer that names it.
     let mut tries = metadata.layers().map_err(malformed)?;
     let found = metadata
         .for_each_entry_of(dir.ino(), |entry| {
-            let parent = inode::by_number(sb, entry.dir).ok();
+            let parent = inode::by_number(dir.superblock(), entry.dir).ok();
             // The entry may be hidden by a layer above.
             let found = parent.filter(|parent| {
                 matches!(lookup(parent, entry.name), Ok(Some(child)) if child.ino() == dir.ino())
@@ -115,25 +70,19 @@ pub(crate) fn parent(dir: &INode<PuzzleFs>) -> Result<INodeRef<'_, PuzzleFs>> {
 }
 
 /// Emits entries, from the emitter's position on.
-pub(crate) fn read(dir: &INode<PuzzleFs>, emitter: &mut DirEmitter<'_>) -> Result {
-    let Body::Directory(directory) = &dir.data().body else {
-        return Err(ENOTDIR);
-    };
-    let image = dir.superblock().data();
+pub(super) fn read(dir: &INode<PuzzleFs>, emitter: &mut DirEmitter<'_>) -> Result {
+    let merged = merged_dir(dir)?;
     // Iteration ends early if there is no more room.
-    let _ = directory
-        .merged(&image.metadata())
-        .and_then(|merged| {
-            merged.for_each(emitter.position(), |entry| {
-                let kind = entry_type(entry.file_type);
-                if emitter.emit(entry.name, entry.ino, kind, entry.cursor) {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
-            })
+    let _ = merged
+        .for_each(&image(dir).metadata(), emitter.position(), |entry| {
+            let kind = entry_type(entry.file_type);
+            if emitter.emit(entry.name, entry.ino, kind, entry.cursor) {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         })
-        .map_err(|e| image.report(Some(dir.ino()), e))?;
+        .map_err(|e| site(dir).report(e))?;
     Ok(())
 }
 

@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An image: the metadata blob of one mount, and the store that its data is in.
+//! A mounted image: its metadata, and the store that its data is in.
 
-use crate::vfs::prelude::*;
-use crate::{
-    base::fault::Fault,
-    base::message::Show,
-    base::registry::InUse,
-    base::statistics::Statistics,
-    ops::options::{Options, Verify},
-    ops::superblock,
-    store::blob::Blob,
-    store::blob_store::{BlobStore, Opening, Stores},
-    tree::metadata_blob::{self, MetadataBlob},
-    vfs::{error_ratelimited, relax, MAX_STACK_DEPTH},
-    MountContext,
+use super::{
+    fs_type::{MountContext, MAGIC},
+    options::{Options, Settings},
+    stores::{MountedStore, Stores},
 };
-use kernel::{fmt, sync::Arc};
-use puzzlefs_schema::{Digest, ErrorKind, Metadata};
+use crate::{
+    base::{
+        fault::{Fault, FaultSite, Unusable},
+        message::Show,
+        registry::InUse,
+        statistics::Statistics,
+    },
+    codec::context::ReadContext,
+    fill::{content::Content, reader::FileReader},
+    store::{blob::Blob, blob_store::Opening},
+    tree::metadata_blob::MetadataBlob,
+    vfs::{prelude::*, MAX_STACK_DEPTH},
+};
+use kernel::sync::Arc;
+use puzzlefs_schema::{Digest, Metadata};
 
 /// A mounted image.
 pub(crate) struct Image {
     metadata: InUse<MetadataBlob>,
-    store: InUse<BlobStore>,
-    rootfs_verity: Option<Digest>,
-    verify: Verify,
-    share: bool,
-    escape_overlay: bool,
+    store: InUse<MountedStore>,
+    settings: Settings,
     statistics: Statistics,
 }
 
@@ -39,133 +40,124 @@ impl Image {
         stores: &Stores,
     ) -> Result<Self> {
         options.settle_source(context)?;
-        let rootfs = options.rootfs(context)?;
+        let settings = options.settings(context)?;
         let store = stores.open(Options::store(context)?, context)?;
-        if store.filesystem_magic() == superblock::MAGIC as usize {
-            context.error(fmt!("the store must not itself be on PuzzleFS"));
-            return Err(ELOOP);
-        }
-        if superblock::stack_depth(&store) > MAX_STACK_DEPTH {
-            context.error(fmt!(
-                "the store is on too many filesystems stacked on each other"
-            ));
-            return Err(ELOOP);
-        }
-
-        let unusable = |what, e| metadata_blob::explain(context, &rootfs, what, e);
-        // Opened as it is now, whether its contents are in memory or not, for `rootfs_verity`.
-        let blob = store
-            .reopen(&rootfs, Opening::Waiting, &Statistics::default())
-            .map_err(|e| {
-                let what = match e.error() {
-                    EOPNOTSUPP => "its filesystem uses DAX for it, which is not supported",
-                    _ => "cannot be opened",
+        check_stacking(&store, context)?;
+        let rootfs = settings.rootfs;
+        let metadata = open_metadata(&store, &settings)
+            .and_then(|blob| {
+                let find = |metadata: &MetadataBlob| *metadata.digest() == rootfs;
+                let mut fault = None;
+                let read = || {
+                    MetadataBlob::read(&blob, &rootfs).map_err(|e| {
+                        fault = Some(e);
+                        e.errno()
+                    })
                 };
-                unusable(what, e.error())
-            })?;
-        let rootfs_verity = options.rootfs_verity();
-        if rootfs_verity.is_some() && rootfs_verity.as_ref() != blob.verity() {
-            return Err(unusable(
-                "it has not the fs-verity digest of rootfs_verity",
-                EBADMSG,
-            ));
-        }
-        let metadata = store.metadata().get_or_make(
-            |metadata| *metadata.digest() == rootfs,
-            || MetadataBlob::read(&blob, &rootfs, context),
-        )?;
+                let metadata = store.metadata.get_or_make(find, read);
+                metadata.map_err(|e| fault.unwrap_or(e.into()))
+            })
+            .map_err(|fault| explain(context, &rootfs, fault))?;
         Ok(Self {
             metadata,
             store,
-            rootfs_verity,
-            verify: options.verify(),
-            share: options.share(),
-            escape_overlay: options.escape_overlay(),
+            settings,
             statistics: Statistics::default(),
         })
     }
 
-    /// The image's metadata.
-    ///
-    /// What goes through a list of it lets others run meanwhile, and ends if the task is being
-    /// killed.
+    /// Returns the image's metadata.
     pub(crate) fn metadata(&self) -> Metadata<'_> {
-        self.metadata.metadata().interruptible(|| relax().is_ok())
+        self.metadata.metadata()
     }
 
-    /// The fs-verity digest that the metadata blob was required to have.
-    pub(crate) fn rootfs_verity(&self) -> Option<Digest> {
-        self.rootfs_verity
+    /// Returns what the image was mounted with.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
-    /// How data blobs are verified.
-    pub(crate) fn verify(&self) -> Verify {
-        self.verify
-    }
-
-    /// Whether files share their pages with those of other mounts of the store.
-    pub(crate) fn shares_pages(&self) -> bool {
-        self.share
-    }
-
-    /// Returns true if the names of extended attributes that overlayfs claims are escaped.
-    pub(crate) fn escapes_overlay(&self) -> bool {
-        self.escape_overlay
-    }
-
-    /// Opens a data blob. If fs-verity is to verify it, it does.
-    pub(crate) fn open_blob(&self, digest: &Digest, how: Opening) -> Result<Arc<Blob>, Fault> {
-        let blob = self.store.open(digest, how, &self.statistics)?;
-        if self.verify != Verify::FsVerity {
-            return Ok(blob);
-        }
-        let expected = self.metadata().verity(digest).map_err(|e| {
-            self.report(None, e);
-            Fault::NoVerity
-        })?;
-        let check = |blob: &Blob| match (blob.verity(), &expected) {
-            (None, _) => Err(Fault::NoVerity),
-            (Some(digest), Some(expected)) if digest == expected => Ok(()),
-            _ => Err(Fault::Verity),
-        };
-        if check(&blob).is_ok() {
-            return Ok(blob);
-        }
-        let blob = self.store.reopen(digest, how, &self.statistics)?;
-        check(&blob)?;
-        Ok(blob)
-    }
-
-    /// The store that the image's data is in.
-    pub(crate) fn store(&self) -> &BlobStore {
+    /// Returns the store that the image's data is in.
+    pub(crate) fn store(&self) -> &MountedStore {
         &self.store
     }
 
-    /// What the mount has done.
+    /// Returns the counters of the mount.
     pub(crate) fn statistics(&self) -> &Statistics {
         &self.statistics
     }
 
-    /// The digest of the metadata blob.
+    /// Returns the digest of the metadata blob.
     pub(crate) fn rootfs(&self) -> &Digest {
         self.metadata.digest()
     }
 
-    /// Logs that the metadata is malformed, in what it says of an inode if one is named, and gives
-    /// the error for whoever asked for it.
-    pub(crate) fn report(&self, ino: Option<u64>, e: puzzlefs_schema::Error) -> Error {
-        if e.kind() == ErrorKind::Interrupted {
-            return EINTR;
-        }
-        match e.ino().or(ino) {
-            Some(ino) => self.log(ino, fmt!("{}", Show(e.kind()))),
-            None => error_ratelimited(fmt!("image {}: {}", Show(self.rootfs()), Show(e.kind()))),
-        }
-        EUCLEAN
+    /// Returns the image, as faults name it.
+    pub(crate) fn site(&self) -> FaultSite<'_> {
+        FaultSite::image(self.rootfs())
     }
 
-    /// Logs what is wrong with an inode.
-    pub(crate) fn log(&self, ino: u64, message: fmt::Arguments<'_>) {
-        error_ratelimited(fmt!("image {} inode {ino}: {message}", Show(self.rootfs())));
+    /// Returns the reader of a regular file.
+    pub(crate) fn reader<'a>(&'a self, ino: u64, content: &'a Content) -> FileReader<'a> {
+        let store = &self.store.blobs;
+        FileReader {
+            content,
+            metadata: self.metadata(),
+            verify: self.settings.verify,
+            store,
+            context: ReadContext {
+                workspaces: store.workspaces(),
+                returns: store.workspace_returns(),
+                frames: self.store.frames(),
+                statistics: &self.statistics,
+            },
+            site: self.site().inode(ino),
+        }
     }
+}
+
+/// Checks that a mount may be stacked on the filesystem of a store.
+fn check_stacking(store: &MountedStore, context: &MountContext) -> Result {
+    if store.blobs.filesystem_magic() == MAGIC as usize {
+        context.error(fmt!("the store must not itself be on PuzzleFS"));
+        return Err(ELOOP);
+    }
+    if store.stack_depth() > MAX_STACK_DEPTH {
+        context.error(fmt!(
+            "the store is on too many filesystems stacked on each other"
+        ));
+        return Err(ELOOP);
+    }
+    Ok(())
+}
+
+/// Opens a metadata blob, and checks its fs-verity digest if the mount requires one.
+fn open_metadata(store: &MountedStore, settings: &Settings) -> Result<Arc<Blob>, Fault> {
+    // Opened anew even if its contents are in memory, because `rootfs_verity` is about the file.
+    let blob = store
+        .blobs
+        .reopen(&settings.rootfs, Opening::Waiting, &Statistics::default())
+        .map_err(|fault| {
+            let cause = match fault.errno() {
+                EOPNOTSUPP => Unusable::Dax,
+                _ => Unusable::Open,
+            };
+            Fault::MetadataBlob(cause, fault.errno())
+        })?;
+    if settings.rootfs_verity.is_some() && settings.rootfs_verity.as_ref() != blob.verity() {
+        return Err(Fault::MetadataBlob(Unusable::Verity, EBADMSG));
+    }
+    Ok(blob)
+}
+
+/// Explains to the mounter why a metadata blob cannot be used, and returns the error of the mount.
+fn explain(context: &MountContext, digest: &Digest, fault: Fault) -> Error {
+    let is_explained = match fault {
+        Fault::MetadataBlob(..) | Fault::Metadata(_) => !fault.is_interruption(),
+        // There is no memory, which says nothing about the blob.
+        _ => false,
+    };
+    if is_explained {
+        context.error(fmt!("metadata blob {}: {fault}", Show(digest)));
+    }
+    fault.errno()
 }

@@ -1,14 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The VFS-facing filesystem: mount options, superblocks, inodes, directories, extended attributes.
+//! The VFS-facing filesystem.
 //!
-//! Owns the mounted image. May use every layer below; no other layer names it.
+//! Owns mounted images, and the stores that they share. Uses every layer below. No other layer names an
+//! inode or a superblock.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `filesystem` | the operations that the VFS calls |
+//! | `superblock`, `dir` | superblocks, directories |
+//! | `inode` | inodes, from the metadata |
+//! | `file`, `sharing`, `verity`, `xattr` | regular files, shared page caches, fs-verity digests, extended attributes |
+//! | `node` | the private data of inodes |
+//! | `image` | a mounted image |
+//! | `stores` | stores in use |
+//! | `options` | mount options |
+//! | `fs_type` | the filesystem type |
 
-pub(crate) mod dir;
-pub(crate) mod image;
+mod dir;
+mod file;
+mod filesystem;
+pub(crate) mod fs_type;
+mod image;
 pub(crate) mod inode;
-pub(crate) mod options;
-pub(crate) mod sharing;
-pub(crate) mod superblock;
-pub(crate) mod verity;
-pub(crate) mod xattr;
+mod node;
+mod options;
+mod sharing;
+mod stores;
+mod superblock;
+mod verity;
+mod xattr;
+
+pub(crate) use fs_type::PuzzleFs;

@@ -1,46 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Superblocks: what a mount says of itself.
+//! Superblocks: properties, statistics and options of a mount.
 
-use crate::vfs::prelude::*;
+use super::image::Image;
 use crate::{
-    base::message::Show,
-    ops::image::Image,
-    ops::options::Verify,
-    store::blob_store::BlobStore,
-    vfs::{StatFs, SuperParams},
+    base::{limits::READAHEAD, message::Show, verify::Verify},
+    vfs::{prelude::*, StatFs, SuperParams},
 };
 use kernel::{seq_file::SeqFile, seq_print};
 
-/// The number that `statfs(2)` gives as the filesystem's type: "PZFS".
-pub(crate) const MAGIC: u32 = 0x505a_4653;
-
-/// How far to read ahead at the most, in bytes: several chunks, so that their blobs are read
-/// together.
-pub(crate) const READAHEAD: usize = 512 * 1024;
-
-/// The properties of a superblock.
-pub(crate) fn params(image: &Image) -> SuperParams {
+/// Returns the properties of a superblock.
+pub(super) fn params(image: &Image) -> SuperParams {
     SuperParams {
-        stack_depth: stack_depth(image.store()),
+        stack_depth: image.store().stack_depth(),
         readahead: READAHEAD,
         uuid: *image.rootfs().as_bytes().first_chunk().unwrap_or(&[0; 16]),
     }
 }
 
-/// How many filesystems a mount of an image in a store is stacked on.
-pub(crate) fn stack_depth(store: &BlobStore) -> i32 {
-    store.stack_depth() + 1
-}
-
-/// What `statfs(2)` reports: the files' total size, of which nothing is free, and an identity made
-/// of the metadata's digest.
-pub(crate) fn statfs(image: &Image) -> Result<StatFs> {
+/// Returns the result of `statfs(2)`: the total size of files, of which nothing is free, and an
+/// identity made of the metadata's digest.
+pub(super) fn statfs(image: &Image) -> Result<StatFs> {
     let metadata = image.metadata();
+    let malformed = |e: puzzlefs_schema::Error| image.site().report(e);
     let [a, b, c, d, e, f, g, h, ..] = *image.rootfs().as_bytes();
     Ok(StatFs {
-        bytes: metadata.data_size().map_err(|e| image.report(None, e))?,
-        files: metadata.inode_count().map_err(|e| image.report(None, e))?,
+        bytes: metadata.data_size().map_err(malformed)?,
+        files: metadata.inode_count().map_err(malformed)?,
         id: [
             u32::from_le_bytes([a, b, c, d]),
             u32::from_le_bytes([e, f, g, h]),
@@ -48,19 +34,20 @@ pub(crate) fn statfs(image: &Image) -> Result<StatFs> {
     })
 }
 
-/// The mount options, as they can be given to mount(8) again.
-pub(crate) fn show_options(image: &Image, seq: &SeqFile) {
-    seq_print!(seq, ",rootfs={}", Show(image.rootfs()));
-    if let Some(digest) = image.rootfs_verity() {
+/// Prints the mount options, as they can be given to mount(8) again.
+pub(super) fn show_options(image: &Image, seq: &SeqFile) {
+    let settings = image.settings();
+    seq_print!(seq, ",rootfs={}", Show(settings.rootfs));
+    if let Some(digest) = settings.rootfs_verity {
         seq_print!(seq, ",rootfs_verity={}", Show(digest));
     }
-    if image.verify() != Verify::None {
-        seq_print!(seq, ",verify={}", image.verify().name());
+    if settings.verify != Verify::None {
+        seq_print!(seq, ",verify={}", settings.verify.name());
     }
-    if !image.shares_pages() {
+    if !settings.share {
         seq_print!(seq, ",noshare");
     }
-    if image.escapes_overlay() {
+    if settings.escape_overlay {
         seq_print!(seq, ",escape_overlay");
     }
 }

@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The blob store: its directory, and the blobs that are open.
+//! The blob store.
 //!
-//! Owns open files of the lower filesystem. May use [`crate::io`] and below.
+//! Owns the directory of blobs, and the open files of the lower filesystem. Uses [`crate::io`] and the
+//! layers below it.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `blob_store` | the directory of blobs |
+//! | `opener` | opens blobs for readers that must not wait |
+//! | `open_blobs`, `pins` | the cache of open blobs; the blobs that open files keep open |
+//! | `blob` | an open blob |
+//! | `frame_table` | the frames of a compressed blob |
 
 pub(crate) mod blob;
 pub(crate) mod blob_store;
-pub(crate) mod open_blobs;
-pub(crate) mod opener;
+pub(crate) mod frame_table;
+mod open_blobs;
+mod opener;
 pub(crate) mod pins;

@@ -1,38 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The blobs of a store that are open.
+//! The cache of open blobs of a store.
 //!
 //! The cache is bounded by its size, and gives memory back under pressure. It is cut into shards
 //! with a lock each, so that readers seldom meet. A shard is so small that a search through all of
-//! it costs less than any cleverer structure would.
+//! it costs less than a tree or a hash table would.
+//!
+//! # Locking
+//!
+//! The spinlock of a shard protects its clock and its list. Nothing sleeps or takes another lock
+//! under it; blobs are dropped without it, because that gives files back.
 
-use crate::vfs::prelude::*;
-use crate::{store::blob::Blob, vfs::Shrink};
+use super::blob::Blob;
+use crate::vfs::{prelude::*, Shrink};
 use kernel::{
     new_spinlock,
     sync::{Arc, SpinLock},
 };
 use puzzlefs_schema::Digest;
 
-/// How many shards a store's cache has.
+/// The number of shards.
 const SHARDS: usize = 128;
 
-/// How many open blobs a shard holds at the most.
-const SLOTS: usize = 8;
+/// The largest number of open blobs of a shard.
+const SHARD_BLOBS: usize = 8;
 
-/// A place for an open blob.
-struct Slot {
+/// An open blob in a shard.
+struct CachedBlob {
     digest: Digest,
-    /// When the blob was last asked for, by the shard's clock.
+    /// The time of the last use, by the shard's clock.
     used: u64,
     blob: Arc<Blob>,
 }
 
 /// A part of the cache: the blobs whose digests begin alike.
+///
+/// # Invariants
+///
+/// `blobs` has at most [`SHARD_BLOBS`] elements and capacity for as many, no two of one digest.
 struct Shard {
     clock: u64,
-    /// Never grows beyond its capacity, which is [`SLOTS`].
-    slots: KVec<Slot>,
+    blobs: KVec<CachedBlob>,
 }
 
 /// The open blobs of a store.
@@ -41,12 +49,13 @@ pub(crate) struct OpenBlobs {
 }
 
 impl OpenBlobs {
+    /// Makes an empty cache.
     pub(crate) fn new() -> Result<Self> {
         let mut shards = KVec::with_capacity(SHARDS, GFP_KERNEL)?;
         for _ in 0..SHARDS {
             let shard = Shard {
                 clock: 0,
-                slots: KVec::with_capacity(SLOTS, GFP_KERNEL)?,
+                blobs: KVec::with_capacity(SHARD_BLOBS, GFP_KERNEL)?,
             };
             shards.push(
                 KBox::pin_init(new_spinlock!(shard, "puzzlefs_open_blobs"), GFP_KERNEL)?,
@@ -63,70 +72,73 @@ impl OpenBlobs {
             .map(|shard| &**shard)
     }
 
-    /// The blob, if it is open.
+    /// Returns a blob, if it is open.
     pub(crate) fn get(&self, digest: &Digest) -> Option<Arc<Blob>> {
         let mut shard = self.shard(digest)?.lock();
         shard.clock += 1;
         let now = shard.clock;
-        let slot = shard.slots.iter_mut().find(|slot| slot.digest == *digest)?;
-        slot.used = now;
-        Some(slot.blob.clone())
+        let cached = shard
+            .blobs
+            .iter_mut()
+            .find(|cached| cached.digest == *digest)?;
+        cached.used = now;
+        Some(cached.blob.clone())
     }
 
-    /// Keeps an open blob, in the place of the one whose last use is the longest ago, if
-    /// there is no other.
+    /// Keeps an open blob. If the shard is full, the blob replaces the least recently used one.
     pub(crate) fn insert(&self, digest: &Digest, blob: &Arc<Blob>) {
         let Some(shard) = self.shard(digest) else {
             return;
         };
-        // Dropped behind the lock: the last reference to a file is given back.
+        // Dropped after the lock is released, because the last reference to a file is given back.
         let evicted;
         {
             let mut shard = shard.lock();
-            if shard.slots.iter().any(|slot| slot.digest == *digest) {
+            if shard.blobs.iter().any(|cached| cached.digest == *digest) {
                 return;
             }
             shard.clock += 1;
-            let slot = Slot {
+            let cached = CachedBlob {
                 digest: *digest,
                 used: shard.clock,
                 blob: blob.clone(),
             };
-            // Room is only reserved capacity: nothing is allocated under the lock.
-            if shard.slots.len() < SLOTS {
-                let _ = shard.slots.push_within_capacity(slot);
+            // INVARIANT: The digest is new, and there is room. Nothing is allocated under the lock.
+            if shard.blobs.len() < SHARD_BLOBS {
+                let _ = shard.blobs.push_within_capacity(cached);
                 return;
             }
-            let Some(oldest) = shard.slots.iter_mut().min_by_key(|slot| slot.used) else {
+            let Some(oldest) = shard.blobs.iter_mut().min_by_key(|cached| cached.used) else {
                 return;
             };
-            evicted = core::mem::replace(oldest, slot);
+            evicted = core::mem::replace(oldest, cached);
         }
         drop(evicted);
     }
-}
 
-impl OpenBlobs {
     /// Closes a blob, if it is open.
     pub(crate) fn remove(&self, digest: &Digest) {
         let Some(shard) = self.shard(digest) else {
             return;
         };
-        // Dropped behind the lock, as above.
+        // Dropped after the lock is released.
         let _removed = {
             let mut shard = shard.lock();
-            let position = shard.slots.iter().position(|slot| slot.digest == *digest);
-            position.and_then(|index| shard.slots.remove(index).ok())
+            let position = shard
+                .blobs
+                .iter()
+                .position(|cached| cached.digest == *digest);
+            position.and_then(|index| shard.blobs.remove(index).ok())
         };
     }
 }
 
-/// The memory of open blobs can be had, counted in pages.
+/// Counts and frees the memory of open blobs, in pages.
 impl Shrink for OpenBlobs {
     fn count(&self) -> usize {
         let pages = |shard: &Pin<KBox<SpinLock<Shard>>>| -> usize {
             let shard = shard.lock();
-            shard.slots.iter().map(|slot| slot.blob.pages()).sum()
+            shard.blobs.iter().map(|cached| cached.blob.pages()).sum()
         };
         self.shards.iter().map(pages).sum()
     }
@@ -138,13 +150,13 @@ impl Shrink for OpenBlobs {
                 let oldest = {
                     let mut shard = shard.lock();
                     let oldest = shard
-                        .slots
+                        .blobs
                         .iter()
                         .enumerate()
-                        .min_by_key(|(_, slot)| slot.used)
+                        .min_by_key(|(_, cached)| cached.used)
                         .map(|(index, _)| index);
-                    // Removal keeps the capacity.
-                    oldest.and_then(|index| shard.slots.remove(index).ok())
+                    // INVARIANT: Removal keeps the capacity.
+                    oldest.and_then(|index| shard.blobs.remove(index).ok())
                 };
                 let Some(oldest) = oldest else {
                     break;

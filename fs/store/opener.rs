@@ -7,12 +7,16 @@
 //! page fault, and the directory's lock itself if it lists the directory into memory mapped from a
 //! file of ours. Therefore a work queue opens the blob. The reader waits for it without folio
 //! locks, for a limited time and until it is killed: see [`crate::vfs::ReadFolios::prepare`].
+//!
+//! # Locking
+//!
+//! `requests` protects the list of requests. The work queue takes the lock of the directory of
+//! blobs without it. A request is dropped without it, because that may drop a blob.
 
-use crate::vfs::prelude::*;
+use super::{blob::Blob, open_blobs::OpenBlobs};
 use crate::{
-    store::blob::Blob,
-    store::open_blobs::OpenBlobs,
-    vfs::{backing::Directory, Job, Run, WaitQueue, WorkQueue},
+    base::limits::{MAX_OPENING, OPEN_TIMEOUT},
+    vfs::{lower::Directory, prelude::*, Job, Run, WaitQueue, WorkQueue},
 };
 use kernel::{
     new_mutex, static_lock_class,
@@ -20,39 +24,33 @@ use kernel::{
         lock::{mutex::MutexBackend, Guard},
         Arc, Mutex, SetOnce,
     },
-    time::{msecs_to_jiffies, Jiffies, Msecs},
+    time::{msecs_to_jiffies, Jiffies},
 };
 use puzzlefs_schema::Digest;
 
-/// The time that a reader waits for a blob to be opened, in milliseconds.
-const LIMIT: Msecs = 10_000;
-
-/// The largest number of blobs that a store opens for readers at once.
-const MAX_REQUESTS: usize = 64;
-
 /// A blob that the work queue opens.
-struct Request {
+struct OpenRequest {
     digest: Digest,
-    shared: Arc<Shared>,
+    shared: Arc<OpenerState>,
     result: SetOnce<Result<Arc<Blob>>>,
 }
 
-type Requests = KVec<Arc<Job<Request>>>;
+type OpenRequests = KVec<Arc<Job<OpenRequest>>>;
 
-/// What readers and the work queue share.
+/// The state that readers and the work queue share.
 #[pin_data]
-struct Shared {
+struct OpenerState {
     directory: Arc<Directory>,
     open: Arc<OpenBlobs>,
-    /// The blobs that are being opened. Never grows beyond its capacity, [`MAX_REQUESTS`].
+    /// The blobs that are being opened. Never grows beyond its capacity, [`MAX_OPENING`].
     #[pin]
-    requests: Mutex<Requests>,
+    requests: Mutex<OpenRequests>,
     /// Wakes all waiters when a request is done.
     #[pin]
     done: WaitQueue,
 }
 
-impl Run for Request {
+impl Run for OpenRequest {
     fn run(&self) {
         let directory = &self.shared.directory;
         let opened = directory
@@ -78,16 +76,16 @@ impl Run for Request {
 pub(crate) struct Opener {
     /// Dropped first: work that is left refers to the rest.
     queue: WorkQueue,
-    shared: Arc<Shared>,
+    shared: Arc<OpenerState>,
 }
 
 impl Opener {
     pub(crate) fn new(directory: Arc<Directory>, open: Arc<OpenBlobs>) -> Result<Self> {
-        let requests = KVec::with_capacity(MAX_REQUESTS, GFP_KERNEL)?;
+        let requests = KVec::with_capacity(MAX_OPENING, GFP_KERNEL)?;
         Ok(Self {
             queue: WorkQueue::new(c"puzzlefs-open")?,
             shared: Arc::pin_init(
-                pin_init!(Shared {
+                pin_init!(OpenerState {
                     directory,
                     open,
                     requests <- new_mutex!(requests, "puzzlefs_opener"),
@@ -102,17 +100,17 @@ impl Opener {
     ///
     /// # Errors
     ///
-    /// [`EINTR`] if the task is being killed, [`EDEADLK`] after [`LIMIT`], and those of opening a
+    /// [`EINTR`] if the task is being killed, [`EDEADLK`] after [`OPEN_TIMEOUT`], and those of opening a
     /// file.
     pub(crate) fn open(&self, digest: &Digest) -> Result<Arc<Blob>> {
-        let mut left = msecs_to_jiffies(LIMIT);
+        let mut left = msecs_to_jiffies(OPEN_TIMEOUT);
         let mut requests = self.shared.requests.lock();
         let request = loop {
             let found = requests.iter().find(|request| request.digest == *digest);
             if let Some(request) = found {
                 break request.clone();
             }
-            if requests.len() < MAX_REQUESTS {
+            if requests.len() < MAX_OPENING {
                 break self.request(&mut requests, digest)?;
             }
             requests = self.wait(requests, &mut left)?;
@@ -126,8 +124,12 @@ impl Opener {
     }
 
     /// Adds a request and enqueues it.
-    fn request(&self, requests: &mut Requests, digest: &Digest) -> Result<Arc<Job<Request>>> {
-        let request = Job::new(Request {
+    fn request(
+        &self,
+        requests: &mut OpenRequests,
+        digest: &Digest,
+    ) -> Result<Arc<Job<OpenRequest>>> {
+        let request = Job::new(OpenRequest {
             digest: *digest,
             shared: self.shared.clone(),
             result: SetOnce::new(),
@@ -141,9 +143,9 @@ impl Opener {
     /// Waits until any request is done; `left` is the rest of the time.
     fn wait<'a>(
         &'a self,
-        requests: Guard<'a, Requests, MutexBackend>,
+        requests: Guard<'a, OpenRequests, MutexBackend>,
         left: &mut Jiffies,
-    ) -> Result<Guard<'a, Requests, MutexBackend>> {
+    ) -> Result<Guard<'a, OpenRequests, MutexBackend>> {
         if *left == 0 {
             return Err(EDEADLK);
         }

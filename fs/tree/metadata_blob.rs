@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Metadata blobs: the inodes and directories of an image, in memory as they lie in the store.
+//! Metadata blobs: the inodes and directories of an image, in memory as they are stored.
 
-use crate::vfs::prelude::*;
 use crate::{
-    base::message::{ErrorName, Show},
+    base::{
+        fault::{Fault, Unusable},
+        limits::MAX_METADATA,
+    },
     ports::sha256::{Digest as _, Sha256},
     store::blob::Blob,
-    vfs::{backing::ReadBuffer, relax},
-    MountContext,
+    vfs::{lower::ReadBuffer, prelude::*, relax},
 };
 use kernel::sync::Arc;
 use puzzlefs_schema::{Digest, Framing, Metadata};
 
-/// The largest metadata blob that is mounted, in bytes. An image of a million files has some 140 MB
-/// of metadata; it is held in memory while it is mounted.
-const MAX_SIZE: u64 = 1 << 30;
-
-/// How much of the metadata is read and hashed at a time, in bytes.
+/// The size of a read of the metadata blob, in bytes.
 const READ_SIZE: usize = 1 << 20;
 
-/// A metadata blob, in memory; mounts of one image share it.
+/// A metadata blob in memory, which mounts of one image share.
+///
+/// # Invariants
+///
+/// `bytes` have the digest, and `framing` is that of `bytes`.
 pub(crate) struct MetadataBlob {
     digest: Digest,
     bytes: KVVec<u8>,
@@ -29,14 +30,15 @@ pub(crate) struct MetadataBlob {
 
 impl MetadataBlob {
     /// Reads a blob, and checks it against the digest that is its name.
-    pub(crate) fn read(blob: &Blob, digest: &Digest, context: &MountContext) -> Result<Arc<Self>> {
-        let bytes = read(blob, digest).map_err(|(what, e)| explain(context, digest, what, e))?;
-        let malformed = |e| {
-            context.error(fmt!("metadata blob {}: {}", Show(digest), Show(e)));
-            EUCLEAN
-        };
-        let framing = Framing::parse(&bytes).map_err(malformed)?;
-        Metadata::new(&framing, &bytes).check().map_err(malformed)?;
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::MetadataBlob`], [`Fault::Metadata`] and [`ENOMEM`].
+    pub(crate) fn read(blob: &Blob, digest: &Digest) -> Result<Arc<Self>, Fault> {
+        let bytes = read(blob, digest)?;
+        let framing = Framing::parse(&bytes)?;
+        Metadata::new(&framing, &bytes).check()?;
+        // INVARIANT: The digest was checked, and the framing was parsed just now.
         let this = Self {
             digest: *digest,
             bytes,
@@ -45,54 +47,44 @@ impl MetadataBlob {
         Ok(Arc::new(this, GFP_KERNEL)?)
     }
 
-    /// The digest that is its name.
+    /// Returns the digest that is the name of the blob.
     pub(crate) fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// What it says.
+    /// Returns the metadata.
+    ///
+    /// Walks through its lists let other tasks run, and end if the task is being killed.
     pub(crate) fn metadata(&self) -> Metadata<'_> {
-        Metadata::new(&self.framing, &self.bytes)
+        Metadata::new(&self.framing, &self.bytes).interruptible(|| relax().is_ok())
     }
-}
-
-/// Tells whoever mounts what is wrong with a metadata blob; nothing is if the task is being killed.
-pub(crate) fn explain(context: &MountContext, digest: &Digest, what: &str, e: Error) -> Error {
-    if e == EINTR || e == ERESTARTSYS {
-        return e;
-    }
-    context.error(fmt!(
-        "metadata blob {}: {what}: {}",
-        Show(digest),
-        ErrorName(e)
-    ));
-    e
 }
 
 /// Reads a blob and checks its digest.
 ///
-/// Memory is taken for the size that the file has, which is bounded.
-fn read(blob: &Blob, digest: &Digest) -> Result<KVVec<u8>, (&'static str, Error)> {
+/// Allocates as much memory as the file has bytes, at most [`MAX_METADATA`].
+fn read(blob: &Blob, digest: &Digest) -> Result<KVVec<u8>, Fault> {
+    let unusable = |cause| move |e| Fault::MetadataBlob(cause, e);
+    let no_memory = |_| Fault::MetadataBlob(Unusable::Memory, ENOMEM);
     let file = blob.file();
     let size = file.size();
-    if size > MAX_SIZE {
-        return Err(("larger than 1 GiB", EFBIG));
+    if size > MAX_METADATA {
+        return Err(Fault::MetadataBlob(Unusable::TooLarge, EFBIG));
     }
-    let size = usize::try_from(size).map_err(|_| ("too large", EFBIG))?;
-    let no_memory = |_| ("no memory", ENOMEM);
+    let size = usize::try_from(size).map_err(|_| Fault::MetadataBlob(Unusable::TooLarge, EFBIG))?;
     let mut bytes = KVVec::with_capacity(size, GFP_KERNEL | __GFP_NOWARN).map_err(no_memory)?;
 
-    let mut buffer = ReadBuffer::new(READ_SIZE.min(size)).map_err(|e| ("no memory", e))?;
+    let mut buffer = ReadBuffer::new(READ_SIZE.min(size)).map_err(unusable(Unusable::Memory))?;
     let mut hash = Sha256::new();
     while bytes.len() < size {
-        relax().map_err(|e| ("interrupted", e))?;
+        relax().map_err(unusable(Unusable::Interrupted))?;
         let len = READ_SIZE.min(size - bytes.len());
         let place = file
             .read_to(&mut buffer, 0, bytes.len() as u64, len)
-            .map_err(|e| ("cannot be read", e))?;
+            .map_err(unusable(Unusable::Read))?;
         let read = buffer.get(place).unwrap_or_default();
         if read.is_empty() {
-            return Err(("shrank while it was read", EIO));
+            return Err(Fault::MetadataBlob(Unusable::Shrank, EIO));
         }
         // There is room.
         bytes
@@ -101,10 +93,10 @@ fn read(blob: &Blob, digest: &Digest) -> Result<KVVec<u8>, (&'static str, Error)
         hash.update(read);
     }
     if hash.finalize()[..] != digest.as_bytes()[..] {
-        return Err(("its contents have another digest", EBADMSG));
+        return Err(Fault::MetadataBlob(Unusable::Digest, EBADMSG));
     }
     if bytes.is_empty() {
-        return Err(("it is empty", EUCLEAN));
+        return Err(Fault::MetadataBlob(Unusable::Empty, EUCLEAN));
     }
     Ok(bytes)
 }

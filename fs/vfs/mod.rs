@@ -67,11 +67,6 @@ mod work;
 pub(crate) use compat::prelude;
 pub(crate) use filesystem::FileSystem;
 pub(crate) use filesystem_type::FileSystemType;
-/// The name of [`lower`] in files that have not moved yet.
-pub(crate) mod backing {
-    pub(crate) use super::lower::*;
-}
-
 pub(crate) use log::error_ratelimited;
 pub(crate) use pagecache::{FolioRun, ReadFolios};
 pub(crate) use sharing::{SharedMappings, SharingKey};

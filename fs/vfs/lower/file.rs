@@ -510,13 +510,6 @@ pub(crate) struct Version {
     change_time: (i64, u32),
 }
 
-impl Version {
-    /// The file's size, in bytes.
-    pub(crate) fn size(self) -> u64 {
-        self.size
-    }
-}
-
 impl BackingFile {
     /// The file's size, in bytes.
     pub(crate) fn size(&self) -> u64 {

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Limits of sizes, counts and times.
+//!
+//! Images and stores are untrusted: each allocation, loop and wait that depends on them has one of
+//! these limits, or one of `puzzlefs_schema`.
+
+use kernel::{cpu, time::Msecs};
+use puzzlefs_schema::MAX_FRAME_SIZE;
+
+/// The size of a reader's buffer, in bytes.
+///
+/// It has room for a frame of the largest size that did not compress, with its seek table. A blob
+/// that is verified as a whole must not be larger.
+pub(crate) const MAX_STORED: usize = MAX_FRAME_SIZE as usize + (64 << 10);
+
+/// The largest blob that is read as a whole if other files in it are likely to be read next, in
+/// bytes.
+pub(crate) const MAX_READ_WHOLE: u64 = 256 << 10;
+
+/// The largest metadata blob that can be mounted, in bytes.
+///
+/// An image of a million files has about 140 MB of metadata, which is held in memory while the
+/// image is mounted.
+pub(crate) const MAX_METADATA: u64 = 1 << 30;
+
+/// The readahead of a mount, in bytes: several chunks, so that their blobs are read together.
+pub(crate) const READAHEAD: usize = 512 * 1024;
+
+/// Requests shorter than this are widened to whole frames, in bytes.
+///
+/// A longer request is one of many in order, and the rest of a frame comes with the next.
+pub(crate) const MAX_WIDENED: u64 = 128 << 10;
+
+/// The largest request after widening, in bytes: a frame, or a blob that is verified as a whole, at
+/// both ends.
+pub(crate) const MAX_WIDENED_TO: u64 = 2 * MAX_STORED as u64;
+
+/// The largest number of workspaces of a store.
+pub(crate) const MAX_WORKSPACES: usize = 16;
+
+/// Returns the largest number of concurrent readers of a store: two per CPU, because one may wait
+/// for the disk, up to [`MAX_WORKSPACES`].
+pub(crate) fn max_readers() -> usize {
+    (2 * cpu::nr_cpu_ids() as usize).clamp(1, MAX_WORKSPACES)
+}
+
+/// The largest number of blobs that an open file keeps open.
+///
+/// Each holds an open file and an inode of the lower filesystem, about 2 KiB. Opening more of them
+/// with the file would delay a reader that reads only the beginning. With four, opening a file of
+/// six blobs and reading its first page costs 12 % more instructions than with none, and reading
+/// all of it no more.
+pub(crate) const MAX_PINNED: usize = 4;
+
+/// The largest number of chunks that are searched for blobs to open with a file.
+pub(crate) const MAX_CHUNKS_PINNED: usize = 16 * MAX_PINNED;
+
+/// The largest number of chunks in a range whose blobs are opened for it.
+pub(crate) const MAX_CHUNKS_PREPARED: usize = 256;
+
+/// The time that a reader waits for a blob to be opened, in milliseconds.
+pub(crate) const OPEN_TIMEOUT: Msecs = 10_000;
+
+/// The largest number of blobs that a store opens for readers at once.
+pub(crate) const MAX_OPENING: usize = 64;

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Buffers that blobs are read into, past the page cache of the lower filesystem.
+
+use crate::{
+    base::{
+        blob_id::BlobId, fault::Fault, limits::MAX_STORED, range::ByteRange, statistics::Statistics,
+    },
+    vfs::{
+        lower::{BackingFile, FileRead, ReadBuffer, Version},
+        prelude::*,
+    },
+};
+use core::ops::Range;
+use puzzlefs_schema::Digest;
+
+/// The largest number of parts of blobs that a buffer keeps.
+const MAX_PARTS: usize = 16;
+
+/// An open blob, as buffers know it.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) id: BlobId,
+    pub(crate) file: &'a BackingFile,
+}
+
+/// A buffer, and the parts of blobs that were read into it last, as they are stored.
+///
+/// # Invariants
+///
+/// - Each of `parts` was read completely into its place, and the places do not overlap.
+/// - No part reaches beyond `free`.
+pub(crate) struct BlobBuffer {
+    /// The size of the largest read, in bytes.
+    room: usize,
+    memory: ReadBuffer,
+    /// Never grows beyond its capacity, [`MAX_PARTS`].
+    parts: KVec<BufferedPart>,
+    free: usize,
+}
+
+/// A part of a blob in a buffer.
+///
+/// It is used only while the file is unchanged, unless it was verified.
+struct BufferedPart {
+    blob: BlobId,
+    version: Version,
+    range: ByteRange,
+    /// The offset in the buffer.
+    at: usize,
+    /// The digest of the blob, if the part is all of it and was verified.
+    verified: Option<Digest>,
+}
+
+impl BufferedPart {
+    /// Returns the place in the buffer.
+    fn place(&self) -> Range<usize> {
+        self.at..self.at.saturating_add(self.range.len as usize)
+    }
+}
+
+/// A part of a blob, one of several that are read at once.
+#[derive(Clone, Copy)]
+struct PlannedRead<'a> {
+    source: Source<'a>,
+    version: Version,
+    range: ByteRange,
+}
+
+type PlannedReads<'a> = [Option<PlannedRead<'a>>; FileRead::MAX];
+
+impl BlobBuffer {
+    /// Makes an empty buffer for reads of up to `room` bytes.
+    pub(crate) fn new(room: usize) -> Result<Self> {
+        // INVARIANT: There are no parts.
+        Ok(Self {
+            room,
+            memory: ReadBuffer::new(room)?,
+            parts: KVec::with_capacity(MAX_PARTS, GFP_KERNEL)?,
+            free: 0,
+        })
+    }
+
+    /// Returns the size of the largest read, in bytes.
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Returns true if the buffer holds a part of a blob.
+    pub(super) fn holds(&self, blob: BlobId) -> bool {
+        self.parts.iter().any(|part| part.blob == blob)
+    }
+
+    /// Returns true if the buffer holds nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Returns the offset in the buffer of a range of a blob, if it is there.
+    fn find(&self, blob: BlobId, version: Version, wanted: ByteRange) -> Option<usize> {
+        self.parts
+            .iter()
+            .filter(|part| part.blob == blob && part.version == version)
+            .find_map(|part| Some(part.at + part.range.place_of(wanted)?))
+    }
+
+    /// Returns all of the blob of a digest, if it is there and was verified.
+    pub(crate) fn verified(&self, wanted: &Digest) -> Option<&[u8]> {
+        let mut parts = self.parts.iter();
+        let part = parts.find(|part| part.verified.as_ref() == Some(wanted))?;
+        self.memory.get(part.place())
+    }
+
+    /// Notes that the bytes at a place are all of the blob of a digest.
+    pub(crate) fn set_verified(&mut self, place: &Range<usize>, digest: &Digest) {
+        let mut parts = self.parts.iter_mut();
+        if let Some(part) = parts.find(|part| part.place() == *place) {
+            part.verified = Some(*digest);
+        }
+    }
+
+    /// Returns the bytes at a place that [`Self::read_place`] has returned last.
+    pub(crate) fn get(&self, place: Range<usize>) -> Result<&[u8], Fault> {
+        self.memory.get(place).ok_or(Fault::TooShort)
+    }
+
+    /// Checks that no task left reads behind.
+    ///
+    /// # Errors
+    ///
+    /// [`EINTR`] if one did, because it is being killed.
+    pub(super) fn check_settled(&self) -> Result {
+        if self.memory.is_in_flight() {
+            Err(EINTR)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits until reads that a task left behind have ended. Empties the buffer.
+    pub(super) fn settle(&mut self) {
+        self.memory.settle();
+        self.clear();
+    }
+
+    /// Empties the buffer.
+    pub(crate) fn clear(&mut self) {
+        // INVARIANT: There are no parts.
+        self.parts.clear();
+        self.free = 0;
+    }
+
+    /// Returns the place of the next read of `len` bytes. Empties the buffer if it has no room.
+    fn make_room(&mut self, len: usize) -> usize {
+        if self.parts.len() >= MAX_PARTS || !self.memory.has_room(self.free, len) {
+            self.clear();
+        }
+        self.free
+    }
+
+    /// Keeps a part that was read completely.
+    fn keep(&mut self, blob: BlobId, version: Version, range: ByteRange, at: usize) {
+        let part = BufferedPart {
+            blob,
+            version,
+            range,
+            at,
+            verified: None,
+        };
+        // INVARIANT: The caller has read the part. Reads go to `free`, behind all other parts.
+        self.free = ReadBuffer::next_place(part.place().end);
+        if self.parts.push_within_capacity(part).is_err() {
+            self.clear();
+        }
+    }
+
+    /// Returns a range of a blob, which is read if it is not in the buffer.
+    ///
+    /// Reads what is `around` it, too, unless that fails.
+    pub(crate) fn read(
+        &mut self,
+        source: Source<'_>,
+        statistics: &Statistics,
+        wanted: ByteRange,
+        around: ByteRange,
+    ) -> Result<&[u8], Fault> {
+        let place = self.read_place(source, statistics, wanted, around)?;
+        self.get(place)
+    }
+
+    /// Does what [`Self::read`] does, but returns the place in the buffer.
+    pub(crate) fn read_place(
+        &mut self,
+        source: Source<'_>,
+        statistics: &Statistics,
+        wanted: ByteRange,
+        around: ByteRange,
+    ) -> Result<Range<usize>, Fault> {
+        self.check_settled()?;
+        let version = source.file.version();
+        let at = match self.find(source.id, version, wanted) {
+            Some(at) => at,
+            None => {
+                let place = around.place_of(wanted).ok_or(Fault::TooShort)?;
+                match self.read_range(source, statistics, version, around) {
+                    // The unreadable bytes may be ones that nobody has asked for.
+                    Err(fault @ Fault::Errno(_))
+                        if around.len > wanted.len && fault.passing().is_none() =>
+                    {
+                        self.read_range(source, statistics, version, wanted)?.start
+                    }
+                    read => read?.start + place,
+                }
+            }
+        };
+        Ok(at..at.saturating_add(wanted.len as usize))
+    }
+
+    /// Reads a range of a blob to a free place in the buffer.
+    fn read_range(
+        &mut self,
+        source: Source<'_>,
+        statistics: &Statistics,
+        version: Version,
+        range: ByteRange,
+    ) -> Result<Range<usize>, Fault> {
+        let len = usize::try_from(range.len)
+            .ok()
+            .filter(|len| *len <= self.room)
+            .ok_or(Fault::TooLarge)?;
+        let at = self.make_room(len);
+        let place = source
+            .file
+            .read_to(&mut self.memory, at, range.offset, len)?;
+        if place.len() < len {
+            return Err(Fault::TooShort);
+        }
+        statistics.bytes_read.add(range.len);
+        self.keep(source.id, version, range, place.start);
+        Ok(place)
+    }
+
+    /// Makes the reads for those of the parts that are not in the buffer.
+    fn set_missing<'a>(
+        &self,
+        planned: &PlannedReads<'a>,
+        reads: &mut [Option<FileRead<'a>>; FileRead::MAX],
+    ) {
+        for (read, planned) in reads.iter_mut().zip(planned) {
+            *read = planned.as_ref().and_then(|planned| {
+                let PlannedRead {
+                    source,
+                    version,
+                    range,
+                } = *planned;
+                match self.find(source.id, version, range) {
+                    Some(_) => None,
+                    None => Some(FileRead::new(source.file, range.offset, range.len as usize)),
+                }
+            });
+        }
+    }
+
+    /// Reads ranges of blobs that are needed next, as many as there is room for and all at once.
+    ///
+    /// Does only what leaves nothing in the page cache of the lower filesystem. The rest is read
+    /// when it is needed, and errors show then.
+    // Its arrays are not to lie below the decoders on the stack.
+    #[inline(never)]
+    pub(crate) fn read_together<'a>(
+        &mut self,
+        statistics: &Statistics,
+        wanted: impl Iterator<Item = (Source<'a>, ByteRange)>,
+    ) {
+        let planned = plan(wanted);
+        let mut reads = [const { None }; FileRead::MAX];
+        self.set_missing(&planned, &mut reads);
+        let needed = reads.iter().flatten().map(FileRead::room).sum();
+        let added = reads.iter().flatten().count();
+        if self.parts.len() + added > MAX_PARTS || !self.memory.has_room(self.free, needed) {
+            // What was there has to be read again, too.
+            self.clear();
+            self.set_missing(&planned, &mut reads);
+        }
+        self.memory.read_together(self.free, &mut reads);
+        for (planned, read) in planned.iter().zip(&reads) {
+            let place = read.as_ref().and_then(FileRead::place);
+            if let (Some(planned), Some(place)) = (planned, place) {
+                statistics.bytes_read.add(planned.range.len);
+                self.keep(
+                    planned.source.id,
+                    planned.version,
+                    planned.range,
+                    place.start,
+                );
+            }
+        }
+    }
+}
+
+/// Returns the first ranges that can be read at once, without those that are in another.
+fn plan<'a>(wanted: impl Iterator<Item = (Source<'a>, ByteRange)>) -> PlannedReads<'a> {
+    let mut planned: PlannedReads<'a> = [const { None }; FileRead::MAX];
+    let mut count = 0;
+    for (source, range) in wanted.filter(|(_, range)| range.len <= MAX_STORED as u64) {
+        // Files that are in one blob follow each other.
+        let again = planned.iter().flatten().any(|earlier| {
+            earlier.source.id == source.id && earlier.range.place_of(range).is_some()
+        });
+        if let Some(free) = planned.get_mut(count).filter(|_| !again) {
+            *free = Some(PlannedRead {
+                source,
+                version: source.file.version(),
+                range,
+            });
+            count += 1;
+        }
+    }
+    planned
+}
