@@ -2,15 +2,19 @@
 
 //! Header blocks.
 
-use super::{malformed, Block, Result};
+use super::fault::{malformed, Result};
 use std::ops::Range;
+
+/// The size of a block, in bytes.
+pub(super) const BLOCK: usize = 512;
+pub(super) type Block = [u8; BLOCK];
 
 /// A header block.
 pub(super) struct Header<'a>(pub &'a Block);
 
 impl Header<'_> {
-    /// The sum of the bytes, those of the sum itself taken as spaces; some tars took them as
-    /// signed.
+    /// Returns true if the checksum is the sum of the bytes, those of the sum itself taken as
+    /// spaces. Some programs took the bytes as signed.
     pub fn checksum_matches(&self) -> bool {
         let Ok(wanted) = self.number(148..156) else {
             return false;
@@ -24,11 +28,12 @@ impl Header<'_> {
         wanted == unsigned || i64::try_from(wanted) == Ok(signed)
     }
 
+    /// Returns the type of the member.
     pub fn kind(&self) -> u8 {
         self.0[156]
     }
 
-    /// The data that follows; members that cannot have any may still give a size.
+    /// Returns the size of the data that follows. Members that cannot have data may give a size.
     pub fn size(&self) -> Result<u64> {
         match self.kind() {
             b'1'..=b'6' => Ok(0),
@@ -36,6 +41,7 @@ impl Header<'_> {
         }
     }
 
+    /// Returns the path of the member.
     pub fn path(&self) -> Vec<u8> {
         let name = until_nul(&self.0[..100]);
         // GNU's headers have other things there.
@@ -50,22 +56,25 @@ impl Header<'_> {
         }
     }
 
+    /// Returns the target of a link.
     pub fn link(&self) -> Vec<u8> {
         until_nul(&self.0[157..257]).to_vec()
     }
 
+    /// Returns the major and minor number of a device.
     pub fn device(&self) -> Result<(u32, u32)> {
         let (major, minor) = (self.number(329..337)?, self.number(337..345)?);
-        // What a device number of Linux holds.
+        // The widths of Linux.
         if major >= 1 << 12 || minor >= 1 << 20 {
-            return malformed(format!("{major}:{minor} is no device's number"));
+            return malformed(format!("{major}:{minor} is not a valid device number"));
         }
         Ok((major as u32, minor as u32))
     }
 
+    /// Adds the offsets and lengths of a sparse file's pieces in a range of the block.
     pub fn sparse_numbers(&self, range: Range<usize>, numbers: &mut Vec<u64>) -> Result<()> {
         for at in range.step_by(24) {
-            // The first one that is not filled ends the map.
+            // The first empty entry ends the map.
             if self.0[at..at + 24].iter().all(|&byte| byte == 0) {
                 break;
             }
@@ -75,6 +84,7 @@ impl Header<'_> {
         Ok(())
     }
 
+    /// Reads a number that is not negative.
     pub fn number(&self, range: Range<usize>) -> Result<u64> {
         match u64::try_from(self.signed(range)?) {
             Ok(number) => Ok(number),
@@ -82,7 +92,7 @@ impl Header<'_> {
         }
     }
 
-    /// A number in octal digits or, where the first bit is set, GNU's binary form.
+    /// Reads a number in octal digits or, if the first bit is set, in GNU's binary form.
     pub fn signed(&self, range: Range<usize>) -> Result<i64> {
         let field = &self.0[range];
         let number = match field {
@@ -109,6 +119,13 @@ impl Header<'_> {
     }
 }
 
+/// Returns true if a header block begins so.
+pub(crate) fn is_header(bytes: &[u8]) -> bool {
+    let block = bytes.first_chunk::<BLOCK>();
+    block.is_some_and(|block| block != &[0; BLOCK] && Header(block).checksum_matches())
+}
+
+/// Returns the bytes before the first zero byte.
 pub(super) fn until_nul(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().position(|&byte| byte == 0);
     &bytes[..end.unwrap_or(bytes.len())]
@@ -121,7 +138,7 @@ mod tests {
     #[test]
     fn numbers() {
         let number = |field: &[u8]| {
-            let mut block = [0; super::super::BLOCK];
+            let mut block = [0; BLOCK];
             block[..field.len()].copy_from_slice(field);
             Header(&block).signed(0..field.len())
         };

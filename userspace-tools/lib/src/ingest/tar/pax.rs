@@ -2,12 +2,15 @@
 
 //! The records of PAX headers.
 
-use super::{malformed, Fault, Result, PATH_MAX};
+use super::fault::{malformed, Fault, Result};
 use crate::model::acl;
 use crate::model::tree::{Time, Xattr};
 use crate::sys::xattrs;
 use puzzlefs_schema::{MAX_XATTR_NAME_LEN, MAX_XATTR_VALUE_LEN};
 use std::mem;
+
+/// The longest path, and the longest target of a link before it is checked.
+pub(super) const PATH_MAX: u64 = 64 << 10;
 
 /// The value of a record: `None` if there is no record, `Some(None)` if a record without a value
 /// takes back the value of a global header.
@@ -398,7 +401,7 @@ mod tests {
             parse(&records.concat(), &mut pax).unwrap();
             assert_eq!(pax.xattrs, [(acl::ACCESS.to_vec(), b"x".to_vec())][..]);
         }
-        let Err(super::super::Fault::Malformed(what)) = parse(text, &mut Pax::default()) else {
+        let Err(Fault::Malformed(what)) = parse(text, &mut Pax::default()) else {
             panic!("a name is no number");
         };
         assert!(
