@@ -13,13 +13,10 @@ use super::{
     stores::Stores,
     superblock, verity, xattr,
 };
-use crate::{
-    ports,
-    vfs::{
-        prelude::*, DirEmitter, FileSystem, FileSystemType, FolioRun, INode, INodeRef, Param,
-        ParamOutcome, ReadFolios, SharedMappings, StatFs, SuperBlock, SuperParams, WorkQueue,
-        XattrLister,
-    },
+use crate::vfs::{
+    prelude::*, DirEmitter, FileSystem, FileSystemType, FolioRun, INode, INodeRef, Param,
+    ParamOutcome, ReadFolios, SharedMappings, StatFs, SuperBlock, SuperParams, WorkQueue,
+    XattrLister,
 };
 use core::ops::Range;
 use kernel::{seq_file::SeqFile, str::CStr, sync::Arc};
@@ -55,7 +52,6 @@ impl ReadFolios for PuzzleFs {
 
 impl FileSystem for PuzzleFs {
     fn load() -> Result<Arc<Stores>> {
-        ports::sha256::choose()?;
         Stores::new()
     }
 

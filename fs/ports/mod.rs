@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel has already, behind the interfaces of well-known crates.
+//! The kernel's zstd, SHA-256 and XXH64, behind the interfaces of well-known crates.
+//!
+//! Owns no state. Uses [`crate::vfs`] only.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `sha256`, `xxhash`, `zstd_safe` | one algorithm each |
+//! | `bindings` | the C interfaces |
 
 mod bindings;
 pub(crate) mod sha256;
