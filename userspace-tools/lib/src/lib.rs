@@ -15,8 +15,8 @@
 //! | `image` | reading and encoding one image |
 //! | `store` | the OCI layout: index, locks, staging |
 //! | `sys` | Linux wrappers |
-//! | `model` | plain data |
 //! | `error` | errors |
+//! | `model` | plain data |
 //!
 //! Other crates use the names below, not the folders.
 

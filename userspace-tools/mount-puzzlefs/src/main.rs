@@ -9,8 +9,10 @@
 mod args;
 
 use args::{Args, Request};
+use puzzlefs_lib::error::{exit_status, MountError, Program};
 use puzzlefs_lib::message;
-use puzzlefs_lib::mount::{self, Cause, Options};
+use puzzlefs_lib::mount::{self, Options};
+use puzzlefs_lib::{Error, Result};
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::Write;
@@ -45,39 +47,6 @@ source:
 exit status: 0 mounted, 1 wrong usage or no permission, 2 system error, 32 mount failed
 ";
 
-/// What mount(8) documents.
-mod status {
-    pub const USAGE: u8 = 1;
-    pub const SYSTEM: u8 = 2;
-    pub const FAILED: u8 = 32;
-}
-
-/// A message and the exit status that goes with it.
-struct Refusal {
-    status: u8,
-    message: String,
-}
-
-impl Refusal {
-    fn new(status: u8, message: impl ToString) -> Self {
-        Refusal {
-            status,
-            message: message.to_string(),
-        }
-    }
-}
-
-impl From<mount::Failure> for Refusal {
-    fn from(failure: mount::Failure) -> Self {
-        let status = match failure.cause {
-            Cause::Usage | Cause::Denied => status::USAGE,
-            Cause::System => status::SYSTEM,
-            Cause::UnknownType | Cause::Interrupted | Cause::Failed => status::FAILED,
-        };
-        Refusal::new(status, failure)
-    }
-}
-
 fn main() -> ExitCode {
     let args = match Request::parse(std::env::args_os().skip(1)) {
         Ok(Request::Mount(args)) => args,
@@ -89,27 +58,33 @@ fn main() -> ExitCode {
         }
         Err(message) => {
             say(format_args!("{message}; see mount.puzzlefs --help"));
-            return ExitCode::from(status::USAGE);
+            return failure(&Error::Usage(message));
         }
     };
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Refusal { status, message }) => {
+        Err(error) => {
             let (source, directory) = (Path::new(&args.source), Path::new(&args.directory));
             let (source, directory) = (source.display(), directory.display());
-            say(format_args!("{source} on {directory}: {message}"));
-            ExitCode::from(status)
+            say(format_args!("{source} on {directory}: {error}"));
+            failure(&error)
         }
     }
+}
+
+/// Returns the exit status for an error.
+fn failure(error: &Error) -> ExitCode {
+    ExitCode::from(exit_status(error, Program::MountHelper))
 }
 
 /// Prints what was asked for.
 fn print(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(format_args!("standard output: cannot write to it: {error}"));
-            ExitCode::from(status::SYSTEM)
+        Err(cause) => {
+            let error = MountError::Output(cause).into();
+            say(&error);
+            failure(&error)
         }
     }
 }
@@ -118,18 +93,15 @@ fn say(what: impl Display) {
     message::tell("mount.puzzlefs", what);
 }
 
-fn run(args: &Args) -> Result<(), Refusal> {
-    let mut options =
-        Options::parse(&args.options).map_err(|message| Refusal::new(status::USAGE, message))?;
+fn run(args: &Args) -> Result<()> {
+    let mut options = Options::parse(&args.options)?;
     if let Some(namespace) = &args.namespace {
         enter(namespace)?;
     }
     let directory = Path::new(&args.directory);
     if options.remount {
         // What was checked at the mount is not checked again, and cannot become another.
-        options
-            .take_digest()
-            .map_err(|message| Refusal::new(status::USAGE, message))?;
+        options.take_digest()?;
         if !args.fake {
             mount::remount(directory, &options)?;
         }
@@ -162,7 +134,7 @@ fn run(args: &Args) -> Result<(), Refusal> {
 }
 
 /// Moves this process into another mount namespace.
-fn enter(namespace: &OsStr) -> Result<(), Refusal> {
+fn enter(namespace: &OsStr) -> Result<()> {
     use rustix::thread::{move_into_link_name_space, LinkNameSpaceType};
     use std::os::fd::AsFd;
     let number = namespace.to_str().and_then(|text| text.parse::<u32>().ok());
@@ -170,11 +142,12 @@ fn enter(namespace: &OsStr) -> Result<(), Refusal> {
         Some(process) => PathBuf::from(format!("/proc/{process}/ns/mnt")),
         None => PathBuf::from(namespace),
     };
-    let fail = |error: std::io::Error| {
-        let message = format!("mount namespace {}: {error}", path.display());
-        Refusal::new(status::SYSTEM, message)
+    let fail = |cause: std::io::Error| MountError::Namespace {
+        path: path.clone(),
+        cause,
     };
     let file = std::fs::File::open(&path).map_err(fail)?;
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Mount))
-        .map_err(|errno| fail(errno.into()))
+        .map_err(|errno| fail(errno.into()))?;
+    Ok(())
 }

@@ -12,6 +12,7 @@ use fuser::{
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
+use puzzlefs_lib::error::ImageError;
 use puzzlefs_lib::reader::{Blobs, ImageReader, Parts};
 use puzzlefs_lib::{Error, Result};
 use puzzlefs_schema::{overlay, DirEntry, Inode, Kind, Locator, ROOT_INO};
@@ -488,7 +489,9 @@ fn sized(bytes: &[u8], room: u32, reply: ReplyXattr) {
 fn told(error: &Error) -> Errno {
     say(error);
     match error {
-        Error::Metadata { .. } => Errno::from_i32(rustix::io::Errno::UCLEAN.raw_os_error()),
+        Error::Image(ImageError::Malformed { .. } | ImageError::Inconsistent { .. }) => {
+            Errno::from_i32(rustix::io::Errno::UCLEAN.raw_os_error())
+        }
         _ => Errno::EIO,
     }
 }

@@ -7,7 +7,8 @@
 //! a container, so nothing is assumed of the privileges that it has.
 
 use fuser::{Config, MountOption, SessionACL};
-use puzzlefs_lib::mount::{Cause, Failure};
+use puzzlefs_lib::error::MountError;
+use puzzlefs_lib::{Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{retry_on_intr, Errno};
@@ -54,11 +55,8 @@ pub fn check_direct() -> Result<(), String> {
 }
 
 /// Has `fusermount3` mount on a directory, and returns the connection. `reason` says why it is needed.
-pub fn mount(directory: &Path, config: &Config, reason: &str) -> Result<OwnedFd, Failure> {
-    let failure = |what: String| Failure {
-        cause: Cause::Failed,
-        message: format!("{reason}; {what}"),
-    };
+pub fn mount(directory: &Path, config: &Config, reason: &str) -> Result<OwnedFd> {
+    let failure = |what: String| Error::from(MountError::Fuse(format!("{reason}; {what}")));
     let options: Vec<String> = config.mount_options.iter().filter_map(option).collect();
     let mut options = options.join(",");
     if config.acl != SessionACL::Owner {

@@ -8,33 +8,21 @@ use crate::fusermount;
 use crate::output::say;
 use anyhow::{bail, Context, Result};
 use fuser::{Config, MountOption, Session, SessionACL};
-use puzzlefs_lib::mount::{self, Cause, Failure, Options, Unmounted};
+use puzzlefs_lib::error::MountError;
+use puzzlefs_lib::mount::{self, Options, Unmounted};
 use puzzlefs_lib::reader::{Blobs, ImageReader};
-use puzzlefs_lib::{ImageRef, Store};
+use puzzlefs_lib::{Error, ImageRef, Store};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::ffi::OsStr;
-use std::fmt;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-
-/// The server failed, has said why, and this is its exit status.
-#[derive(Debug)]
-pub struct ServerFailed(pub u8);
-
-impl fmt::Display for ServerFailed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the server over FUSE has failed")
-    }
-}
-
-impl std::error::Error for ServerFailed {}
 
 /// Starts a server in the background, and returns when the image is mounted.
 pub fn start(
@@ -68,7 +56,8 @@ pub fn start(
     }
     let status = server.wait().context("cannot wait for the server")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Err(ServerFailed(code.unwrap_or(1)).into())
+    let status = code.unwrap_or(1);
+    Err(Error::from(MountError::Server { status }).into())
 }
 
 /// Mounts an image and serves it until it is unmounted.
@@ -83,7 +72,7 @@ pub fn serve(
         rustix::process::setsid().context("cannot become a session of its own")?;
     }
     let context = || format!("{image} on {}", directory.display());
-    let digest = options.take_digest().map_err(usage).with_context(context)?;
+    let digest = options.take_digest().with_context(context)?;
     let (path, found) = mount::find(image).with_context(context)?;
     let mut blobs = Blobs::default();
     if let Some(digest) = digest {
@@ -163,11 +152,8 @@ fn run(session: Session<Fuse>) -> Result<()> {
     }
 }
 
-fn usage(message: impl fmt::Display) -> Failure {
-    Failure {
-        cause: Cause::Usage,
-        message: message.to_string(),
-    }
+fn usage(message: impl Into<String>) -> Error {
+    Error::Usage(message.into())
 }
 
 /// Returns true if the names of extended attributes that overlayfs claims are to be escaped.
@@ -177,7 +163,7 @@ fn escapes_overlay(options: &Options) -> bool {
 }
 
 /// The options as FUSE has them, and how blobs are read.
-fn config(options: &Options, blobs: &mut Blobs) -> Result<Config, Failure> {
+fn config(options: &Options, blobs: &mut Blobs) -> Result<Config, Error> {
     use MountAttrFlags as Attr;
     let root = rustix::process::geteuid().is_root();
     let mut config = Config::default();
@@ -237,11 +223,8 @@ fn config(options: &Options, blobs: &mut Blobs) -> Result<Config, Failure> {
 }
 
 /// The failure of a mount over FUSE.
-fn explained(error: std::io::Error) -> Failure {
-    Failure {
-        cause: Cause::Failed,
-        message: error.to_string().trim_end().to_owned(),
-    }
+fn explained(error: std::io::Error) -> Error {
+    MountError::Fuse(error.to_string().trim_end().to_owned()).into()
 }
 
 /// Lets go of the terminal, of whoever waited, and of the working directory.

@@ -5,12 +5,12 @@
 use crate::format;
 use anyhow::Context;
 use puzzlefs_lib::builder::Count;
+use puzzlefs_lib::error;
 use puzzlefs_lib::message::{self, printable};
-use puzzlefs_lib::Error;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
-use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 /// Standard output, whose errors are told: unlike `println!`, which panics.
 pub struct Output {
@@ -128,14 +128,5 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Whether whoever read our output has stopped to: no error of ours.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let kind = match cause.downcast_ref::<Error>() {
-            Some(Error::Io { cause, .. }) => Some(cause.kind()),
-            _ => cause
-                .downcast_ref::<io::Error>()
-                .map(io::Error::kind)
-                .or_else(|| cause.downcast_ref::<serde_json::Error>()?.io_error_kind()),
-        };
-        kind == Some(ErrorKind::BrokenPipe)
-    })
+    error::is_broken_pipe(error.as_ref())
 }

@@ -722,7 +722,7 @@ fn what_is_refused() {
                 header("map", b'0', 5000, ""),
             ]
             .concat(),
-            "cannot be read: map: it is truncated",
+            ": map: it is truncated",
         ),
         (
             damaged,

@@ -117,7 +117,7 @@ fn a_store_and_an_image_are_told_apart() {
     }
     for command in ["verify", "enable-verity"] {
         let said = usage(&[command, "/nonexistent"]);
-        let wanted = "puzzlefs: '/nonexistent': neither a directory nor <oci-dir>:<tag>";
+        let wanted = "puzzlefs: cannot use '/nonexistent': neither a directory nor <oci-dir>:<tag>";
         assert!(said.starts_with(wanted), "{said}");
     }
 }

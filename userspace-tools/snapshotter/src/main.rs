@@ -17,6 +17,7 @@ mod state;
 mod usage;
 
 use clap::{Parser, Subcommand};
+use puzzlefs_lib::error::{exit_status, Program};
 use std::process::ExitCode;
 
 /// Where the snapshotter listens.
@@ -67,7 +68,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("puzzlefs-snapshotter: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(exit_status(error.as_ref(), Program::Snapshotter))
         }
     }
 }

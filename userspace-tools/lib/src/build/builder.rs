@@ -244,8 +244,8 @@ impl<'a> Stack<'a> {
         self.staging.commit()?;
         let descriptor = Descriptor::new(oci::MANIFEST, manifest.0, manifest.1);
         let annotated = descriptor.clone().annotated_for_index(&index_annotations);
-        let descriptor = annotated.unwrap_or_else(|what| {
-            remarks.push(format!("{}: {what}, and so none", source.path.display()));
+        let descriptor = annotated.unwrap_or_else(|cause| {
+            remarks.push(format!("{}: {cause}, and so none", source.path.display()));
             descriptor
         });
         self.store.set_tag(&self.options.tag, descriptor)?;

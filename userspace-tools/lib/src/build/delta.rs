@@ -8,7 +8,7 @@
 
 use crate::build::contents::Contents;
 use crate::build::source::Source;
-use crate::error::{Error, Result};
+use crate::error::{BuildError, Error, Result};
 use crate::image::reader::{Blobs, ImageReader};
 use crate::image::visit::Descent;
 use crate::model::extent::{Extent, Extents};
@@ -108,11 +108,8 @@ impl<'s> Base<'s> {
     ) -> Result<Self> {
         let layers = reader.checked(reader.metadata().layers())?;
         if layers >= schema::MAX_LAYERS {
-            let what = format!(
-                "{layers} layers are as many as an image can have; \
-                 build without a base, import without keeping the layers"
-            );
-            return Err(Error::store(store.path(), what));
+            let store = store.path().to_path_buf();
+            return Err(BuildError::TooManyLayers { store, layers }.into());
         }
         reader.checked(reader.metadata().check_order())?;
         Ok(Base { reader, known })

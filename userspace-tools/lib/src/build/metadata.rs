@@ -4,7 +4,7 @@
 
 use crate::build::contents::Contents;
 use crate::build::delta::{Base, Delta, TopLayer};
-use crate::error::{Error, Result};
+use crate::error::{BuildError, Error, Result};
 use crate::image::encoding::{At, Message, Size, TooLarge};
 use crate::model::digest::Digest;
 use crate::model::extent::Extent;
@@ -44,9 +44,9 @@ pub(crate) fn encode(
     top: Option<&TopLayer<'_>>,
     store: &Path,
 ) -> Result<Vec<u8>> {
-    let too_large = |what: &str| {
-        let what = format!("the image's metadata would be too large: {what}");
-        Error::store(store, what)
+    let too_large = |what| {
+        let store = store.to_path_buf();
+        Error::from(BuildError::MetadataTooLarge { store, what })
     };
     if tree.nodes.len() > LIST_MAX {
         return Err(too_large("too many inodes"));

@@ -6,7 +6,7 @@
 //! ever followed, so that a tree that others write to cannot lead the builder elsewhere. The
 //! contents of an archive are ranges of one file.
 
-use crate::error::{Error, Result};
+use crate::error::{BuildError, Change, Error, Result};
 use crate::model::rules::XattrSelection;
 use crate::model::tree::{FileState, Fresh, NodeId, Origin, Piece, Seen, Time, Tree};
 use crate::sys::beneath::open_beneath;
@@ -110,19 +110,20 @@ impl Source {
         }
     }
 
-    fn changed(&self, tree: &Tree, node: NodeId, what: impl Into<String>) -> Error {
-        Error::Changed {
+    fn changed(&self, tree: &Tree, node: NodeId, change: impl Into<Change>) -> Error {
+        BuildError::Changed {
             path: self.display_path(tree, node),
-            what: what.into(),
+            change: change.into(),
         }
+        .into()
     }
 
     fn open_error(&self, tree: &Tree, node: NodeId, errno: Errno) -> Error {
         match errno {
-            Errno::NOENT => self.changed(tree, node, "it vanished"),
+            Errno::NOENT => self.changed(tree, node, Change::Vanished),
             // It was found in the tree and was elsewhere a moment later.
-            Errno::XDEV => self.changed(tree, node, "it was moved out of the tree"),
-            Errno::NOTDIR | Errno::LOOP => self.changed(tree, node, "its type is another"),
+            Errno::XDEV => self.changed(tree, node, Change::Moved),
+            Errno::NOTDIR | Errno::LOOP => self.changed(tree, node, Change::OtherType),
             errno => Error::io(self.display_path(tree, node), "open")(errno),
         }
     }
@@ -162,7 +163,7 @@ impl OpenFile<'_> {
         let stat = rustix::fs::fstat(file).map_err(|errno| self.error("examine", errno))?;
         match seen.difference(&Seen::of(&stat)) {
             None => Ok(()),
-            Some(what) => Err(self.source.changed(self.tree, self.node, what)),
+            Some(difference) => Err(self.source.changed(self.tree, self.node, difference)),
         }
     }
 
@@ -228,8 +229,8 @@ impl OpenFile<'_> {
         while done < buffer.len() {
             match rustix::io::pread(file, &mut buffer[done..], at + done as u64) {
                 Ok(0) => {
-                    let what = format!("it ended after {} bytes", at + done as u64);
-                    return Err(self.source.changed(self.tree, self.node, what));
+                    let change = Change::EndedAfter(at + done as u64);
+                    return Err(self.source.changed(self.tree, self.node, change));
                 }
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}

@@ -1,13 +1,54 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What can go wrong, each with the path, the cause and, where there is one, the way out.
+//! Errors: one enum for each area with a variant for each failure, and [`Error`], which wraps them.
+//!
+//! A message is built where it is shown. It reads "cannot VERB OBJECT: CAUSE", followed by a remedy if
+//! there is one. [`exit_status`] maps every error to the exit status of a program.
+//!
+//! | area | content |
+//! | --- | --- |
+//! | `status` | the exit status for an error |
+//! | `problems` | several problems of one tree |
+//! | `command` | failures of commands on images and stores |
+//! | `mount` | failures of mounts and unmounts |
+//! | `ingest` | failures to read archives and container images |
+//! | `build` | failures to build an image |
+//! | `image` | failures to read an image |
+//! | `store` | failures to read or write a store |
+//! | `system` | failures of system calls |
 
+mod build;
+mod command;
+mod image;
+mod ingest;
+mod mount;
 pub mod problems;
+mod status;
+mod store;
+mod system;
+
+pub use build::{BuildError, Change};
+pub use command::CommandError;
+pub use image::{ImageError, PathFault};
+pub use ingest::IngestError;
+pub use mount::MountError;
+pub(crate) use mount::VALUE_MAX;
+pub use status::{exit_status, is_broken_pipe, Program};
+pub use store::{Damage, StoreError};
+pub use system::SystemError;
+pub(crate) use system::{is_full, Stopped};
 
 use crate::error::problems::Problems;
-use std::fmt;
+pub use crate::model::json::ParseError;
+pub use crate::model::media::NotPuzzlefs;
+pub use crate::model::oci::{AnnotationsTooLarge, UnknownIndex};
+pub use crate::model::owners::Unmapped;
+pub use crate::model::reference::{ReferenceError, ReferenceFault};
+pub use crate::model::rules::RuleError;
+pub use crate::model::transport::Foreign;
+pub use crate::model::tree::Difference;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Shorthand for a result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -15,88 +56,36 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The options of a command contradict each other, for the reason in the message.
+    #[error("{0}")]
+    Usage(String),
     /// A system call on a path failed.
-    #[error("cannot {action} {}: {cause}{}", .path.display(), WayOut(.path, .cause))]
-    Io {
-        /// What it was about.
-        path: PathBuf,
-        /// The verb, which the path follows in the message: "open", "create a file in".
-        action: &'static str,
-        /// The cause. Not called `source`: the message has it already.
-        cause: io::Error,
-    },
-    /// There is no room for what is extracted.
-    #[error(
-        "cannot {action} {}: {cause}; make room and extract into a new directory: \
-         what was extracted so far is left", .path.display())]
-    NoRoom {
-        /// What it was about.
-        path: PathBuf,
-        /// The verb, which the path follows in the message.
-        action: &'static str,
-        /// The cause.
-        cause: io::Error,
-    },
-    /// The tree changed under the builder.
-    #[error(
-        "{}: changed while it was being read ({what}); nothing was tagged. \
-         Build again when the tree is quiet, or from a snapshot of it", .path.display())]
-    Changed {
-        /// The file or directory.
-        path: PathBuf,
-        /// What differed.
-        what: String,
-    },
-    /// The directory is not an OCI image layout, or its files say something impossible.
-    #[error("{}: {what}", .path.display())]
-    Store {
-        /// The store, or the file in it.
-        path: PathBuf,
-        /// What is wrong and what to do.
-        what: String,
-    },
-    /// No image by that tag.
-    #[error("{}: no image is tagged '{tag}'; {}", .store.display(), Tags(.tags))]
-    NoSuchTag {
-        /// The store.
-        store: PathBuf,
-        /// The tag asked for.
-        tag: String,
-        /// The tags that there are.
-        tags: Vec<String>,
-    },
-    /// An image reference that cannot be read.
-    #[error("'{reference}': {what}")]
-    Reference {
-        /// What was given.
-        reference: String,
-        /// Why it cannot be, and the right form.
-        what: String,
-    },
-    /// The metadata blob is not well-formed.
-    #[error("{}: malformed metadata: {what}", .path.display())]
-    Metadata {
-        /// The metadata blob.
-        path: PathBuf,
-        /// What the reader said.
-        what: String,
-    },
+    #[error(transparent)]
+    System(#[from] SystemError),
+    /// The name of an image, a tag or a source cannot be used.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// A rule of a build cannot be applied to a file.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// A store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An image cannot be read.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// An archive or a container image cannot be read.
-    #[error("{}: cannot be read: {what}", .path.display())]
-    Archive {
-        /// What was to be read.
-        path: PathBuf,
-        /// What is wrong and what to do.
-        what: String,
-    },
-    /// A rule of the build cannot be kept.
-    #[error("{}: {what}", .path.display())]
-    Rule {
-        /// What it is about.
-        path: PathBuf,
-        /// What is wrong and what to do.
-        what: String,
-    },
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// An image cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A command on an image or a store cannot be carried out.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// An image cannot be mounted or unmounted.
+    #[error(transparent)]
+    Mount(#[from] MountError),
     /// Several problems with the tree that an image is built from.
     #[error("{0}")]
     Problems(Box<Problems>),
@@ -106,108 +95,55 @@ pub enum Error {
 }
 
 impl Error {
-    /// An [`Error::Io`], or [`Error::Interrupted`] where that was the cause; to be used in `map_err`.
+    /// Returns a function for `map_err` that makes a [`SystemError::Call`], or an
+    /// [`Error::Interrupted`] if a request to stop was the cause.
     pub(crate) fn io<E: Into<io::Error>>(
         path: impl AsRef<Path>,
         action: &'static str,
     ) -> impl FnOnce(E) -> Error {
-        move |cause| match cause.into() {
-            cause if Stopped::is_cause_of(&cause) => Error::Interrupted,
-            cause => Error::Io {
+        move |cause| {
+            let cause = cause.into();
+            if Stopped::is_cause_of(&cause) {
+                return Error::Interrupted;
+            }
+            SystemError::Call {
                 path: path.as_ref().to_path_buf(),
                 action,
                 cause,
-            },
+            }
+            .into()
         }
     }
 
-    /// The same error where no store is written to.
+    /// Returns true if the tree changed while it was read.
+    pub(crate) fn is_change(&self) -> bool {
+        matches!(self, Error::Build(BuildError::Changed { .. }))
+    }
+
+    /// Returns the cause if a system call failed.
+    pub(crate) fn system_cause(&self) -> Option<&io::Error> {
+        match self {
+            Error::System(SystemError::Call { cause, .. } | SystemError::NoRoom { cause, .. }) => {
+                Some(cause)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the error for work that writes outside of stores, where `puzzlefs gc` frees nothing.
     pub(crate) fn outside_stores(self) -> Error {
         match self {
-            Error::Io {
+            Error::System(SystemError::Call {
                 path,
                 action,
                 cause,
-            } if is_full(&cause) => Error::NoRoom {
+            }) if is_full(&cause) => SystemError::NoRoom {
                 path,
                 action,
                 cause,
-            },
+            }
+            .into(),
             error => error,
         }
-    }
-
-    /// An [`Error::Store`].
-    pub(crate) fn store(path: impl AsRef<Path>, what: impl Into<String>) -> Error {
-        Error::Store {
-            path: path.as_ref().to_path_buf(),
-            what: what.into(),
-        }
-    }
-}
-
-/// What to do about a failed system call, where something can be said.
-struct WayOut<'a>(&'a Path, &'a io::Error);
-
-impl fmt::Display for WayOut<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let WayOut(path, cause) = *self;
-        if !is_full(cause) {
-            return Ok(());
-        }
-        f.write_str(
-            "; make room and try again ('puzzlefs gc' frees what no image of a store needs",
-        )?;
-        // A tag cannot be taken away either, for gc to find something.
-        f.write_str(match path.ends_with("index.json") {
-            true => "; if that is nothing, something else of this filesystem has to go)",
-            false => ")",
-        })
-    }
-}
-
-/// Whether a system call failed for want of room.
-fn is_full(cause: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(cause.kind(), StorageFull | QuotaExceeded)
-}
-
-/// How a list of tags reads in a message.
-struct Tags<'a>(&'a [String]);
-
-impl fmt::Display for Tags<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 20;
-        match self.0 {
-            [] => f.write_str("the store holds no tags"),
-            tags => {
-                let shown = &tags[..tags.len().min(SHOWN)];
-                write!(f, "the tags are: {}", shown.join(", "))?;
-                if tags.len() > SHOWN {
-                    write!(f, " and {} more", tags.len() - SHOWN)?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// The cause of an error of reading that was stopped; it becomes
-/// [`Error::Interrupted`].
-#[derive(Debug)]
-pub(crate) struct Stopped;
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("interrupted")
-    }
-}
-
-impl std::error::Error for Stopped {}
-
-impl Stopped {
-    /// Whether this is behind an error.
-    pub fn is_cause_of(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(|cause| cause.is::<Stopped>())
     }
 }

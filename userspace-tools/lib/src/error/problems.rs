@@ -45,8 +45,7 @@ impl Problems {
 
     /// Returns true if the tree changed while it was read, and nothing else is known to be wrong.
     pub fn are_changes(&self) -> bool {
-        let is_change = |error: &Error| matches!(error, Error::Changed { .. });
-        self.first.iter().all(is_change)
+        self.first.iter().all(Error::is_change)
     }
 
     /// Takes note of a problem. An interruption is none: it is returned.
@@ -70,7 +69,7 @@ impl Problems {
     pub(crate) fn of(error: Error) -> Result<Self> {
         match error {
             Error::Problems(problems) => Ok(*problems),
-            error @ Error::Changed { .. } => {
+            error if error.is_change() => {
                 let mut problems = Problems::default();
                 problems.add(error, Remedy::Walk)?;
                 Ok(problems)
@@ -131,9 +130,11 @@ impl fmt::Display for Problems {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::StoreError;
 
     fn error(number: u32) -> Error {
-        Error::store(number.to_string(), "wrong")
+        let path = format!("file {number}").into();
+        StoreError::Missing { path }.into()
     }
 
     #[test]
@@ -143,11 +144,13 @@ mod tests {
             problems.add(error(number), Remedy::None).unwrap();
         }
         assert_eq!((problems.first().len(), problems.rest()), (SHOWN, 15));
-        assert!(problems.to_string().ends_with("9: wrong; and 15 more"));
+        let last = "cannot use file 9: the blob is missing; and 15 more";
+        assert!(problems.to_string().ends_with(last));
         assert!(problems.add(Error::Interrupted, Remedy::None).is_err());
         let mut one = Problems::default();
         one.add(error(1), Remedy::None).unwrap();
-        assert_eq!(one.into_error().to_string(), "1: wrong");
+        let wanted = "cannot use file 1: the blob is missing";
+        assert_eq!(one.into_error().to_string(), wanted);
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! An imported image keeps the bytes of its configuration. An image that is built has the empty
 //! configuration, unless the builder is told what to write into one.
 
-use crate::error::{Error, Result};
-use crate::model::json;
+use crate::error::{Error, ImageError, Result, StoreError};
+use crate::model::json::{self, ParseError};
 use crate::model::oci::{self, or_null};
 use crate::model::platform::Platform;
 use crate::store::oci_layout::{Image, Store};
@@ -118,7 +118,10 @@ impl Store {
                 .join("blobs")
                 .join(image.manifest.config.digest.replace(':', "/"))
         };
-        config.map(Some).map_err(|what| Error::store(path(), what))
+        config.map(Some).map_err(|cause| {
+            let path = path();
+            ImageError::Configuration { path, cause }.into()
+        })
     }
 
     fn configuration_bytes(&self, image: &Image) -> Result<Option<Vec<u8>>> {
@@ -159,13 +162,13 @@ impl ConfigOptions {
         File::open(path)
             .and_then(|file| file.take(CONFIG_MAX + 1).read_to_end(&mut bytes))
             .map_err(Error::io(path, "read the configuration"))?;
-        let fail = |what: String| Error::store(path, what);
+        let path = path.to_path_buf();
         if bytes.len() as u64 > CONFIG_MAX {
-            return Err(fail(format!(
-                "not {WHAT}: it has more than {CONFIG_MAX} bytes"
-            )));
+            let max = CONFIG_MAX;
+            return Err(ImageError::ConfigurationTooLarge { path, max }.into());
         }
-        self.original = Some(original(&bytes).map_err(fail)?);
+        let original = original(&bytes);
+        self.original = Some(original.map_err(|cause| ImageError::Configuration { path, cause })?);
         Ok(())
     }
 
@@ -191,17 +194,20 @@ impl ConfigOptions {
         let original = match (&self.original, base) {
             (Some(original), _) => original.clone(),
             (None, Some(base)) => match store.configuration_bytes(base)? {
-                Some(bytes) => {
-                    let path = || store.blob_path(&base.manifest_digest);
-                    original(&bytes).map_err(|what| Error::store(path(), what))?
-                }
+                Some(bytes) => original(&bytes).map_err(|cause| {
+                    let path = store.blob_path(&base.manifest_digest);
+                    ImageError::Configuration { path, cause }
+                })?,
                 None => Map::new(),
             },
             (None, None) => Map::new(),
         };
         let configuration = Value::Object(self.applied(original, layers));
         let text = serde_json::to_vec(&configuration);
-        text.map_err(|_| Error::store(&store.path, "the configuration cannot be written as JSON"))
+        Ok(text.map_err(|cause| StoreError::NotJson {
+            path: store.path.clone(),
+            cause,
+        })?)
     }
 
     /// Changes a configuration.
@@ -268,7 +274,7 @@ impl ConfigOptions {
 }
 
 /// Parses a configuration, all of which is kept.
-fn original(bytes: &[u8]) -> std::result::Result<Map<String, Value>, String> {
+fn original(bytes: &[u8]) -> Result<Map<String, Value>, ParseError> {
     json::parse::<Configuration>(bytes, WHAT)?;
     json::parse(bytes, WHAT)
 }
@@ -363,7 +369,8 @@ mod tests {
         ] {
             let said = original(wrong.as_bytes()).unwrap_err();
             assert!(
-                said.starts_with("not the configuration of a container image"),
+                said.to_string()
+                    .starts_with("not the configuration of a container image"),
                 "{said}"
             );
         }

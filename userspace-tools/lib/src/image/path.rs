@@ -5,12 +5,12 @@
 //! A path is resolved in the metadata alone: a symbolic link leads to another place of the image,
 //! never out of it, and `..` of the root is the root.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ImageError, PathFault, Result};
 use crate::image::reader::ImageReader;
 use puzzlefs_schema::{FileType, Locator, ROOT_INO};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// The most symbolic links followed on the way, as in the kernel.
 const LINKS_MAX: usize = 40;
@@ -27,9 +27,9 @@ pub enum LastLink {
 impl ImageReader<'_> {
     /// Finds the inode that a path means, from the image's root, with or without a `/` in front.
     pub fn resolve(&self, path: &[u8], last: LastLink) -> Result<Locator> {
-        let fail = |what: &str| {
-            let what = format!("{what} in the image");
-            Error::store(Path::new(OsStr::from_bytes(path)), what)
+        let fail = |fault| {
+            let path = PathBuf::from(OsStr::from_bytes(path));
+            Error::from(ImageError::Path { path, fault })
         };
         let root = self.checked(self.metadata().find(ROOT_INO))?;
         // The directories from the root to where we are, and what is left of the path, last first.
@@ -40,7 +40,7 @@ impl ImageReader<'_> {
         let mut end = None;
         while let Some(name) = left.pop() {
             if end.is_some() {
-                return Err(fail("something in the path is not a directory"));
+                return Err(fail(PathFault::NotADirectory));
             }
             let here = way.last().copied().unwrap_or(root);
             match name {
@@ -54,14 +54,14 @@ impl ImageReader<'_> {
                 _ => {}
             }
             let Some(entry) = self.lookup(here, name)? else {
-                return Err(fail("no such file or directory"));
+                return Err(fail(PathFault::NotFound));
             };
             match entry.file_type {
                 FileType::Dir => way.push(entry.at),
                 FileType::Symlink if !left.is_empty() || last == LastLink::Follow => {
                     links += 1;
                     if links > LINKS_MAX {
-                        return Err(fail("too many symbolic links on the way"));
+                        return Err(fail(PathFault::TooManyLinks));
                     }
                     let inode = self.checked(self.metadata().inode_at(entry.at))?;
                     let target = self.checked(inode.symlink_target())?;

@@ -2,7 +2,7 @@
 
 //! Reading images through the reader that the kernel module has: `puzzlefs-schema`.
 
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, ImageError, Result, StoreError};
 use crate::image::seekable::Decoder;
 use crate::model::digest::Digest;
 use crate::model::extent::Extent;
@@ -65,20 +65,26 @@ impl<'s> ImageReader<'s> {
     /// Reads a metadata blob of a size.
     pub(crate) fn of_rootfs(store: &'s Store, rootfs: &Digest, rootfs_size: u64) -> Result<Self> {
         let path = store.blob_path(rootfs);
-        let damaged = |what: String| Error::store(&path, format!("the blob is damaged: {what}"));
+        let damaged = |damage| StoreError::Damaged {
+            path: path.clone(),
+            damage,
+        };
         let mut file = store.open_blob(rootfs)?;
         let metadata = file.metadata().map_err(Error::io(&path, "examine"))?;
         let size = metadata.len();
         if size != rootfs_size || size > METADATA_MAX || size % 8 != 0 {
-            let what = format!("it has {size} bytes instead of {rootfs_size}");
-            return Err(damaged(what));
+            return Err(damaged(Damage::Size {
+                found: size,
+                wanted: rootfs_size,
+            })
+            .into());
         }
         let mut words = capnp::Word::allocate_zeroed_vec(size as usize / 8);
         let bytes = capnp::Word::words_to_bytes_mut(&mut words);
         file.read_exact(bytes).map_err(Error::io(&path, "read"))?;
         let found = Digest::of(bytes);
         if found != *rootfs {
-            return Err(damaged(format!("its contents have sha256 {found}")));
+            return Err(damaged(Damage::Contents(found)).into());
         }
         Self::of_words(store, path, words)
     }
@@ -258,10 +264,11 @@ impl<'s> ImageReader<'s> {
 
     /// An error about the metadata as a whole.
     pub fn malformed_by(&self, what: impl Into<String>) -> Error {
-        Error::Metadata {
+        ImageError::Inconsistent {
             path: self.path.clone(),
             what: what.into(),
         }
+        .into()
     }
 
     /// Opens a blob; only one that fs-verity checks against the image's digest of it, if that is asked
@@ -285,15 +292,9 @@ impl<'s> ImageReader<'s> {
         let found = puzzlefs_fsverity::measure(file)
             .map_err(Error::io(&path, "measure the fs-verity digest of"))?;
         match found {
-            None => {
-                let what = "fs-verity is not enabled on it; 'puzzlefs enable-verity' does that";
-                Err(Error::store(path, what))
-            }
+            None => Err(ImageError::NoVerity { path }.into()),
             Some(found) if wanted == Some(Digest(found)) => Ok(()),
-            Some(_) => Err(Error::store(
-                path,
-                "its fs-verity digest is not the image's",
-            )),
+            Some(_) => Err(ImageError::OtherVerity { path }.into()),
         }
     }
 
@@ -302,11 +303,9 @@ impl<'s> ImageReader<'s> {
         result.map_err(|error| Self::malformed(&self.path, error))
     }
 
-    fn malformed(path: &std::path::Path, error: puzzlefs_schema::Error) -> Error {
-        Error::Metadata {
-            path: path.to_path_buf(),
-            what: error.to_string(),
-        }
+    fn malformed(path: &std::path::Path, cause: puzzlefs_schema::Error) -> Error {
+        let path = path.to_path_buf();
+        ImageError::Malformed { path, cause }.into()
     }
 }
 
@@ -370,8 +369,9 @@ impl Blobs {
                 self.buffer.resize(READ, 0);
                 let found = reader.store.digest_of_blob(digest, &mut self.buffer)?;
                 if found != *digest {
-                    let what = format!("the blob is damaged: its contents have sha256 {found}");
-                    return Err(Error::store(reader.store.blob_path(digest), what));
+                    let path = reader.store.blob_path(digest);
+                    let damage = Damage::Contents(found);
+                    return Err(StoreError::Damaged { path, damage }.into());
                 }
                 sound.insert(*digest);
             }

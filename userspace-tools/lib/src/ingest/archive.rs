@@ -8,7 +8,7 @@
 
 use crate::build::build_options::BuildOptions;
 use crate::build::source::{Source, SourceData};
-use crate::error::{Error, Result};
+use crate::error::{Error, IngestError, Result};
 use crate::ingest::assembly::Assembly;
 use crate::ingest::compression::{Decompressed, Format, Garbage, START};
 use crate::ingest::tar::{Fault, FileData, Input, Member, MemberKind, Oddities, Reader, NO_END};
@@ -41,10 +41,10 @@ pub(crate) fn read(
     let archive = Archive::open(path, progress)?;
     let made = read_open(archive, staging, options, progress);
     made.map_err(|error| match error {
-        Error::Archive { path, what } if what == NO_END => archive_error(
-            &path,
-            format!("{what}; if it is whole, give --ignore-zeros"),
-        ),
+        Error::Ingest(IngestError::Unreadable { path, fault }) if fault == NO_END => {
+            let fault = format!("{fault}; if it is whole, give --ignore-zeros");
+            archive_error(&path, fault)
+        }
         error => error,
     })
 }
@@ -193,11 +193,12 @@ pub(crate) fn insert(assembly: &mut Assembly, member: Member, path: &Path) -> Re
         .map_err(|what| archive_error(path, format!("{name}: {what}")))
 }
 
-pub(crate) fn archive_error(path: &Path, what: impl Into<String>) -> Error {
-    Error::Archive {
+pub(crate) fn archive_error(path: &Path, fault: impl Into<String>) -> Error {
+    IngestError::Unreadable {
         path: path.to_path_buf(),
-        what: what.into(),
+        fault: fault.into(),
     }
+    .into()
 }
 
 fn fault_error(fault: Fault, path: &Path) -> Error {

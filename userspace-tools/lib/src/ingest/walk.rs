@@ -4,7 +4,7 @@
 
 use crate::build::source::{self, Source};
 use crate::error::problems::{Problems, Remedy};
-use crate::error::{Error, Result};
+use crate::error::{BuildError, Change, Error, Result};
 use crate::model::rules::Rules;
 use crate::model::tree::{Entry, FileState, Kind, LeftOut, Node, NodeId, Origin, Seen, Tree};
 use crate::sys::progress::Progress;
@@ -97,9 +97,8 @@ impl Walker<'_> {
         let stat = rustix::fs::fstat(&root).map_err(Error::io(&self.source.path, "examine"))?;
         let device = stat.st_dev;
         if self.options.store == Some((device, stat.st_ino)) {
-            let what = "it is the store that the image is for; \
-                        give the directory whose tree goes into the image";
-            return Err(Error::store(&self.source.path, what));
+            let path = self.source.path.clone();
+            return Err(BuildError::SourceIsStore { path }.into());
         }
         let node = self.node(&root, b".", &stat, (0, 0))?;
         self.tree.nodes.push(node);
@@ -202,12 +201,12 @@ impl Walker<'_> {
     /// Takes note of a path that cannot be walked.
     fn problem(&mut self, path: PathBuf, error: Error) -> Result<()> {
         match error {
-            Error::Io { .. } if self.options.skip_unreadable => {
+            Error::System(_) if self.options.skip_unreadable => {
                 self.left_out.add_unreadable(path, &error);
                 Ok(())
             }
-            Error::Changed { .. } => self.problems.add(error, Remedy::Walk),
-            Error::Io { .. } => self.problems.add(error, Remedy::LeaveOut(path)),
+            error if error.is_change() => self.problems.add(error, Remedy::Walk),
+            Error::System(_) => self.problems.add(error, Remedy::LeaveOut(path)),
             error => self.problems.add(error, Remedy::None),
         }
     }
@@ -342,10 +341,11 @@ impl Walker<'_> {
             path.push(OsStr::from_bytes(name));
         }
         match errno {
-            Errno::NOENT => Error::Changed {
+            Errno::NOENT => BuildError::Changed {
                 path,
-                what: "it vanished".to_owned(),
-            },
+                change: Change::Vanished,
+            }
+            .into(),
             errno => Error::io(path, "examine")(errno),
         }
     }

@@ -5,6 +5,7 @@
 use crate::model::oci::{self, Descriptor, Index};
 use crate::model::platform::Platform;
 use serde::Deserialize;
+use std::fmt;
 
 /// What a JSON document of an image layout is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,46 +67,95 @@ pub(crate) struct Kind {
     layers: Vec<Descriptor>,
 }
 
-/// Says what a document is that is no PuzzleFS image. `name` is what the user calls it, for a
-/// command that accepts it.
-pub(crate) fn not_puzzlefs(bytes: &[u8], name: Option<&str>) -> String {
-    let import = match name {
-        Some(name) => format!("'puzzlefs import {name} STORE:TAG' makes a PuzzleFS image of it"),
-        None => "'puzzlefs import' makes a PuzzleFS image of it, by its tag".to_owned(),
-    };
-    match Document::of_bytes(bytes) {
-        Document::Index => {
-            let index: Option<Index> = serde_json::from_slice(bytes).ok();
-            let manifests = index.map(|index| index.manifests).unwrap_or_default();
-            let platforms: Vec<String> = manifests
-                .iter()
-                .filter_map(Platform::of)
-                .filter(Platform::is_known)
-                .take(10)
-                .map(|platform| platform.to_string())
-                .collect();
-            let platforms = match &platforms[..] {
-                [] => String::new(),
-                platforms => format!(" ({})", platforms.join(", ")),
-            };
-            format!("not a PuzzleFS image: it is an index of container images{platforms}; {import}")
-        }
-        Document::Manifest => {
-            let Ok(kind) = serde_json::from_slice::<Kind>(bytes) else {
-                return "not a PuzzleFS image: its manifest is malformed".to_owned();
-            };
-            match kind.not_importable() {
-                Some(what) => format!("not a PuzzleFS image: {what}"),
-                None => {
-                    format!("not a PuzzleFS image: it is an ordinary container image; {import}")
-                }
+/// A document that is not the manifest of a PuzzleFS image.
+#[derive(Debug)]
+pub struct NotPuzzlefs {
+    format: Format,
+    /// The name of the document on the command line of `puzzlefs import`.
+    name: Option<String>,
+}
+
+/// The format of a document that is not the manifest of a PuzzleFS image.
+#[derive(Debug)]
+enum Format {
+    /// An index of container images for these platforms.
+    Index(Vec<Platform>),
+    /// A container image.
+    Container,
+    /// An image that `import` cannot read, for this reason.
+    NotImportable(String),
+    /// A manifest that cannot be parsed.
+    Malformed,
+    /// An image of Docker's schema 1.
+    Schema1,
+    /// An artifact.
+    Artifact,
+    /// Anything else.
+    Unknown,
+}
+
+impl NotPuzzlefs {
+    /// Finds out the format of a document.
+    pub(crate) fn of_bytes(bytes: &[u8], name: Option<String>) -> Self {
+        const SHOWN: usize = 10;
+        let format = match Document::of_bytes(bytes) {
+            Document::Index => {
+                let index: Option<Index> = serde_json::from_slice(bytes).ok();
+                let manifests = index.map(|index| index.manifests).unwrap_or_default();
+                let platforms = manifests.iter().filter_map(Platform::of);
+                Format::Index(platforms.filter(Platform::is_known).take(SHOWN).collect())
             }
+            Document::Manifest => match serde_json::from_slice::<Kind>(bytes) {
+                Ok(kind) => kind
+                    .not_importable()
+                    .map_or(Format::Container, Format::NotImportable),
+                Err(_) => Format::Malformed,
+            },
+            Document::Schema1 => Format::Schema1,
+            Document::Artifact => Format::Artifact,
+            Document::Unknown => Format::Unknown,
+        };
+        NotPuzzlefs { format, name }
+    }
+
+    /// Writes the remedy for a container image.
+    fn import(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(
+                f,
+                "; 'puzzlefs import {name} STORE:TAG' makes a PuzzleFS image of it"
+            ),
+            None => f.write_str("; 'puzzlefs import' makes a PuzzleFS image of it, by its tag"),
         }
-        Document::Schema1 => format!("not a PuzzleFS image: {SCHEMA1}"),
-        Document::Artifact => format!("not a PuzzleFS image: {}", artifact("")),
-        Document::Unknown => "not a PuzzleFS image, nor any image of OCI or Docker".to_owned(),
     }
 }
+
+impl fmt::Display for NotPuzzlefs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a PuzzleFS image")?;
+        match &self.format {
+            Format::Index(platforms) => {
+                f.write_str(": it is an index of container images")?;
+                if !platforms.is_empty() {
+                    let platforms: Vec<_> = platforms.iter().map(Platform::to_string).collect();
+                    write!(f, " ({})", platforms.join(", "))?;
+                }
+                self.import(f)
+            }
+            Format::Container => {
+                f.write_str(": it is an ordinary container image")?;
+                self.import(f)
+            }
+            Format::NotImportable(reason) => write!(f, ": {reason}"),
+            Format::Malformed => f.write_str(": its manifest is malformed"),
+            Format::Schema1 => write!(f, ": {SCHEMA1}"),
+            Format::Artifact => write!(f, ": {}", artifact("")),
+            Format::Unknown => f.write_str(", nor any image of OCI or Docker"),
+        }
+    }
+}
+
+impl std::error::Error for NotPuzzlefs {}
 
 pub(crate) const SCHEMA1: &str = "it is an image of Docker's schema 1; 'skopeo copy --format oci' \
                                   converts it, and 'puzzlefs import' reads the result";

@@ -48,6 +48,25 @@ pub const LAYOUT_VERSION: &str = "1.0.0";
 /// The contents of the file `oci-layout`.
 pub const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 
+/// The annotations of an image do not fit into an index.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("its annotations in the index have {size} bytes; at most {INDEX_ANNOTATIONS_MAX} are kept")]
+pub struct AnnotationsTooLarge {
+    /// Their size in bytes.
+    size: usize,
+}
+
+/// The form of an index is not known.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum UnknownIndex {
+    /// It has another version.
+    #[error("version {0} of an index is not known")]
+    Version(u32),
+    /// It has another media type.
+    #[error("its type is '{0}', which is no index")]
+    Type(String),
+}
+
 /// What other tools wrote beside the fields known here.
 type Other = serde_json::Map<String, serde_json::Value>;
 
@@ -96,14 +115,11 @@ impl Descriptor {
     pub(crate) fn annotated_for_index(
         mut self,
         annotations: &BTreeMap<String, String>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, AnnotationsTooLarge> {
         let sizes = annotations.iter();
         let size: usize = sizes.map(|(key, value)| key.len() + value.len()).sum();
         if size > INDEX_ANNOTATIONS_MAX {
-            return Err(format!(
-                "its annotations in the index have {size} bytes; at most {INDEX_ANNOTATIONS_MAX} \
-                 are kept"
-            ));
+            return Err(AnnotationsTooLarge { size });
         }
         self.annotations.clone_from(annotations);
         Ok(self)
@@ -325,15 +341,15 @@ impl Default for Index {
 }
 
 impl Index {
-    /// Why it is none of those known here, if it is not: then nobody can say what it leads to.
-    pub(crate) fn unknown(&self) -> Option<String> {
+    /// Returns the reason if this version does not know the form of the index. Then it is unknown
+    /// which blobs the index leads to.
+    pub(crate) fn unknown(&self) -> Option<UnknownIndex> {
         if self.schema_version != SCHEMA_VERSION {
-            let version = self.schema_version;
-            return Some(format!("version {version} of an index is not known"));
+            return Some(UnknownIndex::Version(self.schema_version));
         }
         match self.media_type.as_deref() {
             None | Some(INDEX | DOCKER_LIST) => None,
-            Some(other) => Some(format!("its type is '{other}', which is no index")),
+            Some(other) => Some(UnknownIndex::Type(other.to_owned())),
         }
     }
 

@@ -47,6 +47,17 @@ impl FromStr for IdRange {
     }
 }
 
+/// An ID is in none of the ranges of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no {option} has {what} {id}; '{option} {id}:{id}:1' keeps it as it is")]
+pub struct Unmapped {
+    /// "user" or "group".
+    what: &'static str,
+    /// The option that has the ranges.
+    option: &'static str,
+    id: u32,
+}
+
 impl IdMap {
     /// A map by these ranges.
     ///
@@ -78,16 +89,18 @@ impl IdMap {
         mapped.next()
     }
 
-    fn mapped(&self, what: &str, option: &str, id: u32) -> Result<u32, String> {
-        self.map(id).ok_or_else(|| {
-            format!("no {option} has {what} {id}; '{option} {id}:{id}:1' keeps it as it is")
-        })
+    fn mapped(&self, what: &'static str, option: &'static str, id: u32) -> Result<u32, Unmapped> {
+        self.map(id).ok_or(Unmapped { what, option, id })
     }
 }
 
 impl Owners {
-    /// Changes a node's owners; fails with what to say of it.
-    pub(crate) fn apply(&self, node: &mut Node) -> Result<(), String> {
+    /// Changes the owners of a node.
+    ///
+    /// # Errors
+    ///
+    /// If a map does not contain an ID of the node.
+    pub(crate) fn apply(&self, node: &mut Node) -> Result<(), Unmapped> {
         match self {
             Owners::Kept => {}
             Owners::All(uid, gid) => (node.uid, node.gid) = (*uid, *gid),
@@ -115,9 +128,9 @@ impl Owners {
 /// 16-bit tag, 16-bit permissions and 32-bit id, all little-endian. Another form stays as it is.
 fn map_acl(
     value: &mut [u8],
-    user: impl Fn(u32) -> Result<u32, String>,
-    group: impl Fn(u32) -> Result<u32, String>,
-) -> Result<(), String> {
+    user: impl Fn(u32) -> Result<u32, Unmapped>,
+    group: impl Fn(u32) -> Result<u32, Unmapped>,
+) -> Result<(), Unmapped> {
     const NAMED_USER: [u8; 2] = acl::USER.to_le_bytes();
     const NAMED_GROUP: [u8; 2] = acl::GROUP.to_le_bytes();
     let Some((version, entries)) = value.split_first_chunk_mut() else {
@@ -147,8 +160,8 @@ fn map_acl(
 /// one of version 2, as the kernel has it.
 fn map_capability(
     value: &mut Vec<u8>,
-    user: impl Fn(u32) -> Result<u32, String>,
-) -> Result<(), String> {
+    user: impl Fn(u32) -> Result<u32, Unmapped>,
+) -> Result<(), Unmapped> {
     const VERSION_3_SIZE: usize = 24;
     const VERSION_2_SIZE: usize = 20;
     if value.len() != VERSION_3_SIZE || value[3] != 3 {

@@ -2,16 +2,64 @@
 
 //! What names an image on a command line: `<oci-dir>:<tag>` or `<oci-dir>@sha256:<digest>`.
 
-use crate::error::{Error, Result};
 use crate::model::digest::Digest;
-use crate::model::transport;
+use crate::model::transport::{self, Foreign};
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-const TAG_FORM: &str = "a tag is 1 to 128 letters, digits or '.', '_', '-', '+', \
-                        starting with a letter, a digit or '_'";
+type Result<T> = std::result::Result<T, ReferenceError>;
+
+/// The name of an image, a tag or a source cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use '{reference}': {fault}")]
+pub struct ReferenceError {
+    /// The name as it was given.
+    pub reference: String,
+    /// The reason.
+    pub fault: ReferenceFault,
+}
+
+/// The reason that a name cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReferenceFault {
+    /// There is neither a tag nor a digest.
+    #[error("give the image as <oci-dir>:<tag> or <oci-dir>@sha256:<manifest digest>")]
+    NoSelector,
+    /// The digest is malformed.
+    #[error("a digest is 64 lower-case hexadecimal digits")]
+    Digest,
+    /// The tag is malformed.
+    #[error(
+        "a tag is 1 to 128 letters, digits or '.', '_', '-', '+', starting with a letter, a digit \
+         or '_'"
+    )]
+    Tag,
+    /// There is no store before the tag or the digest.
+    #[error("the store's directory is missing before '{0}'")]
+    NoStore(&'static str),
+    /// The name is one of another tool.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
+    /// A command does not accept the name, for the reason in the message.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl ReferenceError {
+    /// Returns the error for a name that a command does not accept.
+    pub fn refused(reference: impl AsRef<OsStr>, reason: impl Into<String>) -> Self {
+        Self::new(reference.as_ref(), ReferenceFault::Refused(reason.into()))
+    }
+
+    fn new(reference: &OsStr, fault: impl Into<ReferenceFault>) -> Self {
+        ReferenceError {
+            reference: reference.to_string_lossy().into_owned(),
+            fault: fault.into(),
+        }
+    }
+}
 
 /// An image in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,36 +86,29 @@ impl ImageRef {
     /// the length of a digest or no `/`; a tag is what follows the last `:`, and has no `/` in it.
     pub fn parse(reference: &OsStr) -> Result<Self> {
         let bytes = reference.as_bytes();
-        let fail = |what: &str| Error::Reference {
-            reference: reference.to_string_lossy().into_owned(),
-            what: what.to_owned(),
-        };
-        if let Some(what) = transport::refusal(reference, false) {
-            return Err(fail(&what));
+        let fail = |fault: ReferenceFault| ReferenceError::new(reference, fault);
+        if let Some(foreign) = transport::foreign(reference, false) {
+            return Err(fail(foreign.into()));
         }
         const MARK: &[u8] = b"@sha256:";
         if let Some(at) = bytes.windows(MARK.len()).rposition(|window| window == MARK) {
             let (store, hex) = (&bytes[..at], &bytes[at + MARK.len()..]);
             if !hex.contains(&b'/') && !hex.contains(&b':') {
-                let digest = Digest::from_hex(hex)
-                    .ok_or_else(|| fail("a digest is 64 lower-case hexadecimal digits"))?;
+                let digest = Digest::from_hex(hex).ok_or_else(|| fail(ReferenceFault::Digest))?;
                 return Self::new(store, Selector::Manifest(digest))
-                    .ok_or_else(|| fail("the store's directory is missing before '@sha256:'"));
+                    .ok_or_else(|| fail(ReferenceFault::NoStore("@sha256:")));
             }
         }
-        const FORM: &str =
-            "give the image as <oci-dir>:<tag> or <oci-dir>@sha256:<manifest digest>";
         let colon = bytes
             .iter()
             .rposition(|&byte| byte == b':')
-            .ok_or_else(|| fail(FORM))?;
+            .ok_or_else(|| fail(ReferenceFault::NoSelector))?;
         let (store, tag) = (&bytes[..colon], &bytes[colon + 1..]);
         if tag.contains(&b'/') {
-            return Err(fail(FORM));
+            return Err(fail(ReferenceFault::NoSelector));
         }
-        let tag = Self::tag(tag).ok_or_else(|| fail(TAG_FORM))?;
-        Self::new(store, Selector::Tag(tag))
-            .ok_or_else(|| fail("the store's directory is missing before ':'"))
+        let tag = Self::tag(tag).ok_or_else(|| fail(ReferenceFault::Tag))?;
+        Self::new(store, Selector::Tag(tag)).ok_or_else(|| fail(ReferenceFault::NoStore(":")))
     }
 
     /// Reads `IMAGE[:PATH]`, where PATH is a path in the image.
@@ -100,29 +141,26 @@ impl ImageRef {
         whole.map(|image| (image, None))
     }
 
-    /// Reads what is to be a tag.
+    /// Reads a tag.
     ///
     /// # Errors
     ///
-    /// [`Error::Reference`] for what cannot be one.
+    /// If the text cannot be a tag.
     pub fn parse_tag(tag: &OsStr) -> Result<String> {
-        Self::tag(tag.as_bytes()).ok_or_else(|| Error::Reference {
-            reference: tag.to_string_lossy().into_owned(),
-            what: TAG_FORM.to_owned(),
-        })
+        Self::tag(tag.as_bytes()).ok_or_else(|| ReferenceError::new(tag, ReferenceFault::Tag))
     }
 
-    /// Fails if what names a source is a reference of another tool, such as `docker://debian:13`.
+    /// Checks the name of a source.
     ///
     /// # Errors
     ///
-    /// [`Error::Reference`], which says which command takes it.
+    /// If it is a reference of another tool, such as `docker://debian:13`. The error names the command
+    /// that reads the image.
     pub fn check_source(source: &OsStr) -> Result<()> {
-        match transport::refusal(source, true) {
-            Some(what) if !Path::new(source).exists() => Err(Error::Reference {
-                reference: source.to_string_lossy().into_owned(),
-                what,
-            }),
+        match transport::foreign(source, true) {
+            Some(foreign) if !Path::new(source).exists() => {
+                Err(ReferenceError::new(source, foreign))
+            }
             _ => Ok(()),
         }
     }

@@ -2,13 +2,12 @@
 
 //! Rules for what of a source goes into an image, and what is changed on the way.
 
-use crate::error::{Error, Result};
-use crate::model::owners::Owners;
+use crate::model::owners::{Owners, Unmapped};
 use crate::model::tree::{NodeId, Time, Tree};
 use globset::{GlobBuilder, GlobMatcher};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
@@ -51,14 +50,19 @@ impl Rules {
     }
 
     /// Changes a tree's nodes as the rules say. `source` is for messages only.
-    pub(crate) fn apply(&self, tree: &mut Tree, source: &Path) -> Result<()> {
+    pub(crate) fn apply(&self, tree: &mut Tree, source: &Path) -> Result<(), RuleError> {
         (0..)
             .take(tree.nodes.len())
             .try_for_each(|at| self.apply_to(tree, at, source))
     }
 
     /// Changes one node of a tree as the rules say.
-    pub(crate) fn apply_to(&self, tree: &mut Tree, at: NodeId, source: &Path) -> Result<()> {
+    pub(crate) fn apply_to(
+        &self,
+        tree: &mut Tree,
+        at: NodeId,
+        source: &Path,
+    ) -> Result<(), RuleError> {
         let node = &mut tree.nodes[at as usize];
         if let Some(latest) = self.latest_mtime {
             if (node.mtime.seconds, node.mtime.nanoseconds) > (latest, 0) {
@@ -69,11 +73,21 @@ impl Rules {
             }
         }
         node.xattrs.retain(|(name, _)| self.xattrs.takes(name));
-        self.owners.apply(node).map_err(|what| {
-            let path = source.join(tree.path(at));
-            Error::Rule { path, what }
+        self.owners.apply(node).map_err(|cause| RuleError {
+            path: source.join(tree.path(at)),
+            cause,
         })
     }
+}
+
+/// A rule cannot be applied to a file.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot change the owner of {}: {cause}", .path.display())]
+pub struct RuleError {
+    /// The path of the file.
+    path: PathBuf,
+    /// The cause.
+    cause: Unmapped,
 }
 
 /// A pattern for paths.

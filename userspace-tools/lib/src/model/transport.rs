@@ -46,9 +46,42 @@ enum Place {
     Network,
 }
 
-/// Says what a reference is and which command takes it, if it is one of another tool. What names a
-/// source, and no image of a store, has no tag.
-pub(crate) fn refusal(reference: &OsStr, is_source: bool) -> Option<String> {
+/// A reference of another tool, with the remedy for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Foreign {
+    /// The image is in a directory or an archive that `puzzlefs import` reads.
+    #[error(
+        "'{prefix}' is a transport of other tools; give '{rest}' alone. 'puzzlefs import' reads image \
+         layouts and image archives, all other commands read PuzzleFS images")]
+    Here {
+        /// The name of the transport.
+        prefix: &'static str,
+        /// The reference without it.
+        rest: String,
+    },
+    /// Another tool has to fetch the image.
+    #[error(
+        "{place}, which puzzlefs does not read; copy it into a directory by 'skopeo copy {reference} \
+         oci:DIRECTORY:TAG', and give DIRECTORY:TAG to 'puzzlefs import'")]
+    Elsewhere {
+        /// The place of the image.
+        place: &'static str,
+        /// The reference.
+        reference: String,
+    },
+    /// The reference is the address of a server that is not a registry.
+    #[error(
+        "puzzlefs reads no '{prefix}' addresses; download an archive first, or copy an image from a \
+         registry by 'skopeo copy docker://HOST/NAME:TAG oci:DIRECTORY:TAG'")]
+    Network {
+        /// The scheme of the address.
+        prefix: &'static str,
+    },
+}
+
+/// Recognises a reference of another tool. The name of a source, unlike that of an image in a store,
+/// has no tag.
+pub(crate) fn foreign(reference: &OsStr, is_source: bool) -> Option<Foreign> {
     let text = reference.to_string_lossy();
     let (prefix, place) = TRANSPORTS
         .iter()
@@ -61,18 +94,15 @@ pub(crate) fn refusal(reference: &OsStr, is_source: bool) -> Option<String> {
         return None;
     }
     Some(match place {
-        Place::Here => format!(
-            "'{prefix}' is a transport of other tools; give '{rest}' alone. 'puzzlefs import' reads \
-             image layouts and image archives, all other commands read PuzzleFS images"
-        ),
-        Place::Elsewhere(what) => format!(
-            "{what}, which puzzlefs does not read; copy it into a directory by 'skopeo copy {text} \
-             oci:DIRECTORY:TAG', and give DIRECTORY:TAG to 'puzzlefs import'"
-        ),
-        Place::Network => format!(
-            "puzzlefs reads no '{prefix}' addresses; download an archive first, or copy an image from a \
-             registry by 'skopeo copy docker://HOST/NAME:TAG oci:DIRECTORY:TAG'"
-        ),
+        Place::Here => Foreign::Here {
+            prefix,
+            rest: rest.to_owned(),
+        },
+        Place::Elsewhere(place) => Foreign::Elsewhere {
+            place,
+            reference: text.into_owned(),
+        },
+        Place::Network => Foreign::Network { prefix },
     })
 }
 
@@ -82,9 +112,9 @@ mod tests {
 
     #[test]
     fn references_of_other_tools() {
-        let source = |text: &str| super::refusal(OsStr::new(text), true);
+        let source = |text: &str| foreign(OsStr::new(text), true);
         assert!(source("dir:flat").is_some() && source("oci:layout").is_some());
-        let refusal = |text: &str| super::refusal(OsStr::new(text), false);
+        let refusal = |text: &str| foreign(OsStr::new(text), false);
         for text in [
             "docker://debian:13",
             "docker://debian",
@@ -114,6 +144,7 @@ mod tests {
         }
         assert!(refusal("oci:layout:13")
             .unwrap()
+            .to_string()
             .contains("give 'layout:13' alone"));
     }
 }

@@ -3,6 +3,7 @@
 //! A directory tree in memory: everything of it but the contents of files.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -152,18 +153,50 @@ impl FileState {
 }
 
 impl Seen {
-    /// What tells `now` from this state, for a message.
-    pub fn difference(&self, now: &Seen) -> Option<String> {
+    /// Returns the first difference of `now` from this state.
+    pub fn difference(&self, now: &Seen) -> Option<Difference> {
         if (self.device, self.inode) != (now.device, now.inode) {
-            Some("another file took its name".to_owned())
+            Some(Difference::OtherFile)
         } else if self.size != now.size {
-            Some(format!("its size went from {} to {}", self.size, now.size))
+            Some(Difference::Size {
+                before: self.size,
+                now: now.size,
+            })
         } else if self.mtime != now.mtime {
-            Some("its modification time moved".to_owned())
+            Some(Difference::ModificationTime)
         } else if self.ctime != now.ctime {
-            Some("its change time moved".to_owned())
+            Some(Difference::ChangeTime)
         } else {
             None
+        }
+    }
+}
+
+/// A difference between two states of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// The name leads to another inode.
+    OtherFile,
+    /// The size.
+    Size {
+        /// The earlier size in bytes.
+        before: u64,
+        /// The later size in bytes.
+        now: u64,
+    },
+    /// The modification time.
+    ModificationTime,
+    /// The change time.
+    ChangeTime,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Difference::OtherFile => f.write_str("another file took its name"),
+            Difference::Size { before, now } => write!(f, "its size went from {before} to {now}"),
+            Difference::ModificationTime => f.write_str("its modification time moved"),
+            Difference::ChangeTime => f.write_str("its change time moved"),
         }
     }
 }

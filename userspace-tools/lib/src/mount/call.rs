@@ -3,7 +3,8 @@
 //! The mount itself, through the system calls of the new mount API: of whatever type.
 
 use super::options::Options;
-use super::{Cause, Failure, TYPE};
+use super::TYPE;
+use crate::error::{Error, MountError, Result, VALUE_MAX};
 use rustix::fd::OwnedFd;
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -12,9 +13,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-
-/// The most bytes of a value that fsconfig(2) takes; it counts the terminating NUL.
-const VALUE_MAX: usize = 255;
 
 /// A file system ready to be attached, and the kernel's remarks about it.
 #[derive(Debug)]
@@ -25,12 +23,7 @@ pub struct Prepared {
 }
 
 /// Makes a mount of `source` that is not attached anywhere yet.
-pub fn prepare(
-    fs_type: &str,
-    source: &OsStr,
-    options: &Options,
-    sloppy: bool,
-) -> Result<Prepared, Failure> {
+pub fn prepare(fs_type: &str, source: &OsStr, options: &Options, sloppy: bool) -> Result<Prepared> {
     let context = open_context(fs_type)?;
     let set = |name: &OsStr, value: Option<&OsStr>| match value {
         Some(value) if value.len() > VALUE_MAX => Err(Errno::NAMETOOLONG),
@@ -63,14 +56,14 @@ pub fn prepare(
 }
 
 /// Attaches a mount to a directory.
-pub fn attach(prepared: &Prepared, directory: &Path) -> Result<(), Failure> {
+pub fn attach(prepared: &Prepared, directory: &Path) -> Result<()> {
     let from_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     // mount(8) follows symbolic links to the mount point.
     let flags = from_descriptor
         | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS
         | MoveMountFlags::MOVE_MOUNT_T_AUTOMOUNTS;
     mount::move_mount(&prepared.mount, "", CWD, directory, flags)
-        .map_err(|errno| Failure::of_errno(errno, explain(errno, "the mount point")))
+        .map_err(|errno| call_error("the mount point", errno))
 }
 
 /// The classic mount(2), for a source that fsconfig(2) finds too long.
@@ -79,11 +72,10 @@ pub fn mount_classic(
     source: &OsStr,
     directory: &Path,
     options: &Options,
-) -> Result<(), Failure> {
+) -> Result<()> {
     // Loads the module, and says so where there is none.
     drop(open_context(fs_type)?);
-    let data = std::ffi::CString::new(options.data().as_bytes())
-        .map_err(|_| Failure::new(Cause::Failed, "an option holds a NUL"))?;
+    let data = std::ffi::CString::new(options.data().as_bytes()).map_err(|_| MountError::Nul)?;
     mount::mount(
         source,
         directory,
@@ -91,7 +83,7 @@ pub fn mount_classic(
         options.flags(),
         Some(data.as_c_str()),
     )
-    .map_err(|errno| Failure::of_errno(errno, explain(errno, "mount")))
+    .map_err(|errno| call_error("mount", errno))
 }
 
 /// Whether a source is too long for [`prepare`].
@@ -100,34 +92,33 @@ pub fn is_long(source: &OsStr) -> bool {
 }
 
 /// Changes the attributes and parameters of a mount that exists.
-pub fn remount(directory: &Path, options: &Options) -> Result<(), Failure> {
+pub fn remount(directory: &Path, options: &Options) -> Result<()> {
     mount::mount_remount(directory, options.flags(), options.data().as_os_str())
-        .map_err(|errno| Failure::of_errno(errno, explain(errno, "remount")))
+        .map_err(|errno| call_error("remount", errno))
 }
 
 /// Opens a file system context, loading the kernel module if need be.
-fn open_context(fs_type: &str) -> Result<OwnedFd, Failure> {
+fn open_context(fs_type: &str) -> Result<OwnedFd> {
     let open = || mount::fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC);
     match open() {
         Ok(context) => Ok(context),
         Err(Errno::NODEV) => {
-            let said = load_module(fs_type);
+            let modprobe = load_module(fs_type);
             open().map_err(|errno| match errno {
-                Errno::NODEV => {
-                    let cause = match fs_type {
-                        TYPE => Cause::UnknownType,
-                        _ => Cause::System,
-                    };
-                    let message = format!(
-                        "the kernel does not know file system type '{fs_type}': \
-                         its module is not loaded, and 'modprobe {fs_type}' {said}"
-                    );
-                    Failure::new(cause, message)
+                Errno::NODEV if fs_type == TYPE => MountError::UnknownType {
+                    modprobe,
+                    or_fuse: false,
                 }
-                errno => Failure::of_errno(errno, explain(errno, "fsopen")),
+                .into(),
+                Errno::NODEV => MountError::NoModule {
+                    fs_type: fs_type.to_owned(),
+                    modprobe,
+                }
+                .into(),
+                errno => call_error("fsopen", errno),
             })
         }
-        Err(errno) => Err(Failure::of_errno(errno, explain(errno, "fsopen"))),
+        Err(errno) => Err(call_error("fsopen", errno)),
     }
 }
 
@@ -151,15 +142,21 @@ fn load_module(fs_type: &str) -> String {
     "cannot be run; load the module with insmod".to_owned()
 }
 
-/// A failure with what the kernel wrote to the context's log about it.
-fn failure(context: &OwnedFd, what: &str, errno: Errno) -> Failure {
-    let messages = messages(context);
-    let errors = messages.iter().filter(|(level, _)| *level == b'e');
-    let errors: Vec<&str> = errors.map(|(_, text)| text.as_str()).collect();
-    if errors.is_empty() {
-        return Failure::of_errno(errno, explain(errno, what));
+/// Returns the error of a call, with the errors that the kernel wrote to the context's log.
+fn failure(context: &OwnedFd, object: &str, errno: Errno) -> Error {
+    let messages = messages(context).into_iter();
+    let errors = messages.filter(|(level, _)| *level == b'e');
+    let log: Vec<String> = errors.map(|(_, text)| text).collect();
+    if log.is_empty() {
+        return call_error(object, errno);
     }
-    Failure::of_errno(errno, errors.join("; "))
+    MountError::Refused { log, errno }.into()
+}
+
+/// Returns the error of a call.
+fn call_error(object: &str, errno: Errno) -> Error {
+    let object = object.to_owned();
+    MountError::Call { object, errno }.into()
 }
 
 /// Reads the log of a context: each message has a level, which is `e`, `w` or `i`.
@@ -188,22 +185,6 @@ fn message(line: &[u8]) -> (u8, String) {
     }
 }
 
-/// An errno in the words of who mounts.
-fn explain(errno: Errno, what: &str) -> String {
-    let cause = std::io::Error::from(errno);
-    match errno {
-        Errno::PERM | Errno::ACCESS => format!("{what}: permission denied; mounting takes root"),
-        Errno::NOSYS => {
-            format!("{what}: this kernel lacks the call; puzzlefs needs Linux 7.0 or newer")
-        }
-        Errno::NAMETOOLONG => format!("{what}: a value is longer than {VALUE_MAX} bytes"),
-        Errno::NOENT if what == "the mount point" => "the mount point does not exist".to_owned(),
-        Errno::NOTDIR => "the mount point is not a directory".to_owned(),
-        Errno::INVAL => format!("{what}: {cause}; the kernel's log (dmesg) may say more"),
-        _ => format!("{what}: {cause}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,8 +209,8 @@ mod tests {
         let source = OsStr::new("none");
         prepare("tmpfs", source, &options("size=4096,nosuid"), false).unwrap();
         let refused = prepare("tmpfs", source, &options("rootfs=ab"), false).unwrap_err();
-        assert_eq!(refused.cause, Cause::Failed);
-        assert_eq!(refused.message, "tmpfs: Unknown parameter 'rootfs'");
+        assert!(matches!(refused, Error::Mount(MountError::Refused { .. })));
+        assert_eq!(refused.to_string(), "tmpfs: Unknown parameter 'rootfs'");
         let sloppy = prepare("tmpfs", source, &options("rootfs=ab"), true).unwrap();
         assert_eq!(
             sloppy.remarks,
@@ -237,7 +218,7 @@ mod tests {
         );
         let unknown = prepare("nonesuch-fs", source, &options(""), false).unwrap_err();
         assert!(
-            unknown.message.contains("modprobe nonesuch-fs"),
+            unknown.to_string().contains("modprobe nonesuch-fs"),
             "{unknown}"
         );
     }

@@ -6,10 +6,8 @@
 //! that the overlay shows them: see [`puzzlefs_schema::overlay`]. A character device 0:0 cannot: every
 //! overlay takes it for a whiteout. So an image with such a device has no overlay that shows its tree.
 
-use super::{Cause, Failure};
-use crate::error::Result;
+use crate::error::{MountError, Result};
 use crate::image::reader::ImageReader;
-use crate::model::message::printable;
 use crate::store::oci_layout::{ImageRoot, Store};
 use puzzlefs_schema::{overlay, Inode, Kind, Locator};
 use std::collections::HashSet;
@@ -26,24 +24,13 @@ pub const ESCAPE_OVERLAY: &str = "escape_overlay";
 /// # Errors
 ///
 /// If no overlay can show the image's tree.
-pub fn needs_escape(path: &Path, image: &ImageRoot) -> Result<bool, Failure> {
-    let find = || -> Result<_> {
-        let store = Store::open(path)?;
-        let reader = ImageReader::new(&store, image)?;
-        let markers = Markers::find(&reader)?;
-        let first = markers.first_path(&reader)?;
-        Ok((markers.escape, first))
-    };
-    match find().map_err(|error| Failure::new(Cause::Failed, error))? {
-        (escape, None) => Ok(escape),
-        (_, Some((path, what))) => {
-            let message = format!(
-                "cannot mount the image under an overlay: {what}: {path}; mount it read-only, \
-                 extract it, or build it without the file",
-                path = printable(&path)
-            );
-            Err(Failure::new(Cause::Failed, message))
-        }
+pub fn needs_escape(path: &Path, image: &ImageRoot) -> Result<bool> {
+    let store = Store::open(path)?;
+    let reader = ImageReader::new(&store, image)?;
+    let markers = Markers::find(&reader)?;
+    match markers.first_path(&reader)? {
+        None => Ok(markers.escape),
+        Some((path, what)) => Err(MountError::NoOverlay { path, what }.into()),
     }
 }
 
@@ -104,9 +91,10 @@ impl Markers {
         let Some((path, at)) = first else {
             return Ok(None);
         };
-        let what = match is_whiteout(&reader.checked(metadata.inode_at(at))?) {
-            true => "overlayfs hides a character device 0:0",
-            false => "overlayfs hides an extended attribute whose name is too long to be escaped",
+        let what = if is_whiteout(&reader.checked(metadata.inode_at(at))?) {
+            "overlayfs hides a character device 0:0"
+        } else {
+            "overlayfs hides an extended attribute whose name is too long to be escaped"
         };
         Ok(Some((path, what)))
     }

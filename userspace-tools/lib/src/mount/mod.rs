@@ -18,13 +18,11 @@ pub use options::Options;
 pub use unmount::{unmount, Unmounted};
 pub use writable::{copy_root, Upper, Writable};
 
-use crate::error::Error;
+use crate::error::{MountError, Result};
 use crate::model::digest::Digest;
 use crate::model::reference::ImageRef;
 use crate::store::oci_layout::{ImageRoot, Store};
-use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -34,81 +32,25 @@ pub const TYPE: &str = "puzzlefs";
 /// The file system type of a mount over FUSE, in the table of mounts.
 pub const FUSE_TYPE: &str = "fuse.puzzlefs";
 
-/// What kind of failure it was, for the exit status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// What was asked for cannot be.
-    Usage,
-    /// The caller may not.
-    Denied,
-    /// The kernel does not know the file system type.
-    UnknownType,
-    /// The system lacks something.
-    System,
-    /// It was interrupted on request.
-    Interrupted,
-    /// Anything else.
-    Failed,
-}
-
-/// Why something was not mounted or unmounted.
-#[derive(Debug)]
-pub struct Failure {
-    /// The kind.
-    pub cause: Cause,
-    /// The reason for people to read.
-    pub message: String,
-}
-
-impl Failure {
-    pub(crate) fn new(cause: Cause, message: impl fmt::Display) -> Self {
-        Failure {
-            cause,
-            message: message.to_string(),
-        }
-    }
-
-    pub(crate) fn of_errno(errno: Errno, message: impl fmt::Display) -> Self {
-        let cause = match errno {
-            Errno::PERM | Errno::ACCESS => Cause::Denied,
-            Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::NOSYS => Cause::System,
-            _ => Cause::Failed,
-        };
-        Failure::new(cause, message)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Failure {}
-
 /// What the kernel gets as the source: the store's absolute path. Adds the option `rootfs=`, and
 /// those that `digest=` stands for.
-pub fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString, Failure> {
-    let usage = |message: String| Failure::new(Cause::Usage, message);
-    let digest = options.take_digest().map_err(usage)?;
+pub fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString> {
+    let digest = options.take_digest()?;
     if options.name_image() {
         if digest.is_some() {
-            let message = "digest= checks an image's manifest: give the image as \
-                           <oci-dir>:<tag> or <oci-dir>@sha256:<digest>, without rootfs=";
-            return Err(Failure::new(Cause::Usage, message));
+            return Err(MountError::DigestAndRootfs.into());
         }
         // With oci_root_dir= the source is only a name, as for the older prototype.
         let path = Path::new(source);
         return Ok(match path.canonicalize() {
             Ok(absolute) if absolute.is_dir() => absolute.into_os_string(),
             _ if ImageRef::parse(source).is_ok_and(|image| image.store.is_dir()) => {
-                let message = "give either a tag or digest in the source, or the option rootfs=";
-                return Err(Failure::new(Cause::Usage, message));
+                return Err(MountError::TwoImages.into());
             }
             _ => source.to_owned(),
         });
     }
-    let image = ImageRef::parse(source).map_err(|error| Failure::new(Cause::Usage, error))?;
+    let image = ImageRef::parse(source)?;
     let (store, image) = find(&image)?;
     let hex = OsString::from(image.rootfs.to_hex());
     options.parameters.insert(0, ("rootfs".into(), Some(hex)));
@@ -121,55 +63,44 @@ pub fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString, Failur
 
 /// Checks that an image's manifest is the one of an fs-verity digest, and gives the digest that it
 /// has for the metadata blob: the rest can then be checked against that.
-pub fn check_digest(image: &ImageRoot, wanted: Digest) -> Result<Digest, Failure> {
+pub fn check_digest(image: &ImageRoot, wanted: Digest) -> Result<Digest> {
     let found = image.manifest_verity();
     if found != wanted {
-        let message = format!(
-            "the manifest has the fs-verity digest {found}, not {wanted}: \
-             this is not the image that was asked for"
-        );
-        return Err(Failure::new(Cause::Failed, message));
+        return Err(MountError::OtherManifest { found, wanted }.into());
     }
-    image.rootfs_verity.ok_or_else(|| {
-        let message = format!(
-            "the manifest has no fs-verity digest of the metadata blob \
-             (annotation {}): the image cannot be verified",
-            crate::model::oci::VERITY_ROOT_HASH
-        );
-        Failure::new(Cause::Failed, message)
-    })
+    Ok(image.rootfs_verity.ok_or(MountError::NoRootVerity)?)
 }
 
 /// Finds an image whose metadata blob is there, and its store's absolute path.
-pub fn find(image: &ImageRef) -> Result<(PathBuf, ImageRoot), Failure> {
-    let fail = |error: Error| Failure::new(Cause::Failed, error);
-    let store = Store::open(&image.store).map_err(fail)?;
-    let found = store.image_root(&image.selector).map_err(fail)?;
-    let path = store.path().canonicalize().map_err(|error| {
-        let message = format!("{}: {error}", store.path().display());
-        Failure::new(Cause::System, message)
+pub fn find(image: &ImageRef) -> Result<(PathBuf, ImageRoot)> {
+    let store = Store::open(&image.store)?;
+    let root = store.image_root(&image.selector)?;
+    let absolute = store.path().canonicalize();
+    let absolute = absolute.map_err(|cause| MountError::Unresolved {
+        path: store.path().to_path_buf(),
+        cause,
     })?;
-    let blob = store.blob_path(&found.rootfs);
-    let what = match store.blob_size(&found.rootfs).map_err(fail)? {
-        Some(size) if size == found.rootfs_size => return Ok((path, found)),
-        Some(size) => format!(
-            "damaged: it has {size} bytes instead of {}",
-            found.rootfs_size
-        ),
-        None => "missing".to_owned(),
-    };
-    let message = format!("{}: the metadata blob is {what}", blob.display());
-    Err(Failure::new(Cause::Failed, message))
+    let path = store.blob_path(&root.rootfs);
+    let wanted = root.rootfs_size;
+    match store.blob_size(&root.rootfs)? {
+        Some(found) if found == wanted => Ok((absolute, root)),
+        Some(found) => Err(MountError::RootDamaged {
+            path,
+            found,
+            wanted,
+        }
+        .into()),
+        None => Err(MountError::RootMissing { path }.into()),
+    }
 }
 
-/// Fails where nothing can be mounted on a path, since it is no directory.
-pub fn check_mount_point(directory: &Path) -> Result<(), Failure> {
-    let message = match std::fs::metadata(directory) {
-        Ok(metadata) if metadata.is_dir() => return Ok(()),
-        Ok(_) => "the mount point is not a directory".to_owned(),
-        Err(error) => format!("the mount point: {error}"),
-    };
-    Err(Failure::new(Cause::Failed, message))
+/// Fails if a mount point is not a directory.
+pub fn check_mount_point(directory: &Path) -> Result<()> {
+    match std::fs::metadata(directory) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(MountError::NotADirectory.into()),
+        Err(cause) => Err(MountError::MountPoint(cause).into()),
+    }
 }
 
 /// Mounts what [`resolve`] found on a directory, and gives the kernel's remarks. `sloppy` leaves out
@@ -179,7 +110,7 @@ pub fn mount(
     options: &Options,
     directory: &Path,
     sloppy: bool,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<String>> {
     if call::is_long(source) {
         call::mount_classic(TYPE, source, directory, options)?;
         return Ok(Vec::new());

@@ -2,6 +2,7 @@
 
 //! Mount options: which are the mount's, which the file system's, and which mount(8)'s own.
 
+use crate::error::{MountError, Result};
 use crate::model::digest::Digest;
 use rustix::mount::{MountAttrFlags, MountFlags};
 use std::ffi::{OsStr, OsString};
@@ -99,7 +100,7 @@ impl Options {
     }
 
     /// Sorts out the values of `-o`. The last of two that contradict each other holds.
-    pub fn parse(lists: &[OsString]) -> Result<Self, String> {
+    pub fn parse(lists: &[OsString]) -> Result<Self> {
         let mut options = Options::new(MountAttrFlags::MOUNT_ATTR_RDONLY, Vec::new());
         for list in lists {
             for option in split(list.as_bytes())? {
@@ -162,28 +163,23 @@ impl Options {
             .any(|(name, _)| IMAGE.iter().any(|image| name == image))
     }
 
-    /// Takes out `digest=`, the fs-verity digest that the manifest has to have: it is not for the
-    /// kernel.
-    pub fn take_digest(&mut self) -> Result<Option<Digest>, String> {
+    /// Removes and returns the value of `digest=`, the fs-verity digest of the manifest. The kernel does
+    /// not know this option.
+    pub fn take_digest(&mut self) -> Result<Option<Digest>> {
         let mut digest = None;
         for (name, value) in &self.parameters {
             if name != "digest" {
                 continue;
             }
             let hex = value.as_deref().unwrap_or_default().as_bytes();
-            digest = Some(Digest::from_hex(hex).ok_or(
-                "digest: not an fs-verity digest: 64 digits 0-9 and a-f are expected, as \
-                 `puzzlefs build --json` and `puzzlefs enable-verity` print them",
-            )?);
+            digest = Some(Digest::from_hex(hex).ok_or(MountError::NotADigest)?);
         }
         self.parameters.retain(|(name, _)| name != "digest");
         let unverified = |(name, value): &(OsString, Option<OsString>)| {
             name == "verify" && value.as_deref() == Some(OsStr::new("none"))
         };
         if digest.is_some() && self.parameters.iter().any(unverified) {
-            return Err(
-                "digest= has everything verified, verify=none nothing: drop one".to_owned(),
-            );
+            return Err(MountError::DigestUnverified.into());
         }
         Ok(digest)
     }
@@ -238,7 +234,7 @@ impl Options {
 }
 
 /// Splits a list at its commas, except within double quotes, which are dropped.
-fn split(list: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+fn split(list: &[u8]) -> Result<Vec<Vec<u8>>> {
     let mut options = vec![Vec::new()];
     let mut quoted = false;
     for &byte in list {
@@ -250,10 +246,8 @@ fn split(list: &[u8]) -> Result<Vec<Vec<u8>>, String> {
         }
     }
     if quoted {
-        return Err(format!(
-            "the options have a quote without its end: {}",
-            String::from_utf8_lossy(list)
-        ));
+        let list = String::from_utf8_lossy(list).into_owned();
+        return Err(MountError::UnterminatedQuote { list }.into());
     }
     Ok(options)
 }

@@ -10,7 +10,8 @@
 
 use super::call;
 use super::options::Options;
-use super::{Cause, Failure, TYPE};
+use super::TYPE;
+use crate::error::{Error, MountError, Result};
 use crate::model::digest::Digest;
 use crate::model::rules::XattrSelection;
 use crate::sys::mounts::Mount;
@@ -54,16 +55,14 @@ pub struct Writable {
 
 impl Writable {
     /// Makes everything ready for the image to be mounted on [`lower`](Self::lower).
-    pub fn prepare(directory: &Path, upper: &Upper) -> Result<Self, Failure> {
+    pub fn prepare(directory: &Path, upper: &Upper) -> Result<Self> {
         super::check_mount_point(directory)?;
-        let directory = directory
-            .canonicalize()
-            .map_err(failed("the mount point"))?;
+        let directory = directory.canonicalize().map_err(MountError::MountPoint)?;
         let stage = Stage::make(&directory)?;
         let upper = match upper {
             Upper::Memory => stage.layers(),
             Upper::Directory(path) => {
-                let path = path.canonicalize().map_err(failed(path.display()))?;
+                let path = path.canonicalize().map_err(failed(path))?;
                 refuse_in_use(&path)?;
                 path
             }
@@ -86,7 +85,7 @@ impl Writable {
         source: &OsStr,
         attributes: MountAttrFlags,
         progress: &Progress,
-    ) -> Result<(), Failure> {
+    ) -> Result<()> {
         let (upper, work) = (self.upper.join("upper"), self.upper.join("work"));
         make_upper(&self.lower(), &upper)?;
         make_directory(&work)?;
@@ -103,9 +102,7 @@ impl Writable {
             directory, stage, ..
         } = self;
         drop(stage);
-        progress
-            .check()
-            .map_err(|error| Failure::new(Cause::Interrupted, error))?;
+        progress.check()?;
         call::attach(&overlay, &directory)
     }
 
@@ -135,10 +132,10 @@ impl Stage {
     }
 
     /// Makes the stage: a tmpfs with a directory for the image.
-    fn make(mount_point: &Path) -> Result<Self, Failure> {
+    fn make(mount_point: &Path) -> Result<Self> {
         let path = Self::path(mount_point);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        made.map_err(failed(path.display()))?;
+        made.map_err(failed(&path))?;
         let stage = Self::lock(mount_point)?;
         // What somebody left, who was killed, was under it.
         stage.clear();
@@ -152,17 +149,14 @@ impl Stage {
     }
 
     /// Takes the stage of a mount point, which exists, for this process alone.
-    fn lock(mount_point: &Path) -> Result<Self, Failure> {
+    fn lock(mount_point: &Path) -> Result<Self> {
         let path = Self::path(mount_point);
-        let fail = |errno: Errno| {
-            let message = match errno {
-                Errno::WOULDBLOCK | Errno::NOENT => format!(
-                    "another writable mount of {} is just being made",
-                    mount_point.display()
-                ),
-                errno => format!("{}: {}", path.display(), std::io::Error::from(errno)),
-            };
-            Failure::of_errno(errno, message)
+        let fail = |errno: Errno| match errno {
+            Errno::WOULDBLOCK | Errno::NOENT => MountError::Concurrent {
+                mount_point: mount_point.to_path_buf(),
+            }
+            .into(),
+            errno => failed(&path)(errno.into()),
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lock = rustix::fs::open(&path, flags, Mode::empty()).map_err(fail)?;
@@ -202,7 +196,7 @@ impl Drop for Stage {
 }
 
 /// Fails where an overlay has this directory to write to: two would spoil each other's files.
-fn refuse_in_use(path: &Path) -> Result<(), Failure> {
+fn refuse_in_use(path: &Path) -> Result<()> {
     let upper = escaped(&path.join("upper"));
     let mut mounts = Mount::all().into_iter();
     match mounts
@@ -210,26 +204,23 @@ fn refuse_in_use(path: &Path) -> Result<(), Failure> {
     {
         None => Ok(()),
         Some(mount) => {
-            let message = format!(
-                "{}: what is written to {} goes there already; give another directory",
-                path.display(),
-                mount.directory.display()
-            );
-            Err(Failure::new(Cause::Failed, message))
+            let path = path.to_path_buf();
+            let mount_point = mount.directory;
+            Err(MountError::UpperInUse { path, mount_point }.into())
         }
     }
 }
 
 /// Makes the directory to write to, unless it is there: the root directory of the overlay is as
 /// this one, and so this one as that of the image.
-fn make_upper(lower: &Path, upper: &Path) -> Result<(), Failure> {
+fn make_upper(lower: &Path, upper: &Path) -> Result<()> {
     if !make_directory(upper)? {
         return Ok(());
     }
     copy_root(lower, upper).map_err(|error| {
         // Half made, it would be taken as it is next time.
         let _ = fs::remove_dir(upper);
-        failed(upper.display())(error)
+        failed(upper)(error)
     })
 }
 
@@ -261,11 +252,11 @@ pub fn copy_root(lower: &Path, upper: &Path) -> std::io::Result<()> {
 }
 
 /// Makes a directory; false if it is there.
-fn make_directory(path: &Path) -> Result<bool, Failure> {
+fn make_directory(path: &Path) -> Result<bool> {
     match fs::create_dir(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
-        Err(error) => Err(failed(path.display())(error)),
+        Err(error) => Err(failed(path)(error)),
     }
 }
 
@@ -281,9 +272,10 @@ fn escaped(path: &Path) -> OsString {
     OsString::from_vec(escaped)
 }
 
-fn failed(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Failure {
-    move |error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        Failure::of_errno(errno, format!("{what}: {error}"))
+/// Returns a function for `map_err` that makes the error of a directory.
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    move |cause| {
+        let path = path.to_path_buf();
+        MountError::Directory { path, cause }.into()
     }
 }

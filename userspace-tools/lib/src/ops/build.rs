@@ -98,7 +98,7 @@ fn build_directory(
         let (paths, causes) = problems.into_unreadable();
         let causes = causes
             .iter()
-            .filter(|cause| matches!(cause, Error::Io { .. }));
+            .filter(|cause| matches!(cause, Error::System(_)));
         left_out.unreadable.extend(paths.iter().cloned());
         let causes = causes.map(Error::to_string);
         left_out.unreadable_causes.extend(causes);

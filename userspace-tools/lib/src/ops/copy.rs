@@ -5,7 +5,7 @@
 //! What is copied is verified on the way, and goes the way of a build: staged, made durable, named,
 //! and the tag set at the end.
 
-use crate::error::{Error, Result};
+use crate::error::{CommandError, Damage, Error, Result, StoreError};
 use crate::model::count::Count;
 use crate::model::digest::Digest;
 use crate::model::limits::MANIFEST_MAX;
@@ -171,7 +171,11 @@ fn copy_images(
             let manifest = Descriptor::new(oci::MANIFEST, digest, size);
             let manifest = manifest
                 .annotated_for_index(&image.annotations)
-                .map_err(|what| Error::store(from.path(), format!("{tag}: {what}")))?;
+                .map_err(|cause| StoreError::Annotations {
+                    store: to.path().into(),
+                    tag: tag.clone(),
+                    cause,
+                })?;
             index.set_tag(tag, manifest);
         }
         Ok(())
@@ -203,8 +207,8 @@ fn remove_damaged(
     }
     let found = from.digest_of_blob(digest, buffer)?;
     if found != *digest {
-        let what = format!("the blob is damaged here, too: its contents have sha256 {found}");
-        return Err(Error::store(from.blob_path(digest), what));
+        let path = from.blob_path(digest);
+        return Err(CommandError::DamagedInBoth { path, found }.into());
     }
     to.remove_blob(digest)
 }
@@ -220,17 +224,21 @@ fn copy_blob(
     staging.put_with(digest, size, |target, target_path| {
         let path = from.blob_path(digest);
         let mut source = from.open_blob(digest)?;
-        let damaged = |what: String| Error::store(&path, format!("the blob is damaged: {what}"));
+        let damaged = |damage| StoreError::Damaged {
+            path: path.clone(),
+            damage,
+        };
         let found = source
             .metadata()
             .map_err(Error::io(&path, "examine"))?
             .len();
         if found != size {
-            return Err(damaged(format!("it has {found} bytes instead of {size}")));
+            let wanted = size;
+            return Err(damaged(Damage::Size { found, wanted }).into());
         }
         let found = copy_bytes(&mut source, &path, target, target_path, size, buffer)?;
         if found != *digest {
-            return Err(damaged(format!("its contents have sha256 {found}")));
+            return Err(damaged(Damage::Contents(found)).into());
         }
         Ok(())
     })

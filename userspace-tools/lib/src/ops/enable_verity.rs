@@ -6,7 +6,7 @@
 //! That cannot be undone, and a blob that is not what the images say is not to become one that
 //! cannot be written any more: each is read and compared first.
 
-use crate::error::{Error, Result};
+use crate::error::{CommandError, Error, Result};
 use crate::image::reader::ImageReader;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
@@ -147,11 +147,8 @@ fn want(
 ) -> Result<Digest> {
     let reader = ImageReader::new(store, image)?;
     let Some(rootfs_verity) = image.rootfs_verity else {
-        return Err(Error::store(
-            store.blob_path(&image.manifest_digest),
-            "the manifest has no fs-verity digest of the metadata blob: the image cannot be \
-             verified; build it again",
-        ));
+        let path = store.blob_path(&image.manifest_digest);
+        return Err(CommandError::NoRootVerity { path }.into());
     };
     let mut want = |blob: Digest, verity: Digest| {
         let (known, by) = wanted
@@ -243,23 +240,13 @@ fn one(
     }
 }
 
-/// Why fs-verity cannot be had, for this blob and for any other.
+/// Returns the error if fs-verity cannot be enabled on a blob, nor on any other.
 fn unable(store: &Store, digest: &Digest, errno: Errno) -> Error {
-    let what = match errno {
-        Errno::OPNOTSUPP => {
-            "fs-verity is not enabled in the filesystem that the store is on: for ext4, do so by \
-             'tune2fs -O verity DEVICE' and mount it again; the kernel needs CONFIG_FS_VERITY"
-        }
-        Errno::NOTTY => {
-            "the filesystem of the store does not know fs-verity: put the store on ext4, f2fs or \
-             btrfs"
-        }
-        Errno::INVAL => {
-            "the filesystem of the store cannot have fs-verity with blocks of 4096 bytes, as images \
-             want it: it takes a filesystem whose own blocks are not smaller, for ext4 'mkfs.ext4 -b \
-             4096 -O verity'"
-        }
-        _ => return Error::io(store.blob_path(digest), "enable fs-verity on")(errno),
-    };
-    Error::store(store.path(), what)
+    let path = store.path().to_path_buf();
+    match errno {
+        Errno::OPNOTSUPP => CommandError::VerityDisabled { store: path }.into(),
+        Errno::NOTTY => CommandError::VerityUnsupported { store: path }.into(),
+        Errno::INVAL => CommandError::VerityBlockSize { store: path }.into(),
+        _ => Error::io(store.blob_path(digest), "enable fs-verity on")(errno),
+    }
 }

@@ -11,7 +11,7 @@
 //! images are made of that are mounted here: a tag may have moved on meanwhile. If anything of this
 //! cannot be read, nothing is removed.
 
-use crate::error::{Error, Result};
+use crate::error::{CommandError, Error, Result};
 use crate::image::reader::ImageReader;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
@@ -61,8 +61,8 @@ pub fn collect(store: &Store, wait: impl FnOnce() -> bool) -> Result<Option<Coll
     pause::at(Point::Marked);
     sync_index(store)?;
     if store.index_text()? != before {
-        let what = "another tool changed it while the needed blobs were found; nothing was removed";
-        return Err(Error::store(store.path.join("index.json"), what));
+        let path = store.path.join("index.json");
+        return Err(CommandError::IndexChanged { path }.into());
     }
     for (digest, _) in &collected.blobs {
         store.remove_blob(digest)?;
@@ -93,35 +93,29 @@ fn mark(store: &Store) -> Result<HashSet<Digest>> {
     // Without it, a store looks as if it had no images.
     let index = store.path.join("index.json");
     if !index.exists() && !store.list_blobs()?.0.is_empty() {
-        let what = "missing: nothing says which blobs are needed, so none was removed";
-        return Err(Error::store(index, what));
+        return Err(CommandError::NoIndex { path: index }.into());
     }
-    let (roots, mut errors) = graph::roots(store, store.known_index()?);
+    let (roots, mut causes) = graph::roots(store, store.known_index()?);
     let mut needed = HashSet::new();
     for root in roots {
         needed.extend(root.blobs.into_keys());
-        errors.extend(root.errors);
+        causes.extend(root.errors);
         for manifest in root.images {
             let marked = store
                 .image(&Selector::Manifest(manifest))
                 .and_then(|image| ImageReader::new(store, &image))
                 .and_then(|reader| mark_chunks(&reader, &mut needed));
-            errors.extend(marked.err());
+            causes.extend(marked.err());
         }
     }
     for mount in Mount::all() {
-        errors.extend(mark_mounted(store, &mount, &mut needed).err());
+        causes.extend(mark_mounted(store, &mount, &mut needed).err());
     }
-    if errors.is_empty() {
+    if causes.is_empty() {
         return Ok(needed);
     }
-    let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
-    let what = format!(
-        "nothing was removed, for what these need is not known: {}. \
-         Repair them, or untag them",
-        errors.join("; ")
-    );
-    Err(Error::store(&store.path, what))
+    let store = store.path.clone();
+    Err(CommandError::NeedsUnknown { store, causes }.into())
 }
 
 /// Marks the blobs that an image's files are in. Its manifest lists the same, or should.

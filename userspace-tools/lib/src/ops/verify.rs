@@ -6,7 +6,7 @@
 //! once and hashed, by SHA-256 for its name and by fs-verity for what the images say of it; those
 //! that images read as compressed ones are decompressed.
 
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result, StoreError};
 use crate::image::seekable::Decoder;
 use crate::model::digest::Digest;
 use crate::model::oci;
@@ -88,7 +88,10 @@ pub fn verify_store(store: &Store, jobs: usize, progress: &Progress) -> Result<V
 /// Whether the files of the store's own directory are what they have to be.
 fn own_files(store: &Store, has_blobs: bool, faults: &mut Vec<Fault>) {
     let mut fault = |what: String| faults.push(Fault { image: None, what });
-    let wrong = |name: &str, what: String| Error::store(store.path().join(name), what).to_string();
+    let wrong = |name: &str, what: String| {
+        let path = store.path().join(name);
+        format!("{}: {what}", path.display())
+    };
     match store.layout() {
         Ok(Some(layout)) if layout.image_layout_version == oci::LAYOUT_VERSION => {}
         Ok(Some(layout)) => {
@@ -110,8 +113,8 @@ fn own_files(store: &Store, has_blobs: bool, faults: &mut Vec<Fault>) {
         }
         Err(error) => return fault(error.to_string()),
     };
-    if let Some(what) = index.unknown() {
-        fault(wrong("index.json", what));
+    if let Some(cause) = index.unknown() {
+        fault(wrong("index.json", cause.to_string()));
     }
     let mut tagged: HashMap<&str, &str> = HashMap::new();
     for manifest in &index.manifests {
@@ -216,24 +219,35 @@ impl BlobCheck<'_> {
         });
     }
 
-    /// Looks at everything, and returns the bytes read. The error is an interruption.
+    /// Adds an error as a fault.
+    fn error(&mut self, image: Option<&String>, error: Error) {
+        self.faults.push(Fault {
+            image: image.cloned(),
+            what: error.to_string(),
+        });
+    }
+
+    /// Adds a fault in the words of the error of a reader of the blob, so that equal faults are
+    /// reported once.
+    fn damage(&mut self, image: Option<&String>, damage: Damage) {
+        let path = self.store.blob_path(self.digest);
+        self.error(image, StoreError::Damaged { path, damage }.into());
+    }
+
+    /// Checks everything, and returns the number of bytes read. The error is an interruption.
     fn run(&mut self, buffer: &mut [u8]) -> Result<u64> {
         let mut file = match self.store.open_blob(self.digest) {
             Ok(file) => file,
             Err(error) => {
-                // Whoever needs it is told which blob it is.
-                let missing = matches!(&error, Error::Io { cause, .. }
-                    if cause.kind() == io::ErrorKind::NotFound);
-                let image = self.wanted.sizes.first().map(|(_, name)| name);
-                if missing {
-                    self.fault(image, "the blob is missing");
+                let cause = error.system_cause().map(io::Error::kind);
+                let error = if cause == Some(io::ErrorKind::NotFound) {
+                    let path = self.store.blob_path(self.digest);
+                    StoreError::Missing { path }.into()
                 } else {
-                    let image = image.cloned();
-                    self.faults.push(Fault {
-                        image,
-                        what: error.to_string(),
-                    });
-                }
+                    error
+                };
+                let image = self.wanted.sizes.first().map(|(_, name)| name);
+                self.error(image, error);
                 return Ok(0);
             }
         };
@@ -249,9 +263,12 @@ impl BlobCheck<'_> {
         };
         for (wanted, name) in &self.wanted.sizes {
             if *wanted != size {
-                self.fault(
+                self.damage(
                     Some(name),
-                    format_args!("the blob is damaged: it has {size} bytes instead of {wanted}"),
+                    Damage::Size {
+                        found: size,
+                        wanted: *wanted,
+                    },
                 );
             }
         }
@@ -282,10 +299,7 @@ impl BlobCheck<'_> {
         }
         let found = Digest(sha256.finalize().into());
         if found != *self.digest {
-            self.fault(
-                None,
-                format_args!("the blob is damaged: its contents have sha256 {found}"),
-            );
+            self.damage(None, Damage::Contents(found));
         }
         if let Some(found) = verity.map(verity::Hasher::finish) {
             for (wanted, name) in &self.wanted.verities {

@@ -5,15 +5,14 @@
 //! A store may hold more than PuzzleFS images. Follows the OCI image specification 1.1, and knows
 //! Docker's types of the same shape.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StoreError};
 use crate::model::digest::Digest;
 use crate::model::json;
 use crate::model::limits::MANIFEST_MAX;
 use crate::model::oci::{self, Descriptor};
-use crate::store::oci_layout::Store;
+use crate::store::oci_layout::{not_a_digest, Store};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
@@ -82,7 +81,7 @@ pub(crate) fn roots(store: &Store, index: oci::Index) -> (Vec<Root>, Vec<Error>)
     let mut errors = Vec::new();
     for descriptor in index.manifests {
         let Some(digest) = Digest::from_oci(&descriptor.digest) else {
-            errors.push(no_digest(&descriptor, &store.path().join("index.json")));
+            errors.push(not_a_digest(&descriptor, &store.path().join("index.json")));
             continue;
         };
         let root = roots
@@ -120,7 +119,7 @@ fn follow(store: &Store, digest: Digest, descriptor: &Descriptor) -> Root {
                         }
                         None => {
                             let found_in = store.blob_path(&digest);
-                            root.errors.push(no_digest(&manifest, &found_in));
+                            root.errors.push(not_a_digest(&manifest, &found_in));
                         }
                     }
                 }
@@ -145,7 +144,10 @@ fn read(
     }
     let path = store.blob_path(&digest);
     let what = format!("a '{media_type}'");
-    let malformed = |what: String| Error::store(&path, what);
+    let malformed = |cause| StoreError::Malformed {
+        path: path.clone(),
+        cause,
+    };
     match media_type {
         oci::MANIFEST | DOCKER_MANIFEST => {
             let bytes = store.read_blob(&digest, MANIFEST_MAX)?;
@@ -167,17 +169,10 @@ fn read(
             index.manifests.extend(index.subject);
             Ok(index.manifests)
         }
-        _ => {
-            let what = format!(
-                "its type, '{}', is not known here, nor is what belongs to it",
-                media_type.escape_default()
-            );
-            Err(Error::store(path, what))
+        _ => Err(StoreError::UnknownType {
+            path,
+            media_type: media_type.to_owned(),
         }
+        .into()),
     }
-}
-
-fn no_digest(descriptor: &Descriptor, found_in: &Path) -> Error {
-    let digest = descriptor.digest.escape_default();
-    Error::store(found_in, format!("'{digest}' is not a sha256 digest"))
 }

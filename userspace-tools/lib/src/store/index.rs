@@ -7,7 +7,7 @@
 //! there: what comes out must be the index that the change began with. If it is not, it is put back, and
 //! the change is made again.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, StoreError};
 use crate::model::oci::{Descriptor, Index};
 use crate::store::oci_layout::Store;
 use crate::store::replace::{WriteLock, ATTEMPTS, INDEX};
@@ -38,13 +38,14 @@ impl Store {
             let mut index = self.known_index_of(before.as_deref())?;
             pause::at(Point::Locked);
             let result = change(&mut index)?;
-            let text = serde_json::to_vec(&index)
-                .map_err(|_| Error::store(&path, "cannot be written as JSON"))?;
+            let text = serde_json::to_vec(&index).map_err(|cause| StoreError::NotJson {
+                path: path.clone(),
+                cause,
+            })?;
             if lock.exchange_index(before.as_deref(), &text)? {
                 return Ok(result);
             }
         }
-        let what = "another tool changes it again and again; try again when that has ended";
-        Err(Error::store(path, what))
+        Err(StoreError::Contended { path }.into())
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! A process that takes both takes `gc.lock` first.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StoreError};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -92,8 +92,8 @@ pub(crate) fn open_own(parent: &OwnedFd, path: &Path, name: &str) -> Result<Owne
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         Err(Errno::NOTDIR | Errno::LOOP) => {
-            let what = "not a directory; a symbolic link is not followed here";
-            Err(Error::store(path, what))
+            let path = path.into();
+            Err(StoreError::NotFollowed { path }.into())
         }
         result => result.map_err(|errno| Error::io(path, "open")(errno)),
     }

@@ -6,11 +6,11 @@
 //! specification has, a store that was written to holds a directory `.puzzlefs` for locks and
 //! unfinished work; readers need nothing in it.
 
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result, StoreError};
 use crate::model::digest::Digest;
-use crate::model::json;
+use crate::model::json::{self, ParseError};
 use crate::model::limits::{INDEX_MAX, MANIFEST_MAX};
-use crate::model::media::{self, Document};
+use crate::model::media::{Document, NotPuzzlefs};
 use crate::model::oci::{self, Descriptor, Index, Layout, Manifest, Rootfs};
 use crate::model::reference::{ImageRef, Selector};
 use crate::model::verity;
@@ -31,9 +31,6 @@ use std::path::{Path, PathBuf};
 
 /// The largest `oci-layout` read, in bytes.
 const LAYOUT_MAX: u64 = 64 << 10;
-
-const NO_DIRECTORY: &str = "not a directory, and so no store; 'puzzlefs import' reads image \
-                            archives, 'puzzlefs build' reads archives of a tree";
 
 /// A directory that holds an OCI image layout.
 #[derive(Debug)]
@@ -105,7 +102,7 @@ impl Store {
     /// Opens a store that exists.
     pub fn open(path: &Path) -> Result<Self> {
         let root = open_directory(path).map_err(|errno| match errno {
-            Errno::NOTDIR => Error::store(path, NO_DIRECTORY),
+            Errno::NOTDIR => StoreError::NotADirectory { path: path.into() }.into(),
             errno => Error::io(path, "open the store")(errno),
         })?;
         match rustix::fs::accessat(
@@ -116,10 +113,7 @@ impl Store {
         ) {
             Ok(()) => {}
             Err(Errno::NOENT) => {
-                return Err(Error::store(
-                    path,
-                    "not an OCI image layout: it has no file 'oci-layout'",
-                ))
+                return Err(StoreError::NotALayout { path: path.into() }.into());
             }
             Err(errno) => return Err(Error::io(path, "look for oci-layout in")(errno)),
         }
@@ -140,8 +134,7 @@ impl Store {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::initialise(path)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
-                let what = "not a directory, and no store can be in it; give another for the store";
-                return Err(Error::store(path, what));
+                return Err(StoreError::BeneathAFile { path: path.into() }.into());
             }
             Err(error) => return Err(Error::io(layout, "examine")(error)),
         }
@@ -162,10 +155,7 @@ impl Store {
                 "lost+found",
             ];
             if !known.iter().any(|known| entry.file_name() == *known) {
-                return Err(Error::store(
-                    path,
-                    "neither empty nor an OCI image layout; give a new directory for the store",
-                ));
+                return Err(StoreError::NotEmpty { path: path.into() }.into());
             }
         }
         let root = open_directory(path).map_err(Error::io(path, "open the store"))?;
@@ -246,7 +236,7 @@ impl Store {
         let file = File::from(fd);
         let metadata = file.metadata().map_err(Error::io(path(), "examine"))?;
         if !metadata.is_file() {
-            return Err(Error::store(path(), "not a regular file"));
+            return Err(StoreError::NotARegularFile { path: path() }.into());
         }
         Ok(file)
     }
@@ -279,8 +269,8 @@ impl Store {
         let bytes = read_bounded(self.open_blob(digest)?, &path, max)?;
         let found = Digest::of(&bytes);
         if found != *digest {
-            let what = format!("the blob is damaged: its contents have sha256 {found}");
-            return Err(Error::store(path, what));
+            let damage = Damage::Contents(found);
+            return Err(StoreError::Damaged { path, damage }.into());
         }
         Ok(bytes)
     }
@@ -301,7 +291,10 @@ impl Store {
         let index = self.parsed_index(text)?.unwrap_or_default();
         match index.unknown() {
             None => Ok(index),
-            Some(what) => Err(Error::store(self.path.join("index.json"), what)),
+            Some(cause) => {
+                let path = self.path.join("index.json");
+                Err(StoreError::UnknownIndex { path, cause }.into())
+            }
         }
     }
 
@@ -338,7 +331,7 @@ impl Store {
         };
         let metadata = file.metadata().map_err(Error::io(&path, "examine"))?;
         if !metadata.is_file() {
-            return Err(Error::store(path, "not a regular file"));
+            return Err(StoreError::NotARegularFile { path }.into());
         }
         read_bounded(file, &path, max).map(Some)
     }
@@ -352,7 +345,10 @@ impl Store {
         text: Option<&[u8]>,
     ) -> Result<Option<T>> {
         let value = text.map(|text| json::parse(text, what)).transpose();
-        value.map_err(|what| Error::store(self.path.join(name), what))
+        value.map_err(|cause| {
+            let path = self.path.join(name);
+            StoreError::Malformed { path, cause }.into()
+        })
     }
 
     /// Finds an image, and reads all of its manifest.
@@ -382,11 +378,7 @@ impl Store {
             Selector::Tag(tag) => {
                 let index = self.index()?;
                 let Some(descriptor) = index.find(tag) else {
-                    return Err(Error::NoSuchTag {
-                        store: self.path.clone(),
-                        tag: tag.clone(),
-                        tags: index.tags(),
-                    });
+                    return Err(self.no_such_tag(&index, tag));
                 };
                 let digest = self.digest(descriptor, &self.path.join("index.json"))?;
                 self.check_size(&digest, descriptor)?;
@@ -423,7 +415,7 @@ impl Store {
     pub fn manifest(&self, digest: &Digest) -> Result<(Manifest, Vec<u8>)> {
         let bytes = self.read_blob(digest, MANIFEST_MAX)?;
         let manifest = json::parse(&bytes, "an OCI image manifest")
-            .map_err(|what| Error::store(self.blob_path(digest), what))?;
+            .map_err(|cause| self.malformed_blob(digest, cause))?;
         Ok((manifest, bytes))
     }
 
@@ -434,47 +426,72 @@ impl Store {
         bytes: &[u8],
         selector: &Selector,
     ) -> Result<T> {
-        json::parse(bytes, "an OCI image manifest").map_err(|what| {
+        json::parse(bytes, "an OCI image manifest").map_err(|cause| {
             match Document::of_bytes(bytes) {
-                Document::Unknown | Document::Manifest => {
-                    Error::store(self.blob_path(digest), what)
-                }
+                Document::Unknown | Document::Manifest => self.malformed_blob(digest, cause),
                 _ => self.not_puzzlefs(bytes, selector),
             }
         })
     }
 
-    /// Says what an image of the store is that is no PuzzleFS image.
+    /// Returns the error for a tag that the index does not list.
+    pub(crate) fn no_such_tag(&self, index: &Index, tag: &str) -> Error {
+        StoreError::NoSuchTag {
+            store: self.path.clone(),
+            tag: tag.to_owned(),
+            tags: index.tags(),
+        }
+        .into()
+    }
+
+    fn malformed_blob(&self, digest: &Digest, cause: ParseError) -> Error {
+        let path = self.blob_path(digest);
+        StoreError::Malformed { path, cause }.into()
+    }
+
+    /// Returns the error for an image of another format.
     fn not_puzzlefs(&self, manifest: &[u8], selector: &Selector) -> Error {
         let name = match selector {
             Selector::Tag(tag) => Some(format!("{}:{tag}", self.path.display())),
             Selector::Manifest(_) => None,
         };
-        let what = media::not_puzzlefs(manifest, name.as_deref());
-        Error::store(&self.path, format!("{selector} is {what}"))
+        StoreError::NotPuzzlefs {
+            store: self.path.clone(),
+            selector: selector.clone(),
+            cause: NotPuzzlefs::of_bytes(manifest, name),
+        }
+        .into()
     }
 
+    /// Returns the digest of a descriptor, which was found in a document.
     pub(crate) fn digest(&self, descriptor: &Descriptor, found_in: &Path) -> Result<Digest> {
-        Digest::from_oci(&descriptor.digest).ok_or_else(|| {
-            let what = format!("'{}' is not a sha256 digest", descriptor.digest);
-            Error::store(found_in, what)
-        })
+        let digest = Digest::from_oci(&descriptor.digest);
+        digest.ok_or_else(|| not_a_digest(descriptor, found_in))
     }
 
-    /// Fails where a blob is absent or not of the size that its descriptor gives.
+    /// Fails if a blob is missing or does not have the size in its descriptor.
     pub(crate) fn check_size(&self, digest: &Digest, descriptor: &Descriptor) -> Result<()> {
+        let wanted = descriptor.size;
+        let path = || self.blob_path(digest);
         match self.blob_size(digest)? {
-            Some(size) if size == descriptor.size => Ok(()),
-            Some(size) => {
-                let what = format!(
-                    "the blob is damaged: it has {size} bytes instead of {}",
-                    descriptor.size
-                );
-                Err(Error::store(self.blob_path(digest), what))
+            Some(found) if found == wanted => Ok(()),
+            Some(found) => Err(StoreError::Damaged {
+                path: path(),
+                damage: Damage::Size { found, wanted },
             }
-            None => Err(Error::store(self.blob_path(digest), "the blob is missing")),
+            .into()),
+            None => Err(StoreError::Missing { path: path() }.into()),
         }
     }
+}
+
+/// Returns the error for a descriptor whose digest is none.
+pub(crate) fn not_a_digest(descriptor: &Descriptor, found_in: &Path) -> Error {
+    StoreError::NotADigest {
+        path: found_in.into(),
+        digest: descriptor.digest.clone(),
+    }
+    .into()
 }
 
 /// Opens a store and finds an image in it.
@@ -510,8 +527,8 @@ fn read_bounded(file: File, path: &Path, max: u64) -> Result<Vec<u8>> {
         .read_to_end(&mut bytes)
         .map_err(Error::io(path, "read"))?;
     if bytes.len() as u64 > max {
-        let what = format!("larger than the {max} bytes that are allowed here");
-        return Err(Error::store(path, what));
+        let path = path.into();
+        return Err(StoreError::TooLarge { path, max }.into());
     }
     Ok(bytes)
 }

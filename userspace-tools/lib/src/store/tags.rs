@@ -2,7 +2,7 @@
 
 //! Giving images another name, and taking names away.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, StoreError};
 use crate::model::oci::{self, Descriptor};
 use crate::model::reference::Selector;
 use crate::store::locks::UseLock;
@@ -38,15 +38,12 @@ impl Store {
     pub fn untag(&self, image: &Selector) -> Result<()> {
         self.change_index(|index| match (index.remove(image), image) {
             (true, _) => Ok(()),
-            (false, Selector::Tag(tag)) => Err(Error::NoSuchTag {
-                store: self.path.clone(),
-                tag: tag.clone(),
-                tags: index.tags(),
-            }),
-            (false, Selector::Manifest(_)) => {
-                let what = format!("{image} is not listed there");
-                Err(Error::store(self.path.join("index.json"), what))
+            (false, Selector::Tag(tag)) => Err(self.no_such_tag(index, tag)),
+            (false, Selector::Manifest(_)) => Err(StoreError::NotListed {
+                path: self.path.join("index.json"),
+                image: image.clone(),
             }
+            .into()),
         })
     }
 }

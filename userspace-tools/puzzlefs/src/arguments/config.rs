@@ -6,8 +6,8 @@ use super::PLATFORM;
 use clap::Args;
 use puzzlefs_lib::config::ConfigOptions;
 use puzzlefs_lib::json;
-use puzzlefs_lib::mount::{Cause, Failure};
 use puzzlefs_lib::platform::Platform;
+use puzzlefs_lib::Error;
 use std::path::PathBuf;
 
 /// The configuration of an image.
@@ -65,15 +65,14 @@ impl ConfigArgs {
 }
 
 /// Returns the words of a command, given one by one or all in a JSON array; `None` without any.
-fn words(option: &str, given: &[String]) -> Result<Option<Vec<String>>, Failure> {
+fn words(option: &str, given: &[String]) -> puzzlefs_lib::Result<Option<Vec<String>>> {
     match given {
         [] => Ok(None),
         [array] if array.starts_with('[') => {
             let words = json::parse(array.as_bytes(), "a list of words");
-            words.map(Some).map_err(|what| Failure {
-                cause: Cause::Usage,
-                message: format!("{option} {array}: {what}"),
-            })
+            words
+                .map(Some)
+                .map_err(|cause| Error::Usage(format!("{option} {array}: {cause}")))
         }
         words => Ok(Some(words.to_vec())),
     }

@@ -14,6 +14,7 @@ pub mod encoding;
 pub mod rules;
 
 use clap::Args;
+use puzzlefs_lib::error::ReferenceError;
 use puzzlefs_lib::{store, Error, Image, ImageRef, Selector, Store};
 use std::ffi::{OsStr, OsString};
 use std::num::NonZero;
@@ -71,11 +72,10 @@ impl ImageOrStoreArg {
             return Ok((Store::open(Path::new(name))?, None));
         }
         let image = match ImageRef::parse(name) {
-            Err(Error::Reference { reference, .. }) if !name.as_bytes().contains(&b':') => {
+            Err(_) if !name.as_bytes().contains(&b':') => {
                 let what = "neither a directory nor <oci-dir>:<tag> or \
                             <oci-dir>@sha256:<manifest digest>";
-                let what = what.to_owned();
-                return Err(Error::Reference { reference, what });
+                return Err(ReferenceError::refused(name, what).into());
             }
             image => image?,
         };
@@ -131,10 +131,10 @@ pub struct QuietArg {
 pub fn open_store(path: &Path) -> puzzlefs_lib::Result<Store> {
     let image = ImageRef::parse(path.as_os_str());
     match (Store::open(path), image) {
-        (Err(_), Ok(image)) if !path.exists() && image.store.is_dir() => Err(Error::Reference {
-            reference: path.to_string_lossy().into_owned(),
-            what: format!("give the store alone, {}", image.store.display()),
-        }),
+        (Err(_), Ok(image)) if !path.exists() && image.store.is_dir() => {
+            let what = format!("give the store alone, {}", image.store.display());
+            Err(ReferenceError::refused(path, what).into())
+        }
         (Err(error), _) => {
             ImageRef::check_source(path.as_os_str())?;
             Err(error)
@@ -154,10 +154,10 @@ pub fn target(target: &OsStr, image: &ImageRef) -> Result<(PathBuf, String), Err
     };
     match selector {
         Selector::Tag(tag) => Ok((store, tag)),
-        Selector::Manifest(_) => Err(Error::Reference {
-            reference: target.to_string_lossy().into_owned(),
-            what: "give a tag for the copy, <oci-dir>:<tag>".to_owned(),
-        }),
+        Selector::Manifest(_) => {
+            let what = "give a tag for the copy, <oci-dir>:<tag>";
+            Err(ReferenceError::refused(target, what).into())
+        }
     }
 }
 

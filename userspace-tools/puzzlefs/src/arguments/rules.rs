@@ -3,9 +3,9 @@
 //! The part of a tree that goes into an image, and changes on the way.
 
 use clap::Args;
-use puzzlefs_lib::mount::{Cause, Failure};
 use puzzlefs_lib::owners::{IdMap, IdRange, Owners};
 use puzzlefs_lib::rules::{PathPattern, Rules, XattrPattern, XattrSelection};
+use puzzlefs_lib::Error;
 
 /// The part of a tree that goes into an image.
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ pub struct RuleArgs {
 
 impl RuleArgs {
     /// Returns the rules that these options make.
-    pub fn rules(&self) -> Result<Rules, Failure> {
+    pub fn rules(&self) -> puzzlefs_lib::Result<Rules> {
         let owners = match self.owner {
             Some((uid, gid)) => Owners::All(uid, gid),
             None => Owners::Mapped(
@@ -66,11 +66,8 @@ impl RuleArgs {
     }
 }
 
-fn id_map(option: &str, ranges: &[IdRange]) -> Result<IdMap, Failure> {
-    IdMap::new(ranges.to_vec()).map_err(|what| Failure {
-        cause: Cause::Usage,
-        message: format!("{option}: {what}"),
-    })
+fn id_map(option: &str, ranges: &[IdRange]) -> puzzlefs_lib::Result<IdMap> {
+    IdMap::new(ranges.to_vec()).map_err(|what| Error::Usage(format!("{option}: {what}")))
 }
 
 fn owner(text: &str) -> Result<(u32, u32), String> {

@@ -10,6 +10,7 @@ use crate::output::{say, Output};
 use crate::{format, interrupt, progress};
 use clap::Args;
 use puzzlefs_lib::builder::{self, BuildOptions, Summary};
+use puzzlefs_lib::error::{ReferenceError, SystemError};
 use puzzlefs_lib::{ImageRef, Progress, Selector, Store};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
@@ -104,11 +105,7 @@ pub fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
     let retry_changed = arguments.retry_changed.unwrap_or(0);
     if (arguments.skip_unreadable || retry_changed > 0) && !source.is_dir() {
         let what = "--skip-unreadable and --retry-changed are for directories";
-        return Err(puzzlefs_lib::Error::Reference {
-            reference: source.to_string_lossy().into_owned(),
-            what: what.to_owned(),
-        }
-        .into());
+        return Err(ReferenceError::refused(source, what).into());
     }
     make(
         source,
@@ -137,16 +134,13 @@ pub fn make(
     let start = Instant::now();
     let image = ImageRef::parse(image)?;
     let Selector::Tag(tag) = &image.selector else {
-        return Err(puzzlefs_lib::Error::Reference {
-            reference: image.to_string(),
-            what: "an image is built under a tag, <oci-dir>:<tag>".to_owned(),
-        }
-        .into());
+        let what = "an image is built under a tag, <oci-dir>:<tag>";
+        return Err(ReferenceError::refused(image.to_string(), what).into());
     };
     ImageRef::check_source(source.as_os_str())?;
     // A misspelt source must not create a store.
     if source != Path::new("-") {
-        fs::metadata(source).map_err(|cause| puzzlefs_lib::Error::Io {
+        fs::metadata(source).map_err(|cause| SystemError::Call {
             path: source.to_path_buf(),
             action: "open the directory or archive to build from",
             cause,

@@ -8,7 +8,8 @@ use crate::progress::Words;
 use crate::{format, interrupt, progress};
 use clap::Args;
 use puzzlefs_lib::copy::{self, Copied, CopyOptions, Tagged};
-use puzzlefs_lib::{store, Error, ImageRef, Store};
+use puzzlefs_lib::error::ReferenceError;
+use puzzlefs_lib::{store, ImageRef, Store};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::path::Path;
@@ -112,11 +113,7 @@ fn all(arguments: &CopyArgs) -> anyhow::Result<()> {
     let tagged = Tagged::of(&from)?;
     if has_tag(&arguments.target) {
         let what = "--all copies each image under its own tag; give the store alone";
-        return Err(Error::Reference {
-            reference: arguments.target.to_string_lossy().into_owned(),
-            what: what.to_owned(),
-        }
-        .into());
+        return Err(ReferenceError::refused(&arguments.target, what).into());
     }
     let to = Store::create(target)?;
     let progress = interrupt::stoppable()?;

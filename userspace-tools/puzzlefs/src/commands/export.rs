@@ -8,9 +8,10 @@ use crate::progress::Words;
 use crate::{format, interrupt, progress};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use puzzlefs_lib::error::ReferenceError;
 use puzzlefs_lib::export::{self, Compressor, Exported, LayerCompression, LayoutOptions};
 use puzzlefs_lib::platform::Platform;
-use puzzlefs_lib::{store, Error, Image, ImageRef, Progress, Store};
+use puzzlefs_lib::{store, Image, ImageRef, Progress, Store};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
@@ -111,7 +112,7 @@ pub fn run(arguments: &ExportArgs) -> anyhow::Result<()> {
     let (image_ref, path) = ImageRef::parse_with_path(&arguments.image)?;
     let (store, image) = store::find_image(&image_ref)?;
     match &arguments.oci {
-        Some(_) if path.is_some() => Err(usage(
+        Some(_) if path.is_some() => Err(ReferenceError::refused(
             &arguments.image,
             "a whole image is exported to a layout; give no path",
         )
@@ -121,13 +122,6 @@ pub fn run(arguments: &ExportArgs) -> anyhow::Result<()> {
             to_layout(arguments, &store, &image, &layout, &tag)
         }
         None => to_archive(arguments, &store, &image, path),
-    }
-}
-
-fn usage(reference: &OsString, what: &str) -> Error {
-    Error::Reference {
-        reference: reference.to_string_lossy().into_owned(),
-        what: what.to_owned(),
     }
 }
 
@@ -196,11 +190,11 @@ fn to_archive(
     let Some(file) = &arguments.output else {
         if arguments.json.json {
             let what = "--json needs --output or --oci: the archive is on standard output";
-            return Err(usage(&arguments.image, what).into());
+            return Err(ReferenceError::refused(&arguments.image, what).into());
         }
         if io::stdout().is_terminal() {
             let what = "an archive is not written to a terminal; give --output FILE";
-            return Err(usage(&arguments.image, what).into());
+            return Err(ReferenceError::refused(&arguments.image, what).into());
         }
         let progress = interrupt::stoppable()?;
         let exported = export(&mut buffered(io::stdout().lock()), &progress)?;

@@ -7,8 +7,9 @@ use crate::output::say;
 use crate::{interrupt, mount_fuse};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use puzzlefs_lib::mount::{self, Cause, Failure, Options, Upper, Writable};
-use puzzlefs_lib::ImageRef;
+use puzzlefs_lib::error::MountError;
+use puzzlefs_lib::mount::{self, Options, Upper, Writable};
+use puzzlefs_lib::{Error, ImageRef};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -102,11 +103,8 @@ fn options(arguments: &MountArgs) -> Result<Options> {
     if let Some(verify) = arguments.verify {
         lists.push(format!("verify={}", verify.name()).into());
     }
-    let usage = |message: &str| Failure {
-        cause: Cause::Usage,
-        message: message.to_owned(),
-    };
-    let options = Options::parse(&lists).map_err(|message| usage(&message))?;
+    let usage = |message: &str| Error::Usage(message.to_owned());
+    let options = Options::parse(&lists)?;
     if options.remount {
         Err(usage(
             "a mount is changed by mount(8): mount -o remount,...",
@@ -133,12 +131,12 @@ fn read_only(
     let source = mount::resolve(image, &mut options)?;
     mount::check_mount_point(directory)?;
     let mounted = mount::mount(&source, &options, directory, false);
-    let remarks = mounted.map_err(|failure| match failure.cause {
-        Cause::UnknownType => Failure {
-            message: format!("{failure}; or mount it without, by 'puzzlefs mount --fuse'"),
-            ..failure
-        },
-        _ => failure,
+    let remarks = mounted.map_err(|error| match error {
+        Error::Mount(MountError::UnknownType { modprobe, .. }) => {
+            let or_fuse = true;
+            MountError::UnknownType { modprobe, or_fuse }.into()
+        }
+        error => error,
     })?;
     for remark in remarks {
         say(format_args!("{}: {remark}", directory.display()));

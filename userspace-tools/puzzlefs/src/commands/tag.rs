@@ -4,7 +4,8 @@
 
 use crate::arguments::ImageArg;
 use clap::Args;
-use puzzlefs_lib::{Error, ImageRef, Selector, Store};
+use puzzlefs_lib::error::ReferenceError;
+use puzzlefs_lib::{ImageRef, Selector, Store};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
@@ -28,19 +29,16 @@ pub fn run(arguments: &TagArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let target = ImageRef::parse(&arguments.tag)?;
-    let wrong = |what: String| Error::Reference {
-        reference: arguments.tag.to_string_lossy().into_owned(),
-        what,
-    };
+    let wrong = |what: &str| ReferenceError::refused(&arguments.tag, what);
     let Selector::Tag(tag) = &target.selector else {
-        return Err(wrong("give the new tag, <oci-dir>:<tag>".to_owned()).into());
+        return Err(wrong("give the new tag, <oci-dir>:<tag>").into());
     };
     let store = Store::open(&image.store)?;
     if !Store::open(&target.store)?.is_same(&store)? {
         let what = format!(
             "another store than that of the image; to copy it there, use 'puzzlefs copy {image} {target}'"
         );
-        return Err(wrong(what).into());
+        return Err(wrong(&what).into());
     }
     store.tag(&image.selector, tag)?;
     Ok(())

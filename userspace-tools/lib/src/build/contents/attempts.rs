@@ -102,7 +102,7 @@ impl FileReader<'_> {
         mut read: impl FnMut(&Attempt<'_>) -> Result<(), Failure>,
     ) -> Result<bool> {
         for number in 1..=self.retries {
-            if !matches!(failed, Error::Changed { .. }) {
+            if !failed.is_change() {
                 break;
             }
             self.progress.check()?;
@@ -142,7 +142,7 @@ impl FileReader<'_> {
     /// Adds the problem that a file cannot be read, or has changed, with the remedy for the latter.
     fn add_problem(&self, node: NodeId, error: Error, if_changed: Remedy) -> Result<()> {
         let remedy = match &error {
-            Error::Io { .. } => Remedy::LeaveOut(self.tree.path(node)),
+            Error::System(_) => Remedy::LeaveOut(self.tree.path(node)),
             _ => if_changed,
         };
         lock(&self.problems).add(error, remedy)

@@ -3,7 +3,7 @@
 //! An ordinary OCI image of an image's tree: one layer, and the configuration of the image.
 
 use super::{Archive, Exported};
-use crate::error::{Error, Result};
+use crate::error::{CommandError, Error, Result};
 use crate::image::reader::ImageReader;
 use crate::model::digest::Digest;
 use crate::model::oci::{self, Descriptor, Manifest};
@@ -88,8 +88,11 @@ pub fn export_layout(
     progress: &Progress,
 ) -> Result<LayoutSummary> {
     if store.is_same(to)? && is_tag_of(store, tag, &image.manifest_digest)? {
-        let what = format!("'{tag}' names the image itself; give another tag, <oci-dir>:<tag>");
-        return Err(Error::store(to.path(), what));
+        return Err(CommandError::ExportOverItself {
+            store: to.path().into(),
+            tag: tag.to_owned(),
+        }
+        .into());
     }
     let staging = Staging::new(to)?;
     let layer = write_layer(store, image, &staging, options.compression, progress)?;
@@ -182,13 +185,12 @@ fn configuration(
         oci::EMPTY => oci::EMPTY_CONTENT.to_vec(),
         _ => store.read_blob(&digest, CONFIG_MAX)?,
     };
-    let malformed = |what: String| {
-        let what = format!("the configuration is malformed: {what}");
-        Error::store(store.blob_path(&digest), what)
+    let malformed = |cause| CommandError::Configuration {
+        path: store.blob_path(&digest),
+        cause,
     };
     let config = serde_json::from_slice(&bytes);
-    let mut config: serde_json::Map<String, Value> =
-        config.map_err(|error| malformed(error.to_string()))?;
+    let mut config: serde_json::Map<String, Value> = config.map_err(malformed)?;
     let host = Platform::host();
     for (key, default) in [("os", host.os()), ("architecture", host.architecture())] {
         let is_set = |value: &Value| value.as_str().is_some_and(|value| !value.is_empty());
@@ -225,7 +227,7 @@ fn configuration(
         "comment": format!("of the PuzzleFS image {}", image.manifest_digest.to_oci()),
     }));
     config.insert("history".to_owned(), Value::Array(history));
-    serde_json::to_vec(&config).map_err(|error| malformed(error.to_string()))
+    Ok(serde_json::to_vec(&config).map_err(malformed)?)
 }
 
 /// A writer that hashes and counts what it passes on.

@@ -10,7 +10,7 @@ mod pax;
 
 pub use layout::{export_layout, Compressor, LayerCompression, LayoutOptions, LayoutSummary};
 
-use crate::error::{Error, Result};
+use crate::error::{CommandError, Error, Result};
 use crate::image::path::LastLink;
 use crate::image::reader::{Blobs, ImageReader};
 use crate::model::acl;
@@ -151,8 +151,8 @@ impl<'a> Archive<'a> {
             Kind::Chr { .. } => self.member(path, EntryType::Char, None, &inode),
             Kind::Blk { .. } => self.member(path, EntryType::Block, None, &inode),
             Kind::Dir | Kind::Sock | Kind::Whiteout | Kind::Unknown => {
-                let what = "the image says nothing of its type";
-                Err(Error::store(Path::new(OsStr::from_bytes(path)), what))
+                let path = PathBuf::from(OsStr::from_bytes(path));
+                Err(CommandError::UnknownFileType { path }.into())
             }
         }
     }
@@ -288,10 +288,8 @@ fn output_error(error: std::io::Error) -> Error {
 fn refuse_whiteout(path: &[u8]) -> Result<()> {
     let name = path.rsplit(|&byte| byte == b'/').next();
     if name.is_some_and(|name| name.starts_with(b".wh.")) {
-        let what =
-            "cannot be in a layer of a container image, because its name means that another \
-                    file was removed; export a tar archive, or build the image without the file";
-        return Err(Error::store(Path::new(OsStr::from_bytes(path)), what));
+        let path = PathBuf::from(OsStr::from_bytes(path));
+        return Err(CommandError::WhiteoutName { path }.into());
     }
     Ok(())
 }

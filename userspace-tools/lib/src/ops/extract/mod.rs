@@ -9,7 +9,7 @@ mod refusal;
 
 pub use refusal::{Refusal, RefusalKind, Refusals};
 
-use crate::error::{Error, Result};
+use crate::error::{is_full, CommandError, Error, Result};
 use crate::image::path::LastLink;
 use crate::image::reader::{Blobs, ImageReader};
 use crate::image::visit::Descent;
@@ -76,7 +76,8 @@ pub fn extract(
     std::fs::create_dir_all(target).map_err(Error::io(target, "create"))?;
     let mut entries = std::fs::read_dir(target).map_err(Error::io(target, "list"))?;
     if entries.next().is_some() {
-        return Err(Error::store(target, "not empty; give a new directory"));
+        let path = target.into();
+        return Err(CommandError::TargetNotEmpty { path }.into());
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = fs::open(target, flags, Mode::empty()).map_err(Error::io(target, "open"))?;
@@ -330,8 +331,8 @@ impl<'a> Extractor<'a> {
                 (RefusalKind::Device, made)
             }
             Kind::Dir | Kind::Whiteout | Kind::Unknown => {
-                let what = "the image says nothing of its type";
-                return Err(Error::store(self.path(path), what));
+                let path = self.path(path);
+                return Err(CommandError::UnknownFileType { path }.into());
             }
         };
         if let Err(errno) = result {
@@ -363,7 +364,7 @@ impl<'a> Extractor<'a> {
             Written::All(size) => self.made.bytes += size,
             Written::Refused(action, cause) => {
                 // Data that does not fit is never the fault of the one file.
-                if is_no_room(&cause) {
+                if is_full(&cause) {
                     return Err(Error::io(self.path(path), action)(cause));
                 }
                 // A part of a file would be taken for the file. If it cannot be removed, its owner
@@ -592,12 +593,6 @@ enum Written {
     All(u64),
     /// The target refused an action.
     Refused(&'static str, io::Error),
-}
-
-/// Returns true if the filesystem has no room for data.
-fn is_no_room(cause: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(cause.kind(), StorageFull | QuotaExceeded)
 }
 
 fn path_beneath(target: &Path, names: &[&[u8]]) -> PathBuf {

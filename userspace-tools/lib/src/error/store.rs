@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Failures to read or write a store.
+
+use crate::model::digest::Digest;
+use crate::model::json::ParseError;
+use crate::model::media::NotPuzzlefs;
+use crate::model::oci::{AnnotationsTooLarge, UnknownIndex};
+use crate::model::reference::Selector;
+use std::fmt;
+use std::path::PathBuf;
+
+/// A failure to read or write a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A store is expected at a path that is no directory.
+    #[error(
+        "cannot open the store {}: not a directory, and so no store; 'puzzlefs import' reads image \
+         archives, 'puzzlefs build' reads archives of a tree", .path.display())]
+    NotADirectory {
+        /// The path of the store.
+        path: PathBuf,
+    },
+    /// A part of the path of a new store is no directory.
+    #[error(
+        "cannot create the store {}: not a directory, and no store can be in it; \
+         give another for the store", .path.display())]
+    BeneathAFile {
+        /// The path of the store.
+        path: PathBuf,
+    },
+    /// The directory is no OCI image layout.
+    #[error(
+        "cannot open the store {}: not an OCI image layout: it has no file 'oci-layout'",
+        .path.display())]
+    NotALayout {
+        /// The path of the store.
+        path: PathBuf,
+    },
+    /// The directory for a new store contains other files.
+    #[error(
+        "cannot create the store {}: neither empty nor an OCI image layout; \
+         give a new directory for the store", .path.display())]
+    NotEmpty {
+        /// The path of the store.
+        path: PathBuf,
+    },
+    /// A directory of the store is another file, or a symbolic link.
+    #[error("cannot open {}: not a directory; a symbolic link is not followed here", .path.display())]
+    NotFollowed {
+        /// The path of the directory.
+        path: PathBuf,
+    },
+    /// A file of the store is a directory, a device or a symbolic link.
+    #[error("cannot read {}: not a regular file", .path.display())]
+    NotARegularFile {
+        /// The path of the file.
+        path: PathBuf,
+    },
+    /// A file of the store is larger than what is read of it.
+    #[error("cannot read {}: larger than the {max} bytes that are allowed here", .path.display())]
+    TooLarge {
+        /// The path of the file.
+        path: PathBuf,
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// A document of the store cannot be parsed.
+    #[error("cannot read {}: {cause}", .path.display())]
+    Malformed {
+        /// The path of the document.
+        path: PathBuf,
+        /// The cause.
+        cause: ParseError,
+    },
+    /// The index has a version or a type that this version does not know.
+    #[error("cannot use {}: {cause}", .path.display())]
+    UnknownIndex {
+        /// The path of the index.
+        path: PathBuf,
+        /// The cause.
+        cause: UnknownIndex,
+    },
+    /// A manifest has a type that this version does not know.
+    #[error(
+        "cannot follow {}: its type, '{}', is not known here, nor is what belongs to it",
+        .path.display(), .media_type.escape_default())]
+    UnknownType {
+        /// The path of the manifest.
+        path: PathBuf,
+        /// Its media type.
+        media_type: String,
+    },
+    /// A descriptor names its blob by something that is no SHA-256 digest.
+    #[error("cannot use {}: '{}' is not a sha256 digest", .path.display(), .digest.escape_default())]
+    NotADigest {
+        /// The path of the document with the descriptor.
+        path: PathBuf,
+        /// The digest as it is written there.
+        digest: String,
+    },
+    /// A blob does not match its digest or the size in its descriptor.
+    #[error("cannot use {}: the blob is damaged: {damage}", .path.display())]
+    Damaged {
+        /// The path of the blob.
+        path: PathBuf,
+        /// The difference.
+        damage: Damage,
+    },
+    /// A blob does not exist.
+    #[error("cannot use {}: the blob is missing", .path.display())]
+    Missing {
+        /// The path of the blob.
+        path: PathBuf,
+    },
+    /// The index lists no image under a tag.
+    #[error("cannot use {}: no image is tagged '{tag}'; {}", .store.display(), Tags(.tags))]
+    NoSuchTag {
+        /// The path of the store.
+        store: PathBuf,
+        /// The tag.
+        tag: String,
+        /// All tags of the store.
+        tags: Vec<String>,
+    },
+    /// The index does not list an image that shall lose its tags.
+    #[error("cannot untag an image of {}: {image} is not listed there", .path.display())]
+    NotListed {
+        /// The path of the index.
+        path: PathBuf,
+        /// The image.
+        image: Selector,
+    },
+    /// The image has another format.
+    #[error("cannot use {}: {selector} is {cause}", .store.display())]
+    NotPuzzlefs {
+        /// The path of the store.
+        store: PathBuf,
+        /// The image.
+        selector: Selector,
+        /// The format that it has, and the command that reads it.
+        cause: NotPuzzlefs,
+    },
+    /// Another tool changes the index too often.
+    #[error(
+        "cannot write {}: another tool changes it again and again; try again when that has ended",
+        .path.display())]
+    Contended {
+        /// The path of the index.
+        path: PathBuf,
+    },
+    /// A document cannot be written as JSON.
+    #[error("cannot write {} as JSON: {cause}", .path.display())]
+    NotJson {
+        /// The path of the document.
+        path: PathBuf,
+        /// The cause.
+        cause: serde_json::Error,
+    },
+    /// The annotations of an image do not fit into the index.
+    #[error("cannot tag an image '{tag}' in {}: {cause}", .store.display())]
+    Annotations {
+        /// The path of the store.
+        store: PathBuf,
+        /// The tag.
+        tag: String,
+        /// The cause.
+        cause: AnnotationsTooLarge,
+    },
+}
+
+/// A difference between a blob and its digest or descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Its contents have this digest.
+    Contents(Digest),
+    /// Its size is not the one in its descriptor.
+    Size {
+        /// The size in bytes.
+        found: u64,
+        /// The size in the descriptor.
+        wanted: u64,
+    },
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Damage::Contents(found) => write!(f, "its contents have sha256 {found}"),
+            Damage::Size { found, wanted } => write!(f, "it has {found} bytes instead of {wanted}"),
+        }
+    }
+}
+
+/// A list of tags in a message.
+struct Tags<'a>(&'a [String]);
+
+impl fmt::Display for Tags<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 20;
+        if self.0.is_empty() {
+            return f.write_str("the store holds no tags");
+        }
+        let shown = &self.0[..self.0.len().min(SHOWN)];
+        write!(f, "the tags are: {}", shown.join(", "))?;
+        if self.0.len() > SHOWN {
+            write!(f, " and {} more", self.0.len() - SHOWN)?;
+        }
+        Ok(())
+    }
+}
