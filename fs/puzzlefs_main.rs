@@ -16,8 +16,20 @@
 //! | `vfs` | safe abstractions of the kernel's objects |
 //!
 //! A module uses only those below it; `qemu-test/check-arrows` checks that. The crate
-//! `puzzlefs_schema`, which userspace compiles too, parses metadata. All `unsafe` code of the module
-//! is in `ports` and `vfs`.
+//! `puzzlefs_schema`, which userspace compiles too, parses metadata. All `unsafe` code of the
+//! module is in `ports` and `vfs`.
+//!
+//! # Locking
+//!
+//! The file that owns a lock states at its top which data it protects. [`vfs`] has the order of the
+//! kernel's locks. Above `vfs`:
+//!
+//! - No lock is taken under another, except for the spinlock of [`codec::frame_cache`] inside the
+//!   mutex of a frame's slot.
+//! - Memory reclaim takes the locks of [`codec::frame_cache`], [`io::pool`] and
+//!   `store::open_blobs`. Therefore no memory is allocated under them.
+//! - No lock but the mutex of a slot, under which a frame is decompressed, is held for longer than
+//!   a walk through a short list. None is held during I/O.
 
 #![deny(unsafe_code)]
 

@@ -123,7 +123,7 @@ impl Fault {
         (self.is_interruption() || errno == ENOMEM).then_some(errno)
     }
 
-    /// Returns true if the content is not what the image, or the blob's own checksums, say.
+    /// Returns true if the content contradicts the image or the blob's own checksums.
     pub(crate) fn is_verification(&self) -> bool {
         matches!(
             self,

@@ -54,7 +54,7 @@ impl<T> Registry<T> {
         if let Some(value) = find(&mut self.values.lock(), &is_wanted) {
             return Ok(in_use(value));
         }
-        // Before the lock, so that it is dropped after it if it is not needed.
+        // Made before the lock is taken, so that a superfluous value is dropped without the lock.
         let made = make()?;
         let mut values = self.values.lock();
         if let Some(value) = find(&mut values, &is_wanted) {

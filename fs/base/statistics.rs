@@ -47,7 +47,8 @@ pub(crate) struct Statistics {
     pub(crate) pages_shared: Counter,
     /// Reads that failed because a blob has other content than the image says.
     pub(crate) verification_failures: Counter,
-    /// Reads that failed: blobs that are missing, damaged, or not what the image says.
+    /// Reads that failed because a blob is missing, damaged, or has other content than the image
+    /// says.
     pub(crate) read_errors: Counter,
 }
 

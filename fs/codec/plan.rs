@@ -10,7 +10,7 @@
 //! | compressed | the frames that the part is in |
 //!
 //! A blob is small if it has at most [`MAX_READ_WHOLE`] bytes. The other files in a small blob are
-//! likely to be read next, and only the reader's buffer keeps what was read of it.
+//! likely to be read next, and only the reader's buffer keeps the bytes that were read.
 
 use super::frame_cache::{FrameCache, FrameName};
 use crate::{

@@ -116,7 +116,7 @@ fn group(
     group
 }
 
-/// Reads a group of frames at once, and fills a run with what they have of a part.
+/// Reads a group of frames at once, and fills a run with those bytes of a part that they hold.
 fn fill_group(
     context: ReadContext<'_>,
     workspace: &mut Workspace,

@@ -3,7 +3,7 @@
 //! Fills runs of folios.
 //!
 //! 1. Map: find the chunks of the run and their open blobs ([`Walk`]).
-//! 2. Submit: read what several pieces need at once, so that the disk has all of it to do
+//! 2. Submit: read the blobs of several pieces at once, so that their reads are in flight together
 //!    ([`fill_pieces`]).
 //! 3. Complete: decode each piece into its folios ([`fill_piece`]).
 
@@ -58,7 +58,7 @@ fn parts<'b>(
     pieces.filter_map(move |piece| piece.part(reader))
 }
 
-/// Fills a run of folios of a regular file. What cannot be read is left out and logged.
+/// Fills a run of folios of a regular file. Pieces that cannot be read are left out and logged.
 pub(crate) fn fill(reader: &FileReader<'_>, run: &mut FolioRun<'_>) {
     if let Err(e) = fill_chunks(reader, run) {
         reader.site.report(e);
@@ -135,8 +135,8 @@ impl Walk<'_> {
 
     /// Returns the piece of the next chunk, and steps behind it.
     fn piece(&mut self, reader: &FileReader<'_>, end: u64, chunk: Chunk) -> Piece {
-        // The sums are those that `Content::new` has checked: nothing here can overflow or fall
-        // below zero. If it did, the piece would be empty, and the folios remain unread.
+        // `Content::new` has checked these sums: nothing here can overflow or fall below zero. If
+        // it did, the piece would be empty, and the folios remain unread.
         let within = self.position.saturating_sub(self.start);
         let len = chunk.len.saturating_sub(within).min(end - self.position);
         self.next += 1;

@@ -2,12 +2,12 @@
 
 //! File data: maps a request to pieces and folios.
 //!
-//! Owns the map of each regular file. Uses [`crate::codec`] and the layers below it. Gets metadata as
-//! an argument.
+//! Owns the map of each regular file. Uses [`crate::codec`] and the layers below it. Gets metadata
+//! as an argument.
 //!
 //! | module | content |
 //! | --- | --- |
-//! | `folios`, `widen`, `open` | fill folios; widen short requests; open blobs before they are read |
+//! | `folios`, `widen`, `open` | fill folios; widen requests; open blobs before reads |
 //! | `reader` | a file, and all that it takes to read it |
 //! | `content` | the chunks of a file, and its open blobs |
 

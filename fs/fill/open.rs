@@ -44,7 +44,7 @@ pub(crate) fn open(reader: &FileReader<'_>) -> Result {
     result
 }
 
-/// Opens the blob of a chunk and keeps it open. Breaks if no more blobs are to be opened.
+/// Opens the blob of a chunk and keeps it open. Returns `Break` if enough blobs are open.
 fn pin(reader: &FileReader<'_>, pins: &Pins, chunk: &Chunk) -> ControlFlow<Result> {
     if pins.find(&chunk.blob).is_some() {
         return ControlFlow::Continue(());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Widens short requests to what is decoded with them.
+//! Widens short requests to whole frames or chunks.
 
 use super::reader::FileReader;
 use crate::{

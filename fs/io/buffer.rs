@@ -176,7 +176,7 @@ impl BlobBuffer {
 
     /// Returns a range of a blob, which is read if it is not in the buffer.
     ///
-    /// Reads what is `around` it, too, unless that fails.
+    /// Reads all of `around`, which contains it, unless that fails.
     pub(crate) fn read(
         &mut self,
         source: Source<'_>,
@@ -188,7 +188,7 @@ impl BlobBuffer {
         self.get(place)
     }
 
-    /// Does what [`Self::read`] does, but returns the place in the buffer.
+    /// Reads like [`Self::read`], but returns the place in the buffer.
     pub(crate) fn read_place(
         &mut self,
         source: Source<'_>,
@@ -203,7 +203,7 @@ impl BlobBuffer {
             None => {
                 let place = around.place_of(wanted).ok_or(Fault::TooShort)?;
                 match self.read_range(source, statistics, version, around) {
-                    // The unreadable bytes may be ones that nobody has asked for.
+                    // The unreadable bytes may be outside the range that the caller needs.
                     Err(fault @ Fault::Errno(_))
                         if around.len > wanted.len && fault.passing().is_none() =>
                     {
@@ -263,9 +263,9 @@ impl BlobBuffer {
 
     /// Reads ranges of blobs that are needed next, as many as there is room for and all at once.
     ///
-    /// Does only what leaves nothing in the page cache of the lower filesystem. The rest is read
-    /// when it is needed, and errors show then.
-    // Its arrays are not to lie below the decoders on the stack.
+    /// Skips reads that would leave pages in the page cache of the lower filesystem. Skipped and
+    /// failed ranges are read again when they are needed, and errors show then.
+    // Not inlined, because the decoders would then run on top of its arrays on the stack.
     #[inline(never)]
     pub(crate) fn read_together<'a>(
         &mut self,
@@ -298,7 +298,7 @@ impl BlobBuffer {
     }
 }
 
-/// Returns the first ranges that can be read at once, without those that are in another.
+/// Returns the first ranges that can be read at once, without ranges that an earlier one contains.
 fn plan<'a>(wanted: impl Iterator<Item = (Source<'a>, ByteRange)>) -> PlannedReads<'a> {
     let mut planned: PlannedReads<'a> = [const { None }; FileRead::MAX];
     let mut count = 0;

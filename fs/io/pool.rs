@@ -32,7 +32,7 @@ use kernel::{
 
 /// The buffer and the decoder of one reader.
 ///
-/// The buffer keeps what was read last, for a reader that continues there.
+/// The buffer keeps the last reads, for a reader that continues there.
 pub(crate) struct Workspace {
     pub(crate) decoder: DCtx,
     pub(crate) buffer: BlobBuffer,
@@ -285,7 +285,7 @@ impl Workspaces {
         queue.enqueue(pooled);
     }
 
-    /// Waits for a wake-up. The caller looks again whether it has what it waits for.
+    /// Waits for a wake-up, which can be spurious. The caller checks its condition again.
     fn wait<'a>(&'a self, queue: &WaitQueue, pool: LockedPool<'a>) -> Result<LockedPool<'a>> {
         queue.wait_killable(|| drop(pool))?;
         Ok(self.pool.lock())

@@ -46,7 +46,7 @@ pub(super) fn prepare(inode: &INode<PuzzleFs>, range: &Range<u64>) -> Result {
     }
 }
 
-/// Fills a run of folios. What cannot be read is left out and logged.
+/// Fills a run of folios. Pieces that cannot be read are left out and logged.
 pub(super) fn read(inode: &INode<PuzzleFs>, run: &mut FolioRun<'_>) {
     if let Some(reader) = reader(inode) {
         folios::fill(&reader, run);

@@ -71,7 +71,7 @@ impl Image {
         self.metadata.metadata()
     }
 
-    /// Returns what the image was mounted with.
+    /// Returns the settings of the mount.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }

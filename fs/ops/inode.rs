@@ -62,7 +62,7 @@ fn read(
     })
 }
 
-/// Reads what only inodes of one kind have, and the size.
+/// Reads the kind and the size of an inode, and the data that only its kind has.
 fn read_body(
     metadata: &Metadata<'_>,
     inode: &Inode<'_>,

@@ -2,15 +2,15 @@
 
 //! The VFS-facing filesystem.
 //!
-//! Owns mounted images, and the stores that they share. Uses every layer below. No other layer names an
-//! inode or a superblock.
+//! Owns mounted images, and the stores that they share. Uses every layer below. No other layer
+//! names an inode or a superblock.
 //!
 //! | module | content |
 //! | --- | --- |
 //! | `filesystem` | the operations that the VFS calls |
 //! | `superblock`, `dir` | superblocks, directories |
 //! | `inode` | inodes, from the metadata |
-//! | `file`, `sharing`, `verity`, `xattr` | regular files, shared page caches, fs-verity digests, extended attributes |
+//! | `file`, `sharing`, `verity`, `xattr` | regular files, page caches, fs-verity, attributes |
 //! | `node` | the private data of inodes |
 //! | `image` | a mounted image |
 //! | `stores` | stores in use |

@@ -2,8 +2,7 @@
 
 //! zstd, by the kernel's library, with the names of the crate `zstd-safe`.
 //!
-//! Unlike there, a context is made of memory that is taken when it is created: to decompress with
-//! it takes none.
+//! Unlike there, a context allocates its memory when it is created. Decompression allocates none.
 //!
 //! C header: [`include/linux/zstd.h`](srctree/include/linux/zstd.h)
 
@@ -43,20 +42,22 @@ pub(crate) struct Memory([MaybeUninit<u8>]);
 
 impl WriteBuf for [MaybeUninit<u8>] {
     fn memory(&mut self) -> &mut Memory {
-        // SAFETY: `Memory` is a transparent wrapper.
+        // SAFETY: `Memory` is a transparent wrapper of `[MaybeUninit<u8>]`, so both pointers have
+        // the same layout and metadata; the lifetime is that of `self`.
         unsafe { &mut *(core::ptr::from_mut(self) as *mut Memory) }
     }
 }
 
 impl WriteBuf for [u8] {
     fn memory(&mut self) -> &mut Memory {
-        // SAFETY: Bytes may be seen as bytes that need not be initialised, as long as nothing else
-        // is written to them: zstd writes bytes, and nobody else can reach into a `Memory`.
+        // SAFETY: `Memory` is a transparent wrapper of `[MaybeUninit<u8>]`, which has the layout of
+        // `[u8]`. Only initialised bytes may be written through it: only this module can reach into
+        // a `Memory`, and passes it to zstd alone, which writes bytes.
         unsafe { &mut *(core::ptr::from_mut(self) as *mut Memory) }
     }
 }
 
-/// All of a vector's capacity; it is as long then as what was written.
+/// Writes to the whole capacity of a vector, whose length becomes the number of bytes written.
 impl WriteBuf for KVVec<u8> {
     fn memory(&mut self) -> &mut Memory {
         self.clear();
@@ -78,28 +79,29 @@ pub(crate) struct ErrorCode;
 impl DCtx {
     /// Makes a context.
     pub(crate) fn try_create() -> Result<Self> {
-        // SAFETY: No requirements.
+        // SAFETY: `zstd_dctx_workspace_bound` reads no memory of ours.
         let size = unsafe { bindings::zstd_dctx_workspace_bound() };
         // Words, since the context has to be aligned.
         let mut workspace = KVVec::<u64>::zeroed(size.div_ceil(size_of::<u64>()), GFP_KERNEL)?;
         // SAFETY: The memory is ours, aligned and of that size; it does not move when the vector
         // does.
         let context = unsafe { bindings::zstd_init_dctx(workspace.as_mut_ptr().cast(), size) };
+        // INVARIANT: The context was made in this memory just now.
         Ok(Self {
             context: NonNull::new(context).ok_or(EINVAL)?,
             _workspace: workspace,
         })
     }
 
-    /// Decompresses frames, and gives what has been written: a beginning of `dst`.
+    /// Decompresses frames, and returns the bytes written, from the beginning of `dst`.
     pub(crate) fn decompress<'b, W: WriteBuf + ?Sized>(
         &mut self,
         dst: &'b mut W,
         src: &[u8],
     ) -> Result<&'b mut [u8], ErrorCode> {
         let memory = dst.memory();
-        // SAFETY: By the type invariants the context is valid, and nobody else uses it; the slices
-        // are valid for their lengths.
+        // SAFETY: By the type invariants the context is valid, and `&mut self` makes this the only
+        // use of it. The slices are valid for writes and reads of their lengths.
         let written = unsafe {
             bindings::zstd_decompress_dctx(
                 self.context.as_ptr(),
@@ -109,7 +111,7 @@ impl DCtx {
                 src.len(),
             )
         };
-        // SAFETY: No requirements.
+        // SAFETY: `zstd_is_error` only looks at the number.
         if unsafe { bindings::zstd_is_error(written) } != 0 {
             return Err(ErrorCode);
         }
@@ -117,7 +119,8 @@ impl DCtx {
         // SAFETY: zstd has written as many bytes as it says, from the beginning of the memory.
         let written = unsafe { &mut *(core::ptr::from_mut(written) as *mut [u8]) };
         let (written, bytes) = (core::ptr::from_mut(written), written.len());
-        // SAFETY: As above.
+        // SAFETY: zstd has written so many bytes from the beginning of the memory, because it said
+        // so and reported no error.
         unsafe { dst.filled_until(bytes) };
         // SAFETY: The memory is borrowed as long as `dst` is, and does not move.
         Ok(unsafe { &mut *written })

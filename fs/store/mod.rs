@@ -2,8 +2,8 @@
 
 //! The blob store.
 //!
-//! Owns the directory of blobs, and the open files of the lower filesystem. Uses [`crate::io`] and the
-//! layers below it.
+//! Owns the directory of blobs, and the open files of the lower filesystem. Uses [`crate::io`] and
+//! the layers below it.
 //!
 //! | module | content |
 //! | --- | --- |

@@ -100,8 +100,8 @@ impl Opener {
     ///
     /// # Errors
     ///
-    /// [`EINTR`] if the task is being killed, [`EDEADLK`] after [`OPEN_TIMEOUT`], and those of opening a
-    /// file.
+    /// [`EINTR`] if the task is being killed, [`EDEADLK`] after [`OPEN_TIMEOUT`], and those of
+    /// opening a file.
     pub(crate) fn open(&self, digest: &Digest) -> Result<Arc<Blob>> {
         let mut left = msecs_to_jiffies(OPEN_TIMEOUT);
         let mut requests = self.shared.requests.lock();

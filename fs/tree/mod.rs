@@ -2,8 +2,8 @@
 
 //! The metadata of an image.
 //!
-//! Owns its bytes, which only the crate `puzzlefs_schema` parses. Uses [`crate::store`] and the layers
-//! below it.
+//! Owns its bytes, which only the crate `puzzlefs_schema` parses. Uses [`crate::store`] and the
+//! layers below it.
 //!
 //! | module | content |
 //! | --- | --- |
