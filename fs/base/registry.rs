@@ -42,11 +42,11 @@ impl<T> Registry<T> {
     ///
     /// Other tasks can use the registry while it is made. If one of them makes an equal value
     /// first, that one is returned.
-    pub(crate) fn get_or_make(
+    pub(crate) fn get_or_make<E: From<Error>>(
         self: &Arc<Self>,
         is_wanted: impl Fn(&T) -> bool,
-        make: impl FnOnce() -> Result<Arc<T>>,
-    ) -> Result<InUse<T>> {
+        make: impl FnOnce() -> Result<Arc<T>, E>,
+    ) -> Result<InUse<T>, E> {
         let in_use = |value| InUse {
             value,
             registry: self.clone(),
@@ -64,7 +64,7 @@ impl<T> Registry<T> {
             value: made.clone(),
             users: 1,
         };
-        values.push(shared, GFP_KERNEL)?;
+        values.push(shared, GFP_KERNEL).map_err(Error::from)?;
         Ok(in_use(made))
     }
 

@@ -16,11 +16,10 @@ use crate::{
     },
     codec::context::ReadContext,
     fill::{content::Content, reader::FileReader},
-    store::{blob::Blob, blob_store::Opening},
+    store::blob_store::Opening,
     tree::metadata_blob::MetadataBlob,
     vfs::{prelude::*, MAX_STACK_DEPTH},
 };
-use kernel::sync::Arc;
 use puzzlefs_schema::{Digest, Metadata};
 
 /// A mounted image.
@@ -43,21 +42,8 @@ impl Image {
         let settings = options.settings(context)?;
         let store = stores.open(Options::store(context)?, context)?;
         check_stacking(&store, context)?;
-        let rootfs = settings.rootfs;
         let metadata = open_metadata(&store, &settings)
-            .and_then(|blob| {
-                let find = |metadata: &MetadataBlob| *metadata.digest() == rootfs;
-                let mut fault = None;
-                let read = || {
-                    MetadataBlob::read(&blob, &rootfs).map_err(|e| {
-                        fault = Some(e);
-                        e.errno()
-                    })
-                };
-                let metadata = store.metadata.get_or_make(find, read);
-                metadata.map_err(|e| fault.unwrap_or(e.into()))
-            })
-            .map_err(|fault| explain(context, &rootfs, fault))?;
+            .map_err(|fault| explain(context, &settings.rootfs, fault))?;
         Ok(Self {
             metadata,
             store,
@@ -130,12 +116,13 @@ fn check_stacking(store: &MountedStore, context: &MountContext) -> Result {
     Ok(())
 }
 
-/// Opens a metadata blob, and checks its fs-verity digest if the mount requires one.
-fn open_metadata(store: &MountedStore, settings: &Settings) -> Result<Arc<Blob>, Fault> {
+/// Opens a metadata blob, and reads it unless a mounted image has it.
+fn open_metadata(store: &MountedStore, settings: &Settings) -> Result<InUse<MetadataBlob>, Fault> {
+    let rootfs = &settings.rootfs;
     // Opened anew even if its contents are in memory, because `rootfs_verity` is about the file.
     let blob = store
         .blobs
-        .reopen(&settings.rootfs, Opening::Waiting, &Statistics::default())
+        .reopen(rootfs, Opening::Waiting, &Statistics::default())
         .map_err(|fault| {
             let cause = match fault.errno() {
                 EOPNOTSUPP => Unusable::Dax,
@@ -146,7 +133,10 @@ fn open_metadata(store: &MountedStore, settings: &Settings) -> Result<Arc<Blob>,
     if settings.rootfs_verity.is_some() && settings.rootfs_verity.as_ref() != blob.verity() {
         return Err(Fault::MetadataBlob(Unusable::Verity, EBADMSG));
     }
-    Ok(blob)
+    store.metadata.get_or_make(
+        |metadata| metadata.digest() == rootfs,
+        || MetadataBlob::read(&blob, rootfs),
+    )
 }
 
 /// Explains to the mounter why a metadata blob cannot be used, and returns the error of the mount.
