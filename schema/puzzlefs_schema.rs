@@ -29,10 +29,10 @@
 //!
 //! | module | content |
 //! | --- | --- |
-//! | `v3` | the reader of version 3 |
+//! | `v3`, `v4` | the readers of versions 3 and 4 |
 //! | `overlay` | names of attributes that overlayfs interprets |
 //! | `search` | searching and sorting lists that cannot be trusted |
-//! | `digest` | SHA-256 digests |
+//! | `digest`, `timestamp` | SHA-256 digests; times |
 //! | `error`, `steps` | errors; counting of steps |
 //! | `limits`, `metadata_capnp` | constants; generated code |
 //!
@@ -114,7 +114,9 @@ mod search;
 pub mod steps;
 #[cfg(not(feature = "count-steps"))]
 mod steps;
+mod timestamp;
 mod v3;
+pub mod v4;
 
 pub use digest::Digest;
 pub use error::{Error, ErrorKind, Result};
@@ -122,4 +124,5 @@ pub use limits::{
     MANIFEST_VERSION, MAX_FILE_SIZE, MAX_LAYERS, MAX_NAME_LEN, MAX_SYMLINK_LEN, MAX_XATTR_NAME_LEN,
     MAX_XATTR_VALUE_LEN, ROOT_INO,
 };
+pub use timestamp::Timestamp;
 pub use v3::*;

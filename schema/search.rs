@@ -11,10 +11,15 @@ use crate::{error::Result, steps::step};
 /// at it.
 ///
 /// Cost: `before` is called at most 1 + log2(`len`) times.
-pub(crate) fn partition_point(
+pub(crate) fn partition_point(len: u32, before: impl FnMut(u32) -> Result<bool>) -> Result<u32> {
+    partition_point_of(len, before)
+}
+
+/// Does the same for a function with errors of any type.
+pub(crate) fn partition_point_of<E>(
     len: u32,
-    mut before: impl FnMut(u32) -> Result<bool>,
-) -> Result<u32> {
+    mut before: impl FnMut(u32) -> core::result::Result<bool, E>,
+) -> core::result::Result<u32, E> {
     let (mut low, mut high) = (0, len);
     while low < high {
         step();

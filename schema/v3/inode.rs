@@ -13,6 +13,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     limits::{MAX_FILE_SIZE, MAX_SYMLINK_LEN},
     metadata_capnp::inode::mode,
+    timestamp::Timestamp,
 };
 
 /// The lower twelve bits of a mode.
@@ -55,15 +56,6 @@ pub enum Kind {
     Whiteout,
     /// Unknown to the builder.
     Unknown,
-}
-
-/// A point in time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp {
-    /// Seconds since the epoch.
-    pub seconds: i64,
-    /// Nanoseconds past that second: less than 1,000,000,000.
-    pub nanoseconds: u32,
 }
 
 /// What only our own images have of an inode.

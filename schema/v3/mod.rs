@@ -32,7 +32,7 @@ pub use file_type::FileType;
 pub use framing::Framing;
 #[cfg(test)]
 pub(crate) use framing::Segments;
-pub use inode::{Inode, Kind, Timestamp};
+pub use inode::{Inode, Kind};
 pub use message::{Locator, Metadata};
 pub use seekable::{
     Frame, SeekTable, SeekTableError, MAX_FRAMES, MAX_FRAME_SIZE, SEEK_TABLE_FOOTER_LEN,
