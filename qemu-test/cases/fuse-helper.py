@@ -83,6 +83,6 @@ os.symlink(subprocess.run(["which", "puzzlefs"], capture_output=True, text=True,
            "empty/puzzlefs")
 status, said = mount(f"{CASE_DIR}/empty")
 equal(status, 1, "a mount without fusermount3")
-check("there is no fusermount3; install the package fuse3" in said, said)
+check("fusermount3 is missing; install the package fuse3" in said, said)
 with open("/proc/mounts", encoding="utf-8") as mounts:
     check(CASE_DIR + "/mnt" not in mounts.read(), "something is mounted")

@@ -7,11 +7,8 @@ mod arguments;
 mod commands;
 mod faults;
 mod format;
-mod fuse;
-mod fusermount;
 mod inode_report;
 mod interrupt;
-mod mount_fuse;
 mod output;
 mod progress;
 

@@ -19,7 +19,7 @@ mod inspect;
 mod list;
 mod ls;
 mod man;
-pub mod mount;
+mod mount;
 mod resolve;
 mod tag;
 mod umount;

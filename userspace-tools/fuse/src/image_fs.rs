@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! An image over FUSE: what the kernel asks for, answered from the image by the library's reader.
+//! Answers the kernel's requests from the image, by the library's reader.
 //!
-//! The image does not change, so the kernel may keep whatever it was told. Inode numbers are those
-//! of the image, which makes everything that the kernel asks for findable without keeping account
-//! of what it knows. What is kept is bounded: by a number, or by the size of the metadata.
+//! The image does not change, so the kernel may cache every answer. Inode numbers are those of the
+//! image, so any inode of a request can be found without a record of the inodes that the kernel knows.
+//! Caches are bounded by a number, or by the size of the metadata.
+//!
+//! # Locking
+//!
+//! One mutex, `ImageFs::state`, protects the caches and the blob that is open. It is not held while an
+//! error is reported.
 
-use crate::output::say;
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
@@ -24,49 +28,57 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long the kernel may keep what it was told.
+/// The time for which the kernel may cache an answer.
 const TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The size of a block, as the kernel module reports it.
 const BLOCK: u32 = 4096;
-/// The most files whose chunks are kept indexed.
+/// Maximum number of files with an index of their chunks.
 const TABLES_MAX: usize = 256;
-/// The most entries of such an index, and the chunks that one stands for at the least.
+/// Maximum number of entries of such an index, and minimum number of chunks per entry.
 const TABLE_MAX: usize = 4096;
 const TABLE_STEP: usize = 16;
-/// The most directories that are kept prepared for being searched.
+/// Maximum number of directories that are kept prepared for lookups.
 const DIRS_MAX: usize = 4096;
-/// What stands in a directory before its entries: `.` and `..`.
+/// Number of names before a directory's entries: `.` and `..`.
 const DOTS: u64 = 2;
 
-/// An image to be served.
-pub struct Fuse {
+/// An image as a filesystem.
+pub(crate) struct ImageFs {
     reader: ImageReader<'static>,
     /// Escape the names of extended attributes that overlayfs claims.
     escape_overlay: bool,
+    /// Gets each error that the kernel is told as an errno.
+    report: Box<dyn Fn(&Error) + Send + Sync>,
     state: Mutex<State>,
 }
 
-/// What is kept between requests.
+/// Caches between requests.
 struct State {
     blobs: Blobs,
-    /// What has been read for a request.
+    /// Content for the current read request.
     buffer: Vec<u8>,
-    /// The indexes of files' chunks.
+    /// Indexes of files' chunks, by inode number.
     tables: HashMap<u64, Arc<[u64]>>,
+    /// Parts of directories in the layers, by inode number.
     dirs: HashMap<u64, Arc<Parts>>,
-    /// How much is in `dirs`.
+    /// Number of entries in all of `dirs`.
     dirs_weight: usize,
-    /// The directory that each directory was found in.
+    /// The parent of each directory that was looked up.
     parents: HashMap<u64, u64>,
 }
 
-impl Fuse {
-    /// Serves an image, whose blobs are read as these say. The names of extended attributes that
-    /// overlayfs claims are escaped, if so wanted.
-    pub fn new(reader: ImageReader<'static>, blobs: Blobs, escape_overlay: bool) -> Self {
-        Fuse {
+impl ImageFs {
+    /// Makes a filesystem of an image. `blobs` decides how data is verified.
+    pub(crate) fn new(
+        reader: ImageReader<'static>,
+        blobs: Blobs,
+        escape_overlay: bool,
+        report: impl Fn(&Error) + Send + Sync + 'static,
+    ) -> Self {
+        ImageFs {
             reader,
             escape_overlay,
+            report: Box::new(report),
             state: Mutex::new(State {
                 blobs,
                 buffer: Vec::new(),
@@ -91,7 +103,7 @@ impl Fuse {
         self.reader.checked(self.reader.metadata().inode_at(at))
     }
 
-    /// The parts of a directory, which are found once.
+    /// Returns the parts of a directory in the layers.
     fn parts(&self, ino: INodeNo) -> Result<Arc<Parts>> {
         if let Some(parts) = self.state().dirs.get(&ino.0) {
             return Ok(Arc::clone(parts));
@@ -99,7 +111,7 @@ impl Fuse {
         let parts = Arc::new(self.reader.parts(self.locate(ino)?)?);
         let weight = parts.iter().map(|part| part.len()).sum();
         let mut state = self.state();
-        // Hostile directories may all have the same entries: then there is more than the metadata.
+        // In a hostile image, directories may share entries: their sum can exceed the metadata.
         if state.dirs.len() >= DIRS_MAX
             || state.dirs_weight.saturating_add(weight) > self.reader.entries_max()
         {
@@ -123,7 +135,7 @@ impl Fuse {
         }
     }
 
-    /// What an entry of a directory is.
+    /// Returns the attributes of a directory's entry.
     fn entry(&self, parent: INodeNo, entry: &DirEntry<'_>) -> Result<FileAttr> {
         let inode = self.reader.metadata().inode_at(entry.at);
         let attributes = self.attributes(&self.reader.checked(inode)?)?;
@@ -161,7 +173,7 @@ impl Fuse {
             Kind::Sock => FileType::Socket,
             Kind::Whiteout | Kind::Unknown => {
                 let what = format!(
-                    "inode {}: it is of no kind that a directory can name",
+                    "inode {}: its type cannot occur in a directory",
                     inode.ino()
                 );
                 return Err(self.reader.malformed_by(what));
@@ -183,7 +195,7 @@ impl Fuse {
             crtime: UNIX_EPOCH,
             kind,
             perm: inode.permissions(),
-            // As the kernel module has it, where the image does not say.
+            // The kernel module has the same default for images without link counts.
             nlink: inode.nlink().unwrap_or(1),
             uid: inode.uid(),
             gid: inode.gid(),
@@ -193,8 +205,8 @@ impl Fuse {
         })
     }
 
-    /// How many entries the layers' parts of a directory have together, as the kernel module has it
-    /// for its size.
+    /// Returns the sum of the entries of a directory's parts, which the kernel module reports as its
+    /// size.
     fn entries(&self, inode: &Inode<'_>) -> Result<u64> {
         let count = || {
             let mut entries: u64 = 0;
@@ -208,7 +220,7 @@ impl Fuse {
         self.reader.checked(count())
     }
 
-    /// The index of a file's chunks, by which one is found without going through all.
+    /// Returns the index of a file's chunks, which finds one without a linear search.
     fn table(&self, ino: INodeNo) -> Result<Arc<[u64]>> {
         if let Some(table) = self.state().tables.get(&ino.0) {
             return Ok(Arc::clone(table));
@@ -225,8 +237,8 @@ impl Fuse {
         Ok(table)
     }
 
-    /// Gives a directory's entries from an offset on to a function, each with the offset after it,
-    /// until that returns true: it has no room.
+    /// Passes a directory's entries from an offset on to `add`, each with the offset after it, until
+    /// `add` returns true because it has no room.
     fn list(
         &self,
         ino: INodeNo,
@@ -247,27 +259,29 @@ impl Fuse {
         let metadata = self.reader.metadata();
         let listed = metadata.dir(&parts).and_then(|dir| {
             dir.for_each(offset.saturating_sub(DOTS), |entry| {
-                match add(Listed::Entry(&entry), entry.cursor.saturating_add(DOTS)) {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
+                if add(Listed::Entry(&entry), entry.cursor.saturating_add(DOTS)) {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
                 }
             })
         });
         self.reader.checked(listed).map(|_| ())
     }
 
-    /// The value of an extended attribute; `None` if there is none of the name.
+    /// Returns the value of an extended attribute; `None` if the inode has none of this name.
     fn xattr(&self, ino: INodeNo, name: &OsStr) -> Result<Option<&[u8]>> {
         let xattrs = self.reader.checked(self.inode(ino)?.xattrs())?;
-        let value = match self.escape_overlay {
-            true => xattrs.get_escaped(name.as_bytes()),
-            false => xattrs.get(name.as_bytes()),
+        let value = if self.escape_overlay {
+            xattrs.get_escaped(name.as_bytes())
+        } else {
+            xattrs.get(name.as_bytes())
         };
         self.reader.checked(value)
     }
 
-    /// The names of an inode's extended attributes, each with a NUL after it. Those that only root
-    /// can read, only root sees.
+    /// Returns the names of an inode's extended attributes, each followed by a NUL. Only root gets
+    /// names of attributes that only root can read.
     fn xattr_names(&self, ino: INodeNo, root: bool) -> Result<Vec<u8>> {
         let mut names = Vec::new();
         for xattr in self.reader.checked(self.inode(ino)?.xattrs())?.iter() {
@@ -286,9 +300,20 @@ impl Fuse {
         }
         Ok(names)
     }
+
+    /// Reports an error, and returns its errno. A malformed image has the kernel module's errno.
+    fn errno(&self, error: &Error) -> Errno {
+        (self.report)(error);
+        match error {
+            Error::Image(ImageError::Malformed { .. } | ImageError::Inconsistent { .. }) => {
+                Errno::from_i32(rustix::io::Errno::UCLEAN.raw_os_error())
+            }
+            _ => Errno::EIO,
+        }
+    }
 }
 
-/// What is listed of a directory.
+/// One line of a directory's list.
 enum Listed<'e, 'a> {
     /// `.` or `..`.
     Dot(&'e [u8], INodeNo),
@@ -296,9 +321,9 @@ enum Listed<'e, 'a> {
     Entry(&'e DirEntry<'a>),
 }
 
-impl Filesystem for Fuse {
+impl Filesystem for ImageFs {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // What an older kernel does not have, it does without.
+        // An older kernel may lack some of these. The filesystem works without them.
         for capability in [
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
@@ -317,16 +342,16 @@ impl Filesystem for Fuse {
         }
         match self.find(parent, name) {
             Ok(Some(attributes)) => reply.entry(&TTL, &attributes, Generation(0)),
-            // With the number 0, the kernel keeps in mind that there is nothing.
+            // Inode number 0 makes the kernel cache that the name does not exist.
             Ok(None) => reply.entry(&TTL, &no_attributes(FileType::RegularFile), Generation(0)),
-            Err(error) => reply.error(told(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         match self.inode(ino).and_then(|inode| self.attributes(&inode)) {
             Ok(attributes) => reply.attr(&TTL, &attributes),
-            Err(error) => reply.error(told(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
@@ -336,7 +361,7 @@ impl Filesystem for Fuse {
             .and_then(|inode| self.reader.checked(inode.symlink_target()));
         match target {
             Ok(target) => reply.data(target),
-            Err(error) => reply.error(told(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
@@ -374,7 +399,7 @@ impl Filesystem for Fuse {
         };
         match read() {
             Ok(state) => reply.data(&state.buffer),
-            Err(error) => reply.error(told(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
@@ -402,7 +427,7 @@ impl Filesystem for Fuse {
         });
         match listed {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(told(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
@@ -416,7 +441,7 @@ impl Filesystem for Fuse {
     ) {
         let listed = self.list(ino, offset, |listed, next| {
             let (name, attributes) = match listed {
-                // The kernel takes nothing but the name and the type of these two.
+                // The kernel uses only the name and the type of these two.
                 Listed::Dot(name, ino) => {
                     let attributes = FileAttr {
                         ino,
@@ -425,7 +450,9 @@ impl Filesystem for Fuse {
                     (name, attributes)
                 }
                 Listed::Entry(entry) => {
-                    // Of what is malformed, the name is there; whoever looks at it gets the error.
+                    // A malformed inode must not end the list, and its lookup returns the error. It
+                    // has number 0 here, because `fuser` has one number for the list and the inode,
+                    // and the kernel must not create an inode. The C library skips such names.
                     let attributes = self.entry(ino, entry);
                     (
                         entry.name,
@@ -438,7 +465,7 @@ impl Filesystem for Fuse {
         });
         match listed {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(told(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
@@ -452,7 +479,7 @@ impl Filesystem for Fuse {
                 let blocks = bytes.div_ceil(BLOCK.into());
                 reply.statfs(blocks, 0, 0, files, 0, BLOCK, NAME_MAX, BLOCK);
             }
-            Err(error) => reply.error(told(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
@@ -460,22 +487,22 @@ impl Filesystem for Fuse {
         match self.xattr(ino, name) {
             Ok(Some(value)) => sized(value, size, reply),
             Ok(None) => reply.error(Errno::ENODATA),
-            Err(error) => reply.error(told(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         match self.xattr_names(ino, request.uid() == 0) {
             Ok(names) => sized(&names, size, reply),
-            Err(error) => reply.error(told(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 }
 
-/// Longest name, as `statfs` says.
+/// Maximum length of a name, which `statfs` reports.
 const NAME_MAX: u32 = puzzlefs_schema::MAX_NAME_LEN as u32;
 
-/// Answers with bytes, if there is room for them; where none is offered, with how much it takes.
+/// Replies with bytes if they fit, or with their size if the caller asks for it by no room.
 fn sized(bytes: &[u8], room: u32, reply: ReplyXattr) {
     match u32::try_from(bytes.len()) {
         Ok(size) if room == 0 => reply.size(size),
@@ -484,19 +511,7 @@ fn sized(bytes: &[u8], room: u32, reply: ReplyXattr) {
     }
 }
 
-/// Says on standard error what went wrong, and what the kernel is told: for a malformed image, what
-/// the kernel module says too.
-fn told(error: &Error) -> Errno {
-    say(error);
-    match error {
-        Error::Image(ImageError::Malformed { .. } | ImageError::Inconsistent { .. }) => {
-            Errno::from_i32(rustix::io::Errno::UCLEAN.raw_os_error())
-        }
-        _ => Errno::EIO,
-    }
-}
-
-/// What is said of an entry whose inode cannot be, or need not be, told.
+/// Returns attributes for an entry whose inode is malformed or of no interest to the kernel.
 fn no_attributes(kind: FileType) -> FileAttr {
     FileAttr {
         ino: INodeNo(0),
@@ -526,21 +541,22 @@ fn type_of(entry: &DirEntry<'_>) -> FileType {
         Type::Blk => FileType::BlockDevice,
         Type::Fifo => FileType::NamedPipe,
         Type::Sock => FileType::Socket,
-        // The protocol here has no word for an unknown type.
+        // FUSE has no value for an unknown type.
         Type::File | Type::Whiteout | Type::Unknown => FileType::RegularFile,
     }
 }
 
-/// A device's number as the kernel takes it: `new_encode_dev`.
+/// Encodes a device's number as the kernel's `new_encode_dev` does.
 fn device_number(major: u32, minor: u32) -> u32 {
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
 fn time(seconds: i64, nanoseconds: u32) -> SystemTime {
     let whole = Duration::from_secs(seconds.unsigned_abs());
-    let time = match seconds < 0 {
-        true => UNIX_EPOCH.checked_sub(whole),
-        false => UNIX_EPOCH.checked_add(whole),
+    let time = if seconds < 0 {
+        UNIX_EPOCH.checked_sub(whole)
+    } else {
+        UNIX_EPOCH.checked_add(whole)
     };
     time.and_then(|time| time.checked_add(Duration::from_nanos(nanoseconds.into())))
         .unwrap_or(UNIX_EPOCH)

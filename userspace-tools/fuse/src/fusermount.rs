@@ -34,11 +34,11 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// # Errors
 ///
 /// The reason why it may not.
-pub fn check_direct() -> Result<(), String> {
+pub(crate) fn check_direct() -> Result<(), String> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     rustix::fs::open("/dev/fuse", flags, Mode::empty()).map_err(|errno| match errno {
         Errno::NOENT | Errno::NODEV | Errno::NXIO => {
-            "there is no /dev/fuse; load the module with 'modprobe fuse'".to_owned()
+            "/dev/fuse does not exist; load the module with 'modprobe fuse'".to_owned()
         }
         errno => format!("cannot open /dev/fuse: {}", io::Error::from(errno)),
     })?;
@@ -54,8 +54,9 @@ pub fn check_direct() -> Result<(), String> {
     }
 }
 
-/// Has `fusermount3` mount on a directory, and returns the connection. `reason` says why it is needed.
-pub fn mount(directory: &Path, config: &Config, reason: &str) -> Result<OwnedFd> {
+/// Mounts on a directory by `fusermount3`, and returns the connection. `reason` explains, in errors, why
+/// this process does not mount by itself.
+pub(crate) fn mount(directory: &Path, config: &Config, reason: &str) -> Result<OwnedFd> {
     let failure = |what: String| Error::from(MountError::Fuse(format!("{reason}; {what}")));
     let options: Vec<String> = config.mount_options.iter().filter_map(option).collect();
     let mut options = options.join(",");
@@ -84,7 +85,7 @@ pub fn mount(directory: &Path, config: &Config, reason: &str) -> Result<OwnedFd>
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(failure(format!("cannot run {program}: {error}"))),
         };
-        // Its end of the socket is then its own: it is closed when the program has ended.
+        // Only the program has this end of the socket now, so it is closed when the program ends.
         drop(command);
         let connection = receive(&ours);
         let output = child
@@ -101,10 +102,12 @@ pub fn mount(directory: &Path, config: &Config, reason: &str) -> Result<OwnedFd>
                 };
                 Err(failure(said))
             }
-            Err(error) => Err(failure(format!("cannot hear of {program}: {error}"))),
+            Err(error) => Err(failure(format!(
+                "cannot receive the connection from {program}: {error}"
+            ))),
         };
     }
-    let what = "there is no fusermount3; install the package fuse3";
+    let what = "fusermount3 is missing; install the package fuse3";
     Err(failure(what.to_owned()))
 }
 
@@ -125,7 +128,7 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     Ok(descriptors.next())
 }
 
-/// An option in the words of `fusermount3`. Options that undo a default are for root alone.
+/// Returns an option as `fusermount3` spells it. It has no options that undo a default.
 fn option(option: &MountOption) -> Option<String> {
     let word = match option {
         MountOption::FSName(name) => return Some(format!("fsname={name}")),

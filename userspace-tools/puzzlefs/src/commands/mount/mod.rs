@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `puzzlefs mount`.
+//! `puzzlefs mount`; [`server`] is the process of `--fuse`.
+
+pub mod server;
 
 use crate::arguments::ImageArg;
+use crate::interrupt;
 use crate::output::say;
-use crate::{interrupt, mount_fuse};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use puzzlefs_lib::error::MountError;
@@ -80,7 +82,7 @@ pub fn run(arguments: &MountArgs) -> Result<()> {
     let image = ImageRef::parse(&arguments.image.image)?;
     let options = options(arguments)?;
     if arguments.foreground || arguments.background {
-        return mount_fuse::serve(&image, &arguments.directory, options, arguments.background);
+        return server::serve(&image, &arguments.directory, options, arguments.background);
     }
     match &arguments.writable {
         Some(upper) => {
@@ -126,7 +128,7 @@ fn read_only(
     mut options: Options,
 ) -> Result<()> {
     if arguments.fuse {
-        return mount_fuse::start(arguments, &options, image, directory);
+        return server::start(arguments, &options, image, directory);
     }
     let source = mount::resolve(image, &mut options)?;
     mount::check_mount_point(directory)?;
