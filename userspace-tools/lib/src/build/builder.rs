@@ -63,6 +63,29 @@ pub struct Summary {
     pub read_again: u64,
 }
 
+impl Summary {
+    fn count_nodes(&mut self, tree: &Tree) {
+        for node in &tree.nodes {
+            match &node.kind {
+                Kind::File(_) => self.files += 1,
+                Kind::Directory(entries) => self.entries += entries.len() as u64,
+                _ => {}
+            }
+        }
+    }
+
+    fn count_blobs<'b>(&mut self, blobs: impl Iterator<Item = &'b Blob>) {
+        for blob in blobs {
+            let count = if blob.new {
+                &mut self.new
+            } else {
+                &mut self.shared
+            };
+            count.add(blob.size);
+        }
+    }
+}
+
 /// A tree to make an image of.
 pub(crate) struct Input {
     pub source: Source,
@@ -269,20 +292,8 @@ impl<'a> Stack<'a> {
             first_unreadable: left_out.unreadable_causes,
             read_again: self.read_again,
         };
-        for node in &tree.nodes {
-            match &node.kind {
-                Kind::File(_) => summary.files += 1,
-                Kind::Directory(entries) => summary.entries += entries.len() as u64,
-                _ => {}
-            }
-        }
-        for blob in self.blobs.values() {
-            let count = match blob.new {
-                true => &mut summary.new,
-                false => &mut summary.shared,
-            };
-            count.add(blob.size);
-        }
+        summary.count_nodes(&tree);
+        summary.count_blobs(self.blobs.values());
         Ok(summary)
     }
 
@@ -304,6 +315,17 @@ impl<'a> Stack<'a> {
         config: Option<Config>,
         annotations: BTreeMap<String, String>,
     ) -> Result<((Digest, u64), Digest)> {
+        let mut manifest = Manifest::new(self.manifest_layers(rootfs));
+        manifest.annotations = annotations;
+        self.store_config(&mut manifest, config)?;
+        let text = manifest.to_json();
+        let digest = Digest::of(&text);
+        self.staging.put(&digest, Content::Bytes(&[&text]))?;
+        Ok(((digest, text.len() as u64), verity::digest(&text)))
+    }
+
+    /// Returns the layers of the manifest: the metadata blob, then the data blobs.
+    fn manifest_layers(&self, rootfs: Descriptor) -> Vec<Descriptor> {
         let media_type = match self.options.compression {
             Some(_) => oci::FILEDATA_ZSTD,
             None => oci::FILEDATA,
@@ -319,9 +341,12 @@ impl<'a> Stack<'a> {
         // A tree without data gives an image of the metadata alone.
         let mut layers = vec![rootfs];
         layers.extend(data.into_values());
-        let mut manifest = Manifest::new(layers);
-        manifest.annotations = annotations;
-        let made = match (config, &self.base) {
+        layers
+    }
+
+    /// Writes the configuration, and names it in the manifest.
+    fn store_config(&self, manifest: &mut Manifest, config: Option<Config>) -> Result<()> {
+        let config = match (config, &self.base) {
             (Some(config), _) => Some(config),
             (None, _) if self.options.config.is_empty() => None,
             (None, base) => {
@@ -334,7 +359,7 @@ impl<'a> Stack<'a> {
             }
         };
         let mut bytes = oci::EMPTY_CONTENT;
-        match (&made, &self.base) {
+        match (&config, &self.base) {
             (Some(config), _) => {
                 bytes = &config.bytes;
                 let size = bytes.len() as u64;
@@ -343,15 +368,12 @@ impl<'a> Stack<'a> {
             (None, Some(base)) => manifest.config = base.manifest.config.clone(),
             (None, None) => {}
         }
-        // That of the base is there. And a file of the tree may hold the same bytes: then it is on
-        // its way already.
+        // The configuration of the base is in the store. A file of the tree may hold the same bytes
+        // as the configuration: its blob is staged already.
         let digest = Digest::of(bytes);
         if manifest.config.digest == digest.to_oci() && !self.blobs.contains_key(&digest) {
             self.staging.put(&digest, Content::Bytes(&[bytes]))?;
         }
-        let text = manifest.to_json();
-        let digest = Digest::of(&text);
-        self.staging.put(&digest, Content::Bytes(&[&text]))?;
-        Ok(((digest, text.len() as u64), verity::digest(&text)))
+        Ok(())
     }
 }

@@ -212,6 +212,20 @@ impl ConfigOptions {
 
     /// Changes a configuration.
     fn applied(&self, mut config: Map<String, Value>, layers: &[&str]) -> Map<String, Value> {
+        self.apply_platform(&mut config);
+        self.apply_run(object(&mut config, "config"));
+        // The history is that of other layers.
+        if let Some(Value::Array(history)) = config.get_mut("history") {
+            for entry in history.iter_mut().filter_map(Value::as_object_mut) {
+                entry.insert("empty_layer".to_owned(), true.into());
+            }
+        }
+        let rootfs = json!({"type": "layers", "diff_ids": layers});
+        config.insert("rootfs".to_owned(), rootfs);
+        config
+    }
+
+    fn apply_platform(&self, config: &mut Map<String, Value>) {
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         for (key, value) in [
             ("architecture", platform.architecture()),
@@ -228,29 +242,20 @@ impl ConfigOptions {
                 config.insert("variant".to_owned(), variant.into());
             }
         }
-        let run = object(&mut config, "config");
+    }
+
+    /// Changes the part that says how to run a container.
+    fn apply_run(&self, run: &mut Map<String, Value>) {
         if let Some(entrypoint) = &self.entrypoint {
             run.insert("Entrypoint".to_owned(), json!(entrypoint));
-            // It was for another program.
+            // It has the arguments of another program.
             run.remove("Cmd");
         }
         if let Some(cmd) = &self.cmd {
             run.insert("Cmd".to_owned(), json!(cmd));
         }
         for (key, value) in &self.env {
-            let env = run.entry("Env").or_insert_with(|| json!([]));
-            if !env.is_array() {
-                *env = json!([]);
-            }
-            if let Value::Array(env) = env {
-                let text = Value::from(format!("{key}={value}"));
-                let name =
-                    |known: &Value| known.as_str()?.split_once('=').map(|(name, _)| name == key);
-                match env.iter_mut().find(|known| name(known) == Some(true)) {
-                    Some(known) => *known = text,
-                    None => env.push(text),
-                }
-            }
+            set_variable(run, key, value);
         }
         for (key, value) in &self.labels {
             object(run, "Labels").insert(key.clone(), value.as_str().into());
@@ -261,15 +266,23 @@ impl ConfigOptions {
         if let Some(workdir) = &self.workdir {
             run.insert("WorkingDir".to_owned(), workdir.as_str().into());
         }
-        // It is about other layers than those of this image.
-        if let Some(Value::Array(history)) = config.get_mut("history") {
-            for entry in history.iter_mut().filter_map(Value::as_object_mut) {
-                entry.insert("empty_layer".to_owned(), true.into());
-            }
-        }
-        let rootfs = json!({"type": "layers", "diff_ids": layers});
-        config.insert("rootfs".to_owned(), rootfs);
-        config
+    }
+}
+
+/// Sets an environment variable, in its place if there is one.
+fn set_variable(run: &mut Map<String, Value>, key: &str, value: &str) {
+    let env = run.entry("Env").or_insert_with(|| json!([]));
+    if !env.is_array() {
+        *env = json!([]);
+    }
+    let Value::Array(env) = env else {
+        return;
+    };
+    let text = Value::from(format!("{key}={value}"));
+    let name = |known: &Value| known.as_str()?.split_once('=').map(|(name, _)| name == key);
+    match env.iter_mut().find(|known| name(known) == Some(true)) {
+        Some(known) => *known = text,
+        None => env.push(text),
     }
 }
 

@@ -275,34 +275,7 @@ impl Walker<'_> {
         first_name: (NodeId, u32),
     ) -> Result<Node> {
         let fail = |errno| self.entry_error(first_name.0, name, errno);
-        let device = || {
-            (
-                rustix::fs::major(stat.st_rdev),
-                rustix::fs::minor(stat.st_rdev),
-            )
-        };
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Kind::File(FileState {
-                size: stat.st_size as u64,
-                origin: Origin::Directory(Seen::of(stat)),
-            }),
-            FileType::Directory => Kind::Directory(Vec::new()),
-            FileType::Symlink => {
-                let target = rustix::fs::readlinkat(fd, name, Vec::new()).map_err(fail)?;
-                Kind::Symlink(target.into_bytes())
-            }
-            FileType::Fifo => Kind::Fifo,
-            FileType::Socket => Kind::Socket,
-            FileType::CharacterDevice => {
-                let (major, minor) = device();
-                Kind::CharDevice(major, minor)
-            }
-            FileType::BlockDevice => {
-                let (major, minor) = device();
-                Kind::BlockDevice(major, minor)
-            }
-            FileType::Unknown => return Err(fail(Errno::INVAL)),
-        };
+        let kind = kind(fd, name, stat).map_err(fail)?;
         if let Kind::File(state) = &kind {
             self.progress.found_bytes(state.size);
         }
@@ -311,15 +284,7 @@ impl Walker<'_> {
             Kind::Directory(_) => 2,
             _ => 1,
         };
-        let mut path = if self.proc_fd {
-            format!("/proc/self/fd/{}/", fd.as_raw_fd()).into_bytes()
-        } else {
-            let directory = self.source.display_path(&self.tree, first_name.0);
-            let mut path = directory.as_os_str().as_bytes().to_vec();
-            path.push(b'/');
-            path
-        };
-        path.extend_from_slice(name);
+        let path = self.xattr_path(fd, first_name.0, name);
         Ok(Node {
             kind,
             permissions: (stat.st_mode & 0o7777) as u16,
@@ -330,6 +295,20 @@ impl Walker<'_> {
             xattrs: xattrs::read(&path, &self.options.rules.xattrs).map_err(fail)?,
             first_name,
         })
+    }
+
+    /// Returns a path by which the extended attributes of an entry of an open directory are read.
+    fn xattr_path(&self, fd: &OwnedFd, directory: NodeId, name: &[u8]) -> Vec<u8> {
+        let mut path = if self.proc_fd {
+            format!("/proc/self/fd/{}/", fd.as_raw_fd()).into_bytes()
+        } else {
+            let directory = self.source.display_path(&self.tree, directory);
+            let mut path = directory.as_os_str().as_bytes().to_vec();
+            path.push(b'/');
+            path
+        };
+        path.extend_from_slice(name);
+        path
     }
 
     fn entry_error(&self, directory: NodeId, name: &[u8], errno: Errno) -> Error {
@@ -349,4 +328,28 @@ impl Walker<'_> {
             errno => Error::io(path, "examine")(errno),
         }
     }
+}
+
+/// Returns the type of an entry of an open directory; a directory is empty.
+fn kind(fd: &OwnedFd, name: &[u8], stat: &Stat) -> Result<Kind, Errno> {
+    let (major, minor) = (
+        rustix::fs::major(stat.st_rdev),
+        rustix::fs::minor(stat.st_rdev),
+    );
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::File(FileState {
+            size: stat.st_size as u64,
+            origin: Origin::Directory(Seen::of(stat)),
+        }),
+        FileType::Directory => Kind::Directory(Vec::new()),
+        FileType::Symlink => {
+            let target = rustix::fs::readlinkat(fd, name, Vec::new())?;
+            Kind::Symlink(target.into_bytes())
+        }
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+        FileType::CharacterDevice => Kind::CharDevice(major, minor),
+        FileType::BlockDevice => Kind::BlockDevice(major, minor),
+        FileType::Unknown => return Err(Errno::INVAL),
+    })
 }
