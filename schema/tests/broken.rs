@@ -355,9 +355,8 @@ fn xattrs() {
 }
 
 #[test]
-fn mistakes_of_the_program() {
+fn places_that_are_not_there() {
     let bytes = good().build(None);
-    let framing = Framing::parse(bytes.as_slice()).unwrap();
     open(&bytes, |metadata| {
         for at in [
             Locator { layer: 0, index: 5 },
@@ -400,8 +399,13 @@ fn mistakes_of_the_program() {
             assert_eq!(dir.lookup(b"zzz").unwrap_err().kind(), kind);
         }
     });
+}
 
-    // Other bytes than the framing was made of.
+/// Other bytes than the framing was made of.
+#[test]
+fn framing_of_other_bytes() {
+    let bytes = good().build(None);
+    let framing = Framing::parse(bytes.as_slice()).unwrap();
     let long = Bytes::new(&[bytes.as_slice(), &[0; 8]].concat());
     for other in [&[][..], &bytes.as_slice()[8..], long.as_slice()] {
         let metadata = Metadata::new(&framing, other);

@@ -140,7 +140,13 @@ fn compare_inode(metadata: &Metadata<'_>, model: &Inode, read: puzzlefs_schema::
         false => Timestamp::default(),
     };
     assert_eq!(read.mtime(), Ok(mtime));
+    compare_xattrs(model, &read);
+    compare_kind(model, &read);
+    compare_file(model, &read);
+    compare_dir(metadata, model, &read);
+}
 
+fn compare_xattrs(model: &Inode, read: &puzzlefs_schema::Inode<'_>) {
     let xattrs = read.xattrs().unwrap();
     let got: Vec<_> = xattrs
         .iter()
@@ -158,7 +164,9 @@ fn compare_inode(metadata: &Metadata<'_>, model: &Inode, read: puzzlefs_schema::
         );
     }
     assert_eq!(xattrs.get(b"user."), Ok(None));
+}
 
+fn compare_kind(model: &Inode, read: &puzzlefs_schema::Inode<'_>) {
     match &model.mode {
         Mode::Chr(major, minor) => assert_eq!(
             read.kind(),
@@ -180,46 +188,53 @@ fn compare_inode(metadata: &Metadata<'_>, model: &Inode, read: puzzlefs_schema::
             ErrorKind::NotASymlink
         ),
     }
-    if let Mode::File(chunks) = &model.mode {
-        let extents = read.extents().unwrap();
-        assert_eq!(extents.len(), chunks.len());
-        assert_eq!(extents.index(&mut []), Ok(model.size));
-        assert_eq!(read.declared_size(), Ok(extension.then_some(model.size)));
-        let mut start = 0;
-        let mut read = extents.iter_from(0, 0);
-        for (index, chunk) in chunks.iter().enumerate() {
-            let expected = puzzlefs_schema::Chunk {
-                blob: Digest::from_slice(&chunk.digest).unwrap(),
-                blob_offset: chunk.offset,
-                len: chunk.len,
-                compressed: chunk.compressed,
-            };
-            assert_eq!(extents.get(index), Ok(expected));
-            assert_eq!(read.next(), Some(Ok((start, expected))));
-            start += chunk.len;
-        }
-        assert_eq!(read.next(), None);
-        assert_eq!(
-            extents.get(chunks.len()).unwrap_err().kind(),
-            ErrorKind::NoSuchPlace
-        );
-    } else {
+}
+
+fn compare_file(model: &Inode, read: &puzzlefs_schema::Inode<'_>) {
+    let Mode::File(chunks) = &model.mode else {
         assert_eq!(read.extents().unwrap_err().kind(), ErrorKind::NotAFile);
         assert_eq!(read.declared_size(), Ok(None));
+        return;
+    };
+    let extents = read.extents().unwrap();
+    assert_eq!(extents.len(), chunks.len());
+    assert_eq!(extents.index(&mut []), Ok(model.size));
+    let declared = (model.nlink != 0).then_some(model.size);
+    assert_eq!(read.declared_size(), Ok(declared));
+    let mut start = 0;
+    let mut read = extents.iter_from(0, 0);
+    for (index, chunk) in chunks.iter().enumerate() {
+        let expected = puzzlefs_schema::Chunk {
+            blob: Digest::from_slice(&chunk.digest).unwrap(),
+            blob_offset: chunk.offset,
+            len: chunk.len,
+            compressed: chunk.compressed,
+        };
+        assert_eq!(extents.get(index), Ok(expected));
+        assert_eq!(read.next(), Some(Ok((start, expected))));
+        start += chunk.len;
     }
-    if let Mode::Dir { entries, .. } = &model.mode {
-        let dir = read.dir().unwrap();
-        assert_eq!((dir.ino(), dir.len()), (model.ino, entries.len()));
-        for (index, (name, ino)) in entries.iter().enumerate() {
-            let entry = dir.entry(index).unwrap();
-            assert_eq!((entry.name, entry.ino), (&name[..], *ino));
-        }
-    } else {
+    assert_eq!(read.next(), None);
+    assert_eq!(
+        extents.get(chunks.len()).unwrap_err().kind(),
+        ErrorKind::NoSuchPlace
+    );
+}
+
+fn compare_dir(metadata: &Metadata<'_>, model: &Inode, read: &puzzlefs_schema::Inode<'_>) {
+    let Mode::Dir { entries, .. } = &model.mode else {
         let e = metadata.dir_at(read.locator()).unwrap_err();
         assert_eq!(
             (e.kind(), e.ino()),
             (ErrorKind::NotADirectory, Some(model.ino))
         );
+        return;
+    };
+    let dir = read.dir().unwrap();
+    assert_eq!((dir.ino(), dir.len()), (model.ino, entries.len()));
+    for (index, (name, ino)) in entries.iter().enumerate() {
+        let entry = dir.entry(index).unwrap();
+        assert_eq!((entry.name, entry.ino), (&name[..], *ino));
     }
 }
 
