@@ -4,9 +4,8 @@
 
 use puzzlefs_lib::builder::{build, BuildOptions};
 use puzzlefs_lib::reader::{Blobs, ImageReader};
-use puzzlefs_lib::reference::Selector;
 use puzzlefs_lib::seekable::Compression;
-use puzzlefs_lib::{Progress, Store};
+use puzzlefs_lib::{Progress, Selector, Store};
 use puzzlefs_schema::Locator;
 use std::path::PathBuf;
 use std::sync::OnceLock;

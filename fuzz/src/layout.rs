@@ -11,8 +11,7 @@ use crate::archive::{check_image, limited};
 use puzzlefs_lib::builder::BuildOptions;
 use puzzlefs_lib::import::{import, ImportSource};
 use puzzlefs_lib::reader::ImageReader;
-use puzzlefs_lib::reference::Selector;
-use puzzlefs_lib::{Digest, Store};
+use puzzlefs_lib::{Digest, Selector, Store};
 use std::path::Path;
 
 const SEPARATOR: &[u8] = b"\n%%\n";

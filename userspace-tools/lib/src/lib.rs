@@ -1,24 +1,77 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Builds PuzzleFS images in an OCI image layout, and reads them.
+//! Builds PuzzleFS images in stores, reads them, and mounts them.
 //!
-//! # Modules
+//! A *store* is an OCI image layout: a directory of content-addressed blobs with an index of tagged
+//! manifests. An *image* is a manifest, one metadata blob and the data blobs with the chunks of its
+//! files. The kernel module mounts an image of a store directly; this crate does everything else.
 //!
-//! Each module uses only those below it. `make check` enforces this table.
+//! # Example
+//!
+//! ```
+//! use puzzlefs_lib::builder::{build, BuildOptions};
+//! use puzzlefs_lib::path::LastLink;
+//! use puzzlefs_lib::reader::{Blobs, ImageReader};
+//! use puzzlefs_lib::{Progress, Selector, Store};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let scratch = tempfile::tempdir()?;
+//! # let (tree, directory) = (scratch.path().join("tree"), scratch.path().join("store"));
+//! std::fs::create_dir(&tree)?;
+//! std::fs::write(tree.join("greeting"), "hello")?;
+//!
+//! // Build an image of the tree into a new store. The tag is set when all blobs are durable.
+//! let store = Store::create(&directory)?;
+//! let summary = build(&tree, &store, &BuildOptions::new("v1"), &Progress::default())?;
+//! assert_eq!((summary.files, summary.bytes), (1, 5));
+//!
+//! // Read it back. Each blob is compared with its digest before its contents are returned.
+//! let image = store.image(&Selector::Tag("v1".to_owned()))?;
+//! let reader = ImageReader::new(&store, &image)?;
+//! let file = reader.resolve(b"/greeting", LastLink::Follow)?;
+//! let mut contents = Vec::new();
+//! reader.read_file(file, &mut Blobs::checked(), |bytes| {
+//!     contents.extend_from_slice(bytes);
+//!     Ok(())
+//! })?;
+//! assert_eq!(contents, b"hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Architecture
+//!
+//! A build goes down this list: a source becomes a tree without contents (`ingest`), the contents
+//! become chunks and the tree becomes metadata (`build`, `image`), and the blobs become durable before
+//! the index names them (`store`). Each module uses only those below it. `make check` enforces this
+//! table.
 //!
 //! | module | content |
 //! | --- | --- |
-//! | `ops` | commands on images and stores |
+//! | `ops` | commands on images and stores: build, import, extract, export, copy, verify, gc |
 //! | `ingest` | directories, archives and container images to a tree |
 //! | `build` | a tree to an image |
-//! | `mount` | mounting and unmounting |
+//! | `mount` | mount options, the mount API, writable mounts, unmounts |
 //! | `image` | reading and encoding one image |
-//! | `store` | the OCI layout: index, locks, staging |
-//! | `sys` | Linux wrappers |
-//! | `error` | errors |
-//! | `model` | plain data |
+//! | `store` | the OCI layout: index, locks, staging, garbage collection |
+//! | `sys` | Linux wrappers, threads, progress |
+//! | `error` | errors of each area, and the exit status for each |
+//! | `model` | plain data: digests, trees, references, rules |
 //!
-//! Other crates use the names below, not the folders.
+//! The folders are private. Other crates use the modules below, each of which has one subject.
+//!
+//! # Untrusted data
+//!
+//! Stores, archives and container images are untrusted. Metadata is decoded by `puzzlefs-schema`, the
+//! parser of the kernel module. Sizes are checked before anything is allocated, and no path of an image
+//! or an archive is resolved on the host.
+//!
+//! # Errors and interruption
+//!
+//! Every function returns [`Error`], whose variants are enums of one area each.
+//! [`exit_status`](error::exit_status) maps an error to the exit status of a program. Long operations
+//! take a [`Progress`], which counts and which stops them: they then return [`Error::Interrupted`], and
+//! leave tags as they were.
 
 #![warn(missing_docs)]
 
@@ -29,8 +82,15 @@ mod ingest;
 mod model;
 pub mod mount;
 mod ops;
-pub mod store;
+mod store;
 mod sys;
+
+pub use error::problems::Problems;
+pub use error::{Error, Result};
+pub use model::digest::Digest;
+pub use model::reference::{ImageRef, Selector};
+pub use store::oci_layout::{find_image, Image, ImageRoot, Store};
+pub use sys::progress::Progress;
 
 pub mod builder {
     //! Building images.
@@ -40,22 +100,119 @@ pub mod builder {
     pub use crate::ops::build::build;
 }
 
-pub use build::{contents, layout};
-pub use image::{config, path, reader, seekable, visit};
-pub use model::{
-    digest, json, message, oci, owners, platform, reference, rules, time, tree, verity,
-};
-pub use ops::{copy, diff, enable_verity, export, extract, gc, import, usage};
-pub use sys::progress;
+pub mod layout {
+    //! The layout of files in blobs.
+    pub use crate::build::layout::{Layout, CHUNK_AVG_MAX};
+}
+
+pub mod rules {
+    //! Rules for the content that a build takes from its source.
+    pub use crate::model::rules::{PathPattern, Rules, XattrPattern, XattrSelection};
+}
+
+pub mod owners {
+    //! Changes of owners during a build.
+    pub use crate::model::owners::{IdMap, IdRange, Owners};
+}
+
+pub mod import {
+    //! Importing container images.
+    pub use crate::ops::import::{import, ImportSource};
+}
+
+pub mod config {
+    //! Configurations of container images.
+    pub use crate::image::config::{ConfigOptions, Configuration, History, Run};
+}
+
+pub mod platform {
+    //! Platforms of container images.
+    pub use crate::model::platform::Platform;
+}
+
+pub mod reader {
+    //! Reading images.
+    pub use crate::image::reader::{Blobs, Counts, ImageReader, Parts};
+}
+
+pub mod path {
+    //! Resolving paths in images.
+    pub use crate::image::path::LastLink;
+}
+
+pub mod seekable {
+    //! Compressed blobs.
+    pub use crate::image::seekable::{Compression, FRAME_SIZE_MAX};
+}
+
+pub mod extract {
+    //! Writing images into directories.
+    pub use crate::ops::extract::{extract, Extracted, Refusal, RefusalKind, Refusals};
+}
+
+pub mod export {
+    //! Writing images as archives and as container images.
+    pub use crate::ops::export::{
+        export_layout, export_tar, Compressor, Exported, LayerCompression, LayoutOptions,
+        LayoutSummary,
+    };
+}
+
+pub mod copy {
+    //! Copying images between stores.
+    pub use crate::ops::copy::{copy, copy_all, Copied, CopyOptions, Tagged};
+}
+
+pub mod diff {
+    //! Comparing images.
+    pub use crate::ops::diff::{diff, Change, Difference, Shared, Totals};
+}
+
 pub mod verify {
     //! Verifying images and stores.
     pub use crate::ops::report::{Fault, Verified};
     pub use crate::ops::verify::{verify_image, verify_store};
 }
 
-pub use error::problems::Problems;
-pub use error::{Error, Result};
-pub use model::digest::Digest;
-pub use model::reference::{ImageRef, Selector};
-pub use store::{Image, Store};
-pub use sys::progress::Progress;
+pub mod enable_verity {
+    //! Enabling fs-verity on blobs.
+    pub use crate::ops::enable_verity::{enable, Enabled, EnabledImage};
+}
+
+pub mod verity {
+    //! fs-verity digests, computed in userspace.
+    pub use crate::model::verity::digest;
+}
+
+pub mod gc {
+    //! Removing the blobs that no image needs.
+    pub use crate::ops::gc::{collect, dry_run, Collected};
+}
+
+pub mod usage {
+    //! The space that images take.
+    pub use crate::ops::usage::{usage, ImageUsage, Usage};
+}
+
+pub mod oci {
+    //! The JSON documents of an OCI image layout.
+    pub use crate::model::oci::{
+        Descriptor, Index, Manifest, CREATED, DOCKER_CONFIG, EMPTY_CONTENT, FILEDATA,
+        FILEDATA_ZSTD, INDEX, LAYOUT, MANIFEST, REF_NAME, ROOTFS, VERITY_ROOT_HASH,
+    };
+}
+
+pub mod json {
+    //! Parsing JSON with messages for people.
+    pub use crate::model::json::{parse, ParseError};
+}
+
+pub mod message {
+    //! Messages for people.
+    pub use crate::model::message::{printable, tell};
+}
+
+pub mod time {
+    //! Times as text.
+    pub use crate::model::time::utc;
+}

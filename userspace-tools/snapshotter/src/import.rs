@@ -23,7 +23,7 @@ use clap::Args;
 use puzzlefs_lib::json as oci_json;
 use puzzlefs_lib::oci::{self, Descriptor, Manifest};
 use puzzlefs_lib::platform::Platform;
-use puzzlefs_lib::{mount, store, time, Digest, ImageRef, Store};
+use puzzlefs_lib::{find_image, mount, time, Digest, ImageRef, Store};
 use serde_json::{json, Map, Value};
 use std::ffi::OsString;
 use std::future::Future;
@@ -90,7 +90,7 @@ pub fn run(arguments: &ImportArgs) -> Result<()> {
         bail!("give the image a name");
     }
     let reference = ImageRef::parse(&arguments.image)?;
-    let (store, image) = store::find_image(&reference)?;
+    let (store, image) = find_image(&reference)?;
     let parts = Parts::of(&store, &image.manifest, image.manifest_digest)?;
     let (path, _) = mount::find(&reference)?;
     let path = path.to_str().ok_or_else(|| {

@@ -19,13 +19,13 @@
 //! | `layout` | the policy: chunk and pack sizes |
 //! | `source` | the files of a tree |
 
-pub mod build_options;
-pub mod builder;
-pub mod contents;
-pub mod delta;
+pub(crate) mod build_options;
+pub(crate) mod builder;
+pub(crate) mod contents;
+pub(crate) mod delta;
 pub(crate) mod flusher;
-pub mod layout;
-pub mod metadata;
-pub mod packer;
+pub(crate) mod layout;
+pub(crate) mod metadata;
+pub(crate) mod packer;
 pub(crate) mod scheduler;
-pub mod source;
+pub(crate) mod source;

@@ -15,9 +15,9 @@
 //! | `encoding` | writes Cap'n Proto messages |
 //! | `seekable` | zstd's seekable format |
 
-pub mod config;
-pub mod encoding;
-pub mod path;
-pub mod reader;
-pub mod seekable;
-pub mod visit;
+pub(crate) mod config;
+pub(crate) mod encoding;
+pub(crate) mod path;
+pub(crate) mod reader;
+pub(crate) mod seekable;
+pub(crate) mod visit;

@@ -15,9 +15,9 @@
 //! | `tar` | members of a tar archive |
 //! | `walk` | a directory to a tree |
 
-pub mod archive;
-pub mod assembly;
-pub mod compression;
-pub mod container;
-pub mod tar;
-pub mod walk;
+pub(crate) mod archive;
+pub(crate) mod assembly;
+pub(crate) mod compression;
+pub(crate) mod container;
+pub(crate) mod tar;
+pub(crate) mod walk;

@@ -16,13 +16,6 @@ impl Digest {
         Digest(Sha256::digest(bytes).into())
     }
 
-    /// The digest of `pieces`, one after the other.
-    pub fn of_pieces(pieces: &[&[u8]]) -> Self {
-        let mut hasher = Sha256::new();
-        pieces.iter().for_each(|piece| hasher.update(piece));
-        Digest(hasher.finalize().into())
-    }
-
     /// The raw bytes, as the metadata holds them.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -26,20 +26,20 @@
 //! | `message` | messages for people |
 //! | `limits` | limits |
 
-pub mod acl;
-pub mod count;
-pub mod digest;
-pub mod extent;
-pub mod json;
-pub mod limits;
-pub mod media;
-pub mod message;
-pub mod oci;
-pub mod owners;
-pub mod platform;
-pub mod reference;
-pub mod rules;
-pub mod time;
-pub mod transport;
-pub mod tree;
-pub mod verity;
+pub(crate) mod acl;
+pub(crate) mod count;
+pub(crate) mod digest;
+pub(crate) mod extent;
+pub(crate) mod json;
+pub(crate) mod limits;
+pub(crate) mod media;
+pub(crate) mod message;
+pub(crate) mod oci;
+pub(crate) mod owners;
+pub(crate) mod platform;
+pub(crate) mod reference;
+pub(crate) mod rules;
+pub(crate) mod time;
+pub(crate) mod transport;
+pub(crate) mod tree;
+pub(crate) mod verity;

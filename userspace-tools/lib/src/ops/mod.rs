@@ -21,15 +21,15 @@
 //! | `gc` | removes blobs that no image needs |
 //! | `usage` | counts the blobs of images |
 
-pub mod build;
-pub mod copy;
-pub mod diff;
-pub mod enable_verity;
-pub mod export;
-pub mod extract;
-pub mod gc;
-pub mod import;
-pub mod report;
-pub mod structure;
-pub mod usage;
-pub mod verify;
+pub(crate) mod build;
+pub(crate) mod copy;
+pub(crate) mod diff;
+pub(crate) mod enable_verity;
+pub(crate) mod export;
+pub(crate) mod extract;
+pub(crate) mod gc;
+pub(crate) mod import;
+pub(crate) mod report;
+pub(crate) mod structure;
+pub(crate) mod usage;
+pub(crate) mod verify;

@@ -47,5 +47,3 @@ pub(crate) mod oci_layout;
 pub(crate) mod replace;
 pub(crate) mod staging;
 pub(crate) mod tags;
-
-pub use oci_layout::*;

@@ -16,10 +16,10 @@
 //! | `beneath` | opens paths below a directory |
 //! | `pause` | pauses a command for a test |
 
-pub mod beneath;
-pub mod mounts;
-pub mod parallel;
-pub mod pause;
-pub mod progress;
-pub mod stoppable;
-pub mod xattrs;
+pub(crate) mod beneath;
+pub(crate) mod mounts;
+pub(crate) mod parallel;
+pub(crate) mod pause;
+pub(crate) mod progress;
+pub(crate) mod stoppable;
+pub(crate) mod xattrs;

@@ -15,7 +15,7 @@ pub mod rules;
 
 use clap::Args;
 use puzzlefs_lib::error::ReferenceError;
-use puzzlefs_lib::{store, Error, Image, ImageRef, Selector, Store};
+use puzzlefs_lib::{find_image, Error, Image, ImageRef, Selector, Store};
 use std::ffi::{OsStr, OsString};
 use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
@@ -38,7 +38,7 @@ pub struct ImageArg {
 impl ImageArg {
     /// Finds the image in its store.
     pub fn find(&self) -> puzzlefs_lib::Result<(Store, Image)> {
-        store::find_image(&ImageRef::parse(&self.image)?)
+        find_image(&ImageRef::parse(&self.image)?)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{format, interrupt, progress};
 use clap::Args;
 use puzzlefs_lib::copy::{self, Copied, CopyOptions, Tagged};
 use puzzlefs_lib::error::ReferenceError;
-use puzzlefs_lib::{store, ImageRef, Store};
+use puzzlefs_lib::{find_image, ImageRef, Store};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::path::Path;
@@ -87,7 +87,7 @@ pub fn run(arguments: &CopyArgs) -> anyhow::Result<()> {
     }
     let image_ref = ImageRef::parse(&arguments.image)?;
     let (target, tag) = target(&arguments.target, &image_ref)?;
-    let (from, image) = store::find_image(&image_ref)?;
+    let (from, image) = find_image(&image_ref)?;
     let to = Store::create(&target)?;
     let progress = interrupt::stoppable()?;
     let copied = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {

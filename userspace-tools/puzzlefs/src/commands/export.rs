@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use puzzlefs_lib::error::ReferenceError;
 use puzzlefs_lib::export::{self, Compressor, Exported, LayerCompression, LayoutOptions};
 use puzzlefs_lib::platform::Platform;
-use puzzlefs_lib::{store, Image, ImageRef, Progress, Store};
+use puzzlefs_lib::{find_image, Image, ImageRef, Progress, Store};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
@@ -110,7 +110,7 @@ struct LayoutReport {
 /// Exports an image.
 pub fn run(arguments: &ExportArgs) -> anyhow::Result<()> {
     let (image_ref, path) = ImageRef::parse_with_path(&arguments.image)?;
-    let (store, image) = store::find_image(&image_ref)?;
+    let (store, image) = find_image(&image_ref)?;
     match &arguments.oci {
         Some(_) if path.is_some() => Err(ReferenceError::refused(
             &arguments.image,

@@ -13,7 +13,7 @@ pub use wait::*;
 
 use puzzlefs_lib::oci::{self, Descriptor, Manifest};
 use puzzlefs_lib::reader::{Blobs, ImageReader};
-use puzzlefs_lib::{store, Digest, ImageRef, Store};
+use puzzlefs_lib::{find_image, Digest, ImageRef, Store};
 use puzzlefs_schema::metadata_capnp::rootfs;
 use puzzlefs_schema::{Kind, Locator, Order, ROOT_INO};
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags, CWD};
@@ -373,7 +373,7 @@ fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
 /// Opens an image, by its tag.
 pub fn open(store: &Path, tag: &str) -> (Store, puzzlefs_lib::Image) {
     let reference = ImageRef::parse(OsStr::new(&reference(store, tag))).unwrap();
-    store::find_image(&reference).unwrap()
+    find_image(&reference).unwrap()
 }
 
 /// Takes the inventory of an image, by the reader that the kernel has.
