@@ -13,6 +13,9 @@ use puzzlefs_schema::v4::{
 use std::collections::BTreeMap;
 
 type Names = BTreeMap<Vec<u8>, (u8, u16, i32)>;
+/// The end of an extent, and its chunk and the offset in it, if it is not a hole.
+type FileExtent = (u64, Option<(u32, u32)>);
+type FileExtents = Vec<FileExtent>;
 type Values = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A name of a directory entry: few bytes, so that names share beginnings.
@@ -31,8 +34,8 @@ fn values() -> impl Strategy<Value = Values> {
     btree_map(name, vec(any::<u8>(), 0..5), 1..8)
 }
 
-/// Extents of a file: where each ends, and its chunk and the offset in it, if it is not a hole.
-fn extents(len: usize) -> impl Strategy<Value = Vec<(u64, Option<(u32, u32)>)>> {
+/// Extents of any file.
+fn extents(len: usize) -> impl Strategy<Value = FileExtents> {
     let chunk = prop::option::of((0..3_u32, 0..1000_u32));
     vec((1..1000_u64, chunk), 0..len).prop_map(|mut extents| {
         let mut end = 0;
@@ -53,7 +56,7 @@ fn entry(name: (u32, u8), &(inode_type, slot, distance): &(u8, u16, i32)) -> v4:
     }
 }
 
-fn raw_extents(extents: &[(u64, Option<(u32, u32)>)], mut offset: u64) -> Vec<v4::Extent> {
+fn raw_extents(extents: &[FileExtent], mut offset: u64) -> Vec<v4::Extent> {
     let extents = extents.iter().map(|&(end, data)| {
         let (chunk, chunk_offset) = data.unwrap_or((u32::MAX, 0));
         let extent = v4::Extent {
@@ -76,11 +79,7 @@ fn chunks() -> Vec<v4::Chunk> {
 }
 
 /// A block of these directories, files, and attribute sets.
-fn block(
-    directories: &[Names],
-    files: &[Vec<(u64, Option<(u32, u32)>)>],
-    sets: &[Values],
-) -> Vec<u8> {
+fn block(directories: &[Names], files: &[FileExtents], sets: &[Values]) -> Vec<u8> {
     let mut block = v4::Block {
         version: 4,
         kind: 3,
