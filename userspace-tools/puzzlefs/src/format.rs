@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! How numbers are shown to people.
+//! Numbers, sizes and modes for people.
+
+use indicatif::HumanCount;
 
 pub use puzzlefs_lib::time::utc as time;
 
-/// Bytes with a binary unit: `1.4 MiB`.
+/// Returns a size with a binary unit: `1.4 MiB`.
+///
+/// `indicatif` writes two decimals, which makes columns uneven, and 1024.00 KiB for 1 MiB - 1.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -20,26 +24,18 @@ pub fn bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// A number and what it counts: `1 blob`, `2 blobs`.
+/// Returns a number and its noun: `1 blob`, `2 blobs`.
 pub fn count(value: u64, one: &str, many: &str) -> String {
     let word = if value == 1 { one } else { many };
     format!("{} {word}", number(value))
 }
 
-/// A number: `1,234`.
+/// Returns a number with separators: `1,234`.
 pub fn number(number: u64) -> String {
-    let digits = number.to_string();
-    let mut shown = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
-            shown.push(',');
-        }
-        shown.push(digit);
-    }
-    shown
+    HumanCount(number).to_string()
 }
 
-/// A file's type and permissions as `ls -l` shows them: `drwxr-xr-x`.
+/// Returns a file's type and permissions as `ls -l` shows them: `drwxr-xr-x`.
 pub fn mode(kind: char, permissions: u16) -> String {
     let mut mode = String::from(kind);
     // For each of owner, group and others: their bits, and what stands for the bit that makes

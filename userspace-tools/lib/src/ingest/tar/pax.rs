@@ -6,6 +6,8 @@ use super::fault::{malformed, Fault, Result};
 use crate::model::acl;
 use crate::model::tree::{Time, Xattr};
 use crate::sys::xattrs;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+use base64::{alphabet, Engine};
 use puzzlefs_schema::{MAX_XATTR_NAME_LEN, MAX_XATTR_VALUE_LEN};
 use std::mem;
 
@@ -193,55 +195,28 @@ impl Pax {
     }
 }
 
-/// Bytes of which some are written as `%41`.
+/// Decodes bytes of which some are written as `%41`.
 fn from_percent(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        bytes.push(match first {
-            b'%' => {
-                let (digits, after) = rest.split_at_checked(2)?;
-                rest = after;
-                let digit = |at: usize| char::from(digits[at]).to_digit(16);
-                ((digit(0)? << 4) | digit(1)?) as u8
-            }
-            byte => byte,
-        });
-    }
-    Some(bytes)
+    let bytes: Vec<u8> = percent_encoding::percent_decode(text).collect();
+    // The decoder keeps a malformed sequence. A well-formed one is shortened by two bytes.
+    let sequences = text.iter().filter(|&&byte| byte == b'%').count();
+    (bytes.len() + 2 * sequences == text.len()).then_some(bytes)
 }
 
-/// The bytes of base64, with or without the padding at its end.
+/// Decodes base64, with or without the padding at its end.
 fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
+    // The bits of padding may have any value.
+    const ENGINE: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        NO_PAD.with_decode_allow_trailing_bits(true),
+    );
     let text = text.trim_ascii_end();
     let digits = text.iter().rposition(|&byte| byte != b'=');
     let digits = &text[..digits.map_or(0, |last| last + 1)];
-    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
-    for group in digits.chunks(4) {
-        let mut bits = 0u32;
-        for &digit in group {
-            let digit = match digit {
-                b'A'..=b'Z' => digit - b'A',
-                b'a'..=b'z' => digit - b'a' + 26,
-                b'0'..=b'9' => digit - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return None,
-            };
-            bits = (bits << 6) | u32::from(digit);
-        }
-        // Of the bits of an unfinished group, what is not a whole byte is padding.
-        let whole = group.len() * 6 / 8;
-        let bits = bits << (32 - group.len() * 6);
-        bytes.extend_from_slice(bits.to_be_bytes().get(..whole)?);
-        if whole == 0 {
-            return None;
-        }
-    }
-    Some(bytes)
+    ENGINE.decode(digits).ok()
 }
 
+/// Reads a number in decimal digits.
 pub(super) fn decimal(text: &[u8]) -> Result<u64> {
     let number = match text {
         [] => None,
