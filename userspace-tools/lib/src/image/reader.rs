@@ -2,10 +2,11 @@
 
 //! Reading images through the reader that the kernel module has: `puzzlefs-schema`.
 
-use crate::error::{Damage, Error, ImageError, Result, StoreError};
+use crate::error::{Damage, Error, ImageError, Result};
 use crate::image::seekable::Decoder;
 use crate::model::digest::Digest;
 use crate::model::extent::Extent;
+use crate::model::limits::READ_SIZE;
 use crate::store::oci_layout::{ImageRoot, Store};
 use puzzlefs_schema::{DirEntry, FileType, Framing, Inode, Locator, Metadata, Order, Part};
 use std::collections::hash_map::{Entry, HashMap};
@@ -65,26 +66,19 @@ impl<'s> ImageReader<'s> {
     /// Reads a metadata blob of a size.
     pub(crate) fn of_rootfs(store: &'s Store, rootfs: &Digest, rootfs_size: u64) -> Result<Self> {
         let path = store.blob_path(rootfs);
-        let damaged = |damage| StoreError::Damaged {
-            path: path.clone(),
-            damage,
-        };
         let mut file = store.open_blob(rootfs)?;
         let metadata = file.metadata().map_err(Error::io(&path, "examine"))?;
         let size = metadata.len();
         if size != rootfs_size || size > METADATA_MAX || size % 8 != 0 {
-            return Err(damaged(Damage::Size {
-                found: size,
-                wanted: rootfs_size,
-            })
-            .into());
+            let (found, wanted) = (size, rootfs_size);
+            return Err(store.damaged(rootfs, Damage::Size { found, wanted }));
         }
         let mut words = capnp::Word::allocate_zeroed_vec(size as usize / 8);
         let bytes = capnp::Word::words_to_bytes_mut(&mut words);
         file.read_exact(bytes).map_err(Error::io(&path, "read"))?;
         let found = Digest::of(bytes);
         if found != *rootfs {
-            return Err(damaged(Damage::Contents(found)).into());
+            return Err(store.damaged(rootfs, Damage::Contents(found)));
         }
         Self::of_words(store, path, words)
     }
@@ -361,17 +355,14 @@ impl Blobs {
         mut range: Range<u64>,
         give: &mut impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        const PIECE: u64 = 256 << 10;
         let fail = |what| move |error| Error::io(reader.store.blob_path(digest), what)(error);
         if let Some(sound) = &mut self.sound {
             if !sound.contains(digest) {
-                const READ: usize = 256 << 10;
-                self.buffer.resize(READ, 0);
+                self.buffer.resize(READ_SIZE, 0);
                 let found = reader.store.digest_of_blob(digest, &mut self.buffer)?;
                 if found != *digest {
-                    let path = reader.store.blob_path(digest);
                     let damage = Damage::Contents(found);
-                    return Err(StoreError::Damaged { path, damage }.into());
+                    return Err(reader.store.damaged(digest, damage));
                 }
                 sound.insert(*digest);
             }
@@ -385,7 +376,7 @@ impl Blobs {
                     .map_err(fail("decompress the blob"))?;
                 &content[..wanted.min(content.len() as u64) as usize]
             } else {
-                self.buffer.resize(wanted.min(PIECE) as usize, 0);
+                self.buffer.resize(wanted.min(READ_SIZE as u64) as usize, 0);
                 blob.file
                     .read_exact_at(&mut self.buffer, range.start)
                     .map_err(fail("read the blob"))?;

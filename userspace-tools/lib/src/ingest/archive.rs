@@ -12,6 +12,7 @@ use crate::error::{Error, IngestError, Result};
 use crate::ingest::assembly::Assembly;
 use crate::ingest::compression::{Decompressed, Format, Garbage, START};
 use crate::ingest::tar::{Fault, FileData, Input, Member, MemberKind, Oddities, Reader, NO_END};
+use crate::model::limits::READ_SIZE;
 use crate::model::tree::{Seen, Tree};
 use crate::store::staging::Staging;
 use crate::sys::progress::Progress;
@@ -19,9 +20,6 @@ use crate::sys::stoppable::Stoppable;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-
-/// The size of a read.
-const BUFFER: usize = 256 << 10;
 
 /// A tree that an archive makes.
 pub(crate) struct ArchiveTree {
@@ -107,7 +105,7 @@ pub(crate) fn finish<I: Input>(
     path: &Path,
     progress: &Progress,
 ) -> Result<Vec<String>> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; READ_SIZE];
     loop {
         progress.check()?;
         let count = reader.read_rest(&mut buffer);
@@ -228,7 +226,7 @@ impl Spool {
             file,
             path,
             size: 0,
-            buffer: vec![0; BUFFER],
+            buffer: vec![0; READ_SIZE],
         })
     }
 
@@ -307,9 +305,10 @@ impl Archive {
                 .and_then(|_| file.rewind())
                 .map_err(Error::io(path, "read the archive"))?;
         }
-        let input = match regular && format(&start, path)? == Format::None {
-            true => ArchiveInput::Plain(file),
-            false => ArchiveInput::Stream(Stream::new(Stoppable::new(file, progress), path)?),
+        let input = if regular && format(&start, path)? == Format::None {
+            ArchiveInput::Plain(file)
+        } else {
+            ArchiveInput::Stream(Stream::new(Stoppable::new(file, progress), path)?)
         };
         Ok(Archive {
             path: path.to_path_buf(),
@@ -330,7 +329,7 @@ impl PlainFile {
         let metadata = file.metadata().map_err(Error::io(path, "examine"))?;
         Ok(PlainFile {
             size: metadata.len(),
-            file: BufReader::with_capacity(BUFFER, file),
+            file: BufReader::with_capacity(READ_SIZE, file),
         })
     }
 
@@ -375,14 +374,14 @@ impl Stream {
         if format == Format::None {
             let contents = Cursor::new(start).chain(input);
             return Ok(Stream {
-                contents: Box::new(BufReader::with_capacity(BUFFER, contents)),
+                contents: Box::new(BufReader::with_capacity(READ_SIZE, contents)),
                 garbage: Garbage::default(),
             });
         }
         let contents = Decompressed::new(format, start, input).map_err(fail)?;
         Ok(Stream {
             garbage: contents.garbage(),
-            contents: Box::new(BufReader::with_capacity(BUFFER, contents)),
+            contents: Box::new(BufReader::with_capacity(READ_SIZE, contents)),
         })
     }
 }

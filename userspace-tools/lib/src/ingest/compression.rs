@@ -9,12 +9,11 @@
 //! A decoder needs as much memory as the window that the stream asks for, at most 2 GiB.
 
 use crate::ingest::tar::is_header;
+use crate::model::limits::READ_SIZE;
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
-/// The size of a read.
-const BUFFER: usize = 256 << 10;
 /// The size of the start of a file that [`Format::detect`] looks at: a tar header.
 pub(crate) const START: usize = 512;
 /// The longest magic number of a compressed stream.
@@ -172,7 +171,7 @@ impl Garbage {
 impl<R: Read> Decompressed<R> {
     /// Reads a file of which `start` was read already.
     pub fn new(format: Format, start: Vec<u8>, input: R) -> io::Result<Self> {
-        let mut input = Peekable::new(BufReader::with_capacity(BUFFER, input));
+        let mut input = Peekable::new(BufReader::with_capacity(READ_SIZE, input));
         input.unread(start);
         Ok(Decompressed {
             format,

@@ -14,3 +14,6 @@ pub(crate) const INDEX_MAX: u64 = 64 << 20;
 
 /// The largest manifest read, in bytes: about two million blobs.
 pub(crate) const MANIFEST_MAX: u64 = 512 << 20;
+
+/// The size of one read of a file or a blob, and of buffers for streams, in bytes.
+pub(crate) const READ_SIZE: usize = 256 << 10;

@@ -111,7 +111,7 @@ impl Owners {
                 node.gid = group(node.gid)?;
                 for (name, value) in &mut node.xattrs {
                     match &name[..] {
-                        b"system.posix_acl_access" | b"system.posix_acl_default" => {
+                        acl::ACCESS | acl::DEFAULT => {
                             map_acl(value, user, group)?;
                         }
                         b"security.capability" => map_capability(value, user)?,

@@ -8,7 +8,7 @@
 use crate::error::{CommandError, Damage, Error, Result, StoreError};
 use crate::model::count::Count;
 use crate::model::digest::Digest;
-use crate::model::limits::MANIFEST_MAX;
+use crate::model::limits::{MANIFEST_MAX, READ_SIZE};
 use crate::model::oci::{self, Descriptor};
 use crate::model::reference::Selector;
 use crate::store::oci_layout::{Image, Store};
@@ -22,9 +22,6 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
-
-/// The size of one read of a blob.
-const READ: usize = 256 << 10;
 
 /// What a copy did. The manifest counts too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,7 +134,7 @@ fn copy_images(
     parallel::for_each(
         options.jobs,
         &blobs,
-        || vec![0; READ],
+        || vec![0; READ_SIZE],
         |buffer, (digest, size)| {
             progress.check()?;
             if options.check {
@@ -156,7 +153,7 @@ fn copy_images(
         let manifest = from.read_blob(&digest, MANIFEST_MAX)?;
         let size = manifest.len() as u64;
         if options.check {
-            remove_damaged(from, to, &digest, size, &mut vec![0; READ])?;
+            remove_damaged(from, to, &digest, size, &mut vec![0; READ_SIZE])?;
         }
         let placed = staging.put(&digest, Content::Bytes(&[&manifest]))?;
         copied.add(placed, size);
@@ -224,21 +221,17 @@ fn copy_blob(
     staging.put_with(digest, size, |target, target_path| {
         let path = from.blob_path(digest);
         let mut source = from.open_blob(digest)?;
-        let damaged = |damage| StoreError::Damaged {
-            path: path.clone(),
-            damage,
-        };
         let found = source
             .metadata()
             .map_err(Error::io(&path, "examine"))?
             .len();
         if found != size {
             let wanted = size;
-            return Err(damaged(Damage::Size { found, wanted }).into());
+            return Err(from.damaged(digest, Damage::Size { found, wanted }));
         }
         let found = copy_bytes(&mut source, &path, target, target_path, size, buffer)?;
         if found != *digest {
-            return Err(damaged(Damage::Contents(found)).into());
+            return Err(from.damaged(digest, Damage::Contents(found)));
         }
         Ok(())
     })

@@ -10,10 +10,11 @@ use crate::error::{CommandError, Error, Result};
 use crate::image::reader::ImageReader;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
+use crate::model::limits::READ_SIZE;
 use crate::model::reference::Selector;
 use crate::model::verity::Hasher;
 use crate::ops::report::Fault;
-use crate::ops::verify::{read_pieces, READ};
+use crate::ops::verify::read_pieces;
 use crate::store::graph;
 use crate::store::locks::UseLock;
 use crate::store::oci_layout::{Image, Store};
@@ -91,7 +92,7 @@ pub fn enable(
     parallel::for_each(
         jobs,
         &wanted,
-        || vec![0; READ],
+        || vec![0; READ_SIZE],
         |buffer, (digest, (verity, image))| {
             let outcome = one(store, digest, verity, buffer, progress)?;
             let mut enabled = lock(&shared);
@@ -208,11 +209,12 @@ fn one(
     };
     if let Some(found) = measure(&file)? {
         progress.done_bytes(size);
-        return match found == *wanted {
-            true => Ok(Outcome::Already(size)),
-            false => refuse(format!(
+        return if found == *wanted {
+            Ok(Outcome::Already(size))
+        } else {
+            refuse(format!(
                 "fs-verity is enabled, and its digest is {found}, not {wanted} as the image says"
-            )),
+            ))
         };
     }
     let mut hasher = Hasher::new();

@@ -9,6 +9,7 @@
 use crate::error::{Damage, Error, Result, StoreError};
 use crate::image::seekable::Decoder;
 use crate::model::digest::Digest;
+use crate::model::limits::READ_SIZE;
 use crate::model::oci;
 use crate::model::reference::Selector;
 use crate::model::verity;
@@ -23,9 +24,6 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Mutex;
-
-/// The size of one read of a blob.
-pub(crate) const READ: usize = 1 << 20;
 
 /// Verifies one image: its manifest, its metadata and its blobs.
 pub fn verify_image(
@@ -168,7 +166,7 @@ fn check_blobs(
     parallel::for_each(
         jobs,
         &blobs,
-        || vec![0; READ],
+        || vec![0; READ_SIZE],
         |buffer, (digest, wanted)| {
             let mut faults = Vec::new();
             let mut blob = BlobCheck {
@@ -230,8 +228,7 @@ impl BlobCheck<'_> {
     /// Adds a fault in the words of the error of a reader of the blob, so that equal faults are
     /// reported once.
     fn damage(&mut self, image: Option<&String>, damage: Damage) {
-        let path = self.store.blob_path(self.digest);
-        self.error(image, StoreError::Damaged { path, damage }.into());
+        self.error(image, self.store.damaged(self.digest, damage));
     }
 
     /// Checks everything, and returns the number of bytes read. The error is an interruption.

@@ -269,8 +269,7 @@ impl Store {
         let bytes = read_bounded(self.open_blob(digest)?, &path, max)?;
         let found = Digest::of(&bytes);
         if found != *digest {
-            let damage = Damage::Contents(found);
-            return Err(StoreError::Damaged { path, damage }.into());
+            return Err(self.damaged(digest, Damage::Contents(found)));
         }
         Ok(bytes)
     }
@@ -434,6 +433,12 @@ impl Store {
         })
     }
 
+    /// Returns the error for a damaged blob.
+    pub(crate) fn damaged(&self, digest: &Digest, damage: Damage) -> Error {
+        let path = self.blob_path(digest);
+        StoreError::Damaged { path, damage }.into()
+    }
+
     /// Returns the error for a tag that the index does not list.
     pub(crate) fn no_such_tag(&self, index: &Index, tag: &str) -> Error {
         StoreError::NoSuchTag {
@@ -472,15 +477,13 @@ impl Store {
     /// Fails if a blob is missing or does not have the size in its descriptor.
     pub(crate) fn check_size(&self, digest: &Digest, descriptor: &Descriptor) -> Result<()> {
         let wanted = descriptor.size;
-        let path = || self.blob_path(digest);
         match self.blob_size(digest)? {
             Some(found) if found == wanted => Ok(()),
-            Some(found) => Err(StoreError::Damaged {
-                path: path(),
-                damage: Damage::Size { found, wanted },
+            Some(found) => Err(self.damaged(digest, Damage::Size { found, wanted })),
+            None => {
+                let path = self.blob_path(digest);
+                Err(StoreError::Missing { path }.into())
             }
-            .into()),
-            None => Err(StoreError::Missing { path: path() }.into()),
         }
     }
 }

@@ -14,6 +14,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::digest::Digest;
+use crate::model::limits::READ_SIZE;
 use crate::store::locks::UseLock;
 use crate::store::locks::PRIVATE;
 use crate::store::oci_layout::Store;
@@ -31,8 +32,6 @@ use std::sync::Mutex;
 use tempfile::NamedTempFile;
 
 const PREFIX: &str = "staging-";
-/// How much of a blob is read at once.
-const READ: usize = 256 << 10;
 /// Staged bytes and blobs after which [`Staging::put`] commits by itself: it bounds what a
 /// killed builder of a large image has to write again.
 const COMMIT_BYTES: u64 = 1 << 30;
@@ -149,7 +148,8 @@ impl<'a> Staging<'a> {
         write: impl FnOnce(&mut File, &Path) -> Result<()>,
     ) -> Result<Placed> {
         if self.store.blob_size(digest)? == Some(size) {
-            if !self.check || self.store.digest_of_blob(digest, &mut vec![0; READ])? == *digest {
+            if !self.check || self.store.digest_of_blob(digest, &mut vec![0; READ_SIZE])? == *digest
+            {
                 return Ok(Placed::Shared);
             }
             self.store.remove_blob(digest)?;

@@ -2,6 +2,7 @@
 
 //! Extended attributes of the source.
 
+use crate::model::acl;
 use crate::model::rules::XattrSelection;
 use crate::model::tree::Xattr;
 use rustix::fs;
@@ -43,8 +44,8 @@ pub(crate) fn belongs(name: &[u8]) -> bool {
     [&b"user."[..], b"trusted.", b"security."]
         .iter()
         .any(|space| name.starts_with(space) && name.len() > space.len())
-        || name == b"system.posix_acl_access"
-        || name == b"system.posix_acl_default"
+        || name == acl::ACCESS
+        || name == acl::DEFAULT
 }
 
 /// Calls `get` with a buffer that is large enough: values and lists have at most 64 KiB.

@@ -3,10 +3,9 @@
 //! Cuts the data of one file into chunks and runs of zeros.
 
 use crate::build::layout::Layout;
+use crate::model::limits::READ_SIZE;
 use std::ops::Range;
 
-/// The size of one read of a large file.
-pub(crate) const READ: usize = 256 << 10;
 /// The room for data that is read and not cut.
 const BUFFER: usize = 2 << 20;
 
@@ -36,7 +35,7 @@ pub(crate) struct Cutter<'a, P> {
 impl<'a, P: PieceSink> Cutter<'a, P> {
     /// A cutter at the start of a file. `buffer` may hold anything; it is reused between files.
     pub fn new(layout: &'a Layout, buffer: &'a mut Vec<u8>, pieces: P) -> Self {
-        let room = layout.chunk_max + 2 * READ;
+        let room = layout.chunk_max + 2 * READ_SIZE;
         buffer.resize(BUFFER.max(room), 0);
         Cutter {
             layout,
@@ -49,11 +48,11 @@ impl<'a, P: PieceSink> Cutter<'a, P> {
 
     /// The room for the next data: a multiple of the grid of zeros.
     pub fn room(&mut self) -> &mut [u8] {
-        if self.buffer.len() - self.data.end < READ {
+        if self.buffer.len() - self.data.end < READ_SIZE {
             self.buffer.copy_within(self.data.clone(), 0);
             self.data = 0..self.data.len();
         }
-        &mut self.buffer[self.data.end..][..READ]
+        &mut self.buffer[self.data.end..][..READ_SIZE]
     }
 
     /// Takes the `length` bytes that were read into [`Cutter::room`], from a multiple of the

@@ -6,6 +6,7 @@ use super::{Archive, Exported};
 use crate::error::{CommandError, Error, Result};
 use crate::image::reader::ImageReader;
 use crate::model::digest::Digest;
+use crate::model::limits::READ_SIZE;
 use crate::model::oci::{self, Descriptor, Manifest};
 use crate::model::platform::Platform;
 use crate::store::oci_layout::{Image, Store};
@@ -20,8 +21,6 @@ use tempfile::NamedTempFile;
 
 /// The largest configuration read, in bytes.
 const CONFIG_MAX: u64 = 64 << 20;
-/// The size of the buffer between the archive and its compression.
-const BUFFER: usize = 256 << 10;
 
 /// The compression of the layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,7 +149,7 @@ fn write_layer(
     let file = NamedTempFile::new_in(path).map_err(Error::io(path, "create a file in"))?;
     let fail = || Error::io(path, "write the layer in");
     let compressor = Compressor::new(compression, Hashing::new(file)).map_err(fail())?;
-    let mut output = BufWriter::with_capacity(BUFFER, Hashing::new(compressor));
+    let mut output = BufWriter::with_capacity(READ_SIZE, Hashing::new(compressor));
     let reader = ImageReader::new(store, image)?;
     let mut archive = Archive::new(&reader, &mut output, progress);
     archive.is_layer = true;

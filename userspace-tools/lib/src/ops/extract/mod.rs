@@ -183,12 +183,13 @@ impl<'a> Extractor<'a> {
     /// everything that is made in the target would inherit them too.
     fn remove_inherited_lists(&mut self) {
         let proc_path = format!("/proc/self/fd/{}", self.root.as_raw_fd());
-        for list in ["system.posix_acl_default", "system.posix_acl_access"] {
+        for list in [acl::DEFAULT, acl::ACCESS] {
             let Err(errno) = fs::removexattr(&proc_path, list) else {
                 continue;
             };
             // Only the owner of a directory may remove a list, even if it has none.
             if fs::getxattr(&proc_path, list, &mut [0; 0]).is_ok() {
+                let list = printable(list);
                 let cause = || format!("cannot remove the inherited {list}: {errno}");
                 self.refuse(RefusalKind::Acl, &[], cause);
             }
@@ -557,9 +558,10 @@ impl<'a> Extractor<'a> {
         const INODES: u64 = 16;
         let has_room = || {
             let stat = fs::fstatvfs(&self.root).ok()?;
-            let blocks = match self.privileged {
-                true => stat.f_bfree,
-                false => stat.f_bavail,
+            let blocks = if self.privileged {
+                stat.f_bfree
+            } else {
+                stat.f_bavail
             };
             let room = blocks.saturating_mul(stat.f_frsize) >= ROOM;
             // A filesystem that makes inodes as needed counts none.
