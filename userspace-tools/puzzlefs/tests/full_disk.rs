@@ -61,9 +61,10 @@ fn fill_and_build(scratch: &Path, disk: &Path) {
     let (mut too_few, mut enough) = (0, 600);
     while enough - too_few > 1 {
         let pages = (too_few + enough) / 2;
-        match builds(pages) {
-            true => enough = pages,
-            false => too_few = pages,
+        if builds(pages) {
+            enough = pages
+        } else {
+            too_few = pages
         }
     }
     assert!(too_few > 350, "{too_few} pages are too few");

@@ -70,9 +70,10 @@ pub fn run(arguments: &ServeArgs) -> Result<()> {
                     terminate.poll_recv(context).is_ready(),
                     interrupt.poll_recv(context).is_ready(),
                 ];
-                match ends.contains(&true) {
-                    true => std::task::Poll::Ready(()),
-                    false => std::task::Poll::Pending,
+                if ends.contains(&true) {
+                    std::task::Poll::Ready(())
+                } else {
+                    std::task::Poll::Pending
                 }
             })
             .await;

@@ -231,9 +231,10 @@ impl<M: Mounter> Service<http::Request<Body>> for Both<M> {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         // Of a method that neither has, the one says so as well as the other.
-        match request.uri().path().starts_with("/puzzlefs.") {
-            true => self.images.call(request),
-            false => self.snapshots.call(request),
+        if request.uri().path().starts_with("/puzzlefs.") {
+            self.images.call(request)
+        } else {
+            self.snapshots.call(request)
         }
     }
 }

@@ -400,9 +400,10 @@ impl Assembly {
     /// Counts the memory that members take.
     fn spend(&mut self, bytes: u64) -> Result<()> {
         self.metadata = self.metadata.saturating_add(bytes);
-        match self.metadata > METADATA_MAX {
-            true => Err(TOO_MUCH.to_owned()),
-            false => Ok(()),
+        if self.metadata > METADATA_MAX {
+            Err(TOO_MUCH.to_owned())
+        } else {
+            Ok(())
         }
     }
 }

@@ -437,9 +437,10 @@ impl Importer<'_> {
         let name = blob_name(&digest);
         let bytes = self.container.read(&name, JSON_MAX)?;
         let bytes = bytes.ok_or_else(|| self.missing(&name))?;
-        match Digest::of(&bytes) == digest && bytes.len() as u64 == descriptor.size {
-            true => Ok(bytes),
-            false => Err(self.damaged(&name)),
+        if Digest::of(&bytes) == digest && bytes.len() as u64 == descriptor.size {
+            Ok(bytes)
+        } else {
+            Err(self.damaged(&name))
         }
     }
 

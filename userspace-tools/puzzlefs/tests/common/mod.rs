@@ -47,9 +47,10 @@ pub fn noise(size: usize, seed: u64) -> Vec<u8> {
 /// a killed program leaves is the same on either.
 pub fn memory_scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    let parent = match memory.is_dir() {
-        true => memory.to_path_buf(),
-        false => std::env::temp_dir(),
+    let parent = if memory.is_dir() {
+        memory.to_path_buf()
+    } else {
+        std::env::temp_dir()
     };
     tempfile::tempdir_in(parent).unwrap()
 }

@@ -197,9 +197,12 @@ fn broken() -> Error {
 #[test]
 fn nothing_is_begun_after_an_error() {
     let is_broken = |event: &Event| matches!(event, Begun(3) | Task(_));
-    let work = Recorder::new(1, (10, 1), |_, event| match is_broken(event) {
-        true => Err(broken()),
-        false => Ok(()),
+    let work = Recorder::new(1, (10, 1), |_, event| {
+        if is_broken(event) {
+            Err(broken())
+        } else {
+            Ok(())
+        }
     });
     assert_eq!(
         work.run().unwrap_err().to_string(),

@@ -13,9 +13,10 @@ pub(crate) trait Input: Read + Sized {
     /// Skips so many bytes.
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         let skipped = io::copy(&mut self.take(bytes), &mut io::sink())?;
-        match skipped == bytes {
-            true => Ok(()),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        if skipped == bytes {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
         }
     }
 
