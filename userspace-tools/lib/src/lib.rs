@@ -209,7 +209,7 @@ pub mod json {
 
 pub mod message {
     //! Messages for people.
-    pub use crate::model::message::{printable, tell};
+    pub use crate::model::message::{print, printable, tell, unwritable};
 }
 
 pub mod time {

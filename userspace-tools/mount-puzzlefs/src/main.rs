@@ -15,7 +15,6 @@ use puzzlefs_lib::mount::{self, Options};
 use puzzlefs_lib::{Error, Result};
 use std::ffi::OsStr;
 use std::fmt::Display;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -77,14 +76,13 @@ fn failure(error: &Error) -> ExitCode {
     ExitCode::from(exit_status(error, Program::MountHelper))
 }
 
-/// Prints what was asked for.
+/// Prints the help or the version.
 fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match message::print(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
-            let error = MountError::Output(cause).into();
-            say(&error);
-            failure(&error)
+            say(&cause);
+            failure(&MountError::Output(cause).into())
         }
     }
 }

@@ -6,20 +6,20 @@ use crate::format;
 use anyhow::Context;
 use puzzlefs_lib::builder::Count;
 use puzzlefs_lib::error;
-use puzzlefs_lib::message::{self, printable};
+use puzzlefs_lib::message::{self, printable, unwritable};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
-/// Standard output, whose errors are told: unlike `println!`, which panics.
+/// Standard output, buffered. Its errors are returned.
 pub struct Output {
     stream: BufWriter<StdoutLock<'static>>,
     terminal: bool,
 }
 
 impl Output {
-    /// Standard output, for this program's only thread that writes to it.
+    /// Locks standard output.
     pub fn new() -> Self {
         let stdout = io::stdout();
         Output {
@@ -34,7 +34,8 @@ impl Output {
         Ok(self.write_all(b"\n")?)
     }
 
-    /// Ends the output of what is done. Nobody may listen: a failure would say that it is not done.
+    /// Ends the report of work that is done. A closed pipe is not an error, because a failure would say
+    /// that the work is not done.
     pub fn end(
         mut self,
         told: anyhow::Result<()>,
@@ -42,12 +43,12 @@ impl Output {
     ) -> anyhow::Result<()> {
         match told.and_then(|()| Ok(self.flush()?)) {
             Err(error) if is_broken_pipe(&error) => Ok(()),
-            told => told.with_context(|| format!("{}, but cannot be told of", done())),
+            told => told.with_context(|| format!("{}, but cannot be reported", done())),
         }
     }
 
-    /// Prints how many blobs there are of each kind, and how large they are, below each other: the
-    /// kinds' names take `width` columns.
+    /// Prints the number and the size of the blobs of each kind, one kind a line. The kinds' names take
+    /// `width` columns.
     pub fn counts<const N: usize>(
         &mut self,
         width: usize,
@@ -61,7 +62,7 @@ impl Output {
         Ok(())
     }
 
-    /// A file's name as it is to be printed: as it is, unless it could tell a terminal something.
+    /// Returns a file's name for printing: escaped on a terminal, unchanged elsewhere.
     pub fn name<'a>(&self, name: &'a [u8]) -> Cow<'a, [u8]> {
         if self.terminal {
             Cow::Owned(printable(name).into_bytes())
@@ -73,38 +74,30 @@ impl Output {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(bytes).map_err(named)
+        self.stream.write(bytes).map_err(unwritable)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush().map_err(named)
+        self.stream.flush().map_err(unwritable)
     }
 }
 
-/// The error with what it is about.
-fn named(error: io::Error) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        format!("standard output: cannot write to it: {error}"),
-    )
-}
-
-/// Tells something on standard error, in a line of its own.
+/// Writes a message to standard error, in a line of its own.
 pub fn say(what: impl Display) {
     message::tell("puzzlefs", what);
 }
 
-/// A file's name in JSON, which knows nothing but text.
+/// A file's name in JSON, which has no type for bytes.
 #[derive(Serialize)]
 pub struct JsonPath {
     path: String,
-    /// The name's bytes in hexadecimal, where they are no text.
+    /// The name's bytes in hexadecimal, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
 }
 
 impl JsonPath {
-    /// The name of these bytes.
+    /// Makes a name of these bytes.
     pub fn new(path: &[u8]) -> Self {
         JsonPath {
             path: String::from_utf8_lossy(path).into_owned(),
@@ -113,12 +106,12 @@ impl JsonPath {
     }
 }
 
-/// Bytes in hexadecimal, if they are no text.
+/// Returns bytes in hexadecimal, if they are not UTF-8.
 pub fn hex_unless_text(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).is_err().then(|| hex(bytes))
 }
 
-/// Bytes in hexadecimal.
+/// Returns bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");

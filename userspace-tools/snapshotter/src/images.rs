@@ -44,7 +44,7 @@ impl Mounter for Kernel {
                 .mode(0o700)
                 .create(directory)?;
             for remark in mount::mount(&source, &options, directory, false)? {
-                eprintln!("puzzlefs-snapshotter: {}: {remark}", name.to_string_lossy());
+                crate::say(format_args!("{}: {remark}", name.to_string_lossy()));
             }
             Ok(escapes)
         };

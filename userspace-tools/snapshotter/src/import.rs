@@ -23,10 +23,11 @@ use clap::Args;
 use puzzlefs_lib::json as oci_json;
 use puzzlefs_lib::oci::{self, Descriptor, Manifest};
 use puzzlefs_lib::platform::Platform;
-use puzzlefs_lib::{find_image, mount, time, Digest, ImageRef, Store};
+use puzzlefs_lib::{find_image, message, mount, time, Digest, ImageRef, Store};
 use serde_json::{json, Map, Value};
 use std::ffi::OsString;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tonic::metadata::AsciiMetadataValue;
@@ -120,8 +121,12 @@ pub fn run(arguments: &ImportArgs) -> Result<()> {
             .with_lease(containerd.import(&parts, &arguments.name))
             .await
     })?;
-    println!("{} {}", arguments.name, parts.manifest.digest);
-    Ok(())
+    let line = format!("{} {}\n", arguments.name, parts.manifest.digest);
+    match message::print(&line) {
+        // The image is imported, so a reader that is gone is not a failure.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.with_context(|| format!("{} is imported", arguments.name)),
+    }
 }
 
 /// What containerd gets.

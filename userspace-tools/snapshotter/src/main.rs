@@ -18,6 +18,8 @@ mod usage;
 
 use clap::{Parser, Subcommand};
 use puzzlefs_lib::error::{exit_status, Program};
+use puzzlefs_lib::message;
+use std::fmt::Display;
 use std::process::ExitCode;
 
 /// Where the snapshotter listens.
@@ -67,8 +69,13 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("puzzlefs-snapshotter: {error:#}");
+            say(format_args!("{error:#}"));
             ExitCode::from(exit_status(error.as_ref(), Program::Snapshotter))
         }
     }
+}
+
+/// Writes a message to standard error, in a line of its own.
+fn say(what: impl Display) {
+    message::tell("puzzlefs-snapshotter", what);
 }

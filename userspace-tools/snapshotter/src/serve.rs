@@ -79,7 +79,7 @@ pub fn run(arguments: &ServeArgs) -> Result<()> {
             .await;
         };
         tell_systemd();
-        eprintln!("puzzlefs-snapshotter: listening on {}", address.display());
+        crate::say(format_args!("listening on {}", address.display()));
         let incoming = UnixListenerStream::new(listener);
         Server::builder()
             .serve_with_incoming_shutdown(Both::new(snapshots), incoming, told_to_end)
@@ -114,6 +114,6 @@ fn tell_systemd() {
         Ok(())
     };
     if let Err(error) = tell() {
-        eprintln!("puzzlefs-snapshotter: {}: {error}", path.to_string_lossy());
+        crate::say(format_args!("{}: {error}", path.to_string_lossy()));
     }
 }

@@ -55,7 +55,7 @@ impl<M: Mounter> Answers<M> {
         let result = done.map_err(|error| Status::internal(error.to_string()))?;
         result.map_err(|refusal| {
             if refusal.cause == Cause::Failed {
-                eprintln!("puzzlefs-snapshotter: {}", refusal.message);
+                crate::say(&refusal.message);
             }
             refusal.into()
         })

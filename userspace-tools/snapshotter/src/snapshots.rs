@@ -562,7 +562,7 @@ fn remove_directory(path: &Path) {
 
 /// Tells of what is in nobody's way.
 fn told(path: &Path, error: &anyhow::Error) {
-    eprintln!("puzzlefs-snapshotter: {}: {error:#}", path.display());
+    crate::say(format_args!("{}: {error:#}", path.display()));
 }
 
 /// Removes what an image was mounted on. If it is not empty, it is not ours.

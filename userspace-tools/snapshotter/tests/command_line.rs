@@ -5,7 +5,7 @@
 
 use expect_test::{expect_file, ExpectFile};
 use std::fmt::Write;
-use std::fs;
+use std::fs::{self, File};
 use std::process::Command;
 
 /// Compares a text with its snapshot. `comment` starts a comment in the text's language.
@@ -60,4 +60,13 @@ fn pages_are_as_reviewed() {
         write!(all, "\n.\\\" {name}\n{page}").unwrap();
     }
     check(".\\\"", &all, expect_file!["snapshots/pages.roff"]);
+}
+
+#[test]
+fn a_full_standard_error_is_no_panic() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_puzzlefs-snapshotter"));
+    command.args(["import", "/nonexistent:tag", "name"]);
+    let output = command.stderr(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
 }

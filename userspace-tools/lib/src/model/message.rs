@@ -1,21 +1,42 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What is told to whoever runs a program of ours.
+//! Output of the programs on standard output and standard error.
+//!
+//! `println!` and `eprintln!` panic on a closed pipe and on a full disk, so clippy refuses them in the
+//! programs.
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 
-/// Tells something on standard error, in one line after the program's name. What an image or an
-/// archive has put into the text cannot move a cursor.
+/// Writes a message to standard error, in one line after the program's name. Control characters, which
+/// an image or an archive can put into the text, are escaped.
 ///
-/// Where nobody can be told, on a full disk or a closed pipe, that is no reason to panic, as
-/// `eprintln!` does: the exit status still says what became of the work.
+/// A failure to write is ignored, because the exit status still reports the result.
 pub fn tell(program: &str, what: impl Display) {
     let line = format!("{program}: {}\n", printable(what.to_string().as_bytes()));
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// Text that a terminal only prints: control characters, and what is no text, are escaped.
+/// Writes text to standard output.
+///
+/// # Errors
+///
+/// A closed pipe or a full disk.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(unwritable)
+}
+
+/// Adds to an error of standard output that it is one.
+pub fn unwritable(error: io::Error) -> io::Error {
+    let message = format!("standard output: cannot write to it: {error}");
+    io::Error::new(error.kind(), message)
+}
+
+/// Escapes control characters, and bytes that are not UTF-8, for a terminal.
 pub fn printable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
