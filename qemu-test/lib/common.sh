@@ -8,6 +8,8 @@ TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 QT=$TOP/qemu-test
 CACHE=${PUZZLEFS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/puzzlefs}
 BUILD=$TOP/build
+# Debian's: one that a wrapper selects takes ten times as long to start.
+PYTHON=/usr/bin/python3
 
 # shellcheck source=qemu-test/versions
 . "$QT/versions"
@@ -177,37 +179,23 @@ with_lock() {
 	return "$status"
 }
 
-# The artefact a step makes lies in CACHE/NAME-KEY and is complete when it has
-# its stamp. The key is what made it: the step's script, the pins that it names
-# as inputs, the files that it names, and the keys of the artefacts that it needs.
-step_header() { sed -n "s/^# $2: *//p" "$QT/steps/$1"; }
-# step_needs NAME: the artefacts that a step needs. `kernel-root` stands for the root that builds for
-# the kernel.
-step_needs() {
-	local word
-	for word in $(step_header "$1" needs); do
-		[[ $word != kernel-root ]] || word=$KERNEL_ROOT
-		echo "$word"
-	done
+# The artefact that a step makes is in CACHE/NAME-KEY and complete when it has its stamp. lib/artefacts.py
+# defines the key and reads the headers of steps.
+artefacts() {
+	local inputs
+	[[ -x $PYTHON ]] || die -$E_PACKAGE "python3 is not installed: run qemu-test/provision"
+	read -r -a inputs -d '' <<<"$(sed -n 's/^# inputs: *//p' "$QT"/steps/*)" || true
+	(export KERNEL_ROOT "${inputs[@]}" && exec "$PYTHON" -ISB "$QT/lib/artefacts.py" "$@")
 }
+step_header() { artefacts header "$@"; }
+step_needs() { artefacts needs "$1"; }
+artefact_key() { artefacts key "$1"; }
 
-artefact_key() {
-	local name=$1 word
-	{
-		cat "$QT/steps/$name"
-		for word in $(step_header "$name" files); do
-			cat "$QT/$word"
-		done
-		for word in $(step_header "$name" inputs); do
-			echo "$word=${!word}"
-		done
-		for word in $(step_needs "$name"); do
-			artefact_key "$word"
-		done
-	} | sha256sum | cut -c1-12
+artefact_dir() {
+	local key
+	key=$(artefact_key "$1") || exit
+	echo "$CACHE/$1-$key"
 }
-
-artefact_dir() { echo "$CACHE/$1-$(artefact_key "$1")"; }
 
 artefact_complete() {
 	local dir=$1
