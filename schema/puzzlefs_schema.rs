@@ -92,15 +92,6 @@ extern crate self as puzzlefs_schema;
 
 mod digest;
 mod error;
-#[cfg(test)]
-#[allow(
-    clippy::arithmetic_side_effects,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used
-)]
-mod hostile_tests;
 mod limits;
 // The generated code names itself by this path.
 #[allow(clippy::all, clippy::restriction, clippy::pedantic)]

@@ -16,11 +16,6 @@ pub mod mountinfo;
 mod random;
 pub mod seek_table;
 
-#[path = "../../schema/tests/common/mod.rs"]
-mod common;
-#[path = "../../schema/tests/common/walk.rs"]
-mod walk;
-
 /// libFuzzer's own mutator: changes the first so many bytes in place, and says how many there are
 /// then.
 pub type Mutate = fn(&mut [u8], usize, usize) -> usize;

@@ -2,10 +2,9 @@
 
 //! The metadata blob, as the kernel and the tools read it.
 
-use crate::common::Bytes;
 use crate::random::Random;
-use crate::walk::walk;
 use crate::Mutate;
+use puzzlefs_test_support::{walk, Bytes};
 
 const WORD: usize = 8;
 
@@ -110,7 +109,7 @@ mod tests {
     #[test]
     fn most_mutants_are_framed() {
         for segment in [None, Some(50), Some(2)] {
-            let original = crate::common::everything().build(segment);
+            let original = puzzlefs_test_support::everything().build(segment);
             let len = original.as_slice().len();
             let framed = (0..1000).filter(|&seed| {
                 let mut data = original.as_slice().to_vec();

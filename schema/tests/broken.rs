@@ -2,10 +2,8 @@
 
 //! Each invariant of the format, broken alone, gives its own error, and names the inode.
 
-mod common;
-
-use common::*;
 use puzzlefs_schema::{Digest, Error, ErrorKind, Framing, Locator, Metadata, Part, MAX_FILE_SIZE};
+use puzzlefs_test_support::*;
 
 /// A small image in which everything is right.
 fn good() -> Image {

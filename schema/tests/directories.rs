@@ -2,12 +2,10 @@
 
 //! Directories that are merged over layers are what a plain model says.
 
-mod common;
-
-use common::*;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use puzzlefs_schema::{DirEntry, Error, ErrorKind, Metadata, Order, Part};
+use puzzlefs_test_support::*;
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 /// Numbers are few, so that layers meet.
@@ -169,7 +167,7 @@ proptest! {
         let mut root = dir(1, &[]);
         let sorted = entries.is_sorted();
         root.mode = Mode::Dir { entries: entries.clone(), look_below: false };
-        let bytes = common::image(vec![root, inode(2, Mode::Fifo)]).build(None);
+        let bytes = puzzlefs_test_support::image(vec![root, inode(2, Mode::Fifo)]).build(None);
         open(&bytes, |metadata| {
             let root = metadata.dir_at(metadata.find(1).unwrap()).unwrap();
             assert_eq!(root.order(), Ok(if sorted { Order::Sorted } else { Order::Unsorted }));
@@ -287,7 +285,7 @@ fn as_many_layers_as_are_allowed() {
 }
 
 fn image_of(inodes: Vec<Inode>) -> Image {
-    common::image(inodes)
+    puzzlefs_test_support::image(inodes)
 }
 
 #[test]

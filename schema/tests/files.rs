@@ -2,11 +2,9 @@
 
 //! Chunks are found by their offset in the file.
 
-mod common;
-
-use common::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use puzzlefs_test_support::*;
 use std::ops::ControlFlow;
 
 fn file(lens: &[u64]) -> Bytes {

@@ -2,10 +2,8 @@
 
 //! Images that the reference builder made are read as what they were made of.
 
-mod common;
-
-use common::*;
 use puzzlefs_schema::{Inode, Kind, Locator, Metadata, Timestamp};
+use puzzlefs_test_support::*;
 use std::fmt::Write;
 
 /// The bytes in a file of hexadecimal digits.

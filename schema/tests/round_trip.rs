@@ -2,12 +2,10 @@
 
 //! What is built is read back equal.
 
-mod common;
-
-use common::*;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use puzzlefs_schema::{Digest, ErrorKind, Kind, Metadata, Timestamp};
+use puzzlefs_test_support::*;
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![

@@ -24,6 +24,15 @@ mod message;
 mod metadata;
 mod names;
 mod seekable;
+#[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+mod segments_tests;
 mod xattr;
 
 pub use dir::{Dir, DirEntry, DirLayer, EntryOf, Order, Part, RawDirEntry};

@@ -7,7 +7,7 @@ use puzzlefs_lib::builder::{self, BuildOptions};
 use puzzlefs_lib::mount::{self, Options};
 use puzzlefs_lib::oci::{self, Descriptor, Manifest};
 use puzzlefs_lib::{Digest, Error, ImageRef, Progress, Result, Selector, Store};
-use puzzlefs_schema::metadata_capnp::{dir_entry, rootfs};
+use puzzlefs_test_support::{dir, image, inode, Mode};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -139,29 +139,19 @@ fn a_mount_is_the_tree() {
 }
 
 /// Puts an image into a store that no builder would make.
-fn put_image(store: &Path, make: impl FnOnce(rootfs::Builder)) {
-    let mut message = capnp::message::Builder::new_default();
-    let mut rootfs: rootfs::Builder = message.init_root();
-    rootfs.set_manifest_version(3);
-    make(rootfs);
-    let metadata = capnp::serialize::write_message_to_words(&message);
+fn put_image(store: &Path, metadata: &[u8]) {
     let put = |media_type: &str, bytes: &[u8]| {
         let digest = Digest::of(bytes);
         fs::write(store.join("blobs/sha256").join(digest.to_hex()), bytes).unwrap();
         Descriptor::new(media_type, digest, bytes.len() as u64)
     };
     put("", oci::EMPTY_CONTENT);
-    let manifest = Manifest::new(vec![put(oci::ROOTFS, &metadata)]);
+    let manifest = Manifest::new(vec![put(oci::ROOTFS, metadata)]);
     let manifest = put(oci::MANIFEST, &manifest.to_json()).annotated(oci::REF_NAME, "image");
     let mut index = Store::open(store).unwrap().index().unwrap();
     index.manifests = vec![manifest];
     let index = serde_json::to_vec(&index).unwrap();
     fs::write(store.join("index.json"), index).unwrap();
-}
-
-fn entry(mut entry: dir_entry::Builder<'_>, name: &str, ino: u64) {
-    entry.set_name(name.as_bytes());
-    entry.set_ino(ino);
 }
 
 #[test]
@@ -170,22 +160,14 @@ fn a_malformed_inode_is_euclean_and_costs_no_other() {
     let scratch = tempfile::tempdir().unwrap();
     let store = scratch.path().join("store");
     Store::create(&store).unwrap();
-    put_image(&store, |rootfs| {
-        let mut inodes = rootfs.init_metadatas(1).get(0).init_inodes(4);
-        for number in 0..4 {
-            inodes.reborrow().get(number).set_ino((number + 1).into());
-        }
-        let root = inodes.reborrow().get(0).init_mode().init_dir();
-        let mut entries = root.init_entries(3);
-        entry(entries.reborrow().get(0), "empty", 2);
-        entry(entries.reborrow().get(1), "link", 3);
-        entry(entries.reborrow().get(2), "sub", 4);
-        inodes.reborrow().get(1).init_mode().init_file(0);
+    let malformed = image(vec![
+        dir(1, &[("empty", 2), ("link", 3), ("sub", 4)]),
+        inode(2, Mode::File(vec![])),
         // It has no target.
-        inodes.reborrow().get(2).init_mode().set_lnk(());
-        let sub = inodes.get(3).init_mode().init_dir();
-        entry(sub.init_entries(1).get(0), "dangling", 9);
-    });
+        inode(3, Mode::Lnk),
+        dir(4, &[("dangling", 9)]),
+    ]);
+    put_image(&store, malformed.build(None).as_slice());
 
     let mounted = Served::new(&store, "image", &scratch.path().join("mnt"));
     for name in ["link", "sub/dangling"] {

@@ -10,8 +10,8 @@ use puzzlefs_lib::path::LastLink;
 use puzzlefs_lib::reader::{Blobs, ImageReader};
 use puzzlefs_lib::verify::verify_image;
 use puzzlefs_lib::{verity, Digest, Image, Progress, Selector, Store};
-use puzzlefs_schema::metadata_capnp::{dir_entry, inode, rootfs};
-use rustix::fs::{FileType, Mode, CWD};
+use puzzlefs_test_support::{self as model, dir, image, inode, Chunk, Inode, Mode};
+use rustix::fs::{FileType, CWD};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -127,32 +127,20 @@ fn every_damaged_blob_is_told() {
         .any(|fault| fault.contains("cannot be decompressed")));
 }
 
-fn entry(mut entry: dir_entry::Builder, name: &str, ino: u64) {
-    entry.set_name(name.as_bytes());
-    entry.set_ino(ino);
+/// A file of one extent.
+fn file_of(ino: u64, blob: Digest, offset: u64, len: u64) -> Inode {
+    let chunk = Chunk {
+        digest: blob.0.to_vec(),
+        offset,
+        compressed: false,
+        len,
+    };
+    inode(ino, Mode::File(vec![chunk]))
 }
 
-fn chunk(inode: inode::Builder, blob: Digest, offset: u64, len: u64) {
-    let mut chunk = inode.init_mode().init_file(1).get(0);
-    chunk.set_len(len);
-    let mut blob_ref = chunk.init_blob();
-    blob_ref.set_digest(&blob.0);
-    blob_ref.set_offset(offset);
-}
-
-/// Metadata with a fault in nearly every inode.
-fn faulty(mut rootfs: rootfs::Builder, blob: Digest, unlisted: Digest) {
-    let mut verities = rootfs.reborrow().init_fs_verity_data(1);
-    verities.reborrow().get(0).set_digest(&blob.0);
-    verities.get(0).set_verity(&[7; 32]);
-    let mut inodes = rootfs.init_metadatas(1).get(0).init_inodes(8);
-    for ino in 0..8 {
-        inodes.reborrow().get(ino).set_ino(u64::from(ino) + 1);
-    }
-    let mut root = inodes.reborrow().get(0);
-    root.set_nlink(9);
-    let mut entries = root.init_mode().init_dir().init_entries(8);
-    for (at, (name, ino)) in [
+/// An image with a fault in nearly every inode.
+fn faulty(blob: Digest, unlisted: Digest) -> model::Image {
+    let entries = [
         ("beyond", 2),
         ("dangling", 100),
         ("link", 3),
@@ -161,24 +149,30 @@ fn faulty(mut rootfs: rootfs::Builder, blob: Digest, unlisted: Digest) {
         ("time", 6),
         ("unlisted", 7),
         ("unlisted", 7),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        entry(entries.reborrow().get(at as u32), name, ino);
+    ];
+    let root = Inode {
+        nlink: 9,
+        ..dir(1, &entries)
+    };
+    let time = Inode {
+        nlink: 1,
+        mtime: (0, 2_000_000_000),
+        ..inode(6, Mode::Fifo)
+    };
+    model::Image {
+        layers: vec![vec![
+            root,
+            file_of(2, blob, 90, 20),
+            inode(3, Mode::Lnk),
+            inode(4, Mode::Fifo),
+            inode(2, Mode::Sock),
+            time,
+            file_of(7, unlisted, 0, 1),
+            inode(8, Mode::Unknown),
+        ]],
+        verity: vec![(blob.0.to_vec(), vec![7; 32])],
+        ..model::Image::default()
     }
-    chunk(inodes.reborrow().get(1), blob, 90, 20);
-    inodes.reborrow().get(2).init_mode().set_lnk(());
-    inodes.reborrow().get(3).init_mode().set_fifo(());
-    let mut order = inodes.reborrow().get(4);
-    order.set_ino(2);
-    order.init_mode().set_sock(());
-    let mut time = inodes.reborrow().get(5);
-    time.set_nlink(1);
-    time.set_mtime_nanoseconds(2_000_000_000);
-    time.init_mode().set_fifo(());
-    chunk(inodes.reborrow().get(6), unlisted, 0, 1);
-    inodes.reborrow().get(7).init_mode().set_unknown(());
 }
 
 #[test]
@@ -190,9 +184,7 @@ fn every_fault_of_the_structure_is_told() {
     build(&tree, &store, "sound", 1);
     let blob = put_blob(&store, &noise(100, 1));
     let unlisted = put_blob(&store, b"u");
-    put_image(&store, "bad", &[blob], |rootfs| {
-        faulty(rootfs, blob, unlisted)
-    });
+    put_image(&store, "bad", &[blob], &faulty(blob, unlisted));
     let mut missing = Descriptor::new("application/x-unheard-of", blob, 100);
     put_in_index(&store, missing.clone().annotated(oci::REF_NAME, "odd"));
     missing.digest = "md5:0".to_owned();
@@ -229,27 +221,19 @@ fn a_tree_that_is_none_is_told() {
     fs::create_dir(&tree).unwrap();
     build(&tree, &store, "sound", 1);
     // A directory in itself, and one whose count of links is wrong.
-    put_image(&store, "round", &[], |rootfs| {
-        let mut inodes = rootfs.init_metadatas(1).get(0).init_inodes(2);
-        for (ino, target) in [(1, 2), (2, 1)] {
-            let mut inode = inodes.reborrow().get(ino - 1);
-            inode.set_ino(ino.into());
-            let mut entries = inode.init_mode().init_dir().init_entries(1);
-            entry(entries.reborrow().get(0), "down", target);
-        }
-    });
-    put_image(&store, "links", &[], |rootfs| {
-        let mut inodes = rootfs.init_metadatas(1).get(0).init_inodes(2);
-        let mut root = inodes.reborrow().get(0);
-        root.set_ino(1);
-        root.set_nlink(3);
-        let mut entries = root.init_mode().init_dir().init_entries(1);
-        entry(entries.reborrow().get(0), "file", 2);
-        let mut file = inodes.get(1);
-        file.set_ino(2);
-        file.set_nlink(1);
-        file.init_mode().init_file(0);
-    });
+    let round = image(vec![dir(1, &[("down", 2)]), dir(2, &[("down", 1)])]);
+    put_image(&store, "round", &[], &round);
+    let links = image(vec![
+        Inode {
+            nlink: 3,
+            ..dir(1, &[("file", 2)])
+        },
+        Inode {
+            nlink: 1,
+            ..inode(2, Mode::File(vec![]))
+        },
+    ]);
+    put_image(&store, "links", &[], &links);
     let (_, faults) = verify(&reference(&store, "round"));
     assert!(
         faults[0].contains("directory 1 is in two places"),
@@ -368,7 +352,8 @@ fn the_stores_own_files_are_looked_at() {
     fs::write(&index, "{").unwrap();
     told("index.json: not an OCI image index: ");
     fs::remove_file(&index).unwrap();
-    rustix::fs::mknodat(CWD, &index, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(CWD, &index, FileType::Fifo, mode, 0).unwrap();
     let output = run(&["list", store.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     let (_, faults) = verify(store.to_str().unwrap());

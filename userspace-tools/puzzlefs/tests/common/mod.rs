@@ -14,8 +14,8 @@ pub use wait::*;
 use puzzlefs_lib::oci::{self, Descriptor, Manifest};
 use puzzlefs_lib::reader::{Blobs, ImageReader};
 use puzzlefs_lib::{find_image, Digest, ImageRef, Store};
-use puzzlefs_schema::metadata_capnp::rootfs;
 use puzzlefs_schema::{Kind, Locator, Order, ROOT_INO};
+pub use puzzlefs_test_support::noise;
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags, CWD};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
@@ -28,20 +28,6 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
-
-/// Bytes that look random and are the same everywhere.
-pub fn noise(size: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(size + 8);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
-    }
-    bytes.truncate(size);
-    bytes
-}
 
 /// A directory in memory where that can be: `syncfs` would wait for all that others write to a disk, and what
 /// a killed program leaves is the same on either.
@@ -562,14 +548,9 @@ pub fn put_in_index(store: &Path, descriptor: Descriptor) {
     fs::write(store.join("index.json"), index).unwrap();
 }
 
-/// Puts an image into a store, made of whatever metadata: what no builder would write too.
-pub fn put_image(store: &Path, tag: &str, blobs: &[Digest], make: impl FnOnce(rootfs::Builder)) {
-    let mut message = capnp::message::Builder::new_default();
-    let mut rootfs: rootfs::Builder = message.init_root();
-    rootfs.set_manifest_version(3);
-    make(rootfs);
-    let bytes = capnp::serialize::write_message_to_words(&message);
-    put_metadata(store, tag, blobs, &bytes);
+/// Puts an image into a store, also one that no builder would make.
+pub fn put_image(store: &Path, tag: &str, blobs: &[Digest], image: &puzzlefs_test_support::Image) {
+    put_metadata(store, tag, blobs, image.build(None).as_slice());
 }
 
 /// Puts an image into a store, made of these bytes as its metadata.

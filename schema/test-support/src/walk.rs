@@ -3,7 +3,7 @@
 //! Reads everything of a message, and checks the cost of each call and what must hold of the
 //! result. For tests and for fuzzers.
 
-use super::common::Bytes;
+use crate::bytes::Bytes;
 use puzzlefs_schema::{
     steps::count, Digest, Error, FileType, Framing, Inode, Locator, Metadata, Part,
 };

@@ -1,66 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A model of an image, to build messages from and to compare what is read with.
+//! A model of an image: builds messages, and predicts what a reader finds.
 
-#![allow(dead_code)]
-
-use capnp::{
-    message::{AllocationStrategy, Builder, HeapAllocator},
-    Word,
-};
-use puzzlefs_schema::{
-    metadata_capnp::{inode, rootfs},
-    Dir, DirEntry, DirLayer, Error, ErrorKind, FileType, Framing, Metadata, Order, Part,
-    MAX_LAYERS,
-};
+use crate::bytes::Bytes;
+use capnp::message::{AllocationStrategy, Builder, HeapAllocator};
+use puzzlefs_schema::metadata_capnp::{inode, rootfs};
+use puzzlefs_schema::{ErrorKind, FileType};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
-/// Bytes that are aligned as the reader wants them.
-#[derive(Clone)]
-pub struct Bytes {
-    words: Vec<Word>,
-    len: usize,
-}
-
-impl Bytes {
-    pub fn new(bytes: &[u8]) -> Self {
-        let mut words = Word::allocate_zeroed_vec(bytes.len().div_ceil(8));
-        Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
-        Self {
-            words,
-            len: bytes.len(),
-        }
-    }
-
-    /// Little-endian words: a message written by hand.
-    pub fn from_words(words: &[u64]) -> Self {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        Self::new(&bytes)
-    }
-
-    pub fn as_slice(&self) -> &[u8] {
-        &Word::words_to_bytes(&self.words)[..self.len]
-    }
-
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut Word::words_to_bytes_mut(&mut self.words)[..self.len]
-    }
-}
-
-impl std::fmt::Debug for Bytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for word in self.as_slice().chunks(8) {
-            for byte in word {
-                write!(f, "{byte:02x}")?;
-            }
-            writeln!(f)?;
-        }
-        Ok(())
-    }
-}
-
-/// A model of an image.
+/// A model of an image, also of one that no builder would make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     pub layers: Vec<Vec<Inode>>,
@@ -80,6 +28,7 @@ impl Default for Image {
     }
 }
 
+/// A model of an inode.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Inode {
     pub ino: u64,
@@ -94,6 +43,7 @@ pub struct Inode {
     pub nlink: u32,
 }
 
+/// The type of an inode, and the data that only this type has.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Mode {
     #[default]
@@ -111,6 +61,7 @@ pub enum Mode {
     Wht,
 }
 
+/// A piece of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
     pub digest: Vec<u8>,
@@ -130,6 +81,7 @@ impl Default for Chunk {
     }
 }
 
+/// A directory of these entries.
 pub fn dir(ino: u64, entries: &[(&str, u64)]) -> Inode {
     Inode {
         ino,
@@ -144,6 +96,7 @@ pub fn dir(ino: u64, entries: &[(&str, u64)]) -> Inode {
     }
 }
 
+/// Merges a directory with those of the layers below.
 pub fn look_below(mut inode: Inode) -> Inode {
     if let Mode::Dir { look_below, .. } = &mut inode.mode {
         *look_below = true;
@@ -151,6 +104,7 @@ pub fn look_below(mut inode: Inode) -> Inode {
     inode
 }
 
+/// An inode of a type, without anything else.
 pub fn inode(ino: u64, mode: Mode) -> Inode {
     Inode {
         ino,
@@ -159,6 +113,7 @@ pub fn inode(ino: u64, mode: Mode) -> Inode {
     }
 }
 
+/// An image of one layer.
 pub fn image(inodes: Vec<Inode>) -> Image {
     Image {
         layers: vec![inodes],
@@ -166,7 +121,7 @@ pub fn image(inodes: Vec<Inode>) -> Image {
     }
 }
 
-/// An image with everything in it, in as few words as possible.
+/// An image with something of every kind, in as few words as possible.
 pub fn everything() -> Image {
     let chunk = |byte, len| Chunk {
         digest: vec![byte; 32],
@@ -206,7 +161,7 @@ pub fn everything() -> Image {
 }
 
 impl Image {
-    /// The message, in segments of at least so many words, or as the builder likes.
+    /// Builds the message, in segments of at least so many words, or as the builder likes.
     pub fn build(&self, segment: Option<u32>) -> Bytes {
         let allocator = match segment {
             None => HeapAllocator::new(),
@@ -237,7 +192,7 @@ impl Image {
         }
     }
 
-    /// What [`Metadata::find`] should find.
+    /// Predicts the result of `Metadata::find`: the layer and the inode.
     pub fn find(&self, ino: u64) -> Result<(usize, &Inode), ErrorKind> {
         for (layer, inodes) in self.layers.iter().enumerate() {
             if let Some(inode) = inodes.iter().rfind(|inode| inode.ino == ino) {
@@ -250,7 +205,7 @@ impl Image {
         Err(ErrorKind::NotFound)
     }
 
-    /// What a directory should have: of each name the inode, or why it cannot be read.
+    /// Predicts the entries of a directory: for each name the inode, or the error of reading it.
     pub fn list(&self, ino: u64) -> Result<BTreeMap<Vec<u8>, Result<u64, ErrorKind>>, ErrorKind> {
         let (top, inode) = self.find(ino)?;
         let mut seen = BTreeMap::new();
@@ -313,50 +268,10 @@ impl Inode {
                 xattr.set_val(val);
             }
         }
-        let mut mode = to.init_mode();
-        match &self.mode {
-            Mode::Unknown => mode.set_unknown(()),
-            Mode::Fifo => mode.set_fifo(()),
-            Mode::Chr(major, minor) => {
-                let mut chr = mode.init_chr();
-                chr.set_major(*major);
-                chr.set_minor(*minor);
-            }
-            Mode::Dir {
-                entries,
-                look_below,
-            } => {
-                let mut dir = mode.init_dir();
-                dir.set_look_below(*look_below);
-                let mut list = dir.init_entries(entries.len() as u32);
-                for (i, (name, ino)) in (0..).zip(entries) {
-                    let mut entry = list.reborrow().get(i);
-                    entry.set_name(name);
-                    entry.set_ino(*ino);
-                }
-            }
-            Mode::Blk(major, minor) => {
-                let mut blk = mode.init_blk();
-                blk.set_major(*major);
-                blk.set_minor(*minor);
-            }
-            Mode::File(chunks) => {
-                let mut list = mode.init_file(chunks.len() as u32);
-                for (i, chunk) in (0..).zip(chunks) {
-                    let mut to = list.reborrow().get(i);
-                    to.set_len(chunk.len);
-                    let mut blob = to.init_blob();
-                    blob.set_digest(&chunk.digest);
-                    blob.set_offset(chunk.offset);
-                    blob.set_compressed(chunk.compressed);
-                }
-            }
-            Mode::Lnk => mode.set_lnk(()),
-            Mode::Sock => mode.set_sock(()),
-            Mode::Wht => mode.set_wht(()),
-        }
+        self.mode.fill(to.init_mode());
     }
 
+    /// Returns the type that a reader finds.
     pub fn file_type(&self) -> FileType {
         match self.mode {
             Mode::Unknown => FileType::Unknown,
@@ -372,44 +287,48 @@ impl Inode {
     }
 }
 
-/// Opens the metadata in some bytes.
-pub fn open<T>(bytes: &Bytes, then: impl FnOnce(Metadata<'_>) -> T) -> T {
-    let framing = Framing::parse(bytes.as_slice()).expect("the framing is right");
-    then(Metadata::new(&framing, bytes.as_slice()))
-}
-
-/// The parts of the directory whose topmost part is given.
-pub fn parts(top: DirLayer<'_>) -> Result<Vec<Part<Vec<u32>>>, Error> {
-    let mut parts = Vec::new();
-    let mut layer = Some(top);
-    while let Some(dir) = layer {
-        let index = match dir.order()? {
-            Order::Sorted => None,
-            Order::Unsorted => {
-                let mut index = vec![0; dir.len()];
-                dir.sort_index(&mut index)?;
-                Some(index)
+impl Mode {
+    fn fill(&self, mut to: inode::mode::Builder<'_>) {
+        match self {
+            Mode::Unknown => to.set_unknown(()),
+            Mode::Fifo => to.set_fifo(()),
+            Mode::Chr(major, minor) => {
+                let mut chr = to.init_chr();
+                chr.set_major(*major);
+                chr.set_minor(*minor);
             }
-        };
-        parts.push(Part::new(&dir, index));
-        assert!(parts.len() <= MAX_LAYERS as usize);
-        layer = dir.below()?;
+            Mode::Dir {
+                entries,
+                look_below,
+            } => {
+                let mut dir = to.init_dir();
+                dir.set_look_below(*look_below);
+                let mut list = dir.init_entries(entries.len() as u32);
+                for (i, (name, ino)) in (0..).zip(entries) {
+                    let mut entry = list.reborrow().get(i);
+                    entry.set_name(name);
+                    entry.set_ino(*ino);
+                }
+            }
+            Mode::Blk(major, minor) => {
+                let mut blk = to.init_blk();
+                blk.set_major(*major);
+                blk.set_minor(*minor);
+            }
+            Mode::File(chunks) => {
+                let mut list = to.init_file(chunks.len() as u32);
+                for (i, chunk) in (0..).zip(chunks) {
+                    let mut to = list.reborrow().get(i);
+                    to.set_len(chunk.len);
+                    let mut blob = to.init_blob();
+                    blob.set_digest(&chunk.digest);
+                    blob.set_offset(chunk.offset);
+                    blob.set_compressed(chunk.compressed);
+                }
+            }
+            Mode::Lnk => to.set_lnk(()),
+            Mode::Sock => to.set_sock(()),
+            Mode::Wht => to.set_wht(()),
+        }
     }
-    Ok(parts)
-}
-
-/// The parts of the directory of a number.
-pub fn dir_parts(metadata: &Metadata<'_>, ino: u64) -> Result<Vec<Part<Vec<u32>>>, Error> {
-    parts(metadata.dir_at(metadata.find(ino)?)?)
-}
-
-/// All entries of a directory.
-pub fn list<'a>(dir: &Dir<'a, '_, Vec<u32>>) -> Result<Vec<DirEntry<'a>>, Error> {
-    let mut entries = Vec::new();
-    let end = dir.for_each(0, |entry| {
-        entries.push(entry);
-        ControlFlow::<()>::Continue(())
-    })?;
-    assert_eq!(end, ControlFlow::Continue(()));
-    Ok(entries)
 }

@@ -6,16 +6,10 @@
 // Pointers are put together of fields that are shifted, so often that it reads better bare.
 #![allow(clippy::precedence)]
 
-#[path = "tests/common/mod.rs"]
-mod common;
-#[path = "tests/common/walk.rs"]
-mod walk;
-
-use crate::{metadata_capnp::rootfs, steps::count, Error, ErrorKind, Framing, Metadata, ROOT_INO};
-use common::{everything, Bytes};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use walk::walk;
+use puzzlefs_schema::{steps::count, ErrorKind, Framing, Metadata, ROOT_INO};
+use puzzlefs_test_support::{dir_parts, everything, list, walk, Bytes};
 
 /// Makes a message of one segment of its words.
 fn message(words: &[u64]) -> Bytes {
@@ -311,9 +305,9 @@ fn one_list_that_many_layers_point_to() {
         let bytes = raw.bytes();
         let framing = Framing::parse(bytes.as_slice()).unwrap();
         let metadata = Metadata::new(&framing, bytes.as_slice());
-        let parts = common::dir_parts(&metadata, 1).map_err(|e| e.kind())?;
+        let parts = dir_parts(&metadata, 1).map_err(|e| e.kind())?;
         let dir = metadata.dir(&parts).map_err(|e| e.kind())?;
-        let listed = common::list(&dir).map_err(|e| e.kind())?;
+        let listed = list(&dir).map_err(|e| e.kind())?;
         Ok((parts.len(), listed.len()))
     };
     assert_eq!(list(&build(2, 20)), Ok((2, 20)));
@@ -426,28 +420,6 @@ fn pointers_of_other_types() {
 }
 
 #[test]
-fn deep_nesting() {
-    // The deepest that the schema has is within the limit; what lies deeper is never looked at.
-    let bytes = everything().build(None);
-    let framing = Framing::parse(bytes.as_slice()).unwrap();
-    let metadata = Metadata::new(&framing, bytes.as_slice());
-    let file = metadata.inode_at(metadata.find(7).unwrap()).unwrap();
-    file.extents().unwrap().get(0).unwrap();
-    let shallow = |nesting_limit| {
-        let segments = crate::v3::Segments::new(&framing, bytes.as_slice());
-        let options = capnp::message::ReaderOptions {
-            traversal_limit_in_words: None,
-            nesting_limit,
-        };
-        let message = capnp::message::Reader::new(segments, options);
-        let root: rootfs::Reader<'_> = message.get_root()?;
-        Ok::<_, Error>(root.get_metadatas()?.len())
-    };
-    assert_eq!(shallow(2), Ok(2));
-    assert_eq!(shallow(1).unwrap_err().kind(), ErrorKind::TooDeep);
-}
-
-#[test]
 fn segment_tables() {
     let parse = |words: &[u64]| {
         let bytes = Bytes::from_words(words);
@@ -476,33 +448,4 @@ fn segment_tables() {
     // Each claims to be as large as can be.
     table[1..].fill(u64::MAX);
     assert_eq!(parse(&table), Err(ErrorKind::Truncated));
-}
-
-#[test]
-fn segments_are_where_they_should_be() {
-    use capnp::message::ReaderSegments;
-    for count in [1, 2, 31, 32, 33, 63, 64, 65, 100, 511, 512] {
-        let sizes: Vec<u32> = (0..count).map(|i| (i * 7) % 5).collect();
-        let mut table: Vec<u32> = vec![count - 1];
-        table.extend(&sizes);
-        if table.len() % 2 == 1 {
-            table.push(0);
-        }
-        let mut bytes: Vec<u8> = table.iter().flat_map(|n| n.to_le_bytes()).collect();
-        let mut segments = Vec::new();
-        for (i, size) in (0..count).zip(&sizes) {
-            let segment: Vec<u8> = (0..size * 8).map(|byte| (i + byte) as u8).collect();
-            bytes.extend(&segment);
-            segments.push(segment);
-        }
-        let bytes = Bytes::new(&bytes);
-        let framing = Framing::parse(bytes.as_slice()).unwrap();
-        let read = crate::v3::Segments::new(&framing, bytes.as_slice());
-        assert_eq!(read.len(), segments.len());
-        for (i, segment) in (0..).zip(&segments) {
-            assert_eq!(read.get_segment(i), Some(&segment[..]), "{i} of {count}");
-        }
-        assert_eq!(read.get_segment(count), None);
-        assert_eq!(read.get_segment(u32::MAX), None);
-    }
 }
