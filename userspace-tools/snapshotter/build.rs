@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Generates the services, of which `src/api.rs` has the messages.
+//! Generates the services. `src/api.rs` has their messages.
 //!
-//! They are told here as containerd's .proto files have them, so that no compiler of these is needed.
-//! Of containerd's services there is what is called.
+//! The methods are listed as in containerd's .proto files, so the build needs no compiler for these files.
+//! Methods of containerd that this program does not call are left out.
 
 use tonic_build::manual::{Builder, Method, Service};
 
-/// A method: its name in Rust and in the protocol, what it takes and what it gives.
+/// A method: its names in Rust and in the protocol, and the types of its request and response.
 type Call = (&'static str, &'static str, &'static str, &'static str);
 
 fn service(

@@ -47,7 +47,7 @@ pub(crate) struct ImageFs {
     reader: ImageReader<'static>,
     /// Escape the names of extended attributes that overlayfs claims.
     escape_overlay: bool,
-    /// Gets each error that the kernel is told as an errno.
+    /// Gets each error for which the kernel gets an errno.
     report: Box<dyn Fn(&Error) + Send + Sync>,
     state: Mutex<State>,
 }

@@ -31,12 +31,12 @@ pub(crate) fn config(options: &Options, blobs: &mut Blobs) -> Result<Config> {
             (Some("verify"), Some("fsverity")) => *blobs = Blobs::verified(),
             (Some("verify"), Some("digest")) => {
                 return Err(usage(
-                    "verify=digest is the kernel module's; over FUSE there is verify=fsverity",
+                    "verify=digest is not an option over FUSE; use verify=fsverity, or the kernel module",
                 ))
             }
             _ => {
                 let name = name.to_string_lossy();
-                return Err(usage(format!("'{name}' is no option over FUSE")));
+                return Err(usage(format!("'{name}' is not an option over FUSE")));
             }
         }
     }
@@ -47,7 +47,7 @@ pub(crate) fn config(options: &Options, blobs: &mut Blobs) -> Result<Config> {
 /// Returns the options of the mount itself. Only root can undo the defaults of FUSE.
 fn mount_options(attributes: Attr, root: bool) -> Result<Vec<MountOption>> {
     if attributes.contains(Attr::MOUNT_ATTR_NOSYMFOLLOW) {
-        return Err(usage("'nosymfollow' is no option over FUSE"));
+        return Err(usage("'nosymfollow' is not an option over FUSE"));
     }
     let mut list = vec![
         MountOption::RO,

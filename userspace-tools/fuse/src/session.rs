@@ -67,7 +67,7 @@ impl Image {
     }
 
     /// Mounts the image. The kernel's requests wait until [`Mount::serve`]. `report` gets each error
-    /// that the kernel is told as an errno.
+    /// for which the kernel gets an errno.
     pub fn mount(
         self,
         report: impl Fn(&puzzlefs_lib::Error) + Send + Sync + 'static,

@@ -9,23 +9,23 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// A parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Args {
-    /// What to mount.
+    /// The image, or the store.
     pub source: OsString,
-    /// Where.
+    /// The mount point.
     pub directory: OsString,
     /// The values of all `-o`, in order.
     pub options: Vec<OsString>,
     /// The mount namespace to work in: a process id or a path.
     pub namespace: Option<OsString>,
-    /// `-f`: do everything but the mount.
+    /// `-f`: do everything except the mount.
     pub fake: bool,
-    /// `-s`: leave out options that the file system does not know.
+    /// `-s`: leave out options that the filesystem does not know.
     pub sloppy: bool,
-    /// `-v`: say what is done.
+    /// `-v`: print the source and the options.
     pub verbose: bool,
 }
 
-/// What a command line asks for.
+/// The request of a command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
     /// A mount.
@@ -55,7 +55,7 @@ impl Request {
                             b'f' => args.fake = true,
                             b's' => args.sloppy = true,
                             b'v' => args.verbose = true,
-                            // There is no mtab to be written.
+                            // mount(8) wants no mtab; none is ever written.
                             b'n' => {}
                             b'o' | b't' | b'N' => {
                                 let rest = &letters[at + 1..];
@@ -79,7 +79,7 @@ impl Request {
             }
         }
         let [source, directory] = <[OsString; 2]>::try_from(operands)
-            .map_err(|_| "a source and a directory are needed".to_owned())?;
+            .map_err(|_| "give a source and a directory".to_owned())?;
         args.source = source;
         args.directory = directory;
         Ok(Request::Mount(args))
@@ -91,7 +91,7 @@ impl Args {
         match letter {
             b'o' => self.options.push(value),
             b'N' => self.namespace = Some(value),
-            // mount(8) tells the type, with a subtype if there is one.
+            // mount(8) passes the type, with a subtype if there is one.
             _ if value == OsStr::new("puzzlefs") => {}
             _ => return Err(format!("cannot mount type '{}'", value.to_string_lossy())),
         }

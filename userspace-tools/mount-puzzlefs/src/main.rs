@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `mount.puzzlefs`: what mount(8) runs to mount `<oci-dir>:<tag>` or
+//! `mount.puzzlefs`: the helper that mount(8) runs to mount `<oci-dir>:<tag>` or
 //! `<oci-dir>@sha256:<manifest digest>`.
 //!
-//! It finds the image's metadata blob and hands the kernel the store's directory and the blob's
-//! digest; the kernel reads no JSON and resolves no tag.
+//! It finds the image's metadata blob and passes the store's directory and the blob's digest
+//! to the kernel; the kernel reads no JSON and resolves no tag.
 
 mod args;
 
@@ -19,29 +19,29 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const HELP: &str = "\
-Mounts a PuzzleFS image, read-only. mount(8) runs this for 'mount -t puzzlefs'.
+Mount a PuzzleFS image, read-only. mount(8) runs this program for 'mount -t puzzlefs'.
 
 usage: mount.puzzlefs <source> <directory> [-fsnv] [-N <namespace>] [-o <options>]
 
 source:
   <oci-dir>:<tag>              the image that index.json lists under the tag
   <oci-dir>@sha256:<digest>    the image whose manifest has this digest
-  <oci-dir>                    with -o rootfs=<hex>: the image of that metadata blob
+  <oci-dir>                    with -o rootfs=<hex>: the image with this metadata blob
 
-  -o <options>    those of mount(8), and the file system's own:
-     verify=none|fsverity|digest   how data is checked
-     digest=<hex>                  the fs-verity digest that the manifest must have: all
-                                   the rest is then checked against it, by the kernel
-     rootfs_verity=<hex>           the fs-verity digest that the metadata blob must have
+  -o <options>    set options: those of mount(8), and these of the filesystem
+     verify=none|fsverity|digest   verify data by this method [default: none]
+     digest=<hex>                  require this fs-verity digest of the manifest; the kernel
+                                   verifies all other data against it
+     rootfs_verity=<hex>           require this fs-verity digest of the metadata blob
      noshare                       share no pages in memory with other mounts of the store
-                  mount.puzzlefs(8) has more of them
+     escape_overlay                escape trusted.overlay.*, for a layer of an overlay
   -f              fake: resolve the image and check the options, mount nothing
-  -s              sloppy: leave out options that the file system does not know
-  -n              accepted; no mtab is written anyway
-  -v              verbose
-  -N <namespace>  mount in the mount namespace of this process id or path
-  -h, --help      this help
-  -V, --version   the version
+  -s              sloppy: leave out options that the filesystem does not know
+  -n              ignored: no mtab is written
+  -v              print the source and the options that the kernel gets
+  -N <namespace>  mount in the mount namespace of this process ID or path
+  -h, --help      print this help
+  -V, --version   print the version
 
 exit status: 0 mounted, 1 wrong usage or no permission, 2 system error, 32 mount failed
 ";
@@ -98,7 +98,7 @@ fn run(args: &Args) -> Result<()> {
     }
     let directory = Path::new(&args.directory);
     if options.remount {
-        // What was checked at the mount is not checked again, and cannot become another.
+        // The image was checked at the mount, and a remount cannot exchange it.
         options.take_digest()?;
         if !args.fake {
             mount::remount(directory, &options)?;
@@ -118,10 +118,10 @@ fn run(args: &Args) -> Result<()> {
     if args.fake {
         return Ok(());
     }
-    // The table of mounts has the store, without the tag: `mount -a` does not know the line again.
+    // The mount table has the store without the tag, so `mount -a` does not recognise the mount.
     if mount::is_mounted(&source, &options, directory) == Some(true) {
         if args.verbose {
-            say("it is mounted there already");
+            say("already mounted there with these options");
         }
         return Ok(());
     }

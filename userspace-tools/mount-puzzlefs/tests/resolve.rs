@@ -117,7 +117,7 @@ fn sources() {
             "/proc: not an OCI image layout",
         ),
         (&[&first, "/nonesuch"], 32, "the mount point: No such file"),
-        (&[&first], 1, "a source and a directory are needed"),
+        (&[&first], 1, "give a source and a directory"),
     ];
     for (arguments, code, message) in table {
         let arguments: Vec<&str> = ["-f"].iter().chain(arguments).copied().collect();

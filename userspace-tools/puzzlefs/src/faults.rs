@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Faults of a store or an image, as commands that look for all of them tell them.
+//! Reports of the faults of an image or a store.
 
 use crate::format;
 use crate::output::Output;
@@ -12,14 +12,14 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 
-/// What `--json` prints of a fault.
+/// The object that `--json` prints of a fault.
 #[derive(Serialize)]
 pub struct FaultReport<'a> {
     image: Option<&'a str>,
     fault: &'a str,
 }
 
-/// What `--json` prints of faults.
+/// Returns the objects that `--json` prints of faults.
 pub fn report(faults: &[Fault]) -> Vec<FaultReport<'_>> {
     let faults = faults.iter().map(|fault| FaultReport {
         image: fault.image.as_deref(),
@@ -28,9 +28,9 @@ pub fn report(faults: &[Fault]) -> Vec<FaultReport<'_>> {
     faults.collect()
 }
 
-/// Prints faults, a line each.
+/// Prints faults, one a line.
 pub fn tell(faults: &[Fault], out: &mut Output) -> anyhow::Result<()> {
-    // It may have words from an image or an index in it.
+    // A fault can quote an image or an index, which may hold control characters.
     let text = |text: &str| printable(text.as_bytes());
     for fault in faults {
         match &fault.image {
@@ -41,7 +41,7 @@ pub fn tell(faults: &[Fault], out: &mut Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails if there are any, of what was named on the command line.
+/// Fails if there are faults. `what` is the name of the image or store on the command line.
 pub fn fail(faults: &[Fault], what: &OsStr) -> anyhow::Result<()> {
     if !faults.is_empty() {
         let faults = format::count(faults.len() as u64, "fault", "faults");

@@ -119,7 +119,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Whether whoever read our output has stopped to: no error of ours.
+/// Returns true if the reader of standard output is gone.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error::is_broken_pipe(error.as_ref())
 }

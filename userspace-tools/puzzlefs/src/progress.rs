@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Shows a build's progress: a bar on a terminal, now and then a line elsewhere.
+//! Shows the progress of a command: a bar on a terminal, a line every ten seconds elsewhere.
 
 use crate::format;
 use crate::output::say;
@@ -11,20 +11,20 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What is said of the two phases of some work.
+/// The words for the two phases of a command.
 #[derive(Clone, Copy)]
 pub struct Words {
-    /// The first: things are counted.
+    /// The first phase: things are counted.
     pub counting: &'static str,
-    /// One of the things, and several.
+    /// Singular and plural of the things.
     pub things: (&'static str, &'static str),
-    /// The second: bytes are gone through.
+    /// The second phase: bytes are processed.
     pub doing: &'static str,
-    /// What has happened to those that are done.
+    /// The participle for the bytes that are done.
     pub done: &'static str,
 }
 
-/// What is said of a build.
+/// The words for a build.
 const BUILD: Words = Words {
     counting: "walking",
     things: ("entry", "entries"),
@@ -58,7 +58,7 @@ pub fn shown_as<T>(words: Words, progress: &Progress, quiet: bool, work: impl Fn
     })
 }
 
-/// Whether the work goes on after so long.
+/// Waits, and returns true if the work still runs.
 fn goes_on(finished: &mpsc::Receiver<()>, wait: Duration) -> bool {
     finished.recv_timeout(wait) == Err(RecvTimeoutError::Timeout)
 }

@@ -246,7 +246,7 @@ fn a_builder_at_work_keeps_what_it_found() {
     let path = store.to_str().unwrap();
     let said = fails(&["gc", "--no-wait", path]);
     assert!(
-        said.contains("builders are at work in the store; nothing was removed"),
+        said.contains("builders use the store; nothing was removed"),
         "{said}"
     );
     let mut sweeper = puzzlefs();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The messages of containerd's API, as far as they are needed here, and of our own service.
+//! The messages of containerd's API, as far as this program uses them, and of our own service.
 //!
 //! Field numbers and types are those of containerd's `api/services/*/v1/*.proto`. Messages of the same
-//! shape are one type here, for the wire has no names; fields that nobody looks at are left out.
+//! shape share one type, because the wire format has no names. Unused fields are left out.
 
 use prost::{Enumeration, Message};
 use serde::{Deserialize, Serialize};
@@ -31,10 +31,10 @@ pub mod own {
     tonic::include_proto!("puzzlefs.snapshotter.v1.Images");
 }
 
-/// Labels of whatever.
+/// Labels of a snapshot, a blob, an image or a lease.
 pub type Labels = BTreeMap<String, String>;
 
-/// `google.protobuf.Empty`; and any answer of which nothing is looked at.
+/// `google.protobuf.Empty`, and any response whose fields are unused.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct Empty {}
 
@@ -44,13 +44,13 @@ pub struct Timestamp {
     /// Seconds since the epoch.
     #[prost(int64, tag = "1")]
     pub seconds: i64,
-    /// And nanoseconds.
+    /// Nanoseconds of the second.
     #[prost(int32, tag = "2")]
     pub nanos: i32,
 }
 
 impl Timestamp {
-    /// The time that it is.
+    /// Returns the current time.
     pub fn now() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default();
@@ -69,53 +69,53 @@ pub struct FieldMask {
     pub paths: Vec<String>,
 }
 
-/// `containerd.types.Mount`: a mount for containerd to make.
+/// `containerd.types.Mount`: a mount that containerd makes.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct Mount {
     /// The type of the filesystem, or `bind`.
     #[prost(string, tag = "1")]
     pub fs_type: String,
-    /// What is mounted.
+    /// The device, directory or name to mount.
     #[prost(string, tag = "2")]
     pub source: String,
-    /// As mount(8) takes them.
+    /// Options in the form of mount(8).
     #[prost(string, repeated, tag = "4")]
     pub options: Vec<String>,
 }
 
-/// What kind of snapshot it is.
+/// `snapshots.v1.Kind`: the kind of a snapshot.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration, Serialize, Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
 #[repr(i32)]
 pub enum Kind {
-    /// None that there is.
+    /// Not a valid kind.
     Unknown = 0,
-    /// To be read.
+    /// Read-only.
     View = 1,
-    /// To be written to.
+    /// Writable.
     Active = 2,
-    /// Done, for others to stand on.
+    /// Finished; a parent for others.
     Committed = 3,
 }
 
 /// `snapshots.v1.Info`.
 #[derive(Clone, PartialEq, Message)]
 pub struct Info {
-    /// The name, or of one that is not committed the key.
+    /// The name, or the key if the snapshot is not committed.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// The one it stands on, if any.
+    /// The name of the parent, or empty.
     #[prost(string, tag = "2")]
     pub parent: String,
-    /// What it is.
+    /// The kind.
     #[prost(enumeration = "Kind", tag = "3")]
     pub kind: i32,
-    /// Since when there is one of that name.
+    /// The time since which a snapshot has this name.
     #[prost(message, optional, tag = "4")]
     pub created: Option<Timestamp>,
-    /// When it was changed.
+    /// The time of the last change.
     #[prost(message, optional, tag = "5")]
     pub updated: Option<Timestamp>,
     /// Labels.
@@ -126,13 +126,13 @@ pub struct Info {
 /// `PrepareSnapshotRequest`, `ViewSnapshotRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub struct PrepareRequest {
-    /// Which snapshotter is meant.
+    /// The name of the snapshotter.
     #[prost(string, tag = "1")]
     pub snapshotter: String,
     /// The new snapshot.
     #[prost(string, tag = "2")]
     pub key: String,
-    /// What it stands on, if anything.
+    /// The name of the parent, or empty.
     #[prost(string, tag = "3")]
     pub parent: String,
     /// Labels.
@@ -140,10 +140,10 @@ pub struct PrepareRequest {
     pub labels: Labels,
 }
 
-/// What [`PrepareRequest`] and `MountsRequest` are answered by.
+/// `PrepareSnapshotResponse`, `ViewSnapshotResponse`, `MountsResponse`.
 #[derive(Clone, PartialEq, Message)]
 pub struct MountsResponse {
-    /// The mounts, of which each is made on the one before.
+    /// The mounts, each on top of the one before.
     #[prost(message, repeated, tag = "1")]
     pub mounts: Vec<Mount>,
 }
@@ -151,7 +151,7 @@ pub struct MountsResponse {
 /// `MountsRequest`, `RemoveSnapshotRequest`, `StatSnapshotRequest`, `UsageRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub struct KeyRequest {
-    /// Which snapshotter is meant.
+    /// The name of the snapshotter.
     #[prost(string, tag = "1")]
     pub snapshotter: String,
     /// The snapshot.
@@ -162,10 +162,10 @@ pub struct KeyRequest {
 /// `CommitSnapshotRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub struct CommitRequest {
-    /// Which snapshotter is meant.
+    /// The name of the snapshotter.
     #[prost(string, tag = "1")]
     pub snapshotter: String,
-    /// What it will be called.
+    /// The new name.
     #[prost(string, tag = "2")]
     pub name: String,
     /// The active snapshot.
@@ -187,13 +187,13 @@ pub struct InfoMessage {
 /// `UpdateSnapshotRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub struct UpdateRequest {
-    /// Which snapshotter is meant.
+    /// The name of the snapshotter.
     #[prost(string, tag = "1")]
     pub snapshotter: String,
-    /// As it shall be.
+    /// The new properties.
     #[prost(message, optional, tag = "2")]
     pub info: Option<Info>,
-    /// In what.
+    /// The fields to change.
     #[prost(message, optional, tag = "3")]
     pub update_mask: Option<FieldMask>,
 }
@@ -201,10 +201,10 @@ pub struct UpdateRequest {
 /// `ListSnapshotsRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub struct ListRequest {
-    /// Which snapshotter is meant.
+    /// The name of the snapshotter.
     #[prost(string, tag = "1")]
     pub snapshotter: String,
-    /// Which of its snapshots, in containerd's language for filters.
+    /// Filters in containerd's language.
     #[prost(string, repeated, tag = "2")]
     pub filters: Vec<String>,
 }
@@ -231,7 +231,7 @@ pub struct UsageResponse {
 /// `CleanupRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub struct CleanupRequest {
-    /// Which snapshotter is meant.
+    /// The name of the snapshotter.
     #[prost(string, tag = "1")]
     pub snapshotter: String,
 }
@@ -250,10 +250,10 @@ pub struct ContentInfo {
 /// `content.v1.UpdateRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub struct ContentUpdateRequest {
-    /// As it shall be.
+    /// The new properties.
     #[prost(message, optional, tag = "1")]
     pub info: Option<ContentInfo>,
-    /// In what.
+    /// The fields to change.
     #[prost(message, optional, tag = "2")]
     pub update_mask: Option<FieldMask>,
 }
@@ -262,30 +262,30 @@ pub struct ContentUpdateRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub enum WriteAction {
-    /// How far is it?
+    /// Asks for the progress.
     Stat = 0,
-    /// Here is more.
+    /// Adds data.
     Write = 1,
-    /// That was all.
+    /// Ends the blob.
     Commit = 2,
 }
 
 /// `content.v1.WriteContentRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub struct WriteRequest {
-    /// What to do.
+    /// The action.
     #[prost(enumeration = "WriteAction", tag = "1")]
     pub action: i32,
-    /// The name of the work that is under way.
+    /// The name of the transfer.
     #[prost(string, tag = "2")]
     pub reference: String,
-    /// Of how many bytes.
+    /// The size of the blob.
     #[prost(int64, tag = "3")]
     pub total: i64,
-    /// The digest that it is to have.
+    /// The digest that the blob must have.
     #[prost(string, tag = "4")]
     pub expected: String,
-    /// Where the data go.
+    /// The offset of `data` in the blob.
     #[prost(int64, tag = "5")]
     pub offset: i64,
     /// The data.
@@ -299,7 +299,7 @@ pub struct WriteRequest {
 /// `content.v1.WriteContentResponse`.
 #[derive(Clone, PartialEq, Message)]
 pub struct WriteResponse {
-    /// What was done.
+    /// The action that was done.
     #[prost(enumeration = "WriteAction", tag = "1")]
     pub action: i32,
 }
@@ -359,8 +359,8 @@ pub struct LeaseDeleteRequest {
     pub id: String,
 }
 
-/// Our own: tells the snapshotter of an image in a store, which it then knows as a layer that is
-/// there. Whoever may speak to the socket may have any directory of the host looked into as a store.
+/// Our own: registers an image of a store, so that the snapshotter answers that its layer exists. A client
+/// of the socket can make the snapshotter read any directory of the host as a store.
 #[derive(Clone, PartialEq, Message)]
 pub struct AddRequest {
     /// The absolute path of the store.

@@ -17,8 +17,8 @@ pub struct Kernel;
 
 impl Mounter for Kernel {
     fn mount(&self, manifest: &Digest, image: &Image, directory: &Path) -> Result<bool> {
-        // By its digest, against which the manifest is checked: whatever a tag names by now, and
-        // whoever may write to the store.
+        // By its digest, because tags move. The manifest is checked against the digest, so a writer to
+        // the store cannot exchange it.
         let mut name = image.store.clone().into_os_string();
         name.push("@");
         name.push(manifest.to_oci());
@@ -37,7 +37,7 @@ impl Mounter for Kernel {
             if escapes {
                 options = escaping;
             }
-            // A mount with other options, or of another program.
+            // Another program's mount, or one with other options.
             self.unmount(directory)?;
             DirBuilder::new()
                 .recursive(true)
@@ -48,11 +48,11 @@ impl Mounter for Kernel {
             }
             Ok(escapes)
         };
-        mount().with_context(|| format!("{}: cannot be mounted", name.to_string_lossy()))
+        mount().with_context(|| format!("cannot mount {}", name.to_string_lossy()))
     }
 
     fn unmount(&self, directory: &Path) -> Result<()> {
-        // There may be several on one another. Overlays that containers use keep the mounts they have.
+        // Mounts can be stacked. Overlays of containers keep the mounts that they use.
         while directory.exists() {
             match mount::unmount(directory, true)? {
                 mount::Unmounted::Done => {}
@@ -63,12 +63,12 @@ impl Mounter for Kernel {
     }
 }
 
-/// Reads mount options, which must not say themselves which image it is.
+/// Reads mount options, which must not name an image.
 pub fn parse(list: &str) -> Result<Options> {
     let options = Options::parse(&[OsString::from(list)]).map_err(|error| anyhow!(error))?;
     ensure!(
         !options.name_image() && !options.remount,
-        "mount options can say how the image is mounted, not which: '{list}'"
+        "mount options cannot name an image: '{list}'"
     );
     Ok(options)
 }

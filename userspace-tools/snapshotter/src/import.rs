@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `puzzlefs-snapshotter import`: makes an image of a store known to containerd.
+//! `puzzlefs-snapshotter import`: registers an image of a store with containerd.
 //!
-//! Containerd gets three small blobs: a manifest, a configuration, which is the one that the image has
-//! with another list of layers, and as the only layer the manifest of the image in its store. The digest
-//! of that is the layer's id, and so all that a container sees of the image follows from the digest that
-//! containerd has for it.
+//! Containerd gets three small blobs: a manifest, the image's configuration with another list of layers,
+//! and, as the only layer, the manifest of the image in its store. This manifest's digest is the layer's
+//! ID. The digest that containerd has for the image thus covers everything that a container sees.
 
 use crate::api::content::content_client::ContentClient;
 use crate::api::images::images_client::ImagesClient;
@@ -36,39 +35,37 @@ use tonic::{Code, Request, Status};
 
 /// The media type of a configuration.
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-/// The media type of the only layer. It has to begin as a layer's, or containerd counts none.
+/// The media type of the only layer. Containerd recognises a layer by the beginning of its type.
 const LAYER: &str = "application/vnd.oci.image.layer.puzzlefs.manifest.v1+json";
 /// The largest configuration read.
 const CONFIG_MAX: u64 = 16 << 20;
-/// What goes into one message; containerd takes 16 MiB.
+/// Maximum number of bytes in one message. Containerd accepts 16 MiB.
 const PIECE: usize = 1 << 20;
 
-/// `puzzlefs-snapshotter import`.
+/// Register an image of a store with containerd
+///
+/// The image stays in the store, which containerd needs as long as it has the image. Keep a tag of the
+/// image in the store; otherwise 'puzzlefs gc' removes its blobs when no container uses it. 'ctr image
+/// rm' removes the image from containerd, and nothing from the store.
+///
+/// The mount options apply to all containers of the image. Another import changes them.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-The options of -o are those of mount.puzzlefs: verify=digest or verify=fsverity has the kernel check
-what containers read, digest=HEX the manifest and all that follows from it. They hold for all
-containers of the image, and are changed by another import.
-
-The store stays where it is, and is needed as long as containerd has the image: leave the image its
-tag in the store, or 'puzzlefs gc' takes its blobs away when no container uses it. 'ctr image rm'
-removes the image from containerd, and nothing from the store.")]
 pub struct ImportArgs {
-    #[arg(
-        value_name = "IMAGE",
-        help = "The image: <oci-dir>:<tag> or <oci-dir>@sha256:<manifest digest>"
-    )]
+    #[arg(value_name = "IMAGE", help = "Image, STORE:TAG or STORE@sha256:DIGEST")]
     pub image: OsString,
-    /// What containerd is to call it, as localhost/debian:puzzlefs
+    /// Name in containerd, such as localhost/debian:puzzlefs
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// How it is to be mounted
+    /// Set mount options of mount.puzzlefs(8), separated by commas
+    ///
+    /// verify=digest and verify=fsverity make the kernel verify data. digest=HEX authenticates the
+    /// manifest and all data.
     #[arg(short, long, value_name = "OPTIONS", default_value = "")]
     pub options: String,
-    /// Containerd's namespace
+    /// Import into this namespace of containerd
     #[arg(short, long, default_value = "default", env = "CONTAINERD_NAMESPACE")]
     pub namespace: String,
-    /// Containerd's socket
+    /// Connect to this socket of containerd
     #[arg(
         long,
         value_name = "SOCKET",
@@ -76,10 +73,10 @@ pub struct ImportArgs {
         env = "CONTAINERD_ADDRESS"
     )]
     pub containerd: PathBuf,
-    /// The snapshotter's socket
+    /// Connect to this socket of the snapshotter
     #[arg(long, value_name = "SOCKET", default_value = crate::SOCKET)]
     pub address: PathBuf,
-    /// What the snapshotter is called in containerd's configuration
+    /// Use the snapshotter of this name in containerd's configuration
     #[arg(long, value_name = "NAME", default_value = "puzzlefs")]
     pub snapshotter: String,
 }
@@ -96,7 +93,7 @@ pub fn run(arguments: &ImportArgs) -> Result<()> {
     let (path, _) = mount::find(&reference)?;
     let path = path.to_str().ok_or_else(|| {
         anyhow!(
-            "{}: containerd cannot be told of a path that is not UTF-8",
+            "{}: the path is not UTF-8, as containerd requires",
             path.display()
         )
     })?;
@@ -129,7 +126,7 @@ pub fn run(arguments: &ImportArgs) -> Result<()> {
     }
 }
 
-/// What containerd gets.
+/// The blobs that containerd gets.
 #[derive(Debug, PartialEq)]
 struct Parts {
     manifest: Descriptor,
@@ -141,7 +138,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// Makes them of an image.
+    /// Makes the blobs for an image.
     fn of(store: &Store, manifest: &Manifest, digest: Digest) -> Result<Self> {
         let original = match &*manifest.config.media_type {
             CONFIG | oci::DOCKER_CONFIG => {
@@ -155,7 +152,7 @@ impl Parts {
             }
             _ => Map::new(),
         };
-        // As it was found, and so within the bounds of whoever found it.
+        // `find_image` has read this manifest, and so has limited its size.
         let layer_bytes = store.read_blob(&digest, u64::MAX >> 1)?;
         let config_bytes = serde_json::to_vec(&configuration(original, digest))?;
         let size = |bytes: &[u8]| bytes.len() as u64;
@@ -181,7 +178,7 @@ impl Parts {
     }
 }
 
-/// The configuration of the image, with a list of layers that has just the one.
+/// Returns the configuration of the image with a list of one layer.
 fn configuration(mut original: Map<String, Value>, layer: Digest) -> Value {
     let platform = Platform::host();
     for (name, value) in [
@@ -195,7 +192,7 @@ fn configuration(mut original: Map<String, Value>, layer: Digest) -> Value {
     if !original.get("config").is_some_and(Value::is_object) {
         original.insert("config".to_owned(), json!({}));
     }
-    // It tells of other layers.
+    // It describes other layers.
     original.remove("history");
     let layers = json!({ "type": "layers", "diff_ids": [layer.to_oci()] });
     original.insert("rootfs".to_owned(), layers);
@@ -226,7 +223,7 @@ impl Containerd {
         })
     }
 
-    /// A request in the namespace and under the lease.
+    /// Makes a request in the namespace and under the lease.
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let metadata = request.metadata_mut();
@@ -235,8 +232,8 @@ impl Containerd {
         request
     }
 
-    /// Has containerd keep what is made in the meantime, although nothing refers to it yet. The lease
-    /// of an import that is killed ends by itself.
+    /// Runs `work` under a lease, which makes containerd keep new blobs although nothing refers to them
+    /// yet. The lease of a killed import expires.
     async fn with_lease(&self, work: impl Future<Output = Result<()>>) -> Result<()> {
         let id = self.lease.to_str()?.to_owned();
         let end = time::utc(api::Timestamp::now().seconds + 3600);
@@ -318,7 +315,7 @@ impl Containerd {
         Ok(())
     }
 
-    /// Writes a blob, or labels it where it is there.
+    /// Writes a blob, or sets its labels if it exists.
     async fn write(
         &self,
         descriptor: &Descriptor,
@@ -370,8 +367,8 @@ impl Containerd {
         }
     }
 
-    /// Asks for the layer, which the snapshotter says is there: so it comes into containerd's own
-    /// list of snapshots.
+    /// Prepares the layer. The snapshotter answers that it exists, and containerd adds it to its own list
+    /// of snapshots.
     async fn prepare(&self, layer: &Descriptor) -> Result<()> {
         let mut snapshots = SnapshotsClient::new(self.channel.clone());
         let key = format!("puzzlefs-import-{}", layer.digest);
@@ -391,28 +388,28 @@ impl Containerd {
             Ok(_) => {
                 let _ = snapshots.remove(self.request(self.key(&key))).await;
                 bail!(
-                    "containerd's snapshotter '{}' does not know the image: is it the one that \
-                     --address names?",
+                    "containerd's snapshotter '{}' does not know the image; check that \
+                     --address names its socket",
                     self.snapshotter
                 )
             }
         }
     }
 
-    /// Takes a layer out of containerd's own list of snapshots that is there from before the
-    /// snapshotter's state was lost: containerd would say that it exists.
+    /// Removes a layer from containerd's own list of snapshots if the snapshotter has lost it with its
+    /// state. Otherwise containerd would answer that the layer exists.
     async fn forget_lost(&self, layer: &Descriptor) -> Result<()> {
         let mut snapshots = SnapshotsClient::new(self.channel.clone());
         let key = self.key(&layer.digest);
         match snapshots.stat(self.request(key.clone())).await {
             Err(status) if status_is(&status, Code::NotFound) => {}
-            // Another error is told by whoever prepares it.
+            // `prepare` meets any other error again, and reports it.
             _ => return Ok(()),
         }
         match snapshots.remove(self.request(key)).await {
             Err(status) if !status_is(&status, Code::NotFound) => Err(anyhow!(
-                "containerd lists a snapshot of the image that the snapshotter '{}' does not have \
-                 any more; what stands on it has to go first: {}",
+                "containerd lists a snapshot of the image that the snapshotter '{}' has lost; remove \
+                 the snapshots that depend on it first: {}",
                 self.snapshotter,
                 status.message()
             )),

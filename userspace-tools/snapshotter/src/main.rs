@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `puzzlefs-snapshotter`: has containerd run images of a PuzzleFS store, which stay where they are.
+//! `puzzlefs-snapshotter`: makes containerd run images of a PuzzleFS store without copying them.
 //!
-//! `serve` is a proxy plugin of containerd for snapshots. `import` makes containerd know an image: as
-//! one of a single layer, whose contents are the manifest of the image in its store, and which the
-//! plugin says is unpacked already.
+//! `serve` is containerd's proxy plugin for snapshots. `import` registers an image with containerd: as an
+//! image of one layer, whose content is the manifest of the image in its store. The plugin reports this
+//! layer as unpacked.
 
 mod api;
 mod images;
@@ -22,10 +22,10 @@ use puzzlefs_lib::message;
 use std::fmt::Display;
 use std::process::ExitCode;
 
-/// Where the snapshotter listens.
+/// The socket of the snapshotter.
 const SOCKET: &str = "/run/puzzlefs-snapshotter/snapshotter.sock";
 
-/// Has containerd run images of a PuzzleFS store, mounted from where they are.
+/// Makes containerd run images of a PuzzleFS store, mounted from the store.
 #[derive(Debug, Parser)]
 #[command(
     name = "puzzlefs-snapshotter",
@@ -50,9 +50,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Be containerd's snapshotter
+    /// Serve snapshots to containerd
     Serve(serve::ServeArgs),
-    /// Make an image of a store known to containerd
+    /// Register an image of a store with containerd
     Import(import::ImportArgs),
     /// Write manual pages into a directory
     #[command(hide = true)]

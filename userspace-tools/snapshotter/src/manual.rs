@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `puzzlefs-snapshotter man`: made of what the command line is read by.
+//! `puzzlefs-snapshotter man`: manual pages, generated from the definition of the command line.
 
 use crate::Cli;
 use anyhow::{Context, Result};
@@ -11,11 +11,11 @@ use std::path::PathBuf;
 /// `puzzlefs-snapshotter man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// The directory to write the pages into
+    /// Directory for the pages, created if it does not exist
     pub directory: PathBuf,
 }
 
-/// Writes the manual pages: `puzzlefs-snapshotter.1`, and one a command.
+/// Writes `puzzlefs-snapshotter.1` and one page per command.
 pub fn man(arguments: &ManArgs) -> Result<()> {
     let directory = &arguments.directory;
     let fail = || format!("{}: cannot write the pages into it", directory.display());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `puzzlefs-snapshotter serve`: what containerd's proxy plugin connects to.
+//! `puzzlefs-snapshotter serve`: the server to which containerd's proxy plugin connects.
 
 use crate::images::Kernel;
 use crate::service::Both;
@@ -22,26 +22,26 @@ use tonic::transport::Server;
 /// `puzzlefs-snapshotter serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Where to keep what is written in containers, and what is known of snapshots
+    /// Directory for containers' changes and the state of snapshots
     #[arg(
         long,
         value_name = "DIRECTORY",
         default_value = "/var/lib/puzzlefs-snapshotter"
     )]
     pub root: PathBuf,
-    /// Where to mount images
+    /// Directory for mounts of images
     #[arg(
         long,
         value_name = "DIRECTORY",
         default_value = "/run/puzzlefs-snapshotter/images"
     )]
     pub mounts: PathBuf,
-    /// The socket to listen on
+    /// Socket to listen on
     #[arg(long, value_name = "SOCKET", default_value = crate::SOCKET)]
     pub address: PathBuf,
 }
 
-/// Serves until it is told to end. Mounts and snapshots stay.
+/// Serves until SIGTERM or SIGINT. Mounts and snapshots stay.
 pub fn run(arguments: &ServeArgs) -> Result<()> {
     let address = &arguments.address;
     let shown = || address.display().to_string();
@@ -50,7 +50,7 @@ pub fn run(arguments: &ServeArgs) -> Result<()> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
         made.with_context(|| parent.display().to_string())?;
     }
-    // Whose it was is gone, or it would have the lock still.
+    // Its former owner is gone, because `Snapshots::open` has the lock.
     match fs::remove_file(address) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(shown),
         _ => {}
@@ -88,10 +88,10 @@ pub fn run(arguments: &ServeArgs) -> Result<()> {
     })
 }
 
-/// Makes the socket, for root alone: who speaks to it has images mounted.
+/// Makes the socket. Only root may connect, because a client can mount images.
 fn bind(address: &Path) -> Result<UnixListener> {
     let directory = address.parent().unwrap_or(Path::new("/"));
-    // Nobody gets at it before it is closed to them.
+    // The socket gets its name after its permissions, so no other user can connect in between.
     let hidden = directory.join(format!(".socket.{}", std::process::id()));
     let _ = fs::remove_file(&hidden);
     let listener = UnixListener::bind(&hidden)?;
@@ -100,7 +100,7 @@ fn bind(address: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-/// Tells systemd that it is ready, if that is who started it (sd_notify(3)).
+/// Notifies systemd of readiness if systemd started this program; see sd_notify(3).
 fn tell_systemd() {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
         return;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The two services of the socket: containerd's, of snapshots, and our own, of images.
+//! The two services of the socket: containerd's service of snapshots, and our own service of images.
 
 use crate::api::own::images_server::{Images, ImagesServer};
 use crate::api::snapshots::snapshots_server::{self, SnapshotsServer};
@@ -20,7 +20,7 @@ use tonic::body::Body;
 use tonic::codegen::{http, BoxFuture, Service};
 use tonic::{async_trait, Request, Response, Status};
 
-/// How many snapshots go into one message of a list.
+/// Maximum number of snapshots in one message of a list.
 const LIST_PIECE: usize = 100;
 
 impl From<Refusal> for Status {
@@ -36,7 +36,7 @@ impl From<Refusal> for Status {
     }
 }
 
-/// What answers the calls. The work is done by threads that may wait for a disk.
+/// Answers calls. The work runs on threads that may wait for a disk.
 struct Answers<M>(Arc<Snapshots<M>>);
 
 impl<M> Clone for Answers<M> {
@@ -137,8 +137,8 @@ impl<M: Mounter> snapshots_server::Snapshots for Answers<M> {
 
     type ListStream = tokio_stream::Iter<std::vec::IntoIter<Result<ListResponse, Status>>>;
 
-    /// All snapshots, whatever the filters: containerd, which keeps the names that users know, asks for
-    /// all, and looks itself at what it is given where it asks for less.
+    /// Lists all snapshots and ignores the filters, because containerd has the users' names and filters
+    /// the answer itself.
     async fn list(
         &self,
         _request: Request<ListRequest>,
@@ -194,7 +194,7 @@ impl<M: Mounter> Images for Answers<M> {
     }
 }
 
-/// Both services, told apart by the paths that are called.
+/// Both services, distinguished by the path of a call.
 pub struct Both<M> {
     snapshots: SnapshotsServer<Answers<M>>,
     images: ImagesServer<Answers<M>>,
@@ -230,7 +230,7 @@ impl<M: Mounter> Service<http::Request<Body>> for Both<M> {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        // Of a method that neither has, the one says so as well as the other.
+        // Either service refuses an unknown method.
         if request.uri().path().starts_with("/puzzlefs.") {
             self.images.call(request)
         } else {

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The snapshots: what containerd makes, stands on one another, and removes.
+//! The snapshots that containerd makes, stacks and removes.
 //!
-//! A snapshot is a directory with what was written, or an image. Where one stands on others, containerd
-//! is told to mount an overlay of them; at the bottom there may be an image, which is mounted here, once
-//! for all that stand on it, and unmounted when nothing does.
+//! A snapshot is a directory with changes, or an image. For a snapshot with parents, containerd mounts an
+//! overlay of them. The lowest parent may be an image. This module mounts an image once for all its
+//! descendants, and unmounts it when it has none.
 //!
-//! A change is first made to a copy of the state, and counts when that is written. What is on the disk
-//! beyond the state is nobody's, and is removed when the snapshotter starts, or by
+//! # Consistency
+//!
+//! A change is made to a copy of the state, and takes effect when the copy is written to disk. Directories
+//! and mounts that are not in the state are removed at the next start, or by
 //! [`clean_up`](Snapshots::clean_up).
+//!
+//! # Locking
+//!
+//! `Snapshots::state` protects the state and the mounts. It is not held while a directory is measured or
+//! removed. `Snapshots::_lock`, a lock file, keeps a second snapshotter out of the directory.
 
 use crate::api::{Info, Kind, Labels, Mount, Timestamp, UsageResponse};
 use crate::images;
@@ -25,9 +32,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// By this label, containerd asks whether a layer is there already. Its value is the layer's chain id:
-/// of a layer that stands on none, the digest of its contents, which is what the configuration of the
-/// image has for it. Ours has the digest of the manifest of an image in a store.
+/// The label by which containerd asks for an existing layer. Its value is the layer's chain ID: for a layer
+/// without a parent, the digest of its content, as the image's configuration lists it. For our images, it
+/// is the digest of the manifest in the store.
 pub const REFERENCE: &str = "containerd.io/snapshot.ref";
 
 /// Mounts images and unmounts them.
@@ -39,16 +46,16 @@ pub trait Mounter: Send + Sync + 'static {
     fn unmount(&self, directory: &Path) -> anyhow::Result<()>;
 }
 
-/// Why something is refused.
+/// The kind of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// There is no such snapshot.
+    /// The snapshot does not exist.
     NotFound,
-    /// There is one already.
+    /// A snapshot of this name exists.
     AlreadyExists,
-    /// Not with that kind of snapshot, or not as long as others stand on it.
+    /// The kind of the snapshot, or another snapshot that depends on it, prevents the call.
     Precondition,
-    /// What was asked for makes no sense.
+    /// The request is invalid.
     Invalid,
     /// The system has failed.
     Failed,
@@ -84,16 +91,16 @@ pub struct Snapshots<M> {
     mounts: PathBuf,
     mounter: M,
     state: Mutex<State>,
-    /// Who has it is the only one to work in the root.
+    /// Locked by the only snapshotter that works in `root`.
     _lock: File,
 }
 
 impl<M: Mounter> Snapshots<M> {
-    /// Takes what is in `root`, where the state and what is written are kept, and mounts images in
-    /// `mounts`. Removes what was left there by one that was killed.
+    /// Reads the state in `root`, where changes are kept too. Images are mounted in `mounts`. Removes the
+    /// remains of a killed snapshotter.
     pub fn open(root: &Path, mounts: &Path, mounter: M) -> anyhow::Result<Self> {
         for path in [root, mounts] {
-            // They stand in options of overlayfs.
+            // They occur in options of overlayfs, which separates by these characters.
             let fits = path
                 .to_str()
                 .is_some_and(|path| path.starts_with('/') && !path.contains([',', ':', '\\', '"']));
@@ -109,10 +116,10 @@ impl<M: Mounter> Snapshots<M> {
         let shown = || lock.display().to_string();
         let lock_file = File::create(&lock).with_context(shown)?;
         rustix::fs::flock(&lock_file, FlockOperation::NonBlockingLockExclusive)
-            .context("another snapshotter is at work there")
+            .context("another snapshotter uses the directory")
             .with_context(shown)?;
         let mut state = State::load(root)?;
-        // An import that was killed had told of it.
+        // Images without a snapshot are the remains of killed imports.
         state.forget_images();
         make_directory(&root.join("snapshots"))?;
         let snapshots = Snapshots {
@@ -126,14 +133,14 @@ impl<M: Mounter> Snapshots<M> {
         Ok(snapshots)
     }
 
-    /// Makes it known where an image is. Others may then ask for a layer of that name.
+    /// Registers an image. Containerd can then prepare the layer of its name.
     pub fn add_image(&self, manifest: &Digest, image: Image) -> Result<()> {
         let mut state = self.lock();
         let hex = manifest.to_hex();
         let mut new = state.clone();
         let directory = self.mount_point(&hex);
         let used = state.is_used(&hex);
-        // It is known now whether it can be mounted, and said to whoever imports it.
+        // A trial mount reports an unusable image to the import instead of to a container.
         let mounted = self.mounter.mount(manifest, &image, &directory);
         if mounted.is_err() || !used {
             self.unmount(&hex);
@@ -143,7 +150,7 @@ impl<M: Mounter> Snapshots<M> {
         self.change(&mut state, new)
     }
 
-    /// Makes a snapshot to write to, or to read only, and says how it is mounted.
+    /// Makes an active snapshot or a view, and returns its mounts.
     pub fn prepare(
         &self,
         kind: Kind,
@@ -166,7 +173,7 @@ impl<M: Mounter> Snapshots<M> {
             parent => Some(find(&state, parent)?.1.clone()),
         };
         if below.as_ref().is_some_and(|b| b.kind != Kind::Committed) {
-            let message = format!("snapshot '{parent}' is not committed: nothing can stand on it");
+            let message = format!("snapshot '{parent}' is not committed and cannot be a parent");
             return Err(refusal(Cause::Precondition, message));
         }
         let now = Timestamp::now();
@@ -190,14 +197,14 @@ impl<M: Mounter> Snapshots<M> {
             Ok(mounts)
         });
         if made.is_err() {
-            // The next start would do it, too.
+            // If this fails, the next start removes it.
             let _ = fs::remove_dir_all(&directory);
             self.unmount_unused(&state);
         }
         made
     }
 
-    /// Answers that a layer is there, if it is an image that is known.
+    /// Answers that a layer exists if it is a registered image.
     fn prepare_layer(
         &self,
         state: &mut State,
@@ -229,20 +236,21 @@ impl<M: Mounter> Snapshots<M> {
         Err(exists(name))
     }
 
-    /// How a snapshot is mounted.
+    /// Returns the mounts of a snapshot.
     pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
         let state = self.lock();
         let (_, snapshot) = find(&state, key)?;
         if snapshot.kind == Kind::Committed {
-            let message = format!("snapshot '{key}' is committed: nothing is mounted of it alone");
+            let message = format!("snapshot '{key}' is committed; mount a view of it");
             return Err(refusal(Cause::Precondition, message));
         }
         self.mounts_of(&state, key)
     }
 
-    /// Makes a layer of what was written.
+    /// Commits an active snapshot under a new name.
     pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
-        // It takes a while, and what is measured is not to be written to any more.
+        // Measured before the lock is taken, because it takes time. Containerd commits only snapshots that
+        // are no longer written.
         let usage = self.usage(key)?;
         let mut state = self.lock();
         if name.is_empty() {
@@ -268,13 +276,13 @@ impl<M: Mounter> Snapshots<M> {
         self.change(&mut state, new)
     }
 
-    /// Removes a snapshot that nothing stands on.
+    /// Removes a snapshot that is not a parent.
     pub fn remove(&self, key: &str) -> Result<()> {
         let mut state = self.lock();
         let content = find(&state, key)?.1.content.clone();
         let mut others = state.snapshots.iter();
         if let Some((other, _)) = others.find(|(_, other)| other.parent.as_deref() == Some(key)) {
-            let message = format!("snapshot '{key}' cannot be removed: '{other}' stands on it");
+            let message = format!("cannot remove snapshot '{key}': it is the parent of '{other}'");
             return Err(refusal(Cause::Precondition, message));
         }
         let mut new = state.clone();
@@ -291,20 +299,20 @@ impl<M: Mounter> Snapshots<M> {
         Ok(())
     }
 
-    /// What a snapshot is.
+    /// Returns the properties of a snapshot.
     pub fn stat(&self, key: &str) -> Result<Info> {
         let state = self.lock();
         find(&state, key).map(|(name, snapshot)| info(name, snapshot))
     }
 
-    /// All snapshots.
+    /// Returns all snapshots.
     pub fn list(&self) -> Vec<Info> {
         let state = self.lock();
         let all = state.snapshots.iter();
         all.map(|(name, snapshot)| info(name, snapshot)).collect()
     }
 
-    /// Changes labels: all of them, or those that `fields` names, as `labels.NAME`.
+    /// Changes all labels, or those that `fields` names as `labels.NAME`.
     pub fn update(&self, wanted: Info, fields: &[String]) -> Result<Info> {
         let mut state = self.lock();
         find(&state, &wanted.name)?;
@@ -325,7 +333,8 @@ impl<M: Mounter> Snapshots<M> {
                     };
                 }
                 _ => {
-                    let message = format!("of a snapshot, '{field}' cannot be changed");
+                    let message =
+                        format!("cannot change '{field}' of a snapshot; only labels can change");
                     return Err(refusal(Cause::Invalid, message));
                 }
             }
@@ -336,7 +345,7 @@ impl<M: Mounter> Snapshots<M> {
         Ok(changed)
     }
 
-    /// What a snapshot takes on the disk: an image nothing, for it was there before.
+    /// Returns the size of a snapshot on disk. An image counts as empty, because it is part of the store.
     pub fn usage(&self, key: &str) -> Result<UsageResponse> {
         let (kind, content, committed) = {
             let state = self.lock();
@@ -353,8 +362,8 @@ impl<M: Mounter> Snapshots<M> {
         }
     }
 
-    /// Removes directories and unmounts images that belong to no snapshot. What cannot be removed stays
-    /// for the next time.
+    /// Removes directories and unmounts images that belong to no snapshot. A failure is reported, and the
+    /// next call tries again.
     pub fn clean_up(&self) {
         let state = self.lock();
         self.unmount_unused(&state);
@@ -366,19 +375,19 @@ impl<M: Mounter> Snapshots<M> {
         let directory = self.root.join("snapshots");
         let mut unknown = list(&directory);
         unknown.retain(|name| !is_known(name));
-        // No number is given twice, so what nobody knows now stays unknown.
+        // Numbers are never reused, so these directories stay unknown without the lock.
         drop(state);
         for name in unknown {
             remove_directory(&directory.join(name));
         }
     }
 
-    /// The mounts that containerd is to make for a snapshot. The image below is mounted first.
+    /// Returns the mounts that containerd must make for a snapshot, and mounts the image below it.
     fn mounts_of(&self, state: &State, key: &str) -> Result<Vec<Mount>> {
         let (_, snapshot) = find(state, key)?;
         let writable = snapshot.kind == Kind::Active;
         let mut lower = Vec::new();
-        // What containers see is a mount of its own: it has to have the attributes, too.
+        // A container's overlay is a mount of its own, so it needs the image mount's attributes.
         let mut attributes: Vec<String> = Vec::new();
         let mut escaped = false;
         for below in state.ancestry(key).skip(1) {
@@ -413,12 +422,12 @@ impl<M: Mounter> Snapshots<M> {
         let mut mount = match (&lower[..], writable) {
             ([], true) => bind(&own.join("fs"), "rw"),
             ([], false) => bind(&own.join("fs"), "ro"),
-            // Overlayfs makes nothing of one layer alone.
+            // Overlayfs needs two layers, or a writable one.
             ([lower], false) => bind(lower, "ro"),
             (lower, writable) => {
                 let mut options = Vec::new();
-                // As containerd's own does: without it, a kernel whose default is another would refuse
-                // to let layers be used by several overlays.
+                // As containerd's own snapshotter does. A kernel with another default would refuse to use
+                // a layer in several overlays.
                 if Path::new("/sys/module/overlay/parameters/index").exists() {
                     options.push("index=off".to_owned());
                 }
@@ -441,8 +450,8 @@ impl<M: Mounter> Snapshots<M> {
         Ok(vec![mount])
     }
 
-    /// Makes the directory of a snapshot. The root directory that containers see is this one: it is
-    /// made as that of the parent.
+    /// Makes the directory of a snapshot. Containers see its attributes at their root, so they are copied
+    /// from the parent.
     fn make(&self, directory: &Path, parent: Option<&Snapshot>) -> anyhow::Result<()> {
         let upper = directory.join("fs");
         for path in [directory, &directory.join("work")] {
@@ -465,7 +474,7 @@ impl<M: Mounter> Snapshots<M> {
         Ok(())
     }
 
-    /// Unmounts images that nothing stands on any more.
+    /// Unmounts images without descendants.
     fn unmount_unused(&self, state: &State) {
         for name in list(&self.mounts) {
             if let Some(hex) = name.to_str().filter(|hex| !state.is_used(hex)) {
@@ -478,12 +487,12 @@ impl<M: Mounter> Snapshots<M> {
         let directory = self.mount_point(hex);
         match self.mounter.unmount(&directory) {
             Ok(()) => remove_empty(&directory),
-            // It is tried again by the next to be removed.
-            Err(error) => told(&directory, &error),
+            // The next removal tries again.
+            Err(error) => report(&directory, &error),
         }
     }
 
-    /// The directory of a snapshot: `fs`, what was written, and `work`, overlayfs' own.
+    /// Returns the directory of a snapshot, which has `fs` for changes and `work` for overlayfs.
     fn directory(&self, number: u64) -> PathBuf {
         self.root.join("snapshots").join(number.to_string())
     }
@@ -493,7 +502,7 @@ impl<M: Mounter> Snapshots<M> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // It is never half changed.
+        // A panic leaves the state consistent, because it is replaced as a whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -508,12 +517,12 @@ fn find<'a>(state: &'a State, name: &str) -> Result<(&'a str, &'a Snapshot)> {
 fn missing(name: &str) -> Refusal {
     refusal(
         Cause::NotFound,
-        format_args!("there is no snapshot '{name}'"),
+        format_args!("snapshot '{name}' does not exist"),
     )
 }
 
 fn exists(name: &str) -> Refusal {
-    let message = format!("there is a snapshot '{name}' already");
+    let message = format!("snapshot '{name}' already exists");
     refusal(Cause::AlreadyExists, message)
 }
 
@@ -528,7 +537,7 @@ fn info(name: &str, snapshot: &Snapshot) -> Info {
     }
 }
 
-/// A path that [`Snapshots::open`] has found to be UTF-8.
+/// Returns a path as text. [`Snapshots::open`] has checked that it is UTF-8.
 fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -538,7 +547,7 @@ fn make_directory(path: &Path) -> anyhow::Result<()> {
     made.with_context(|| path.display().to_string())
 }
 
-/// The names in a directory; none where there is none.
+/// Returns the names in a directory; none if it does not exist.
 fn list(path: &Path) -> Vec<PathBuf> {
     let names = fs::read_dir(path).and_then(|entries| {
         let names = entries.map(|entry| Ok(PathBuf::from(entry?.file_name())));
@@ -546,22 +555,22 @@ fn list(path: &Path) -> Vec<PathBuf> {
     });
     names.unwrap_or_else(|error| {
         if error.kind() != ErrorKind::NotFound {
-            told(path, &error.into());
+            report(path, &error.into());
         }
         Vec::new()
     })
 }
 
-/// Removes a directory with all that is in it, if it is there.
+/// Removes a directory and its content, if it exists.
 fn remove_directory(path: &Path) {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => told(path, &error.into()),
+        Err(error) if error.kind() != ErrorKind::NotFound => report(path, &error.into()),
         _ => {}
     }
 }
 
-/// Tells of what is in nobody's way.
-fn told(path: &Path, error: &anyhow::Error) {
+/// Reports a failure that does not affect the call.
+fn report(path: &Path, error: &anyhow::Error) {
     crate::say(format_args!("{}: {error:#}", path.display()));
 }
 

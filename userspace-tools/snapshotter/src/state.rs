@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the snapshotter has to know after it was killed: the images and the snapshots, in one file that
-//! is replaced as a whole.
+//! The images and the snapshots, in one file that is replaced as a whole. The snapshotter can thus be
+//! killed at any time.
 
 use crate::api::{Kind, Labels, Timestamp, UsageResponse};
 use anyhow::{bail, ensure, Context, Result};
@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 const VERSION: u32 = 1;
 const FILE: &str = "state.json";
 
-/// All that is known.
+/// The content of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     version: u32,
-    /// The number that the next directory gets; none is given twice.
+    /// The number of the next directory. Numbers are never reused.
     pub next: u64,
     /// The images by the digests of their manifests, in hexadecimal digits.
     pub images: BTreeMap<String, Image>,
@@ -40,30 +40,30 @@ pub struct Image {
 /// A snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// What kind of.
+    /// The kind.
     pub kind: Kind,
-    /// The name of the one that it stands on, which is committed.
+    /// The name of its parent, a committed snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// What is in it.
+    /// The content.
     pub content: Content,
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: Labels,
-    /// Since when there is one of that name.
+    /// The time since which a snapshot has this name.
     pub created: Timestamp,
-    /// When it was changed.
+    /// The time of its last change.
     pub updated: Timestamp,
-    /// How large it was when it was committed.
+    /// Its size when it was committed.
     #[serde(default)]
     pub usage: UsageResponse,
 }
 
-/// What is in a snapshot.
+/// The content of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Content {
-    /// A directory of ours, by its number: what was written.
+    /// A directory with changes, by its number.
     Directory(u64),
     /// An image, mounted from its store.
     Image(String),
@@ -81,7 +81,7 @@ impl Default for State {
 }
 
 impl State {
-    /// Reads the file in a directory; where there is none, nothing is known yet.
+    /// Reads the state of a directory. A missing file is the empty state.
     pub fn load(directory: &Path) -> Result<Self> {
         let path = directory.join(FILE);
         let state = match fs::read(&path) {
@@ -111,7 +111,7 @@ impl State {
         write().with_context(|| format!("{}: cannot write it", path.display()))
     }
 
-    /// Whether it can be worked with: somebody may have edited it.
+    /// Checks that the state is consistent, because the file may have been edited.
     fn check(&self) -> Result<()> {
         ensure!(
             self.version == VERSION,
@@ -127,21 +127,21 @@ impl State {
         for (name, snapshot) in &self.snapshots {
             match &snapshot.content {
                 Content::Directory(number) if *number >= self.next => {
-                    bail!("snapshot '{name}' has a directory with a number that was not given yet")
+                    bail!("snapshot '{name}' has a directory with a number that is not in use yet")
                 }
                 Content::Image(hex) if !self.images.contains_key(hex) => {
-                    bail!("snapshot '{name}' is of an image that is not there")
+                    bail!("snapshot '{name}' has an unknown image")
                 }
                 _ => {}
             }
             let parent = snapshot.parent.as_ref();
             if let Some(parent) = parent.filter(|parent| !self.is_committed(parent)) {
-                bail!("snapshot '{name}' stands on '{parent}', which is not committed");
+                bail!("snapshot '{name}' has the parent '{parent}', which is not committed");
             }
-            // Were there a circle, its way would be longer than there are snapshots.
+            // `ancestry` is longer than the number of snapshots if it has a cycle.
             ensure!(
                 self.ancestry(name).count() <= self.snapshots.len(),
-                "snapshot '{name}' stands on itself"
+                "snapshot '{name}' is its own ancestor"
             );
         }
         Ok(())
@@ -152,7 +152,7 @@ impl State {
         snapshot.is_some_and(|snapshot| snapshot.kind == Kind::Committed)
     }
 
-    /// A snapshot, the one that it stands on, and so on; one more than there are, if in a circle.
+    /// Returns a snapshot, its parent, and so on. A cycle yields one more than the number of snapshots.
     pub fn ancestry<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Snapshot> {
         let mut next = self.snapshots.get(name);
         let chain = std::iter::from_fn(move || {
@@ -166,7 +166,7 @@ impl State {
         chain.take(self.snapshots.len() + 1)
     }
 
-    /// The image at the bottom of what a snapshot stands on; none of an image itself.
+    /// Returns the image that is the last ancestor of a snapshot; none for an image itself.
     pub fn image_below(&self, name: &str) -> Option<&str> {
         let below = self.ancestry(name).skip(1).last()?;
         match &below.content {
@@ -175,13 +175,13 @@ impl State {
         }
     }
 
-    /// Whether something stands on an image, so that it has to be mounted.
+    /// Returns true if an image has descendants, and so must be mounted.
     pub fn is_used(&self, image: &str) -> bool {
         let mut names = self.snapshots.keys();
         names.any(|name| self.image_below(name) == Some(image))
     }
 
-    /// Forgets images of which there is no snapshot.
+    /// Removes images without a snapshot.
     pub fn forget_images(&mut self) {
         let contents: Vec<&Content> = self.snapshots.values().map(|s| &s.content).collect();
         self.images
@@ -263,15 +263,15 @@ mod tests {
                 let image = state.images.first_entry().unwrap().remove();
                 state.images.insert("../..".to_owned(), image);
             }),
-            ("not given yet", &|state| state.next = 3),
-            ("is not there", &|state| state.images.clear()),
+            ("not in use yet", &|state| state.next = 3),
+            ("an unknown image", &|state| state.images.clear()),
             ("not committed", &|state| {
                 state.snapshots.remove("image");
             }),
             ("not committed", &|state| {
                 state.snapshots.get_mut("layer").unwrap().kind = Kind::Active;
             }),
-            ("stands on itself", &|state| {
+            ("its own ancestor", &|state| {
                 state.snapshots.get_mut("image").unwrap().parent = Some("layer".to_owned());
             }),
         ];

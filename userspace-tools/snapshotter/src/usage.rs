@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a directory takes on the disk.
+//! The size of a directory on disk.
 
 use crate::api::UsageResponse;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
@@ -10,8 +10,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Counts what is in a directory and the directory itself. A container may be at work in it: what goes
-/// meanwhile is not counted, and no symbolic link leads out of it.
+/// Counts a directory and its content. A container may use it at the same time: removed files are not
+/// counted, and symbolic links out of the directory are not followed.
 pub fn of(root: &Path) -> Result<UsageResponse, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let root = rustix::fs::open(root, flags, Mode::empty())?;
@@ -23,7 +23,7 @@ pub fn of(root: &Path) -> Result<UsageResponse, Errno> {
         let directory = match rustix::fs::openat2(&root, &path, flags, Mode::empty(), resolve) {
             Ok(directory) => directory,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => continue,
-            // A rename elsewhere raced with the look-up.
+            // The lookup raced with a rename.
             Err(Errno::AGAIN | Errno::INTR) => {
                 directories.push(path);
                 continue;

@@ -149,7 +149,7 @@ fn options(arguments: &CopyArgs) -> CopyOptions {
     }
 }
 
-/// Prints what was copied.
+/// Prints the counts of blobs.
 fn report(
     arguments: &CopyArgs,
     copied: Copied,

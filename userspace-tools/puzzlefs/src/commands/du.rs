@@ -63,7 +63,7 @@ pub fn run(arguments: &DuArgs) -> anyhow::Result<()> {
         say(error);
     }
     if !usage.errors.is_empty() {
-        bail!("what these have is counted as unreferenced");
+        bail!("blobs of these images are counted as unreferenced");
     }
     Ok(())
 }

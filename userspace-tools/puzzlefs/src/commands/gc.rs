@@ -54,14 +54,14 @@ pub fn run(arguments: &GcArgs) -> anyhow::Result<()> {
     } else {
         let collected = gc::collect(&store, || {
             if !arguments.no_wait {
-                say("waiting for builders at work in the store");
+                say("waiting for builders that use the store");
             }
             !arguments.no_wait
         })?;
         match collected {
             Some(collected) => collected,
             None => bail!(
-                "{}: builders are at work in the store; nothing was removed",
+                "{}: builders use the store; nothing was removed",
                 store.path().display()
             ),
         }
@@ -101,7 +101,7 @@ fn tell(collected: &Collected, dry_run: bool, out: &mut Output) -> anyhow::Resul
     out.counts(9, [("kept", collected.kept), (word, collected.swept)])?;
     if collected.stale > 0 {
         let builds = format::count(collected.stale, "build", "builds");
-        writeln!(out, "and what {builds} left unfinished")?;
+        writeln!(out, "removed the remains of {builds}")?;
     }
     Ok(())
 }

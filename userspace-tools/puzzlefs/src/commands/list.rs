@@ -29,7 +29,7 @@ struct Listed<'a> {
     tag: Option<&'a str>,
     manifest_digest: &'a str,
     media_type: &'a str,
-    /// Whether it is a PuzzleFS image; absent where its manifest cannot be read.
+    /// True for a PuzzleFS image; absent if its manifest cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     puzzlefs: Option<bool>,
     /// The bytes of all its blobs.
@@ -58,7 +58,7 @@ pub fn run(arguments: &ListArgs) -> anyhow::Result<()> {
     let unreadable = images.iter().filter(|image| image.error.is_some()).count();
     if unreadable > 0 {
         let images = format::count(unreadable as u64, "image", "images");
-        bail!("{images} cannot be read: 'puzzlefs verify' says more");
+        bail!("{images} cannot be read; run 'puzzlefs verify' for details");
     }
     Ok(())
 }
@@ -73,7 +73,7 @@ fn listed<'a>(store: &Store, manifest: &'a Descriptor) -> Listed<'a> {
         created: manifest.annotations.get(oci::CREATED).map(String::as_str),
         error: None,
     };
-    // An index of several platforms, say: its images are not counted here.
+    // Images of a nested index, such as one of several platforms, are not counted.
     if manifest.media_type != oci::MANIFEST {
         listed.puzzlefs = Some(false);
         return listed;
@@ -94,7 +94,7 @@ fn listed<'a>(store: &Store, manifest: &'a Descriptor) -> Listed<'a> {
 }
 
 fn table(images: &[Listed<'_>], out: &mut Output) -> anyhow::Result<()> {
-    // What another tool wrote may be anything.
+    // Another tool may have written any bytes.
     let text = |text: &str| printable(text.as_bytes());
     let tags = images
         .iter()

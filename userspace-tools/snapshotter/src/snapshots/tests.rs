@@ -334,7 +334,10 @@ fn another_that_starts_finds_all_of_it() {
     let known = snapshots.list();
     let error = Snapshots::open(&host.root(), &host.mounts(), host.notes.clone()).err();
     let error = format!("{:#}", error.unwrap());
-    assert!(error.contains("another snapshotter is at work"), "{error}");
+    assert!(
+        error.contains("another snapshotter uses the directory"),
+        "{error}"
+    );
     drop(snapshots);
 
     // A machine that starts anew has no mounts, and a snapshotter that was killed leaves what is in no
