@@ -667,7 +667,7 @@ fn what_is_refused() {
         ),
         (
             archive(&[header(".", b'0', 0, "")]),
-            "the root, which has to be a directory",
+            "the root must be a directory",
         ),
         (
             archive(&[pax(&[("mtime", "yesterday")]), file("named", b"")]),

@@ -7,12 +7,12 @@ use crate::image::config::ConfigOptions;
 use crate::image::seekable::Compression;
 use crate::model::rules::Rules;
 
-/// What to build, and how.
+/// Options of a build.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
     /// The tag to put the image under.
     pub tag: String,
-    /// Threads; the image does not depend on it.
+    /// The number of threads; the image does not depend on it.
     pub jobs: usize,
     /// Leave mount points beneath the source directory empty.
     pub one_file_system: bool,
@@ -20,26 +20,26 @@ pub struct BuildOptions {
     pub skip_unreadable: bool,
     /// The number of times that a file that changes while it is read is read again.
     pub retry_changed: u32,
-    /// What is left out or changed.
+    /// Paths that are left out, and metadata that is changed.
     pub rules: Rules,
-    /// The tag of an image of the store to build on: what is the same is taken from there.
+    /// The tag of an image of the store to build on. Equal parts are taken from there.
     pub base: Option<String>,
-    /// Of a container image, make a layer of each of its layers.
+    /// Make a layer of each layer of a container image.
     pub keep_layers: bool,
-    /// Of an archive, go on behind zero blocks to the end of its file.
+    /// Read an archive to the end of its file, beyond zero blocks.
     pub ignore_zeros: bool,
-    /// What to write into the image's configuration.
+    /// Settings for the image's configuration.
     pub config: ConfigOptions,
-    /// How files are laid out in blobs.
+    /// The sizes of chunks and packs.
     pub layout: Layout,
-    /// How blobs are compressed, if they are.
+    /// The compression of blobs, if any.
     pub compression: Option<Compression>,
-    /// Read the blobs that are there already, and replace those that are damaged.
+    /// Read blobs that the store has already, and replace damaged ones.
     pub check: bool,
 }
 
 impl BuildOptions {
-    /// Builds as it is done where nothing is said, with one thread.
+    /// Returns the defaults, with one thread.
     pub fn new(tag: &str) -> Self {
         BuildOptions {
             tag: tag.to_owned(),

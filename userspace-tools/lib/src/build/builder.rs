@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! From a tree to an image in a store.
+//! Builds images of trees in a store.
 
 use crate::build::build_options::BuildOptions;
 use crate::build::contents::{self, Blob};
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::path::PathBuf;
 
-/// What a build did.
+/// The result of a build.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// The digest of the manifest.
@@ -32,32 +32,31 @@ pub struct Summary {
     pub rootfs: Digest,
     /// The size of the metadata blob in bytes.
     pub rootfs_size: u64,
-    /// The fs-verity digest of the manifest: the one number that the whole image can be
-    /// verified from.
+    /// The fs-verity digest of the manifest, which covers the whole image.
     pub manifest_verity: Digest,
-    /// The inodes.
+    /// The number of inodes.
     pub inodes: u64,
-    /// The names, without the root.
+    /// The number of names, without the root.
     pub entries: u64,
-    /// The regular files.
+    /// The number of regular files.
     pub files: u64,
-    /// The bytes of the regular files, each inode once.
+    /// The size of the regular files in bytes, each inode counted once.
     pub bytes: u64,
-    /// The pieces that the files are in.
+    /// The number of extents.
     pub chunks: u64,
     /// Data blobs of the image that the store did not have.
     pub new: Count,
     /// Data blobs of the image that the store had.
     pub shared: Count,
-    /// The store's own directory, where it was left out of the tree.
+    /// The store's own directory, if it was left out of the tree.
     pub skipped_store: Option<PathBuf>,
     /// Mount points that were left empty.
     pub skipped_mounts: Vec<PathBuf>,
-    /// What else is to be said of the source: what was ignored in it, or taken for something else.
+    /// Remarks on the source: parts that were ignored, or taken for something else.
     pub remarks: Vec<String>,
     /// The number of paths that were left out because they cannot be read.
     pub unreadable: u64,
-    /// The first of them, with the causes.
+    /// The first of these paths, with the causes.
     pub first_unreadable: Vec<String>,
     /// The number of files that changed while they were read, and were read again.
     pub read_again: u64,
@@ -91,7 +90,7 @@ pub(crate) struct Input {
     pub source: Source,
     pub tree: Tree,
     pub left_out: LeftOut,
-    /// What is to be said of the source.
+    /// Remarks on the source.
     pub remarks: Vec<String>,
     /// The configuration of the container image that it came from.
     pub config: Option<Config>,
@@ -102,7 +101,7 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// A tree that nothing is known about.
+    /// A tree without a configuration or annotations.
     pub fn new(source: Source, tree: Tree, left_out: LeftOut) -> Self {
         Input {
             source,
@@ -116,8 +115,8 @@ impl Input {
     }
 }
 
-/// The configuration of a container image. It gets OCI's type, whatever it had: Docker's is the same
-/// document, and other tools take no configuration of Docker's in a manifest of OCI.
+/// The configuration of a container image. It gets OCI's media type. Docker's configuration is the
+/// same document, but other tools refuse its media type in a manifest of OCI.
 pub(crate) struct Config {
     pub bytes: Vec<u8>,
 }
@@ -133,17 +132,17 @@ pub(crate) fn store(
     Stack::new(store, staging, options, progress)?.finish(input)
 }
 
-/// An image in the making, layer on layer.
+/// An image that is built layer by layer.
 pub(crate) struct Stack<'a> {
     store: &'a Store,
     staging: &'a Staging<'a>,
     options: &'a BuildOptions,
     progress: &'a Progress,
-    /// The image that all is built on.
+    /// The image below the first layer.
     base: Option<Image>,
-    /// The layer on top, of those that were pushed.
+    /// The topmost layer that was pushed.
     top: Option<Layer>,
-    /// The data blobs of what was pushed.
+    /// The data blobs of the layers that were pushed.
     blobs: BTreeMap<Digest, Blob>,
     chunks: u64,
     /// The number of files that were read again.
@@ -152,7 +151,7 @@ pub(crate) struct Stack<'a> {
 
 /// A layer, and all beneath it.
 struct Layer {
-    /// The tree that they make together.
+    /// The tree of all layers together.
     tree: Tree,
     /// The inode number of each node.
     numbers: Vec<u64>,
@@ -160,7 +159,7 @@ struct Layer {
 }
 
 impl<'a> Stack<'a> {
-    /// On the base that the options name, if they do.
+    /// An image on the base that the options name, if any.
     pub fn new(
         store: &'a Store,
         staging: &'a Staging<'a>,
@@ -182,8 +181,8 @@ impl<'a> Stack<'a> {
         })
     }
 
-    /// Puts a layer on those that there are, so that all together are this tree. The source of a
-    /// tree has the contents of those before it too, at the same places.
+    /// Adds a layer, so that all layers together are this tree. The source must have the contents
+    /// of the earlier trees at the same places.
     pub fn push(&mut self, source: &Source, tree: Tree) -> Result<()> {
         self.top = Some(self.layer(source, tree)?);
         Ok(())
@@ -227,7 +226,7 @@ impl<'a> Stack<'a> {
         })
     }
 
-    /// What the next layer is put on.
+    /// Returns the base of the next layer.
     fn below(&mut self) -> Result<Option<Base<'a>>> {
         let Some(top) = self.top.take() else {
             let reader = self.base.as_ref();
@@ -237,7 +236,7 @@ impl<'a> Stack<'a> {
                 None => Ok(None),
             };
         };
-        // Files are compared with what is in the store.
+        // The comparison reads blobs of the store.
         self.staging.commit()?;
         let reader = ImageReader::of_bytes(self.store, &top.metadata)?;
         let nodes = top.numbers.into_iter().zip(top.tree.nodes);
@@ -248,7 +247,7 @@ impl<'a> Stack<'a> {
         Base::new(self.store, reader, known.collect()).map(Some)
     }
 
-    /// Puts the last layer on, makes the image durable, and sets the tag.
+    /// Adds the last layer, makes the image durable, and sets the tag.
     pub fn finish(mut self, input: Input) -> Result<Summary> {
         let Input {
             source,

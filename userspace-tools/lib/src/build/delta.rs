@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a tree changes in an image: the layer to put on top of the image's own.
+//! The difference between a tree and an image: a layer on top of the image's own.
 //!
-//! Inodes keep their numbers where a path leads to one of the same type in both. One that is the
-//! same in all is not in the layer. A directory that is in both is in the layer with the names
-//! that differ only, merged over the one below; a name that is gone has a whiteout there.
+//! An inode keeps its number if one of its paths leads to the same type in both. An equal inode is
+//! not in the layer. A directory of both is in the layer with the names that differ; readers merge
+//! it with the one below. A removed name has a whiteout.
 
 use crate::build::contents::Contents;
 use crate::build::source::Source;
@@ -23,23 +23,23 @@ use std::sync::Mutex;
 /// The image that a delta is built on.
 pub(crate) struct Base<'s> {
     pub reader: ImageReader<'s>,
-    /// The files that are known to be in it, by inode number, where it was made of the same source
-    /// as the tree.
+    /// Files that are known to be in it, by inode number, if it was made from the same source as
+    /// the tree.
     known: HashMap<u64, FileState>,
 }
 
 /// An entry of a directory in the layer: the name, and the inode's number.
 pub(crate) type DeltaEntry = (Box<[u8]>, u64);
 
-/// What a tree changes in its base.
+/// The difference between a tree and its base.
 pub(crate) struct Delta {
     /// The inode number of each node.
     pub numbers: Vec<u64>,
     /// The inode of the base that has the same number, for each node that has one.
     below: Vec<Option<Locator>>,
-    /// Of a directory that is in both, the names that differ.
+    /// For each directory of both, the names that differ.
     pub changes: HashMap<NodeId, Vec<DeltaEntry>>,
-    /// The numbers of inodes that are gone.
+    /// The numbers of inodes that were removed.
     whiteouts: BTreeSet<u64>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct TopLayer<'a> {
 pub(crate) struct OnBase<'s> {
     base: Base<'s>,
     delta: Delta,
-    /// For each node whether it is a file with the same contents in the base.
+    /// For each node, true if it is a file with the same contents in the base.
     pub same: Vec<bool>,
 }
 
@@ -78,8 +78,8 @@ impl<'s> OnBase<'s> {
         self.delta.numbers
     }
 
-    /// The layer to put on top. The files in it whose contents are those of the base get the
-    /// extents that the base has.
+    /// Returns the layer. Its files whose contents are those of the base get the extents of the
+    /// base.
     pub fn top(&self, tree: &Tree, contents: &mut Contents) -> Result<TopLayer<'_>> {
         let OnBase { base, delta, same } = self;
         let inodes = delta.inodes(base, tree, same)?;
@@ -100,7 +100,7 @@ impl<'s> OnBase<'s> {
 }
 
 impl<'s> Base<'s> {
-    /// An image, and those of its files of which the tree's source is known to have the contents.
+    /// An image, and those of its files whose contents the tree's source is known to have.
     pub fn new(
         store: &Store,
         reader: ImageReader<'s>,
@@ -115,7 +115,7 @@ impl<'s> Base<'s> {
         Ok(Base { reader, known })
     }
 
-    /// The largest inode number of all layers.
+    /// Returns the largest inode number of all layers.
     fn last_number(&self) -> Result<u64> {
         let metadata = self.reader.metadata();
         let find = || {
@@ -135,7 +135,7 @@ impl<'s> Base<'s> {
         self.reader.checked(self.reader.metadata().inode_at(at))
     }
 
-    /// The extents of a file.
+    /// Returns the extents of a file.
     fn extents(&self, at: Locator) -> Result<Vec<Extent>> {
         let extents = self.reader.checked(self.inode(at)?.extents())?;
         let extents = extents.iter_from(0, 0).map(|extent| {
@@ -146,7 +146,7 @@ impl<'s> Base<'s> {
     }
 }
 
-/// The names of a directory that is in both.
+/// A directory of both, and its entries in the base.
 struct Pair<'r> {
     directory: NodeId,
     below: Vec<DirEntry<'r>>,
@@ -174,7 +174,7 @@ impl Delta {
             *number = fresh()?;
         }
         let kept: BTreeSet<u64> = delta.numbers.iter().copied().collect();
-        // For a name that is gone of an inode that is not.
+        // A whiteout for removed names of inodes that have other names.
         let mut nothing = None;
         for Pair { directory, below } in pairs {
             let Kind::Directory(entries) = &tree.nodes[directory as usize].kind else {
@@ -245,7 +245,7 @@ impl Delta {
         Ok(pairs)
     }
 
-    /// For each node whether it is a file with the same contents in the base.
+    /// Returns for each node true if it is a file with the same contents in the base.
     fn same_contents(
         &self,
         base: &Base<'_>,
@@ -273,8 +273,8 @@ impl Delta {
         Ok(into_inner(same))
     }
 
-    /// The inodes of the layer, ascending by number; a whiteout has no node. With `same` being what
-    /// [`Delta::same_contents`] found.
+    /// Returns the inodes of the layer, ascending by number; a whiteout has no node. `same` is the
+    /// result of [`Delta::same_contents`].
     fn inodes(
         &self,
         base: &Base<'_>,
@@ -298,7 +298,7 @@ impl Delta {
         Ok(inodes)
     }
 
-    /// Whether an inode of the base is what the node is, but for the names of a directory.
+    /// Returns true if an inode of the base equals the node, except for the names of a directory.
     fn is_kept(&self, base: &Base<'_>, at: Locator, node: &Node, same: bool) -> Result<bool> {
         let inode = base.inode(at)?;
         let compare = || {
@@ -332,7 +332,7 @@ impl Delta {
     }
 }
 
-/// Whether a file of the tree has the contents of one of the base.
+/// Returns true if a file of the tree has the contents of one of the base.
 fn is_same_file(
     base: &Base<'_>,
     at: Locator,

@@ -14,7 +14,7 @@ use std::thread;
 /// journal.
 pub(crate) const FLUSH_BYTES: u64 = 48 << 20;
 
-/// A thread that flushes, and what it waits for.
+/// The state that a flushing thread shares with the threads that write.
 #[derive(Default)]
 pub(crate) struct Flusher {
     state: Mutex<State>,

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The policy: how files' contents are laid out in blobs.
+//! The policy of cutting and packing.
 //!
 //! - A file of at least [`Layout::pack_below`] bytes is cut on its own by FastCDC, from its own
-//!   start: equal files give equal chunks wherever they stand, and so do equal parts.
-//! - Smaller files are packed whole, in the order of the walk, into blobs that end where the
-//!   contents of a file say so: a small file is one extent, and a changed one costs one pack.
-//!   They end, too, where the times of modification say that what follows comes from elsewhere:
-//!   the files of one package, which are of one time, change together, and those of its
-//!   neighbour do not. A small file equal to an earlier one is not stored again.
-//! - Zeros: each [`Layout::zero_grid`]-aligned block of a cut file that holds only zeros is a
-//!   reference to one shared blob of zeros. This looks at the contents, never at how the source
-//!   filesystem allocated them, so that a sparse file and its full copy give the same image;
-//!   holes are only a way not to read the zeros.
+//!   start. Equal files and equal parts of files give equal chunks.
+//! - Smaller files are packed whole, in the order of the walk. A small file is one extent. The
+//!   digest of a file decides whether a pack ends after it, so that a changed file changes one
+//!   pack. A pack also ends between files with different modification times: the files of one
+//!   package have one time and change together. A small file equal to an earlier one is not stored
+//!   again.
+//! - Each [`Layout::zero_grid`]-aligned block of a cut file that holds only zeros is a reference to
+//!   one shared blob of zeros. Only the contents decide, so that a sparse file and its full copy
+//!   give the same image. Holes only save reading the zeros.
 //!
-//! Everything here is a pure function of contents, order and what the image says of its files: no
-//! count of jobs, no time of the build, no inode numbers of the source.
+//! Everything here is a pure function of contents, order and metadata. The number of threads, the
+//! time of the build and the inode numbers of the source have no influence.
 
 use crate::model::digest::Digest;
 use fastcdc::v2020::FastCDC;
@@ -27,17 +26,17 @@ pub const CHUNK_AVG_MAX: usize = 256 << 10;
 /// Sizes of the layout, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// No chunk is smaller, but for the last of a run of data.
+    /// The minimum size of a chunk, except the last of a run of data.
     pub chunk_min: usize,
-    /// What chunks and packs are about on average.
+    /// The approximate average size of chunks and packs.
     pub chunk_avg: usize,
-    /// No chunk or pack is larger.
+    /// The maximum size of a chunk or pack.
     pub chunk_max: usize,
     /// Files smaller than this are packed; at most `chunk_max`.
     pub pack_below: u64,
-    /// Between files whose times are further apart, in seconds, a pack ends.
+    /// The difference of modification times, in seconds, beyond which a pack ends.
     pub pack_gap: u64,
-    /// The alignment and unit of what counts as a run of zeros.
+    /// The alignment and unit of runs of zeros.
     pub zero_grid: usize,
     /// The size of the shared blob of zeros, a multiple of `zero_grid`: the most that one
     /// reference to it covers.
@@ -45,17 +44,17 @@ pub struct Layout {
 }
 
 impl Default for Layout {
-    /// Twice the reference builder's sizes. Each blob is a file to be opened by whoever reads all of an
-    /// image: with half as many that takes a tenth less, and ten versions of a root filesystem take
-    /// a fortieth more room.
+    /// Returns twice the reference builder's sizes. A reader of a whole image opens each blob. With
+    /// half as many blobs it takes a tenth less time, and ten versions of a root filesystem take a
+    /// fortieth more space.
     fn default() -> Self {
         Self::of_average(128 << 10)
     }
 }
 
 impl Layout {
-    /// Chunks and packs of about `average` bytes, up to four times that. `average` is a power of two,
-    /// at most [`CHUNK_AVG_MAX`].
+    /// Returns sizes for chunks and packs of about `average` bytes, at most four times that.
+    /// `average` is a power of two, at most [`CHUNK_AVG_MAX`].
     pub fn of_average(average: usize) -> Self {
         Layout {
             chunk_min: average / 4,
@@ -68,14 +67,14 @@ impl Layout {
         }
     }
 
-    /// Whether a file of this size is packed with others rather than cut on its own.
+    /// Returns true if a file of this size is packed with others, false if it is cut on its own.
     pub fn is_packed(&self, size: u64) -> bool {
         size < self.pack_below
     }
 
-    /// The length of the next chunk of `data`, which is a run's remainder when `last` is set.
+    /// Returns the length of the next chunk of `data`, which is the rest of a run if `last` is set.
     ///
-    /// `None` asks for more data: unless it is the last, the cut may depend on what follows.
+    /// `None` asks for more data, because the cut may depend on the bytes that follow.
     pub fn next_chunk(&self, data: &[u8], last: bool) -> Option<usize> {
         if data.is_empty() || (!last && data.len() < self.chunk_max) {
             return None;
@@ -91,25 +90,25 @@ impl Layout {
         Some(length)
     }
 
-    /// Whether a file of `next` bytes no longer goes into a pack that holds `packed` bytes.
+    /// Returns true if a file of `next` bytes does not fit into a pack that holds `packed` bytes.
     pub fn pack_is_full(&self, packed: usize, next: usize) -> bool {
         packed + next > self.chunk_max
     }
 
-    /// Whether a pack that holds `packed` bytes ends between two files that were modified in these
-    /// seconds.
+    /// Returns true if a pack that holds `packed` bytes ends between two files that were modified
+    /// in these seconds.
     ///
-    /// What was made in one go has times that are minutes apart, if not equal ones: a copy of a tree
-    /// with a new time for each file is packed as if there were none.
+    /// Files that were created together have times that are equal or minutes apart. The times do
+    /// not affect the packs of a tree whose copy has a new time for each file.
     pub fn pack_ends_between(&self, packed: usize, last: i64, next: i64) -> bool {
         packed >= self.chunk_min && last.abs_diff(next) > self.pack_gap
     }
 
-    /// Whether a pack that now holds `packed` bytes ends after the file just added.
+    /// Returns true if a pack that now holds `packed` bytes ends after the file that was added.
     ///
-    /// The file's own digest decides, with a probability in proportion to its size, so that
-    /// packs come out at about [`Layout::chunk_avg`] bytes, and a file that is added, changed or
-    /// removed moves the ends of its own pack only.
+    /// The file's own digest decides, with a probability in proportion to its size. Packs therefore
+    /// have about [`Layout::chunk_avg`] bytes, and a file that is added, changed or removed moves
+    /// only the end of its own pack.
     pub fn pack_ends_after(&self, packed: usize, file: &Digest, size: usize) -> bool {
         let [a, b, c, d, ..] = *file.as_bytes();
         let draw = u32::from_le_bytes([a, b, c, d]) as usize % self.chunk_avg;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! From a tree to an image: cutting content into chunks, packing, compressing, encoding metadata.
+//! Builds an image from a tree: cuts content into chunks, packs, compresses, encodes metadata.
 //!
 //! Owns the policy of the layout. The same tree and options give the same bytes.
 //!

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What an image is built from: reading the contents of its files, whatever happens around it.
+//! The source of a build: reads the contents of files that other processes may change.
 //!
-//! In a directory, files are opened by their path beneath the open root and no symbolic link is
-//! ever followed, so that a tree that others write to cannot lead the builder elsewhere. The
+//! In a directory, files are opened by their path beneath the open root, and no symbolic link is
+//! followed. A process that writes to the tree can therefore not lead the builder elsewhere. The
 //! contents of an archive are ranges of one file.
 
 use crate::error::{BuildError, Change, Error, Result};
@@ -19,18 +19,18 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// What an image is built from.
+/// The source of a build.
 pub(crate) struct Source {
-    /// As messages show it.
+    /// The path that messages show.
     pub path: PathBuf,
     pub data: SourceData,
 }
 
-/// Where the contents of files are.
+/// The place of the contents of files.
 pub(crate) enum SourceData {
     /// In the files of this open directory.
     Directory(OwnedFd),
-    /// In this file, which looked like this if it is not the builder's own.
+    /// In this file, with its state at the start if it is not the builder's own.
     Archive(File, Option<Seen>),
 }
 
@@ -48,7 +48,7 @@ impl Source {
         })
     }
 
-    /// The path of a node as messages show it.
+    /// Returns the path of a node that messages show.
     pub fn display_path(&self, tree: &Tree, node: NodeId) -> PathBuf {
         self.path.join(tree.path(node))
     }
@@ -60,7 +60,7 @@ impl Source {
             .map_err(|errno| self.open_error(tree, node, errno))
     }
 
-    /// Opens a regular file of the tree and makes sure that it is the one that was found.
+    /// Opens a regular file of the tree, and checks that it is the one that was found.
     pub fn open_file<'a>(
         &'a self,
         tree: &'a Tree,
@@ -121,7 +121,7 @@ impl Source {
     fn open_error(&self, tree: &Tree, node: NodeId, errno: Errno) -> Error {
         match errno {
             Errno::NOENT => self.changed(tree, node, Change::Vanished),
-            // It was found in the tree and was elsewhere a moment later.
+            // A process moved it after it was found.
             Errno::XDEV => self.changed(tree, node, Change::Moved),
             Errno::NOTDIR | Errno::LOOP => self.changed(tree, node, Change::OtherType),
             errno => Error::io(self.display_path(tree, node), "open")(errno),
@@ -151,7 +151,7 @@ enum Data<'a> {
 }
 
 impl OpenFile<'_> {
-    /// Fails where the file no longer looks as it did when it was found.
+    /// Fails if the file has changed since it was found.
     pub fn check_unchanged(&self) -> Result<()> {
         let (file, seen) = match &self.data {
             Data::Whole { file, seen } => (file.as_fd(), *seen),
@@ -167,8 +167,8 @@ impl OpenFile<'_> {
         }
     }
 
-    /// The next range, from `at` on, that is not known to be zeros. Empty, at the end of the file,
-    /// where there is none.
+    /// Returns the next range, from `at` on, that is not known to be zeros. It is empty, at the end
+    /// of the file, if there is none.
     pub fn next_data(&self, at: u64) -> Result<Range<u64>> {
         match &self.data {
             Data::Whole { file, .. } => self.next_data_of(file, at),
@@ -187,19 +187,19 @@ impl OpenFile<'_> {
             Ok(data) => data,
             // A hole up to the end.
             Err(Errno::NXIO) => return Ok(self.size..self.size),
-            // Its filesystem does not know holes.
+            // Its filesystem does not support SEEK_DATA.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(at..self.size),
             Err(errno) => return Err(self.error("seek in", errno)),
         };
         match rustix::fs::seek(file, SeekFrom::Hole(data)) {
             Ok(hole) => Ok(data..hole),
-            // It was cut short just now, which reading it will tell.
+            // It was truncated just now; reading it will fail.
             Err(Errno::NXIO) => Ok(data..self.size),
             Err(errno) => Err(self.error("seek in", errno)),
         }
     }
 
-    /// Fills `buffer` with what is in the file from `at` on.
+    /// Fills `buffer` with the content of the file from `at` on.
     pub fn read(&self, at: u64, buffer: &mut [u8]) -> Result<()> {
         match &self.data {
             Data::Whole { file, .. } => self.read_from(file.as_fd(), at, buffer),
@@ -254,7 +254,7 @@ pub(crate) fn check_readable(directory: &OwnedFd, name: &[u8]) -> Result<(), Err
 }
 
 impl Source {
-    /// Looks at a regular file of a directory again.
+    /// Examines a regular file of a directory again.
     pub fn look_again(&self, tree: &Tree, node: NodeId, xattrs: &XattrSelection) -> Result<Fresh> {
         let fail = |errno| self.open_error(tree, node, errno);
         let names = tree.names(node);
@@ -290,7 +290,7 @@ impl Source {
 }
 
 impl Seen {
-    /// What identifies a regular file and its contents.
+    /// Returns the attributes that identify a regular file and its contents.
     pub fn of(stat: &Stat) -> Self {
         Seen {
             size: stat.st_size as u64,
@@ -305,7 +305,7 @@ impl Seen {
     }
 }
 
-/// The modification time.
+/// Returns the modification time.
 pub(crate) fn mtime(stat: &Stat) -> Time {
     Time {
         seconds: stat.st_mtime,

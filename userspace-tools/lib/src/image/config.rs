@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The configuration of a container image: what a container that is made of it runs.
+//! The configuration of a container image: the program that its containers run.
 //!
-//! An imported image keeps the bytes of its configuration. An image that is built has the empty
-//! configuration, unless the builder is told what to write into one.
+//! An imported image keeps the bytes of its configuration. A built image has the empty
+//! configuration, unless options set parts of it.
 
 use crate::error::{Error, ImageError, Result, StoreError};
 use crate::model::json::{self, ParseError};
@@ -19,30 +19,30 @@ use std::path::Path;
 
 /// The largest configuration that is read.
 pub(crate) const CONFIG_MAX: u64 = 16 << 20;
-/// How messages call a configuration.
+/// The name of a configuration in messages.
 pub(crate) const WHAT: &str = "the configuration of a container image";
 
-/// What a configuration says, as far as it is shown.
+/// The parts of a configuration that commands show.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Configuration {
     /// The operating system, the architecture and the variant.
     #[serde(flatten)]
     platform: Option<Platform>,
-    /// When the image was made.
+    /// The time at which the image was made.
     #[serde(default)]
     pub created: Option<String>,
-    /// Who made it.
+    /// The author of the image.
     #[serde(default)]
     pub author: Option<String>,
-    /// What a container runs.
+    /// The settings of containers.
     #[serde(default, deserialize_with = "or_null")]
     pub config: Run,
-    /// How the layers were made.
+    /// The origin of the layers.
     #[serde(default, deserialize_with = "or_null")]
     pub history: Vec<History>,
 }
 
-/// What a container runs, and how.
+/// The settings of containers.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Run {
@@ -57,7 +57,7 @@ pub struct Run {
     /// The program and its first arguments.
     #[serde(deserialize_with = "or_null")]
     pub entrypoint: Vec<String>,
-    /// Further arguments, or the program where there is no entry point.
+    /// Further arguments, or the program if there is no entry point.
     #[serde(deserialize_with = "or_null")]
     pub cmd: Vec<String>,
     /// Directories that are volumes.
@@ -68,27 +68,27 @@ pub struct Run {
     /// Labels.
     #[serde(deserialize_with = "or_null")]
     pub labels: BTreeMap<String, String>,
-    /// The signal that ends it.
+    /// The signal that stops a container.
     pub stop_signal: Option<String>,
 }
 
-/// How a layer was made.
+/// The origin of a layer.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct History {
-    /// When.
+    /// The time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// By which command.
+    /// The command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// By whom.
+    /// The author.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// What else is to be said of it.
+    /// A remark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// Whether it changed no file.
+    /// True if the layer changed no file.
     #[serde(deserialize_with = "or_null", skip_serializing_if = "is_false")]
     pub empty_layer: bool,
 }
@@ -98,7 +98,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Configuration {
-    /// The platform, if the configuration names one.
+    /// Returns the platform, if the configuration names one.
     pub fn platform(&self) -> Option<&Platform> {
         self.platform
             .as_ref()
@@ -107,7 +107,7 @@ impl Configuration {
 }
 
 impl Store {
-    /// Reads the configuration of an image; none if it has none that containers are run by.
+    /// Reads the configuration of an image; `None` if it is not one of a container.
     pub fn configuration(&self, image: &Image) -> Result<Option<Configuration>> {
         let Some(bytes) = self.configuration_bytes(image)? else {
             return Ok(None);
@@ -134,16 +134,16 @@ impl Store {
     }
 }
 
-/// What a builder writes into the configuration of an image.
+/// Settings for the configuration of a new image.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigOptions {
     /// A configuration to start from, instead of the one of the base.
     pub original: Option<Map<String, Value>>,
-    /// The platform, instead of this machine's where the original names none.
+    /// The platform. The default is the original's, or that of this machine.
     pub platform: Option<Platform>,
     /// The program and its first arguments. Without `cmd`, the original's `cmd` is dropped.
     pub entrypoint: Option<Vec<String>>,
-    /// Further arguments, or the program where there is no entry point.
+    /// Further arguments, or the program if there is no entry point.
     pub cmd: Option<Vec<String>>,
     /// Variables of the environment, which replace those of their names.
     pub env: Vec<(String, String)>,
@@ -172,7 +172,7 @@ impl ConfigOptions {
         Ok(())
     }
 
-    /// Returns true if nothing is to be written.
+    /// Returns true if there are no settings.
     pub(crate) fn is_empty(&self) -> bool {
         self.original.is_none()
             && self.platform.is_none()
@@ -286,13 +286,13 @@ fn set_variable(run: &mut Map<String, Value>, key: &str, value: &str) {
     }
 }
 
-/// Parses a configuration, all of which is kept.
+/// Parses a configuration, and keeps all of it.
 fn original(bytes: &[u8]) -> Result<Map<String, Value>, ParseError> {
     json::parse::<Configuration>(bytes, WHAT)?;
     json::parse(bytes, WHAT)
 }
 
-/// The object under a key, which is made where there is none.
+/// Returns the object under a key, and creates it if necessary.
 fn object<'m>(map: &'m mut Map<String, Value>, key: &str) -> &'m mut Map<String, Value> {
     let value = map.entry(key).or_insert_with(|| json!({}));
     if !value.is_object() {

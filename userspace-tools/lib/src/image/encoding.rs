@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Writing a Cap'n Proto message that says nothing twice.
+//! Encodes Cap'n Proto messages that hold equal data once.
 //!
 //! Follows the encoding specification of Cap'n Proto: one segment, in the standard stream framing.
-//! What the `capnp` crate's builder has no way to say is that several pointers lead to one place.
-//! Readers do not mind, and a third of an image's metadata is digests and names that are there
-//! already. Only data is shared, no lists of structures: that no message has more elements than
-//! words is what readers bound their work by.
+//! The builder of the `capnp` crate cannot make several pointers lead to one place. Readers accept
+//! that, and a third of an image's metadata would be repeated digests and names. Only data is
+//! shared, never a list of structures: readers rely on a message having no more elements than
+//! words.
 
 use std::collections::hash_map::{DefaultHasher, HashMap};
 use std::hash::Hasher;
@@ -15,9 +15,9 @@ use std::hash::Hasher;
 const WORD: usize = 8;
 /// The segment table of a message of one segment, in words.
 const TABLE: usize = 1;
-/// The most words of a segment: what a pointer reaches.
+/// The largest number of words of a segment, which a pointer can reach.
 const WORDS_MAX: usize = (1 << 29) - 1;
-/// The most elements of a list.
+/// The largest number of elements of a list.
 const LIST_MAX: usize = (1 << 29) - 1;
 
 /// A word of the segment.
@@ -31,12 +31,12 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// Both together.
+    /// Returns the sum of both.
     pub const fn words(self) -> usize {
         self.data + self.pointers
     }
 
-    /// As pointers to structures and tags of lists have it.
+    /// Returns the sizes as pointers to structures and tags of lists hold them.
     fn bits(self) -> u64 {
         ((self.data as u64) << 32) | ((self.pointers as u64) << 48)
     }
@@ -46,16 +46,16 @@ impl Size {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
-/// A message in the making.
+/// A message that is being encoded.
 pub(crate) struct Message {
     /// The segment table, which is filled in at the end, and the segment.
     bytes: Vec<u8>,
-    /// Where data is, by its hash. Of two that have the same one, only the first is found.
+    /// The places of data, by hash. Of two values with one hash, only the first is found.
     known: HashMap<u64, u32>,
 }
 
 impl Message {
-    /// A message with its root, which is at word 1. `words` is what it will be about.
+    /// Starts a message with its root, which is at word 1. `words` is the expected size.
     pub fn new(root: Size, words: usize) -> Result<(Self, At), TooLarge> {
         let mut message = Message {
             bytes: Vec::with_capacity((TABLE + words.min(WORDS_MAX)) * WORD),
@@ -67,7 +67,7 @@ impl Message {
         Ok((message, root))
     }
 
-    /// The message's bytes.
+    /// Returns the bytes of the message.
     pub fn finish(mut self) -> Vec<u8> {
         let words = (self.bytes.len() / WORD - TABLE) as u64;
         self.put(0, words << 32);
@@ -83,7 +83,7 @@ impl Message {
         self.bytes[word * WORD..][..WORD].copy_from_slice(&value.to_le_bytes());
     }
 
-    /// Takes some words, all zeros.
+    /// Appends words that are zero, and returns the place of the first.
     fn allocate(&mut self, words: usize) -> Result<At, TooLarge> {
         let at = self.bytes.len() / WORD - TABLE;
         let end = at.checked_add(words).filter(|end| *end <= WORDS_MAX);
@@ -91,22 +91,22 @@ impl Message {
         Ok(at)
     }
 
-    /// What a pointer at a word says to lead to another.
+    /// Returns the bits of a pointer at one word that lead to another.
     fn offset(from: At, to: At) -> u64 {
         // Both are in one segment: it fits.
         let distance = to as i64 - from as i64 - 1;
         ((distance as u64) << 2) & 0xffff_fffc
     }
 
-    /// Makes a structure that a pointer leads to, which is not an empty one.
+    /// Adds a structure, which is not empty, and has a pointer lead to it.
     pub fn structure(&mut self, pointer: At, size: Size) -> Result<At, TooLarge> {
         let at = self.allocate(size.words())?;
         self.set(pointer, Self::offset(pointer, at) | size.bits());
         Ok(at)
     }
 
-    /// Makes a list of structures that a pointer leads to, and returns its first one. One without
-    /// elements is a null pointer.
+    /// Adds a list of structures, has a pointer lead to it, and returns the place of the first. The
+    /// pointer to an empty list is null.
     pub fn list(&mut self, pointer: At, len: usize, size: Size) -> Result<At, TooLarge> {
         const COMPOSITE: u64 = 7;
         if len == 0 {
@@ -122,7 +122,8 @@ impl Message {
         Ok(tag + 1)
     }
 
-    /// Has a pointer lead to data: where it is already, if it is. No data is a null pointer.
+    /// Has a pointer lead to data, which is added unless the message holds it. The pointer to no
+    /// data is null.
     pub fn data(&mut self, pointer: At, data: &[u8]) -> Result<(), TooLarge> {
         const BYTES: u64 = 2;
         if data.is_empty() {
@@ -206,7 +207,7 @@ mod tests {
         );
     }
 
-    /// What has the same beginning is another thing.
+    /// Data that begins the same is not equal.
     #[test]
     fn only_equal_data_is_shared() {
         let (mut message, root) = Message::new(ADDITIONAL, 0).unwrap();

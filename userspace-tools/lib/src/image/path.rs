@@ -12,10 +12,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// The most symbolic links followed on the way, as in the kernel.
+/// The largest number of symbolic links in a path, as in the kernel.
 const LINKS_MAX: usize = 40;
 
-/// What becomes of a symbolic link at the end of a path.
+/// The treatment of a symbolic link at the end of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastLink {
     /// It is followed, as `stat` does.
@@ -25,14 +25,14 @@ pub enum LastLink {
 }
 
 impl ImageReader<'_> {
-    /// Finds the inode that a path means, from the image's root, with or without a `/` in front.
+    /// Finds the inode of a path from the image's root, with or without a `/` in front.
     pub fn resolve(&self, path: &[u8], last: LastLink) -> Result<Locator> {
         let fail = |fault| {
             let path = PathBuf::from(OsStr::from_bytes(path));
             Error::from(ImageError::Path { path, fault })
         };
         let root = self.checked(self.metadata().find(ROOT_INO))?;
-        // The directories from the root to where we are, and what is left of the path, last first.
+        // The directories from the root to here, and the rest of the path, last name first.
         let mut way = vec![root];
         let mut left: Vec<&[u8]> = path.split(|&byte| byte == b'/').rev().collect();
         let mut links = 0;

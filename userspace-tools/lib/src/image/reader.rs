@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Reading images through the reader that the kernel module has: `puzzlefs-schema`.
+//! Reads images with the parser of the kernel module, `puzzlefs-schema`.
 
 use crate::error::{Damage, Error, ImageError, Result};
 use crate::image::seekable::Decoder;
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 /// The largest metadata blob read, in bytes.
 const METADATA_MAX: u64 = 16 << 30;
-/// The most blobs kept open.
+/// The largest number of blobs that are kept open.
 const OPEN_MAX: usize = 64;
 
 /// The metadata of an image, in memory and checked against its digest.
@@ -30,30 +30,29 @@ pub struct ImageReader<'s> {
     framing: Framing,
 }
 
-/// The parts that the layers have of a directory, prepared for being merged:
-/// [`Metadata::dir`] takes them.
+/// The parts that the layers have of a directory, prepared to be merged by [`Metadata::dir`].
 pub type Parts = Vec<Part<Vec<u32>>>;
 
-/// What an image holds.
+/// The numbers of the parts of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// The layers.
+    /// The number of layers.
     pub layers: u64,
-    /// The inodes of all layers.
+    /// The number of inodes of all layers.
     pub inodes: u64,
-    /// The directory entries of all layers.
+    /// The number of directory entries of all layers.
     pub entries: u64,
-    /// The regular files.
+    /// The number of regular files.
     pub files: u64,
-    /// The directories.
+    /// The number of directories.
     pub directories: u64,
-    /// The symbolic links.
+    /// The number of symbolic links.
     pub symlinks: u64,
-    /// Devices, named pipes and sockets.
+    /// The number of devices, named pipes and sockets.
     pub special: u64,
-    /// The bytes of the regular files.
+    /// The size of the regular files in bytes.
     pub bytes: u64,
-    /// The chunks that the regular files are in.
+    /// The number of extents of the regular files.
     pub chunks: u64,
 }
 
@@ -83,7 +82,7 @@ impl<'s> ImageReader<'s> {
         Self::of_words(store, path, words)
     }
 
-    /// Takes a metadata blob that is not in the store yet. The data blobs are there.
+    /// Reads a metadata blob that is not in the store yet. The data blobs must be there.
     pub(crate) fn of_bytes(store: &'s Store, bytes: &[u8]) -> Result<Self> {
         let mut words = capnp::Word::allocate_zeroed_vec(bytes.len().div_ceil(8));
         capnp::Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
@@ -103,12 +102,12 @@ impl<'s> ImageReader<'s> {
         Ok(reader)
     }
 
-    /// The metadata.
+    /// Returns the metadata.
     pub fn metadata(&self) -> Metadata<'_> {
         Metadata::new(&self.framing, capnp::Word::words_to_bytes(&self.words))
     }
 
-    /// The entries of the directory at a place, in byte order of their names.
+    /// Returns the entries of the directory at a place, in byte order of their names.
     pub fn entries(&self, at: Locator) -> Result<Vec<DirEntry<'_>>> {
         let read = || {
             let parts = self.parts_of(at)?;
@@ -123,13 +122,13 @@ impl<'s> ImageReader<'s> {
         self.checked(read())
     }
 
-    /// The entry of a name in the directory at a place; `None` if there is none.
+    /// Returns the entry of a name in the directory at a place; `None` if there is none.
     pub fn lookup(&self, at: Locator, name: &[u8]) -> Result<Option<DirEntry<'_>>> {
         let find = || self.metadata().dir(&self.parts_of(at)?)?.lookup(name);
         self.checked(find())
     }
 
-    /// The parts that the layers have of the directory at a place, for whoever looks into it often.
+    /// Returns the parts that the layers have of the directory at a place, for repeated lookups.
     pub fn parts(&self, at: Locator) -> Result<Parts> {
         self.checked(self.parts_of(at))
     }
@@ -152,7 +151,7 @@ impl<'s> ImageReader<'s> {
         Ok(parts)
     }
 
-    /// Counts what the image holds.
+    /// Counts the parts of the image.
     pub fn counts(&self) -> Result<Counts> {
         let count = || {
             let metadata = self.metadata();
@@ -184,7 +183,7 @@ impl<'s> ImageReader<'s> {
         self.checked(count())
     }
 
-    /// Gives the contents of the file at a place, in order and in pieces, to a function.
+    /// Passes the contents of the file at a place, in order and in pieces, to a function.
     pub fn read_file(
         &self,
         at: Locator,
@@ -194,9 +193,9 @@ impl<'s> ImageReader<'s> {
         self.read_range(at, &[], 0..u64::MAX, blobs, give)
     }
 
-    /// Gives what the file at a place has of a range of offsets, in order and in pieces, to a
-    /// function. The table is one that [`Extents::index`](puzzlefs_schema::Extents::index) has filled
-    /// for the file, or empty.
+    /// Passes the contents of a range of the file at a place, in order and in pieces, to a
+    /// function. The table is one that [`Extents::index`](puzzlefs_schema::Extents::index) has
+    /// filled for the file, or empty.
     pub fn read_range(
         &self,
         at: Locator,
@@ -222,7 +221,7 @@ impl<'s> ImageReader<'s> {
         Ok(())
     }
 
-    /// Gives the contents of an extent, in pieces, to a function.
+    /// Passes the contents of an extent, in pieces, to a function.
     pub(crate) fn read_extent(
         &self,
         extent: &Extent,
@@ -236,12 +235,12 @@ impl<'s> ImageReader<'s> {
         blobs.read(self, blob, *compressed, range, &mut give)
     }
 
-    /// The metadata blob.
+    /// Returns the bytes of the metadata blob.
     pub(crate) fn bytes(&self) -> &[u8] {
         capnp::Word::words_to_bytes(&self.words)
     }
 
-    /// The size of a regular file: as it is declared, or its chunks added up.
+    /// Returns the size of a regular file: the declared one, or the sum of its chunks.
     pub fn file_size(&self, inode: &Inode<'_>) -> Result<u64> {
         let size = || match inode.declared_size()? {
             Some(size) => Ok(size),
@@ -250,13 +249,13 @@ impl<'s> ImageReader<'s> {
         self.checked(size())
     }
 
-    /// How many entries all directories together can have at the most: more would not fit into
-    /// the metadata, unless directories share what they hold.
+    /// Returns the largest number of entries of all directories together. More do not fit into the
+    /// metadata, unless directories share their lists.
     pub fn entries_max(&self) -> usize {
         self.words.len()
     }
 
-    /// An error about the metadata as a whole.
+    /// Returns an error about the metadata as a whole.
     pub fn malformed_by(&self, what: impl Into<String>) -> Error {
         ImageError::Inconsistent {
             path: self.path.clone(),
@@ -265,8 +264,8 @@ impl<'s> ImageReader<'s> {
         .into()
     }
 
-    /// Opens a blob; only one that fs-verity checks against the image's digest of it, if that is asked
-    /// for.
+    /// Opens a blob. If `verified` is set, fs-verity must check it against the image's digest of
+    /// it.
     fn open_blob(&self, digest: &Digest, verified: bool) -> Result<File> {
         let file = self.store.open_blob(digest)?;
         if verified {
@@ -280,7 +279,7 @@ impl<'s> ImageReader<'s> {
         Ok(file)
     }
 
-    /// Fails where fs-verity does not check a blob against a digest.
+    /// Fails if fs-verity does not check a blob against a digest.
     fn check_verity(&self, file: &File, blob: &Digest, wanted: Option<Digest>) -> Result<()> {
         let path = self.store.blob_path(blob);
         let found = puzzlefs_fsverity::measure(file)
@@ -305,7 +304,7 @@ impl<'s> ImageReader<'s> {
 
 struct OpenBlob {
     file: File,
-    /// For a compressed blob, once it was needed.
+    /// The decoder of a compressed blob, once it was needed.
     decoder: Option<Decoder>,
 }
 
@@ -315,13 +314,12 @@ pub struct Blobs {
     open: HashMap<Digest, OpenBlob>,
     buffer: Vec<u8>,
     verified: bool,
-    /// Those that were found to be what their names say; none where nobody wants to know.
+    /// The blobs that match their digests; `None` if this is not checked.
     sound: Option<HashSet<Digest>>,
 }
 
 impl Blobs {
-    /// Blobs that are read as a whole once, before anything of them is given, to see that they are
-    /// what their names say.
+    /// Blobs that are compared with their digests before anything of them is read.
     pub fn checked() -> Self {
         Blobs {
             sound: Some(HashSet::new()),
@@ -329,7 +327,7 @@ impl Blobs {
         }
     }
 
-    /// Blobs of which only those are read that fs-verity checks against the image's digests.
+    /// Blobs that must have fs-verity enabled, with the digests that the image has for them.
     pub fn verified() -> Self {
         Blobs {
             verified: true,
@@ -337,7 +335,7 @@ impl Blobs {
         }
     }
 
-    /// Fails where fs-verity is to check the blobs of an image, and does not check its metadata blob.
+    /// Fails if fs-verity must check the blobs of an image and does not check its metadata blob.
     pub fn check_root(&self, reader: &ImageReader<'_>, image: &ImageRoot) -> Result<()> {
         if !self.verified {
             return Ok(());
@@ -346,7 +344,7 @@ impl Blobs {
         reader.check_verity(&file, &image.rootfs, image.rootfs_verity)
     }
 
-    /// Gives a range of a blob's content to a function, in pieces.
+    /// Passes a range of a blob's content to a function, in pieces.
     fn read(
         &mut self,
         reader: &ImageReader<'_>,
@@ -390,7 +388,7 @@ impl Blobs {
 }
 
 impl OpenBlob {
-    /// Some of a compressed blob's content, from an offset on.
+    /// Returns some of a compressed blob's content, from an offset on.
     fn content_from(&mut self, offset: u64) -> io::Result<&[u8]> {
         let decoder = match &mut self.decoder {
             Some(decoder) => decoder,
@@ -400,7 +398,7 @@ impl OpenBlob {
     }
 }
 
-/// Opens a blob, or finds it open.
+/// Returns an open blob, and opens it if necessary.
 fn open<'o>(
     blobs: &'o mut HashMap<Digest, OpenBlob>,
     reader: &ImageReader<'_>,

@@ -19,23 +19,22 @@ use zstd::bulk::{Compressor, Decompressor};
 const SKIPPABLE: u32 = 0x184d_2a5e;
 /// The magic number at the end of a seek table.
 const SEEKABLE: u32 = 0x8f92_eab1;
-/// What compression has to save, at the least, as a part of a blob: what saves less is faster to read
-/// as it is.
+/// The part of a blob that compression must save, as a divisor. Otherwise the blob is stored raw,
+/// which is faster to read.
 const SAVING: usize = 32;
 
-/// How blobs are compressed.
+/// The compression of blobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compression {
-    /// zstd's level.
+    /// The level of zstd.
     pub level: i32,
-    /// How many bytes of content a frame has at the least, where a blob has as many, and half of what
-    /// it has at the most: what is decompressed at once, for whatever part of it is wanted. At most
-    /// [`FRAME_SIZE_MAX`].
+    /// The minimum content of a frame, the unit of decompression, in bytes; at most
+    /// [`FRAME_SIZE_MAX`]. Frames are smaller than twice this. A smaller blob is one frame.
     pub frame_size: usize,
 }
 
-/// The largest [`Compression::frame_size`]. Frames may be twice as large, and those that cannot be
-/// compressed still a little larger, where readers have their limit.
+/// The largest [`Compression::frame_size`]. Frames can be twice as large, and incompressible ones a
+/// little larger still, which the limit of readers allows.
 pub const FRAME_SIZE_MAX: usize = MAX_FRAME_SIZE as usize / 4;
 
 impl Default for Compression {
@@ -61,12 +60,12 @@ impl Encoder {
         })
     }
 
-    /// The bytes of a blob with this content, unless there is too little to gain.
+    /// Returns the bytes of a blob with this content, unless compression saves too little.
     pub fn encode(&mut self, content: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let most = content.len() - content.len() / SAVING;
         let mut blob = Vec::new();
         let mut table = Vec::new();
-        // Frames of equal size, and not a small one at the end.
+        // Frames of equal size, so that the last one is not small.
         let frames = (content.len() / self.frame_size).max(1);
         for piece in content.chunks(content.len().div_ceil(frames).max(1)) {
             let frame = self.compressor.compress(piece)?;
@@ -94,7 +93,7 @@ pub(crate) struct Decoder {
     decompressor: Decompressor<'static>,
     stored: Vec<u8>,
     content: Vec<u8>,
-    /// The frame that `content` is of.
+    /// The number of the frame in `content`.
     held: Option<usize>,
 }
 
@@ -122,7 +121,7 @@ impl Decoder {
         })
     }
 
-    /// What a frame begins with, in the blob and in its content.
+    /// Returns the offsets of a frame in the blob and in the content.
     fn start(&self, index: usize) -> (u64, u64) {
         index
             .checked_sub(1)
@@ -130,19 +129,19 @@ impl Decoder {
             .map_or((0, 0), |frame| (frame.end, frame.content_end))
     }
 
-    /// The size of the content.
+    /// Returns the size of the content.
     pub fn content_len(&self) -> u64 {
         self.frames.last().map_or(0, |frame| frame.content_end)
     }
 
-    /// Decompresses everything, and checks it against the checksums where there are any.
+    /// Decompresses everything, and checks the checksums, if there are any.
     pub fn check(&mut self, blob: &File) -> io::Result<()> {
         let mut offset = 0;
         while offset < self.content_len() {
             offset += self.read(blob, offset)?.len() as u64;
             let frame = self.held.and_then(|index| self.frames.get(index));
             let wanted = frame.and_then(|frame| frame.checksum);
-            // The lower half, by the format.
+            // The format has the lower half of the hash.
             let found = xxh64(&self.content, 0) as u32;
             if wanted.is_some_and(|wanted| wanted != found) {
                 let what = "the checksum of a frame is not that of its content";
@@ -152,7 +151,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The content from an offset on: all that the frame there has of it, which is something.
+    /// Returns the content from an offset to the end of its frame, which is not empty.
     pub fn read(&mut self, blob: &File, offset: u64) -> io::Result<&[u8]> {
         let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
         let index = self

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Going through the tree of an image.
+//! Visits the tree of an image.
 
 use crate::error::Result;
 use crate::image::reader::ImageReader;
@@ -8,8 +8,8 @@ use puzzlefs_schema::{DirEntry, FileType, Locator};
 use std::collections::HashSet;
 use std::vec;
 
-/// A way through the directories of an image that ends, whatever the image says: it goes into each
-/// directory once, and sees no more entries than the metadata has room for.
+/// A bounded way through the directories of an untrusted image: it enters each directory once, and
+/// sees no more entries than the metadata has space for.
 pub(crate) struct Descent<'r> {
     reader: &'r ImageReader<'r>,
     seen: HashSet<u64>,
@@ -25,7 +25,7 @@ impl<'r> Descent<'r> {
         }
     }
 
-    /// The entries of a directory.
+    /// Enters a directory, and returns its entries.
     pub fn enter(&mut self, at: Locator) -> Result<Vec<DirEntry<'r>>> {
         let ino = self
             .reader
@@ -45,11 +45,11 @@ impl<'r> Descent<'r> {
 }
 
 impl ImageReader<'_> {
-    /// Gives everything beneath the directory at a place to a function: its path from there, and
-    /// its entry. A directory comes before what is in it, names come in byte order.
+    /// Passes each entry beneath the directory at a place to a function, with its path from there.
+    /// A directory comes before its entries, and names come in byte order.
     ///
-    /// What is kept in memory is the way down and the numbers of the directories. An image that
-    /// has a directory in two places, which could be one within itself, is an error.
+    /// Memory is taken by the way down and the numbers of the directories. A directory in two
+    /// places is an error, because it could contain itself.
     pub fn visit<'r>(
         &'r self,
         at: Locator,
@@ -57,7 +57,7 @@ impl ImageReader<'_> {
     ) -> Result<()> {
         let mut descent = Descent::new(self);
         let mut path: Vec<u8> = Vec::new();
-        // For each directory on the way down: what is left of it, and the length of its path.
+        // For each directory on the way down: its remaining entries, and the length of its path.
         let mut way: Vec<(vec::IntoIter<DirEntry<'r>>, usize)> = Vec::new();
         let mut next = Some(at);
         loop {

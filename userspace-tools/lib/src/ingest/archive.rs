@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! From a tar archive to a tree.
+//! Makes trees of tar archives.
 //!
-//! The contents of an archive that is a plain file are read where they are. Those of any other
-//! come once and in one order, and are needed in another: they are spooled into a file without a
-//! name in the store, which is gone with its builder.
+//! The contents of an uncompressed archive in a regular file are read in place. Any other archive
+//! can be read once, in its own order. Its contents are spooled to an unnamed file in the store,
+//! which disappears with the builder.
 
 use crate::build::build_options::BuildOptions;
 use crate::build::source::{Source, SourceData};
@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct ArchiveTree {
     pub source: Source,
     pub tree: Tree,
-    /// What is to be said of the archive.
+    /// Remarks on the archive.
     pub remarks: Vec<String>,
 }
 
@@ -96,10 +96,10 @@ fn read_open(
     })
 }
 
-/// How a remark ends on an archive that follows another one.
+/// The end of the remark on an archive that follows another one.
 const ANOTHER: &str = "another archive begins there";
 
-/// Reads what is behind the last member of an archive, and returns what is to be said of all of it.
+/// Reads the bytes behind the last member of an archive, and returns the remarks on all of it.
 pub(crate) fn finish<I: Input>(
     reader: &mut Reader<I>,
     path: &Path,
@@ -157,7 +157,7 @@ pub(crate) fn finish<I: Input>(
     Ok(remarks)
 }
 
-/// The next member of an archive; it is counted as found.
+/// Reads the next member of an archive, and counts it as found.
 pub(crate) fn next<I: Input>(
     reader: &mut Reader<I>,
     path: &Path,
@@ -173,7 +173,7 @@ pub(crate) fn next<I: Input>(
     Ok(member)
 }
 
-/// The next member of an archive that is not itself of the tree.
+/// Reads the next member of an archive whose members are not those of the tree.
 pub(crate) fn next_uncounted<I: Input>(
     reader: &mut Reader<I>,
     path: &Path,
@@ -215,7 +215,7 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// A new one, in the builder's directory.
+    /// Creates an empty spool in the builder's directory.
     pub fn new(staging: &Staging<'_>) -> Result<Self> {
         let path = staging.path.clone();
         let file = tempfile::tempfile_in(&path).map_err(Error::io(
@@ -230,7 +230,7 @@ impl Spool {
         })
     }
 
-    /// Takes the data of a reader's member, and notes where it is.
+    /// Appends the data of a reader's member, and notes its place.
     pub fn take<I: Input>(
         &mut self,
         reader: &mut Reader<I>,
@@ -254,14 +254,14 @@ impl Spool {
         }
     }
 
-    /// The file, with all that was taken so far.
+    /// Returns another handle of the file, with the data so far.
     pub fn contents(&self) -> Result<File> {
         self.file
             .try_clone()
             .map_err(Error::io(&self.path, "reopen a file in"))
     }
 
-    /// The file, with all that was taken.
+    /// Returns the file.
     pub fn finish(self) -> File {
         self.file
     }
@@ -269,12 +269,12 @@ impl Spool {
 
 /// An open archive.
 pub(crate) struct Archive {
-    /// As messages show it.
+    /// The path that messages show.
     pub path: PathBuf,
     pub input: ArchiveInput,
 }
 
-/// How an archive can be read.
+/// The access to an archive.
 pub(crate) enum ArchiveInput {
     /// Uncompressed, in a regular file.
     Plain(File),
@@ -283,7 +283,7 @@ pub(crate) enum ArchiveInput {
 }
 
 impl Archive {
-    /// Opens an archive and finds out how it is compressed.
+    /// Opens an archive, and detects its compression.
     pub fn open(path: &Path, progress: &Progress) -> Result<Self> {
         if path == Path::new("-") {
             let path = PathBuf::from("standard input");
@@ -317,7 +317,7 @@ impl Archive {
     }
 }
 
-/// An uncompressed archive in a regular file: data is not read to be passed over.
+/// An uncompressed archive in a regular file, in which data is skipped without reading.
 pub(crate) struct PlainFile {
     file: BufReader<File>,
     size: u64,
@@ -333,7 +333,7 @@ impl PlainFile {
         })
     }
 
-    /// The file, to be read otherwise.
+    /// Returns the file, to be read otherwise.
     pub fn into_file(self) -> File {
         self.file.into_inner()
     }

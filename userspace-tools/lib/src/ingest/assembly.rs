@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Assembles a tree of members that come in any order, as extracting them would.
+//! Assembles a tree of members, in any order, with the result of extracting them.
 //!
-//! A later member takes the place of an earlier one of its path; directories are merged. A
-//! symbolic link within a path is followed inside the tree and never leads out of it. Parents
-//! that are missing are made: owned by root, mode 0755, of the time 0.
+//! A later member replaces an earlier one of its path; directories are merged. A symbolic link in a
+//! path is followed inside the tree and never leads out of it. Missing parents are created: owner
+//! root, mode 0755, time 0.
 
 use crate::ingest::tar::{FileData, Member, MemberKind};
 use crate::model::limits::{LIST_MAX, MEMBER_COST};
@@ -15,20 +15,20 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::mem;
 
-/// The most bytes that the members without their contents take up.
+/// The largest size of the members without their contents, in bytes.
 pub(crate) const METADATA_MAX: u64 = 4 << 30;
-/// What is said of more.
+/// The error beyond [`METADATA_MAX`].
 pub(crate) const TOO_MUCH: &str = "more than 4 GiB of names and attributes";
 
-/// The most bytes of holes in all files: a reference is written for each MiB.
+/// The largest size of holes in all files, in bytes, because each MiB takes an extent.
 const HOLES_MAX: u64 = 8 << 40;
-/// The most symbolic links followed in one path, as in the kernel.
+/// The largest number of symbolic links in a path, as in the kernel.
 const LINKS_MAX: usize = 40;
 
 /// The index of a slot.
 type SlotId = u32;
 
-/// A tree that grows.
+/// A tree that members are added to.
 #[derive(Clone)]
 pub(crate) struct Assembly {
     slots: Vec<Slot>,
@@ -36,7 +36,7 @@ pub(crate) struct Assembly {
     holes: u64,
 }
 
-/// An inode; one that no directory has any more is left behind.
+/// An inode. It is ignored if no directory has it any longer.
 #[derive(Clone)]
 struct Slot {
     content: Content,
@@ -53,11 +53,11 @@ enum Content {
     Other(Kind),
 }
 
-/// An error is what to say of the member that cannot be put into the tree.
+/// An error is the cause that a member cannot be added to the tree.
 type Result<T> = std::result::Result<T, String>;
 
 impl Slot {
-    /// A directory that no member describes.
+    /// A directory without a member.
     fn implied() -> Self {
         Slot {
             content: Content::Directory(BTreeMap::new()),
@@ -73,7 +73,7 @@ impl Slot {
         matches!(self.content, Content::Directory(_))
     }
 
-    /// The node that it becomes; a directory's entries are filled in later.
+    /// Returns its node; the entries of a directory are filled in later.
     fn node(&mut self, first_name: (NodeId, u32)) -> Node {
         let kind = match &mut self.content {
             Content::Directory(_) => Kind::Directory(Vec::new()),
@@ -93,7 +93,7 @@ impl Slot {
 }
 
 impl Assembly {
-    /// A tree of the root alone.
+    /// A tree with only the root.
     pub fn new() -> Self {
         Assembly {
             slots: vec![Slot::implied()],
@@ -102,7 +102,7 @@ impl Assembly {
         }
     }
 
-    /// Puts a member into the tree.
+    /// Adds a member to the tree.
     pub fn insert(&mut self, member: Member) -> Result<()> {
         let names = names(&member.path)?;
         let xattrs = member.xattrs.iter();
@@ -123,7 +123,7 @@ impl Assembly {
         };
         let known = match names.split_last() {
             None if !slot.is_directory() => {
-                return Err("it is the root, which has to be a directory".to_owned());
+                return Err("the root must be a directory".to_owned());
             }
             None => 0,
             Some((name, parents)) => {
@@ -137,14 +137,14 @@ impl Assembly {
                 }
             }
         };
-        // A directory that is there keeps what is in it.
+        // An existing directory keeps its entries.
         let place = &mut self.slots[known as usize];
         mem::swap(&mut slot.content, &mut place.content);
         *place = slot;
         Ok(())
     }
 
-    /// Removes a path with everything beneath it; it need not be there.
+    /// Removes a path with everything beneath it, if it exists.
     pub fn remove(&mut self, path: &[u8]) -> Result<()> {
         let names = names(path)?;
         let Some((name, parents)) = names.split_last() else {
@@ -156,7 +156,7 @@ impl Assembly {
         Ok(())
     }
 
-    /// Removes everything beneath a directory; it need not be there.
+    /// Removes everything beneath a directory, if it exists.
     pub fn clear(&mut self, path: &[u8]) -> Result<()> {
         if let Some(directory) = self.resolve(&names(path)?, false)? {
             self.children(directory)?.clear();
@@ -164,7 +164,7 @@ impl Assembly {
         Ok(())
     }
 
-    /// The tree, its inodes numbered as the walk of a directory numbers them.
+    /// Returns the tree, its inodes numbered as by the walk of a directory.
     pub fn finish(mut self, rules: &Rules) -> Tree {
         let mut tree = Tree::default();
         // The node of each slot that has one.
@@ -231,7 +231,7 @@ impl Assembly {
     fn link(&mut self, names: &[&[u8]], target: &[u8]) -> Result<()> {
         let shown = String::from_utf8_lossy(target).into_owned();
         let target = self::names(target)?;
-        let missing = || format!("a hard link to '{shown}', which is not there before it");
+        let missing = || format!("a hard link to '{shown}', which does not exist before it");
         let (target_name, target_parents) = target.split_last().ok_or_else(missing)?;
         let found = self.resolve(target_parents, false)?;
         let id = found.and_then(|parent| self.child(parent, target_name));
@@ -240,13 +240,13 @@ impl Assembly {
             return Err(format!("a hard link to '{shown}', which is a directory"));
         }
         let Some((name, parents)) = names.split_last() else {
-            return Err("it is the root, which has to be a directory".to_owned());
+            return Err("the root must be a directory".to_owned());
         };
         let parent = self.make_directories(parents)?;
         self.set_child(parent, name, id)
     }
 
-    /// The kind of a node for a member that is neither a directory nor a hard link.
+    /// Returns the kind of a node for a member that is neither a directory nor a hard link.
     fn kind(&mut self, kind: MemberKind) -> Result<Kind> {
         Ok(match kind {
             MemberKind::File(FileData { size, pieces }) => {
@@ -264,7 +264,7 @@ impl Assembly {
             }
             MemberKind::Symlink(target) => {
                 if target.is_empty() || target.len() > MAX_SYMLINK_LEN || target.contains(&0) {
-                    return Err("a symbolic link without a target that can be".to_owned());
+                    return Err("a symbolic link with an invalid target".to_owned());
                 }
                 self.spend(target.len() as u64)?;
                 Kind::Symlink(target)
@@ -273,17 +273,17 @@ impl Assembly {
             MemberKind::BlockDevice(major, minor) => Kind::BlockDevice(major, minor),
             MemberKind::Fifo => Kind::Fifo,
             MemberKind::Directory | MemberKind::HardLink(_) => {
-                return Err("neither a file nor anything special".to_owned());
+                return Err("neither a file nor a special file".to_owned());
             }
         })
     }
 
     fn make_directories(&mut self, names: &[&[u8]]) -> Result<SlotId> {
         let made = self.resolve(names, true)?;
-        made.ok_or_else(|| "a directory on its way is missing".to_owned())
+        made.ok_or_else(|| "a directory in its path is missing".to_owned())
     }
 
-    /// Finds the directory that names lead to, from the root; makes what is missing, if asked.
+    /// Finds the directory of a path from the root. Creates missing directories if `make` is set.
     fn resolve(&mut self, names: &[&[u8]], make: bool) -> Result<Option<SlotId>> {
         let mut walk = Walk::new(names);
         loop {
@@ -316,8 +316,8 @@ impl Assembly {
         parent.is_ok_and(|parent| parent.is_some_and(|id| self.child(id, name).is_some()))
     }
 
-    /// Finds the file that a path leads to, symbolic links followed, the last name's too. Nothing
-    /// leads out of the tree. None if the path leads nowhere, or to no regular file.
+    /// Finds the regular file of a path. Symbolic links are followed, also the last one, and do not
+    /// lead out of the tree. Returns `None` if there is no such file.
     pub fn file(&self, path: &[u8]) -> Result<Option<&FileState>> {
         let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
         let mut walk = Walk::new(&names);
@@ -330,7 +330,7 @@ impl Assembly {
         }
     }
 
-    /// Goes on until all names are behind, or something is in the way.
+    /// Walks until the last name, or until a name is not a directory.
     fn advance<'n>(&self, walk: &mut Walk<'n>) -> Result<Stop<'n>> {
         while let Some(name) = walk.ahead.pop() {
             match &*name {
@@ -397,7 +397,7 @@ impl Assembly {
         Ok(self.slots.len() as SlotId - 1)
     }
 
-    /// Counts the memory that members take.
+    /// Counts memory that members take.
     fn spend(&mut self, bytes: u64) -> Result<()> {
         self.metadata = self.metadata.saturating_add(bytes);
         if self.metadata > METADATA_MAX {
@@ -408,21 +408,21 @@ impl Assembly {
     }
 }
 
-/// A way through the tree, from the root.
+/// A walk through the tree, from the root.
 struct Walk<'n> {
-    /// The names to go, the next one last.
+    /// The names that follow, the next one last.
     ahead: Vec<Cow<'n, [u8]>>,
-    /// The directories behind, without the root.
+    /// The directories from the root to here, without the root.
     trail: Vec<SlotId>,
-    /// The symbolic links that were followed.
+    /// The number of symbolic links that were followed.
     links: usize,
 }
 
-/// What ended a walk, or interrupted it.
+/// The end of a walk, or its interruption.
 enum Stop<'n> {
     /// The end of the names.
     Directory(SlotId),
-    /// A name that is not in its directory.
+    /// A name that its directory does not have.
     Missing(Cow<'n, [u8]>),
     /// Neither a directory nor a symbolic link, of this name.
     Other(SlotId, Cow<'n, [u8]>),
@@ -438,13 +438,13 @@ impl<'n> Walk<'n> {
         }
     }
 
-    /// The directory that the walk is in.
+    /// Returns the current directory.
     fn here(&self) -> SlotId {
         self.trail.last().copied().unwrap_or(0)
     }
 }
 
-/// The names of a path, relative to the root whether it begins with a slash or not.
+/// Returns the names of a path, which is relative to the root with or without a slash in front.
 fn names(path: &[u8]) -> Result<Vec<&[u8]>> {
     let names = path.split(|&byte| byte == b'/');
     let names: Vec<&[u8]> = names.filter(|&name| name != b"" && name != b".").collect();

@@ -14,7 +14,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
-/// The size of the start of a file that [`Format::detect`] looks at: a tar header.
+/// The size of the start of a file that [`Format::detect`] needs: a tar header.
 pub(crate) const START: usize = 512;
 /// The longest magic number of a compressed stream.
 const MAGIC_MAX: usize = 6;
@@ -23,7 +23,7 @@ const WINDOW_LOG_MAX: u32 = if usize::BITS < 64 { 30 } else { 31 };
 /// The memory that liblzma may use: a dictionary of 2 GiB and its own tables.
 const XZ_MEMORY: u64 = (2 << 30) + (64 << 20);
 
-/// How an archive is compressed.
+/// The compression of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     None,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The files of a container image: those of a directory, or of a tar archive.
+//! The files of a container image, in a directory or a tar archive.
 //!
-//! A path in an archive leads where it would lead if the archive were extracted into an empty
-//! directory that is the root of its filesystem: members replace earlier ones of their path, hard
-//! links are names of the file that their target is at that moment, symbolic links are followed.
-//! Nothing of the archive is ever looked up on the host.
+//! A path in an archive has the meaning that it would have if the archive were extracted as a root
+//! filesystem. Members replace earlier ones of their path, a hard link names the file that its
+//! target is at that moment, and symbolic links are followed. No path of the archive is looked up
+//! on the host.
 
 use crate::build::source::Source;
 use crate::error::{Error, Result};
@@ -31,23 +31,24 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// The most members of an archive.
+/// The largest number of members of an archive.
 const MEMBERS_MAX: u64 = 1 << 20;
-/// The most bytes of holes in the sparse files of an archive: they are read as zeros.
+/// The largest size of holes in the sparse files of an archive, in bytes, because they are read as
+/// zeros.
 const HOLES_MAX: u64 = 64 << 30;
 
-/// Where the files are.
+/// The files of a container image.
 pub(crate) struct Container {
-    /// As messages show it.
+    /// The path that messages show.
     pub path: PathBuf,
     files: Files,
-    /// What is to be said of the archive.
+    /// Remarks on the archive.
     pub remarks: Vec<String>,
 }
 
 enum Files {
     Directory(OwnedFd),
-    /// The file that holds the contents, and the tree that the members make.
+    /// The file that holds the contents, and the tree of the members.
     Archive(Arc<File>, Box<Assembly>),
 }
 
@@ -92,7 +93,7 @@ impl Container {
         })
     }
 
-    /// Opens a file by its path, and says how large it is; none where there is none.
+    /// Opens a file by its path, and returns its size; `None` if it does not exist.
     pub fn file(&self, name: &str) -> Result<Option<(Box<dyn Read + Send>, u64)>> {
         let name = name.as_bytes();
         match &self.files {
@@ -134,7 +135,7 @@ impl Container {
         }
     }
 
-    /// Reads a small file; none where there is none.
+    /// Reads a small file; `None` if it does not exist.
     pub fn read(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>> {
         let Some((file, size)) = self.file(name)? else {
             return Ok(None);
@@ -161,7 +162,7 @@ struct Listing {
     assembly: Assembly,
     members: u64,
     holes: u64,
-    /// Hard links to what was not there before them.
+    /// Hard links in front of their targets.
     early_links: Vec<Member>,
     remarks: Vec<String>,
 }
@@ -179,7 +180,7 @@ impl Default for Listing {
 }
 
 impl Listing {
-    /// Takes all members; `place` says where the data of each file is.
+    /// Adds all members; `place` sets the place of each file's data.
     fn read<I: Input>(
         &mut self,
         reader: &mut Reader<I>,
@@ -220,12 +221,12 @@ impl Listing {
                 return Ok(());
             }
         }
-        // The root may be of any mode, and what is not looked at of any kind.
+        // The root may have any mode, and unused members any type.
         archive::insert(&mut self.assembly, member, path)
     }
 }
 
-/// A path without `.` and `..`, from the root of the archive.
+/// Returns a path without `.` and `..`, from the root of the archive.
 fn normal(path: &[u8]) -> Vec<u8> {
     let mut names: Vec<&[u8]> = Vec::new();
     for name in path.split(|&byte| byte == b'/') {
@@ -279,8 +280,8 @@ impl Read for PackedFile {
     }
 }
 
-/// Says what a tree is, "an archive of an OCI image layout", if it is no root filesystem but the
-/// files of a container image.
+/// Returns the name of a kind of container image if a tree holds the files of one instead of a root
+/// filesystem.
 pub(crate) fn kind_of(source: &Source, tree: &Tree) -> Option<&'static str> {
     let root = tree.nodes.first()?;
     let Kind::Directory(entries) = &root.kind else {
@@ -300,7 +301,7 @@ pub(crate) fn kind_of(source: &Source, tree: &Tree) -> Option<&'static str> {
     let Kind::File(state) = &node.kind else {
         return None;
     };
-    // That of 'docker save' lists images with their configurations.
+    // The manifest of 'docker save' lists images with their configurations.
     let mut bytes = vec![0; state.size.min(SAVED_MANIFEST_MAX) as usize];
     let file = source.open_file(tree, id, state).ok()?;
     file.read(0, &mut bytes).ok()?;
@@ -317,7 +318,7 @@ pub(crate) fn kind_of(source: &Source, tree: &Tree) -> Option<&'static str> {
 /// The largest manifest of 'docker save' that [`kind_of`] recognises.
 const SAVED_MANIFEST_MAX: u64 = 1 << 20;
 
-/// An image in such a manifest.
+/// An image in a manifest of 'docker save'.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Saved {
@@ -326,12 +327,12 @@ struct Saved {
     _layers: Option<Vec<String>>,
 }
 
-/// What has been read of something, for whoever asks at the end.
+/// The digest and the size of data that was read.
 #[derive(Clone, Default)]
 pub(crate) struct Witness(Arc<Mutex<(Sha256, u64)>>);
 
 impl Witness {
-    /// Reads through this witness.
+    /// Returns a reader that this witness observes.
     pub fn watch<R: Read>(&self, input: R) -> Watched<R> {
         Watched {
             input,
@@ -339,14 +340,14 @@ impl Witness {
         }
     }
 
-    /// The digest and the size of all that was read.
+    /// Returns the digest and the size of all data so far.
     pub fn seen(&self) -> (Digest, u64) {
         let seen = parallel::lock(&self.0);
         (Digest(seen.0.clone().finalize().into()), seen.1)
     }
 }
 
-/// Something that is read while a [`Witness`] looks on.
+/// A reader that a [`Witness`] observes.
 pub(crate) struct Watched<R> {
     input: R,
     witness: Witness,

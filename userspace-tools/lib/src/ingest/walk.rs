@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The walk: from a source directory to a [`Tree`].
+//! Walks a source directory, and makes a [`Tree`].
 
 use crate::build::source::{self, Source};
 use crate::error::problems::{Problems, Remedy};
@@ -17,13 +17,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// How to walk.
+/// The options of a walk.
 pub(crate) struct WalkOptions<'a> {
-    /// What is left out, and which extended attributes are read.
+    /// The paths that are left out, and the extended attributes that are read.
     pub rules: &'a Rules,
     /// Leave directories that are mount points empty.
     pub one_file_system: bool,
-    /// The device and inode of a directory to leave empty: the store, should it be in the tree.
+    /// The device and inode of a directory to leave empty: the store, if it is in the tree.
     pub store: Option<(u64, u64)>,
     /// Leave out files that cannot be read, and the contents of such directories.
     pub skip_unreadable: bool,
@@ -31,7 +31,7 @@ pub(crate) struct WalkOptions<'a> {
     pub unreadable: &'a HashSet<PathBuf>,
 }
 
-/// The number of causes that are kept of what cannot be read.
+/// The number of causes that are kept of unreadable paths.
 const CAUSES: usize = 10;
 
 impl LeftOut {
@@ -46,9 +46,9 @@ impl LeftOut {
 
 /// Walks a source directory.
 ///
-/// Inode numbers are given directory by directory, depth first, each directory's entries
-/// together and in byte order of their names: they depend on the names alone, and the inodes of
-/// one directory are neighbours in the image.
+/// Inodes are numbered directory by directory, depth first, each directory's entries together and
+/// in byte order of their names. The numbers depend on the names alone, and the inodes of one
+/// directory are neighbours in the image.
 pub(crate) fn walk(
     source: &Source,
     options: &WalkOptions<'_>,
@@ -71,7 +71,7 @@ pub(crate) fn walk(
     Ok((walker.tree, walker.left_out))
 }
 
-/// A name that goes into the tree.
+/// An entry of the tree.
 struct Found {
     node: NodeId,
     stat: Stat,
@@ -86,8 +86,8 @@ struct Walker<'a> {
     links: HashMap<(u64, u64), NodeId>,
     left_out: LeftOut,
     problems: Problems,
-    /// Whether `/proc/self/fd` is there: extended attributes are then read relative to an open
-    /// directory, and else by path.
+    /// True if `/proc/self/fd` exists. Extended attributes are then read relative to an open
+    /// directory, otherwise by path.
     proc_fd: bool,
 }
 
@@ -109,7 +109,7 @@ impl Walker<'_> {
             self.progress.check()?;
             match self.directory(directory, device) {
                 Ok(subdirectories) => pending.extend(subdirectories.iter().rev()),
-                // The root itself is what was asked for.
+                // The root itself cannot be left out.
                 Err(error) if directory == 0 => return Err(error),
                 Err(error) => self.problem(self.tree.path(directory), error)?,
             }
@@ -211,12 +211,12 @@ impl Walker<'_> {
         }
     }
 
-    /// The path of a name in a directory, from the root.
+    /// Returns the path of a name in a directory, from the root.
     fn path_of(&self, directory: NodeId, name: &[u8]) -> PathBuf {
         self.tree.path(directory).join(OsStr::from_bytes(name))
     }
 
-    /// Whether an entry is left out by the rules.
+    /// Returns true if the rules leave an entry out.
     fn excludes(
         &self,
         directory: NodeId,
@@ -229,7 +229,7 @@ impl Walker<'_> {
             return Ok(false);
         }
         let mut kind = listed;
-        // Not every filesystem says in a listing what an entry is.
+        // Not every filesystem lists the types of entries.
         if kind == FileType::Unknown {
             let stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|errno| self.entry_error(directory, name, errno))?;

@@ -82,7 +82,7 @@ pub(crate) fn encode(
     Ok(encoder.message.finish())
 }
 
-/// Encodes a tree, or what it changes in another one.
+/// Encodes a tree, or its difference from another one.
 struct TreeEncoder<'a> {
     message: Message,
     tree: &'a Tree,

@@ -139,7 +139,7 @@ impl Pax {
             }
             b"SCHILY.acl.access" => self.lists.push((acl::ACCESS, value.to_vec())),
             b"SCHILY.acl.default" => self.lists.push((acl::DEFAULT, value.to_vec())),
-            // What GNU tar has of it, without the zero byte that ends it.
+            // GNU tar writes the value without its terminating zero byte.
             b"RHT.security.selinux" => {
                 self.take_xattr(b"security.selinux", &[value, b"\0"].concat())?;
             }

@@ -165,7 +165,7 @@ impl<I: Input> Reader<I> {
         }
     }
 
-    /// Takes a header that belongs to members that follow. Returns false if it is a member's own.
+    /// Takes a header that describes members behind it. Returns false if it is a member's own.
     fn take_extension(
         &mut self,
         header: &Header<'_>,
@@ -335,7 +335,7 @@ impl<I: Input> Reader<I> {
         }
     }
 
-    /// Looks for the second of the two zero blocks that mark the end.
+    /// Reads the second of the two zero blocks that mark the end.
     fn end(&mut self) -> Result<()> {
         let at = self.stream.position;
         let Some(block) = self.stream.partial_block()? else {

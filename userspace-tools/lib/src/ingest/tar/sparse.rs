@@ -26,10 +26,10 @@ pub(super) fn file_data<I: Input>(
         (Some(1), Some(0), _) => map_before_data(stream)?,
         (None | Some(0), None | Some(0 | 1), Some(map)) => map.clone(),
         (None, None, None) => return Ok(whole_file(size)),
-        _ => return malformed("sparse, of a version that is not known"),
+        _ => return malformed("sparse file of an unknown version"),
     };
     let Some(real_size) = sparse.size.flatten() else {
-        return malformed("sparse, without its size");
+        return malformed("sparse file without its size");
     };
     sparse_file(real_size, &numbers, stream.data_left())
 }
@@ -49,7 +49,7 @@ pub(super) fn gnu_file_data<I: Input>(
         Header(&block).sparse_numbers(0..504, &mut numbers)?;
         more = block[504] != 0;
         if numbers.len() as u64 / 2 > PIECES_MAX {
-            return malformed("sparse, in too many pieces");
+            return malformed("sparse file in too many pieces");
         }
     }
     stream.expect_data(size)?;
@@ -75,20 +75,20 @@ fn map_before_data<I: Input>(stream: &mut Stream<I>) -> Result<Vec<u64>> {
     let mut block = [0; BLOCK];
     loop {
         if stream.read_data(&mut block)? != BLOCK {
-            return malformed("sparse, with an unfinished map");
+            return malformed("sparse file with an unfinished map");
         }
         for &byte in &block {
             if byte != b'\n' {
                 digits.push(byte);
                 if digits.len() > 20 {
-                    return malformed("sparse, with a malformed map");
+                    return malformed("sparse file with a malformed map");
                 }
                 continue;
             }
             let number = decimal(&digits)?;
             digits.clear();
             match wanted {
-                None if number > PIECES_MAX => return malformed("sparse, in too many pieces"),
+                None if number > PIECES_MAX => return malformed("sparse file in too many pieces"),
                 None => wanted = Some(2 * number),
                 Some(_) => numbers.push(number),
             }
@@ -106,14 +106,14 @@ fn sparse_file(size: u64, numbers: &[u64], stored: u64) -> Result<FileData> {
     let (mut end, mut offset) = (0, 0u64);
     for pair in numbers.chunks(2) {
         let &[at, length] = pair else {
-            return malformed("sparse, with half a piece");
+            return malformed("sparse file with half a piece");
         };
         if at < end {
-            return malformed("sparse, with pieces that overlap or are out of order");
+            return malformed("sparse file with pieces that overlap or are out of order");
         }
         end = match at.checked_add(length) {
             Some(end) if end <= size => end,
-            _ => return malformed("sparse, with a piece beyond its end"),
+            _ => return malformed("sparse file with a piece beyond its end"),
         };
         if length > 0 {
             pieces.push(Piece { at, length, offset });
@@ -121,7 +121,7 @@ fn sparse_file(size: u64, numbers: &[u64], stored: u64) -> Result<FileData> {
         offset += length;
     }
     if offset != stored {
-        return malformed("sparse, with more or less data than its pieces have");
+        return malformed("sparse file with more or less data than its pieces have");
     }
     if size > MAX_FILE_SIZE {
         return malformed("larger than a file can be");
