@@ -62,7 +62,7 @@ impl BlobPart<'_> {
             return Some(self.range);
         }
         let Some(table) = self.blob.frame_table() else {
-            // Its frames are read first, and fill most of a small blob.
+            // A small blob is read with its frames.
             return self.is_small().then(|| self.blob.all());
         };
         let mut frames = table.covering(self.range);
