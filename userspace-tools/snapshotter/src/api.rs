@@ -4,6 +4,10 @@
 //!
 //! Field numbers and types are those of containerd's `api/services/*/v1/*.proto`. Messages of the same
 //! shape share one type, because the wire format has no names. Unused fields are left out.
+//!
+//! `make check` compares this module with the .proto files (`qemu-test/check-protocol`): the documentation of
+//! each type names its messages. The types are not generated, because the crate that carries the files,
+//! `containerd-client`, needs protoc to build.
 
 use prost::{Enumeration, Message};
 use serde::{Deserialize, Serialize};
