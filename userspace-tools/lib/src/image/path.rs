@@ -7,13 +7,12 @@
 
 use crate::error::{Error, ImageError, PathFault, Result};
 use crate::image::reader::ImageReader;
+use crate::model::path_walk::{PathWalk, Step, Stop};
 use puzzlefs_schema::{FileType, Locator, ROOT_INO};
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-
-/// The largest number of symbolic links in a path, as in the kernel.
-const LINKS_MAX: usize = 40;
 
 /// The treatment of a symbolic link at the end of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,47 +31,28 @@ impl ImageReader<'_> {
             Error::from(ImageError::Path { path, fault })
         };
         let root = self.checked(self.metadata().find(ROOT_INO))?;
-        // The directories from the root to here, and the rest of the path, last name first.
-        let mut way = vec![root];
-        let mut left: Vec<&[u8]> = path.split(|&byte| byte == b'/').rev().collect();
-        let mut links = 0;
-        // Set at the end, where the path leads to something that is no directory.
-        let mut end = None;
-        while let Some(name) = left.pop() {
-            if end.is_some() {
-                return Err(fail(PathFault::NotADirectory));
-            }
-            let here = way.last().copied().unwrap_or(root);
-            match name {
-                b"" | b"." => continue,
-                b".." => {
-                    if way.len() > 1 {
-                        way.pop();
-                    }
-                    continue;
-                }
-                _ => {}
-            }
-            let Some(entry) = self.lookup(here, name)? else {
-                return Err(fail(PathFault::NotFound));
+        let mut walk = PathWalk::new(root, path.split(|&byte| byte == b'/'));
+        let stop = walk.advance(|directory, name, is_last| {
+            let Some(entry) = self.lookup(directory, name)? else {
+                return Ok(Step::Missing);
             };
+            let keep = is_last && last == LastLink::Keep;
             match entry.file_type {
-                FileType::Dir => way.push(entry.at),
-                FileType::Symlink if !left.is_empty() || last == LastLink::Follow => {
-                    links += 1;
-                    if links > LINKS_MAX {
-                        return Err(fail(PathFault::TooManyLinks));
-                    }
+                FileType::Dir => Ok(Step::Directory(entry.at)),
+                FileType::Symlink if !keep => {
                     let inode = self.checked(self.metadata().inode_at(entry.at))?;
                     let target = self.checked(inode.symlink_target())?;
-                    if target.first() == Some(&b'/') {
-                        way.truncate(1);
-                    }
-                    left.extend(target.split(|&byte| byte == b'/').rev());
+                    Ok(Step::Link(Cow::Borrowed(target)))
                 }
-                _ => end = Some(entry.at),
+                _ => Ok::<_, Error>(Step::Other(entry.at)),
             }
+        })?;
+        match stop {
+            Stop::Directory(at) => Ok(at),
+            Stop::Other(at, _) if walk.is_done() => Ok(at),
+            Stop::Other(..) => Err(fail(PathFault::NotADirectory)),
+            Stop::Missing(_) => Err(fail(PathFault::NotFound)),
+            Stop::TooManyLinks => Err(fail(PathFault::TooManyLinks)),
         }
-        Ok(end.or(way.last().copied()).unwrap_or(root))
     }
 }

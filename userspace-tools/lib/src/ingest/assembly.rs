@@ -8,6 +8,7 @@
 
 use crate::ingest::tar::{FileData, Member, MemberKind};
 use crate::model::limits::{LIST_MAX, MEMBER_COST};
+use crate::model::path_walk::{PathWalk, Step, Stop};
 use crate::model::rules::Rules;
 use crate::model::tree::{Entry, FileState, Kind, Node, NodeId, Origin, Time, Tree, Xattr};
 use puzzlefs_schema::{MAX_NAME_LEN, MAX_SYMLINK_LEN};
@@ -22,11 +23,12 @@ pub(crate) const TOO_MUCH: &str = "more than 4 GiB of names and attributes";
 
 /// The largest size of holes in all files, in bytes, because each MiB takes an extent.
 const HOLES_MAX: u64 = 8 << 40;
-/// The largest number of symbolic links in a path, as in the kernel.
-const LINKS_MAX: usize = 40;
 
 /// The index of a slot.
 type SlotId = u32;
+
+/// The slot of the root.
+const ROOT: SlotId = 0;
 
 /// A tree that members are added to.
 #[derive(Clone)]
@@ -285,7 +287,7 @@ impl Assembly {
 
     /// Finds the directory of a path from the root. Creates missing directories if `make` is set.
     fn resolve(&mut self, names: &[&[u8]], make: bool) -> Result<Option<SlotId>> {
-        let mut walk = Walk::new(names);
+        let mut walk = PathWalk::new(ROOT, names.iter().copied());
         loop {
             match self.advance(&mut walk)? {
                 Stop::Directory(id) => return Ok(Some(id)),
@@ -293,13 +295,13 @@ impl Assembly {
                     check_name(&name)?;
                     let id = self.add(Slot::implied())?;
                     self.set_child(walk.here(), &name, id)?;
-                    walk.trail.push(id);
+                    walk.enter(id);
                 }
                 Stop::Other(_, name) if make => {
                     let name = String::from_utf8_lossy(&name);
                     return Err(format!("'{name}' in its path is not a directory"));
                 }
-                Stop::Missing(_) | Stop::Other(..) => return Ok(None),
+                Stop::Missing(_) | Stop::Other(..) | Stop::TooManyLinks => return Ok(None),
             }
         }
     }
@@ -319,10 +321,9 @@ impl Assembly {
     /// Finds the regular file of a path. Symbolic links are followed, also the last one, and do not
     /// lead out of the tree. Returns `None` if there is no such file.
     pub fn file(&self, path: &[u8]) -> Result<Option<&FileState>> {
-        let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
-        let mut walk = Walk::new(&names);
+        let mut walk = PathWalk::new(ROOT, path.split(|&byte| byte == b'/'));
         match self.advance(&mut walk)? {
-            Stop::Other(id, _) if walk.ahead.is_empty() => match &self.slot(id).content {
+            Stop::Other(id, _) if walk.is_done() => match &self.slot(id).content {
                 Content::Other(Kind::File(state)) => Ok(Some(state)),
                 _ => Ok(None),
             },
@@ -330,39 +331,22 @@ impl Assembly {
         }
     }
 
-    /// Walks until the last name, or until a name is not a directory.
-    fn advance<'n>(&self, walk: &mut Walk<'n>) -> Result<Stop<'n>> {
-        while let Some(name) = walk.ahead.pop() {
-            match &*name {
-                b"" | b"." => continue,
-                // The root's parent is the root.
-                b".." => {
-                    walk.trail.pop();
-                    continue;
-                }
-                _ => {}
-            }
-            let Some(id) = self.child(walk.here(), &name) else {
-                return Ok(Stop::Missing(name));
+    /// Goes on until the path ends or a name cannot be entered.
+    fn advance<'n>(&self, walk: &mut PathWalk<'n, SlotId>) -> Result<Stop<'n, SlotId>> {
+        let stop = walk.advance(|directory, name, _| {
+            let Some(id) = self.child(directory, name) else {
+                return Ok::<_, String>(Step::Missing);
             };
-            match &self.slot(id).content {
-                Content::Directory(_) => walk.trail.push(id),
-                Content::Other(Kind::Symlink(target)) => {
-                    walk.links += 1;
-                    if walk.links > LINKS_MAX {
-                        return Err("too many symbolic links in its path".to_owned());
-                    }
-                    if target.starts_with(b"/") {
-                        walk.trail.clear();
-                    }
-                    let parts = target.rsplit(|&byte| byte == b'/');
-                    let parts = parts.map(|part| Cow::Owned(part.to_vec()));
-                    walk.ahead.extend(parts);
-                }
-                Content::Other(_) => return Ok(Stop::Other(id, name)),
-            }
+            Ok(match &self.slot(id).content {
+                Content::Directory(_) => Step::Directory(id),
+                Content::Other(Kind::Symlink(target)) => Step::Link(Cow::Owned(target.to_vec())),
+                Content::Other(_) => Step::Other(id),
+            })
+        })?;
+        match stop {
+            Stop::TooManyLinks => Err("too many symbolic links in its path".to_owned()),
+            stop => Ok(stop),
         }
-        Ok(Stop::Directory(walk.here()))
     }
 
     fn slot(&self, id: SlotId) -> &Slot {
@@ -405,42 +389,6 @@ impl Assembly {
         } else {
             Ok(())
         }
-    }
-}
-
-/// A walk through the tree, from the root.
-struct Walk<'n> {
-    /// The names that follow, the next one last.
-    ahead: Vec<Cow<'n, [u8]>>,
-    /// The directories from the root to here, without the root.
-    trail: Vec<SlotId>,
-    /// The number of symbolic links that were followed.
-    links: usize,
-}
-
-/// The end of a walk, or its interruption.
-enum Stop<'n> {
-    /// The end of the names.
-    Directory(SlotId),
-    /// A name that its directory does not have.
-    Missing(Cow<'n, [u8]>),
-    /// Neither a directory nor a symbolic link, of this name.
-    Other(SlotId, Cow<'n, [u8]>),
-}
-
-impl<'n> Walk<'n> {
-    fn new(names: &[&'n [u8]]) -> Self {
-        let names = names.iter().rev();
-        Walk {
-            ahead: names.map(|name| Cow::Borrowed(*name)).collect(),
-            trail: Vec::new(),
-            links: 0,
-        }
-    }
-
-    /// Returns the current directory.
-    fn here(&self) -> SlotId {
-        self.trail.last().copied().unwrap_or(0)
     }
 }
 

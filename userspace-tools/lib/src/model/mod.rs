@@ -22,6 +22,7 @@
 //! | `transport` | references of other tools |
 //! | `digest` | SHA-256 digests |
 //! | `acl` | POSIX ACLs |
+//! | `path_walk` | walks paths through trees |
 //! | `time` | times as text |
 //! | `message` | messages for people |
 //! | `limits` | limits |
@@ -36,6 +37,7 @@ pub(crate) mod media;
 pub(crate) mod message;
 pub(crate) mod oci;
 pub(crate) mod owners;
+pub(crate) mod path_walk;
 pub(crate) mod platform;
 pub(crate) mod reference;
 pub(crate) mod rules;
