@@ -10,18 +10,18 @@ use crate::error::{Error, Result};
 use crate::ingest::archive;
 use crate::ingest::container;
 use crate::ingest::walk::{self, WalkOptions};
-use crate::model::tree::LeftOut;
+use crate::model::tree::{LeftOut, Tree};
 use crate::store::oci_layout::Store;
 use crate::store::staging::Staging;
 use crate::sys::progress::Progress;
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Builds an image into `store` of the directory `source`, or the tar archive; `-` is one on the
+/// Builds an image of a directory or a tar archive into `store`. The source `-` is an archive on
 /// standard input.
 ///
-/// The same tree gives the same image: names, metadata and contents decide, nothing else. Until
-/// all of it is durable the tag stays what it was.
+/// The image depends on nothing but names, metadata and contents. The tag does not change until the
+/// image is durable.
 pub fn build(
     source: &Path,
     store: &Store,
@@ -72,15 +72,8 @@ fn build_directory(
             found.unreadable.extend(left_out.unreadable.iter().cloned());
             let causes = left_out.unreadable_causes.iter().cloned();
             found.unreadable_causes.extend(causes);
-            let remark = container::kind_of(&source, &tree).map(|what| {
-                let path = source.path.display();
-                format!(
-                    "{path}: it is {what}, whose files are stored as they are; \
-                     'puzzlefs import' imports the image"
-                )
-            });
             let input = Input {
-                remarks: remark.into_iter().collect(),
+                remarks: container_remark(&source, &tree).into_iter().collect(),
                 ..Input::new(source, tree, found)
             };
             builder::store(input, store, &staging, options, progress)
@@ -104,4 +97,14 @@ fn build_directory(
         left_out.unreadable_causes.extend(causes);
         unreadable.extend(paths);
     }
+}
+
+/// Returns a remark on a directory that holds a container image.
+fn container_remark(source: &Source, tree: &Tree) -> Option<String> {
+    let kind = container::kind_of(source, tree)?;
+    let path = source.path.display();
+    Some(format!(
+        "{path}: it is {kind}, whose files are stored as they are; \
+         'puzzlefs import' imports the image"
+    ))
 }

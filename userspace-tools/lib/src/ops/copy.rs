@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! From one store to another: only what is missing there.
+//! Copies images from one store to another: only the blobs that are missing there.
 //!
-//! What is copied is verified on the way, and goes the way of a build: staged, made durable, named,
-//! and the tag set at the end.
+//! Blobs are verified while they are copied. As in a build, they are staged, made durable and renamed,
+//! and the tags are set at the end.
 
 use crate::error::{CommandError, Damage, Error, Result, StoreError};
 use crate::model::count::Count;
@@ -23,7 +23,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
 
-/// What a copy did. The manifest counts too.
+/// The result of a copy. Manifests count, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
     /// Blobs that the store did not have.
@@ -32,7 +32,7 @@ pub struct Copied {
     pub shared: Count,
 }
 
-/// How an image is copied.
+/// Options of a copy.
 #[derive(Clone, Copy, Debug)]
 pub struct CopyOptions {
     /// Blobs to copy at once.
@@ -115,50 +115,15 @@ fn copy_images(
     progress: &Progress,
 ) -> Result<Copied> {
     let staging = Staging::new(to)?;
-    let mut blobs = BTreeMap::new();
-    let mut manifests = BTreeSet::new();
-    for (_, image) in images {
-        let manifest_path = from.blob_path(&image.manifest_digest);
-        for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
-            blobs.insert(from.digest(blob, &manifest_path)?, blob.size);
-        }
-        manifests.insert(image.manifest_digest);
-    }
-    for size in blobs.values() {
-        progress.found_entry();
-        progress.found_bytes(*size);
-    }
-    progress.start_reading();
-    let copied = Mutex::new(Copied::default());
-    let blobs: Vec<_> = blobs.into_iter().collect();
-    parallel::for_each(
-        options.jobs,
-        &blobs,
-        || vec![0; READ_SIZE],
-        |buffer, (digest, size)| {
-            progress.check()?;
-            if options.check {
-                remove_damaged(from, to, digest, *size, buffer)?;
-            }
-            let placed = copy_blob(from, digest, *size, &staging, buffer)?;
-            progress.done_bytes(*size);
-            lock(&copied).add(placed, *size);
-            Ok(())
-        },
-    )?;
-    let mut copied = into_inner(copied);
-    let mut sizes = BTreeMap::new();
-    for digest in manifests {
-        progress.check()?;
-        let manifest = from.read_blob(&digest, MANIFEST_MAX)?;
-        let size = manifest.len() as u64;
-        if options.check {
-            remove_damaged(from, to, &digest, size, &mut vec![0; READ_SIZE])?;
-        }
-        let placed = staging.put(&digest, Content::Bytes(&[&manifest]))?;
-        copied.add(placed, size);
-        sizes.insert(digest, size);
-    }
+    let copy = Copy {
+        from,
+        to,
+        staging: &staging,
+        options,
+        progress,
+    };
+    let mut copied = copy.blobs(&blobs_of(from, images)?)?;
+    let sizes = copy.manifests(images, &mut copied)?;
     progress.check()?;
     staging.commit()?;
     to.change_index(|index| {
@@ -180,6 +145,78 @@ fn copy_images(
     Ok(copied)
 }
 
+/// Returns the blobs of images, except the manifests, with their sizes.
+fn blobs_of(store: &Store, images: &[(String, &Image)]) -> Result<Vec<(Digest, u64)>> {
+    let mut blobs = BTreeMap::new();
+    for (_, image) in images {
+        let manifest_path = store.blob_path(&image.manifest_digest);
+        for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
+            blobs.insert(store.digest(blob, &manifest_path)?, blob.size);
+        }
+    }
+    Ok(blobs.into_iter().collect())
+}
+
+/// A copy from one store to another.
+struct Copy<'a> {
+    from: &'a Store,
+    to: &'a Store,
+    staging: &'a Staging<'a>,
+    options: CopyOptions,
+    progress: &'a Progress,
+}
+
+impl Copy<'_> {
+    /// Copies blobs, several at once.
+    fn blobs(&self, blobs: &[(Digest, u64)]) -> Result<Copied> {
+        let progress = self.progress;
+        for (_, size) in blobs {
+            progress.found_entry();
+            progress.found_bytes(*size);
+        }
+        progress.start_reading();
+        let copied = Mutex::new(Copied::default());
+        parallel::for_each(
+            self.options.jobs,
+            blobs,
+            || vec![0; READ_SIZE],
+            |buffer, (digest, size)| {
+                progress.check()?;
+                if self.options.check {
+                    remove_damaged(self.from, self.to, digest, *size, buffer)?;
+                }
+                let placed = copy_blob(self.from, digest, *size, self.staging, buffer)?;
+                progress.done_bytes(*size);
+                lock(&copied).add(placed, *size);
+                Ok(())
+            },
+        )?;
+        Ok(into_inner(copied))
+    }
+
+    /// Copies the manifests of images, adds them to `copied`, and returns their sizes.
+    fn manifests(
+        &self,
+        images: &[(String, &Image)],
+        copied: &mut Copied,
+    ) -> Result<BTreeMap<Digest, u64>> {
+        let mut sizes = BTreeMap::new();
+        let digests = images.iter().map(|(_, image)| image.manifest_digest);
+        for digest in digests.collect::<BTreeSet<_>>() {
+            self.progress.check()?;
+            let manifest = self.from.read_blob(&digest, MANIFEST_MAX)?;
+            let size = manifest.len() as u64;
+            if self.options.check {
+                remove_damaged(self.from, self.to, &digest, size, &mut vec![0; READ_SIZE])?;
+            }
+            let placed = self.staging.put(&digest, Content::Bytes(&[&manifest]))?;
+            copied.add(placed, size);
+            sizes.insert(digest, size);
+        }
+        Ok(sizes)
+    }
+}
+
 impl Copied {
     fn add(&mut self, placed: Placed, bytes: u64) {
         match placed {
@@ -189,8 +226,7 @@ impl Copied {
     }
 }
 
-/// Removes a blob of the store `to` that is not what its name says, where the store `from` has the
-/// right one.
+/// Removes a damaged blob of the store `to` if the store `from` has the intact one.
 fn remove_damaged(
     from: &Store,
     to: &Store,
@@ -210,7 +246,7 @@ fn remove_damaged(
     to.remove_blob(digest)
 }
 
-/// Copies a blob, if it is not there, and makes sure that it is what its name says.
+/// Copies a blob if it is missing, and compares it with its digest.
 fn copy_blob(
     from: &Store,
     digest: &Digest,
@@ -237,7 +273,7 @@ fn copy_blob(
     })
 }
 
-/// Copies so many bytes, zeros as holes, and returns their digest.
+/// Copies `size` bytes, with zeros as holes, and returns their digest.
 fn copy_bytes(
     source: &mut File,
     path: &Path,

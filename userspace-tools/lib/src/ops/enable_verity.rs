@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Enabling fs-verity on the blobs of images, so that the kernel checks them from then on: what
-//! mounts with `verify=fsverity` and `digest=` need.
+//! Enables fs-verity on the blobs of images, so that the kernel verifies them from then on. Mounts with
+//! `verify=fsverity` and `digest=` need this.
 //!
-//! That cannot be undone, and a blob that is not what the images say is not to become one that
-//! cannot be written any more: each is read and compared first.
+//! fs-verity cannot be disabled, and its files cannot be written. So each blob is read and compared
+//! with the digest in the image first.
 
 use crate::error::{CommandError, Error, Result};
 use crate::image::reader::ImageReader;
@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Mutex;
 
-/// What was enabled.
+/// The result of enabling fs-verity.
 #[derive(Debug, Default)]
 pub struct Enabled {
     /// The images that were looked at.
@@ -55,8 +55,8 @@ type Wanted = BTreeMap<Digest, (Digest, String)>;
 ///
 /// # Errors
 ///
-/// Where the filesystem has no fs-verity, or the caller may not write to the blobs. What is wrong
-/// with a blob is told in [`Enabled::faults`], and does not keep the others from it.
+/// If the filesystem has no fs-verity, or if the caller may not write to the blobs. A fault of one blob
+/// is reported in [`Enabled::faults`], and the others are still done.
 pub fn enable(
     store: &Store,
     image: Option<&Selector>,
@@ -82,6 +82,17 @@ pub fn enable(
             }),
         }
     }
+    enable_all(store, wanted, jobs, progress, enabled)
+}
+
+/// Enables fs-verity on blobs, several at once.
+fn enable_all(
+    store: &Store,
+    wanted: Wanted,
+    jobs: usize,
+    progress: &Progress,
+    enabled: Enabled,
+) -> Result<Enabled> {
     for digest in wanted.keys() {
         progress.found_entry();
         progress.found_bytes(store.blob_size(digest)?.unwrap_or_default());
@@ -108,12 +119,12 @@ pub fn enable(
         },
     )?;
     let mut enabled = into_inner(shared);
-    // Whoever was faster does not decide what comes first.
+    // The order of faults does not depend on the order in which threads end.
     enabled.faults.sort_by(|a, b| a.what.cmp(&b.what));
     Ok(enabled)
 }
 
-/// The images to look at, and how messages call them.
+/// Returns the images, and their names for messages.
 fn images(
     store: &Store,
     image: Option<&Selector>,
@@ -138,7 +149,7 @@ fn images(
     Ok(images)
 }
 
-/// Notes what the blobs of an image have to be, and returns its manifest's fs-verity digest.
+/// Notes the digests that the blobs of an image must have, and returns that of its manifest.
 fn want(
     store: &Store,
     image: &Image,
@@ -177,7 +188,7 @@ fn want(
     Ok(manifest_verity)
 }
 
-/// What became of a blob.
+/// The outcome for a blob.
 enum Outcome {
     /// fs-verity is enabled now. The blob's size.
     New(u64),

@@ -77,7 +77,7 @@ pub struct LayoutSummary {
 /// # Errors
 ///
 /// If the image cannot be read, if the layout cannot be written, or if the name of a file would be a
-/// whiteout in a layer. The tag is then what it was.
+/// whiteout in a layer. The tag does not change then.
 pub fn export_layout(
     store: &Store,
     image: &Image,
@@ -190,6 +190,18 @@ fn configuration(
     };
     let config = serde_json::from_slice(&bytes);
     let mut config: serde_json::Map<String, Value> = config.map_err(malformed)?;
+    set_platform(&mut config, platform);
+    if !config.get("config").is_some_and(Value::is_object) {
+        config.insert("config".to_owned(), json!({}));
+    }
+    let rootfs = json!({"type": "layers", "diff_ids": [diff_id.to_oci()]});
+    config.insert("rootfs".to_owned(), rootfs);
+    set_history(&mut config, image);
+    Ok(serde_json::to_vec(&config).map_err(malformed)?)
+}
+
+/// Sets the platform. Without one, sets that of this machine if the configuration has none.
+fn set_platform(config: &mut serde_json::Map<String, Value>, platform: Option<&Platform>) {
     let host = Platform::host();
     for (key, default) in [("os", host.os()), ("architecture", host.architecture())] {
         let is_set = |value: &Value| value.as_str().is_some_and(|value| !value.is_empty());
@@ -205,11 +217,10 @@ fn configuration(
             None => config.remove("variant"),
         };
     }
-    if !config.get("config").is_some_and(Value::is_object) {
-        config.insert("config".to_owned(), json!({}));
-    }
-    let rootfs = json!({"type": "layers", "diff_ids": [diff_id.to_oci()]});
-    config.insert("rootfs".to_owned(), rootfs);
+}
+
+/// Marks the entries of the history as entries without a layer, and adds one for the layer.
+fn set_history(config: &mut serde_json::Map<String, Value>, image: &Image) {
     // As many entries must have a layer as there are layers.
     let mut history = match config.remove("history") {
         Some(Value::Array(history)) => history,
@@ -226,10 +237,9 @@ fn configuration(
         "comment": format!("of the PuzzleFS image {}", image.manifest_digest.to_oci()),
     }));
     config.insert("history".to_owned(), Value::Array(history));
-    Ok(serde_json::to_vec(&config).map_err(malformed)?)
 }
 
-/// A writer that hashes and counts what it passes on.
+/// A writer that hashes and counts the bytes that it passes on.
 struct Hashing<W> {
     inner: W,
     hasher: Sha256,

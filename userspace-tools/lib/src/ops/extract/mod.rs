@@ -205,7 +205,12 @@ impl<'a> Extractor<'a> {
         let name = names.find(|name| !name.is_empty()).unwrap_or(path);
         let root = open_beneath(&self.root, &[], OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(|errno| self.error(&[], "open", errno))?;
-        self.make(&[name], &root, name, &inode)?;
+        let name = NewName {
+            path: &[name],
+            directory: &root,
+            name,
+        };
+        self.make(name, &inode)?;
         Ok(())
     }
 
@@ -281,7 +286,12 @@ impl<'a> Extractor<'a> {
             return Err(self.error(&path, "link", errno));
         }
         let bytes = self.made.bytes;
-        if !self.make(&path, directory, name, inode)? {
+        let new = NewName {
+            path: &path,
+            directory,
+            name,
+        };
+        if !self.make(new, inode)? {
             return Ok(());
         }
         if let Some(errno) = not_linked {
@@ -304,18 +314,17 @@ impl<'a> Extractor<'a> {
     }
 
     /// Makes anything but a directory. Returns false if the target refuses it.
-    fn make(
-        &mut self,
-        path: &[&[u8]],
-        directory: &OwnedFd,
-        name: &[u8],
-        inode: &Inode<'_>,
-    ) -> Result<bool> {
+    fn make(&mut self, new: NewName<'_>, inode: &Inode<'_>) -> Result<bool> {
+        let NewName {
+            path,
+            directory,
+            name,
+        } = new;
         let node = |kind: FileType, device: u64| {
             fs::mknodat(directory, name, kind, Mode::RUSR | Mode::WUSR, device)
         };
         let (kind, result) = match inode.kind() {
-            Kind::File => return self.file(path, directory, name, inode),
+            Kind::File => return self.file(new, inode),
             Kind::Symlink => {
                 let target = self.reader.checked(inode.symlink_target())?;
                 let made = fs::symlinkat(target, directory, name);
@@ -346,13 +355,12 @@ impl<'a> Extractor<'a> {
     }
 
     /// Makes a regular file. Returns false if the target refuses it.
-    fn file(
-        &mut self,
-        path: &[&[u8]],
-        directory: &OwnedFd,
-        name: &[u8],
-        inode: &Inode<'_>,
-    ) -> Result<bool> {
+    fn file(&mut self, new: NewName<'_>, inode: &Inode<'_>) -> Result<bool> {
+        let NewName {
+            path,
+            directory,
+            name,
+        } = new;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = match fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => File::from(file),
@@ -587,6 +595,15 @@ impl<'a> Extractor<'a> {
     fn error(&self, names: &[&[u8]], action: &'static str, errno: Errno) -> Error {
         Error::io(self.path(names), action)(errno)
     }
+}
+
+/// A name to make in a directory.
+#[derive(Clone, Copy)]
+struct NewName<'n> {
+    /// The names from the target on.
+    path: &'n [&'n [u8]],
+    directory: &'n OwnedFd,
+    name: &'n [u8],
 }
 
 /// The outcome of writing the contents of a file.
