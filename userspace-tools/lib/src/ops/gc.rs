@@ -2,14 +2,13 @@
 
 //! Removing the blobs that no image needs: mark and sweep.
 //!
-//! Whoever relies on a blob that no image names yet holds the store's `UseLock`: a builder from
-//! before it looks for the first blob until its tag is set, so that what it found in the store
-//! stays there, and what it brought is named when the lock is let go. A sweep, from reading the
-//! index to removing the last blob, has the lock alone.
+//! A collection marks every blob that `index.json` leads to, in images of any format. It also marks the
+//! blobs of images that are mounted here, because a tag may have moved since the mount. If any of these
+//! images cannot be read, nothing is removed.
 //!
-//! What is kept is everything that `index.json` leads to, whatever it is an image of, and what the
-//! images are made of that are mounted here: a tag may have moved on meanwhile. If anything of this
-//! cannot be read, nothing is removed.
+//! A builder holds the store's `UseLock` shared, from before its first look for a blob until its tag is
+//! set. A collection holds it exclusively, from reading the index to removing the last blob. So a blob
+//! that a builder relies on is either named by a tag or not yet looked for.
 
 use crate::error::{CommandError, Error, Result};
 use crate::image::reader::ImageReader;
@@ -29,29 +28,29 @@ use rustix::io::Errno;
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 
-/// What a collection found, and removed.
+/// The result of a collection.
 #[derive(Clone, Debug, Default)]
 pub struct Collected {
     /// The blobs that are needed.
     pub kept: Count,
-    /// Those that are not: removed, unless it was a dry run.
+    /// The blobs that are not needed. They were removed unless it was a dry run.
     pub swept: Count,
-    /// The same, one by one, with their sizes.
+    /// The same blobs with their sizes.
     pub blobs: Vec<(Digest, u64)>,
-    /// The directories of dead builders that were removed, with what they had staged.
+    /// The number of directories of dead builders that were removed, with the blobs in them.
     pub stale: u64,
 }
 
-/// Finds the blobs that no image needs, and changes nothing. What a builder at work has brought so
-/// far is among them.
+/// Finds the blobs that no image needs, and changes nothing. The result includes blobs that a running
+/// builder has put.
 pub fn dry_run(store: &Store) -> Result<Collected> {
     find(store)
 }
 
-/// Removes the blobs that no image needs. If builders are at work, `wait` is called, and decides
-/// by its result whether to wait until they are done; `None` where it does not.
+/// Removes the blobs that no image needs. If builders are running, calls `wait`, which returns true to
+/// wait for them. Otherwise the result is `None`.
 ///
-/// Only builders of this library are known here: no other tool must write into the store.
+/// Only builders of this library take the lock, so no other tool may write into the store.
 pub fn collect(store: &Store, wait: impl FnOnce() -> bool) -> Result<Option<Collected>> {
     let Some(_lock) = UseLock::alone(store.locked(), wait)? else {
         return Ok(None);
@@ -72,7 +71,7 @@ pub fn collect(store: &Store, wait: impl FnOnce() -> bool) -> Result<Option<Coll
     Ok(Some(collected))
 }
 
-/// Finds what is needed and what is not.
+/// Finds the blobs that are needed, and those that are not.
 fn find(store: &Store) -> Result<Collected> {
     let needed = mark(store)?;
     let mut collected = Collected::default();
@@ -88,9 +87,9 @@ fn find(store: &Store) -> Result<Collected> {
     Ok(collected)
 }
 
-/// Everything that is needed. It fails where that cannot be said for certain.
+/// Returns the blobs that are needed. Fails if they cannot be known for certain.
 fn mark(store: &Store) -> Result<HashSet<Digest>> {
-    // Without it, a store looks as if it had no images.
+    // A store without an index looks as if it had no images.
     let index = store.path.join("index.json");
     if !index.exists() && !store.list_blobs()?.0.is_empty() {
         return Err(CommandError::NoIndex { path: index }.into());
@@ -118,7 +117,7 @@ fn mark(store: &Store) -> Result<HashSet<Digest>> {
     Err(CommandError::NeedsUnknown { store, causes }.into())
 }
 
-/// Marks the blobs that an image's files are in. Its manifest lists the same, or should.
+/// Marks the blobs with the contents of an image's files. Its manifest should list the same.
 fn mark_chunks(reader: &ImageReader<'_>, needed: &mut HashSet<Digest>) -> Result<()> {
     let mut mark = || {
         let metadata = reader.metadata();
@@ -137,16 +136,16 @@ fn mark_chunks(reader: &ImageReader<'_>, needed: &mut HashSet<Digest>) -> Result
     reader.checked(mark())
 }
 
-/// Marks the blobs of the image that a mount is of, if it is of one of this store: by the module,
-/// which tells its metadata blob, or over FUSE or writable, which have its manifest in their names.
+/// Marks the blobs of a mounted image of this store. Options of the kernel module's mounts name the
+/// metadata blob; the sources of mounts over FUSE and of writable mounts name the manifest.
 ///
-/// Without `/proc` nobody can say. It is what protects those who mount, and no condition.
+/// Without `/proc` there are no mounts to mark. This protects mounts as far as they are known.
 fn mark_mounted(store: &Store, mount: &Mount, needed: &mut HashSet<Digest>) -> Result<()> {
     let rootfs = match &*mount.fs_type {
         mount::TYPE => mount
             .option("rootfs")
             .and_then(|hex| Digest::from_hex(hex.as_bytes())),
-        // Anybody may give a mount over FUSE such a name: what leads to no image here is none of it.
+        // Any user can give a mount over FUSE such a name, so a name without an image here is ignored.
         mount::FUSE_TYPE | "overlay" => mount::manifest_of(&mount.source).and_then(|manifest| {
             let image = store.image(&Selector::Manifest(manifest)).ok()?;
             needed.insert(manifest);
@@ -166,8 +165,8 @@ fn mark_mounted(store: &Store, mount: &Mount, needed: &mut HashSet<Digest>) -> R
     }
 }
 
-/// Makes the index durable that the blobs were found by. Another tool may have written it just now:
-/// after a power failure, the one before it must not be back without its blobs.
+/// Makes the index durable by which the blobs were found. Another tool may have just written it. After
+/// a power failure, the index before it must not reappear without its blobs.
 fn sync_index(store: &Store) -> Result<()> {
     let path = store.path.join("index.json");
     match rustix::fs::openat(
@@ -181,4 +180,110 @@ fn sync_index(store: &Store) -> Result<()> {
         Err(errno) => return Err(Error::io(path, "open")(errno)),
     }
     rustix::fs::fsync(&store.root).map_err(Error::io(&store.path, "sync"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::build_options::BuildOptions;
+    use crate::ops::build::build;
+    use crate::sys::progress::Progress;
+    use std::fs;
+    use std::path::Path;
+
+    /// Makes a store with the image `t` of one file with these contents.
+    fn store_of(scratch: &Path, contents: &[u8]) -> Store {
+        let store = Store::create(&scratch.join("store")).unwrap();
+        add(scratch, &store, "t", contents);
+        store
+    }
+
+    fn add(scratch: &Path, store: &Store, tag: &str, contents: &[u8]) {
+        let tree = scratch.join(tag);
+        fs::create_dir(&tree).unwrap();
+        fs::write(tree.join("file"), contents).unwrap();
+        build(&tree, store, &BuildOptions::new(tag), &Progress::default()).unwrap();
+    }
+
+    fn tag(name: &str) -> Selector {
+        Selector::Tag(name.to_owned())
+    }
+
+    fn put_stray(store: &Store) -> Digest {
+        let digest = Digest::of(b"stray");
+        fs::write(store.blob_path(&digest), b"stray").unwrap();
+        digest
+    }
+
+    #[test]
+    fn blobs_of_tags_are_marked_and_others_swept() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = store_of(scratch.path(), b"first");
+        let all = store.list_blobs().unwrap().0.len() as u64;
+        let stray = put_stray(&store);
+        let found = find(&store).unwrap();
+        assert_eq!(found.blobs, [(stray, 5)]);
+        assert_eq!((found.kept.blobs, found.swept.blobs), (all, 1));
+        // Data that a second image shares stays when the first loses its tag.
+        add(scratch.path(), &store, "u", b"first");
+        let image = store.image(&tag("t")).unwrap();
+        let data = Digest::from_oci(&image.data_blobs().next().unwrap().digest).unwrap();
+        store.untag(&tag("t")).unwrap();
+        assert!(mark(&store).unwrap().contains(&data));
+        store.untag(&tag("u")).unwrap();
+        assert!(mark(&store).unwrap().is_empty());
+    }
+
+    #[test]
+    fn blobs_of_mounted_images_are_marked() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = store_of(scratch.path(), b"first");
+        let image = store.image(&tag("t")).unwrap();
+        let data = Digest::from_oci(&image.data_blobs().next().unwrap().digest).unwrap();
+        let mounted = |fs_type: &str, source: &str, options: &str| {
+            let line = format!("36 35 0:30 / /mnt ro - {fs_type} {source} {options}\n");
+            let [mount] = &Mount::parse_table(line.as_bytes())[..] else {
+                panic!("{line}");
+            };
+            let mut needed = HashSet::new();
+            mark_mounted(&store, mount, &mut needed).unwrap();
+            needed
+        };
+        let rootfs = format!("ro,rootfs={}", image.rootfs);
+        let by_module = HashSet::from([image.rootfs, data]);
+        assert_eq!(mounted("puzzlefs", "/s", &rootfs), by_module);
+        let source = mount::source_name(Path::new("/s"), &image.manifest_digest);
+        let source = source.to_str().unwrap();
+        let by_name = HashSet::from([image.rootfs, data, image.manifest_digest]);
+        assert_eq!(mounted("fuse.puzzlefs", source, "ro"), by_name);
+        assert_eq!(mounted("overlay", source, "rw"), by_name);
+        // Another filesystem, and an image of another store.
+        assert!(mounted("ext4", source, &rootfs).is_empty());
+        let elsewhere = format!("ro,rootfs={}", Digest::of(b"elsewhere"));
+        assert!(mounted("puzzlefs", "/s", &elsewhere).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_swept_if_the_needed_blobs_are_not_known() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = store_of(scratch.path(), b"first");
+        put_stray(&store);
+        let command_error = |result: Result<Collected>| match result {
+            Err(Error::Command(error)) => error,
+            other => panic!("{other:?}"),
+        };
+        let index = fs::read(store.path.join("index.json")).unwrap();
+        fs::remove_file(store.path.join("index.json")).unwrap();
+        let error = command_error(find(&store));
+        assert!(matches!(error, CommandError::NoIndex { .. }), "{error}");
+        fs::write(store.path.join("index.json"), index).unwrap();
+        let image = store.image(&tag("t")).unwrap();
+        fs::write(store.blob_path(&image.rootfs), b"damaged").unwrap();
+        let error = command_error(find(&store));
+        assert!(
+            matches!(error, CommandError::NeedsUnknown { .. }),
+            "{error}"
+        );
+        assert!(error.to_string().contains("the blob is damaged"), "{error}");
+    }
 }
