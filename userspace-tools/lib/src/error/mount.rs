@@ -230,7 +230,7 @@ impl std::fmt::Display for FuseRemedy {
     }
 }
 
-/// An error number of the mount API, for a person who mounts.
+/// The message for an error number of the mount API.
 struct Explained<'a>(&'a str, Errno);
 
 impl std::fmt::Display for Explained<'_> {

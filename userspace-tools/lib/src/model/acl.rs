@@ -4,7 +4,7 @@
 
 /// The attribute of a file's own list.
 pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";
-/// The attribute of the list that what is made in a directory gets.
+/// The attribute of the list that new files of a directory inherit.
 pub(crate) const DEFAULT: &[u8] = b"system.posix_acl_default";
 
 /// The version of the attribute's form.
@@ -46,7 +46,7 @@ pub(crate) fn from_text(text: &[u8]) -> Result<Vec<u8>, String> {
 /// The text of a list, with numbers of users and groups in the place of names: the form that archives
 /// have.
 ///
-/// None for what is no such attribute.
+/// None if the value is not such an attribute.
 pub(crate) fn to_text(value: &[u8]) -> Option<String> {
     let (version, entries) = value.split_first_chunk()?;
     if u32::from_le_bytes(*version) != VERSION || entries.len() % ENTRY != 0 {
@@ -75,10 +75,10 @@ pub(crate) fn to_text(value: &[u8]) -> Option<String> {
     Some(texts.join(","))
 }
 
-/// What the kernel makes of the attribute of a file's own list: the nine bits of the mode that the
-/// list stands for, and whether it says more than they do. If it does not, there is no list.
+/// Converts the attribute of a file's own list as the kernel does: to the nine mode bits of the list,
+/// and true if the list says more than they do. Otherwise the kernel stores no list.
 ///
-/// None for what is no such attribute.
+/// None if the value is not such an attribute.
 pub(crate) fn mode(value: &[u8]) -> Option<(u16, bool)> {
     let list = List::of(value)?;
     let group = list.mask.unwrap_or(list.group);
@@ -88,7 +88,7 @@ pub(crate) fn mode(value: &[u8]) -> Option<(u16, bool)> {
 /// The nine bits that let nobody do more than a file's own list does, where it cannot be set: those
 /// of the group are not the mask, which is for others too.
 ///
-/// None for what is no such attribute.
+/// None if the value is not such an attribute.
 pub(crate) fn mode_without(value: &[u8]) -> Option<u16> {
     let list = List::of(value)?;
     let group = list.group & list.mask.unwrap_or(list.group);
@@ -101,7 +101,7 @@ struct List {
     group: u16,
     mask: Option<u16>,
     other: u16,
-    /// Whether it says more than the nine bits of a mode do.
+    /// Returns true if it says more than the nine bits of a mode.
     more: bool,
 }
 

@@ -5,9 +5,9 @@
 /// A number of blobs and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
-    /// How many.
+    /// The number of blobs.
     pub blobs: u64,
-    /// Their sizes together.
+    /// The sum of their sizes.
     pub bytes: u64,
 }
 

@@ -11,11 +11,11 @@ use std::slice;
 pub struct Extent {
     /// The blob.
     pub blob: Digest,
-    /// Where in the blob's content it starts.
+    /// The offset in the content of the blob.
     pub offset: u64,
     /// Its length in bytes.
     pub length: u64,
-    /// Whether the blob is compressed.
+    /// The blob is compressed.
     pub compressed: bool,
 }
 

@@ -39,7 +39,7 @@ impl std::error::Error for ParseError {}
 ///
 /// # Errors
 ///
-/// If the text is no JSON, or JSON of another document.
+/// If the text is not JSON, or JSON of another document.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, ParseError> {
     serde_json::from_slice(bytes).map_err(|cause| ParseError {
         wanted: what.to_owned(),

@@ -2,7 +2,7 @@
 
 //! Limits that several modules keep to.
 
-/// What a member takes up beside its name and attributes.
+/// The memory that a member takes beside its name and attributes, in bytes.
 pub(crate) const MEMBER_COST: u64 = 256;
 
 /// The most elements of a list, and the most words of a segment, are 2^29 - 1 on the wire. No

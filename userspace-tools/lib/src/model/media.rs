@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Finds out what a document or a blob is by its media type, before its bytes are read.
+//! Finds out the kind of a document or a blob by its media type, before its bytes are read.
 
 use crate::model::oci::{self, Descriptor, Index};
 use crate::model::platform::Platform;
 use serde::Deserialize;
 use std::fmt;
 
-/// What a JSON document of an image layout is.
+/// The kind of a JSON document of an image layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Document {
     Manifest,
     Index,
-    /// What Docker wrote before there were manifests of OCI.
+    /// A manifest of Docker's schema 1, which is older than OCI's.
     Schema1,
-    /// A manifest of artifacts, which a draft of OCI's specification had.
+    /// A manifest of artifacts, from a draft of OCI's specification.
     Artifact,
     Unknown,
 }
 
 impl Document {
-    /// Returns what a descriptor says.
+    /// Returns the kind that a descriptor says.
     pub fn of_type(media_type: &str) -> Self {
         match media_type {
             oci::MANIFEST | oci::DOCKER_MANIFEST => Document::Manifest,
@@ -32,7 +32,7 @@ impl Document {
         }
     }
 
-    /// Returns what the document itself says, by its type or by its fields.
+    /// Returns the kind that the document itself says, by its type or by its fields.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -57,7 +57,7 @@ impl Document {
     }
 }
 
-/// The parts of a manifest that say what it is of, read from any manifest.
+/// The parts of any manifest that show its kind.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Kind {
@@ -223,7 +223,7 @@ pub(crate) fn is_foreign(media_type: &str) -> bool {
     media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
 }
 
-/// What a blob of this type is, if `import` cannot read it as a layer.
+/// Describes a blob of this type if `import` cannot read it as a layer.
 fn not_a_layer(media_type: &str) -> Option<String> {
     if is_archive(media_type) {
         return None;

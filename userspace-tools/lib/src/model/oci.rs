@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The JSON of an OCI image layout, as far as PuzzleFS writes and reads it.
+//! The JSON documents of an OCI image layout, as far as PuzzleFS writes and reads them.
 //!
-//! Follows the OCI image specification 1.1. What another tool put into `index.json` is kept.
+//! Follows the OCI image specification 1.1. Fields of other tools in `index.json` are kept.
 
 use crate::model::reference::Selector;
 use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -14,13 +14,13 @@ use std::fmt;
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The media type of an image index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// What Docker calls an image manifest.
+/// Docker's media type of an image manifest.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-/// What Docker calls an image index.
+/// Docker's media type of an image index.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// The media type of the configuration of an image.
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-/// What Docker calls the configuration of an image.
+/// Docker's media type of the configuration of an image.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 /// The media type of the empty configuration.
 pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
@@ -67,7 +67,7 @@ pub enum UnknownIndex {
     Type(String),
 }
 
-/// What other tools wrote beside the fields known here.
+/// Fields of other tools, which are kept.
 type Other = serde_json::Map<String, serde_json::Value>;
 
 /// A content descriptor.
@@ -216,7 +216,7 @@ pub struct Manifest {
     /// [`MANIFEST`]; the specification lets it be absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// What the artifact is, as the configuration does not tell.
+    /// The type of the artifact, which the configuration does not have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// The configuration.
@@ -264,7 +264,8 @@ impl Manifest {
     }
 }
 
-/// What a mount needs of a manifest: the descriptor of the metadata blob, of thousands of layers.
+/// The part of a manifest that a mount needs: the descriptor of the metadata blob, one of thousands of
+/// layers.
 #[derive(Debug, Deserialize)]
 pub struct Rootfs {
     /// The first layer that is a metadata blob.

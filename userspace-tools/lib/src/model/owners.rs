@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Who owns what in an image.
+//! Owners of files in an image.
 
 use crate::model::acl;
 use crate::model::tree::Node;
 use std::str::FromStr;
 
-/// How the owners of a source become those of an image.
+/// The change of owners from a source to an image.
 #[derive(Clone, Debug, Default)]
 pub enum Owners {
     /// As they are.
@@ -18,11 +18,11 @@ pub enum Owners {
     Mapped(IdMap, IdMap),
 }
 
-/// Ranges of ids and what they become. Without ranges, ids stay as they are.
+/// A map of ranges of IDs. Without ranges, IDs stay as they are.
 #[derive(Clone, Debug, Default)]
 pub struct IdMap(Vec<IdRange>);
 
-/// `FROM:TO:COUNT`: the `COUNT` ids from `FROM` on become those from `TO` on.
+/// `FROM:TO:COUNT`: maps the `COUNT` IDs from `FROM` on to those from `TO` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdRange {
     from: u32,
@@ -63,7 +63,7 @@ impl IdMap {
     ///
     /// # Errors
     ///
-    /// What to say where two of them have an id.
+    /// If two ranges have an ID in common. The error is the cause.
     pub fn new(mut ranges: Vec<IdRange>) -> Result<Self, String> {
         ranges.sort_by_key(|range| range.from);
         for pair in ranges.windows(2) {
@@ -76,7 +76,7 @@ impl IdMap {
         Ok(IdMap(ranges))
     }
 
-    /// What an id becomes; nothing where no range has it.
+    /// Maps an ID. None if no range has it.
     fn map(&self, id: u32) -> Option<u32> {
         if self.0.is_empty() {
             return Some(id);

@@ -54,14 +54,14 @@ impl Platform {
         self.variant.as_deref()
     }
 
-    /// What an index says of an image.
+    /// Returns the platform of an image that a descriptor in an index has.
     pub(crate) fn of(descriptor: &Descriptor) -> Option<Self> {
         let platform = descriptor.other.get("platform")?;
         Platform::deserialize(platform).ok()
     }
 
-    /// How well an image for `other` does, the larger the better; `None` if it does not. Any variant
-    /// does if none is asked for. Processors of ARM run what is for those before them.
+    /// Returns the fitness of an image for `other`, the larger the better; `None` if it cannot run. Any
+    /// variant fits if none is asked for. ARM processors run the programs of earlier versions.
     pub(crate) fn fit(&self, other: &Platform) -> Option<u32> {
         if (&self.os, &self.architecture) != (&other.os, &other.architecture) {
             return None;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What names an image on a command line: `<oci-dir>:<tag>` or `<oci-dir>@sha256:<digest>`.
+//! Names of images on a command line: `<oci-dir>:<tag>` or `<oci-dir>@sha256:<digest>`.
 
 use crate::model::digest::Digest;
 use crate::model::transport::{self, Foreign};
@@ -66,11 +66,11 @@ impl ReferenceError {
 pub struct ImageRef {
     /// The directory of the OCI image layout.
     pub store: PathBuf,
-    /// Which image of it.
+    /// The image in it.
     pub selector: Selector,
 }
 
-/// Which image of a store.
+/// Selects an image of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selector {
     /// The image that `index.json` lists under this tag.
@@ -180,7 +180,7 @@ impl ImageRef {
     }
 }
 
-/// How messages call an image of a store.
+/// Writes the name of an image for messages.
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

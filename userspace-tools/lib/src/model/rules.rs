@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Rules for what of a source goes into an image, and what is changed on the way.
+//! Rules for the content that a build takes from its source, and for changes to it.
 
 use crate::model::owners::{Owners, Unmapped};
 use crate::model::tree::{NodeId, Time, Tree};
@@ -15,20 +15,21 @@ use std::sync::Arc;
 /// The rules of a build. By default a tree is taken as it is.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// What is left out, with everything beneath it.
+    /// The paths to leave out, with everything beneath them.
     pub exclude: Vec<PathPattern>,
-    /// Which extended attributes are taken.
+    /// The extended attributes to take.
     pub xattrs: XattrSelection,
-    /// Who owns what.
+    /// The change of owners.
     pub owners: Owners,
-    /// No modification time is later, in seconds since the epoch: `SOURCE_DATE_EPOCH`.
+    /// The latest modification time, in seconds since the epoch: `SOURCE_DATE_EPOCH`. Later times are
+    /// replaced by it.
     pub latest_mtime: Option<i64>,
 }
 
 impl Rules {
-    /// Whether a path, relative to the root, is left out.
+    /// Returns true if a path, relative to the root, is left out.
     pub(crate) fn excludes(&self, path: &[u8], is_directory: bool) -> bool {
-        // All are tried, so that none is said to match nothing because another came first.
+        // All patterns are tried, because a pattern that matches nothing is reported.
         let mut excluded = false;
         for pattern in &self.exclude {
             if (is_directory || !pattern.directories_only)
@@ -41,7 +42,7 @@ impl Rules {
         excluded
     }
 
-    /// The patterns for what is left out that no path has matched.
+    /// Returns the patterns of paths to leave out that no path has matched.
     pub fn unmatched(&self) -> impl Iterator<Item = &str> {
         let patterns = self.exclude.iter();
         patterns
@@ -100,7 +101,7 @@ pub struct RuleError {
 pub struct PathPattern {
     text: String,
     matcher: GlobMatcher,
-    /// Whether a path has matched; copies share it.
+    /// A path has matched. Copies share it.
     matched: Arc<AtomicBool>,
     directories_only: bool,
 }
@@ -129,8 +130,8 @@ impl FromStr for PathPattern {
     }
 }
 
-/// Which extended attributes are taken: those whose full names match a pattern, or all where
-/// there is no pattern, but for those that match a pattern to leave out.
+/// Selects extended attributes: those whose full names match a pattern, or all if there is none,
+/// except those that match a pattern to leave out.
 #[derive(Clone, Debug, Default)]
 pub struct XattrSelection {
     patterns: Vec<XattrPattern>,
@@ -160,7 +161,7 @@ impl XattrSelection {
     }
 }
 
-/// A pattern for the full names of extended attributes; one after `!` leaves out what it matches.
+/// A pattern for the full names of extended attributes. A pattern after `!` leaves attributes out.
 #[derive(Clone, Debug)]
 pub struct XattrPattern {
     matcher: GlobMatcher,
@@ -182,7 +183,7 @@ impl FromStr for XattrPattern {
     }
 }
 
-/// Where `by_name`, only `**` matches a slash.
+/// If `by_name`, only `**` matches a slash.
 fn glob(pattern: &str, by_name: bool) -> Result<GlobMatcher, String> {
     let glob = GlobBuilder::new(pattern)
         .literal_separator(by_name)

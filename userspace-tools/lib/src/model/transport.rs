@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// What a reference names that begins with the name of a transport of skopeo, Podman or BuildKit.
+/// The transports of skopeo, Podman and BuildKit, with which their references begin.
 const TRANSPORTS: [(&str, Place); 15] = [
     ("docker://", Place::Elsewhere("an image in a registry")),
     (
@@ -36,11 +36,11 @@ const TRANSPORTS: [(&str, Place); 15] = [
     ("s3://", Place::Network),
 ];
 
-/// Where the image of a transport is.
+/// The place of the images of a transport.
 enum Place {
     /// In a directory or an archive that `puzzlefs import` reads.
     Here,
-    /// Where another tool has to fetch it.
+    /// A place from which another tool has to fetch the image.
     Elsewhere(&'static str),
     /// On a server that is not a registry.
     Network,

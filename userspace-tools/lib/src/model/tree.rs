@@ -41,10 +41,10 @@ pub struct Node {
 /// A range of a file, and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
-    /// Where in the file it begins.
+    /// Its offset in the file.
     pub at: u64,
     pub length: u64,
-    /// Where it begins in the data of its member; later, in the file that holds the contents.
+    /// Its offset in the data of its member; later, in the file that holds the contents.
     pub offset: u64,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Fresh {
     pub xattrs: Vec<Xattr>,
 }
 
-/// What the walk left out.
+/// The paths that a walk left out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LeftOut {
     /// Directories on other filesystems.
@@ -84,7 +84,7 @@ pub struct Time {
     pub nanoseconds: u32,
 }
 
-/// What an inode is.
+/// The type of an inode.
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// A regular file.
@@ -120,7 +120,7 @@ pub struct FileState {
     pub(crate) origin: Origin,
 }
 
-/// Where a regular file's contents come from.
+/// The origin of a regular file's contents.
 #[derive(Clone, Debug)]
 pub(crate) enum Origin {
     /// A file of the directory that is built from.
@@ -129,8 +129,8 @@ pub(crate) enum Origin {
     Archive(Box<[Piece]>),
 }
 
-/// What a file looked like when it was found. The contents that are read later belong to it only
-/// if it still looks the same.
+/// The state of a file when it was found. Contents that are read later belong to it only if the state
+/// is still the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub size: u64,
@@ -141,7 +141,7 @@ pub(crate) struct Seen {
 }
 
 impl FileState {
-    /// Whether this and `other` are the same ranges of one archive.
+    /// Returns true if this and `other` are the same ranges of one archive.
     pub(crate) fn is_same_piece(&self, other: &FileState) -> bool {
         match (&self.origin, &other.origin) {
             (Origin::Archive(one), Origin::Archive(another)) => {

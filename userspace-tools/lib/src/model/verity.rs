@@ -127,7 +127,7 @@ impl Hasher {
 mod tests {
     use super::*;
 
-    /// What `fsverity digest` (fsverity-utils 1.5) prints for the first bytes of [`pattern`].
+    /// The output of `fsverity digest` (fsverity-utils 1.5) for the first bytes of [`pattern`].
     const VECTORS: [(usize, &str); 11] = [
         (
             0,

@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A file system ready to be attached, and the kernel's remarks about it.
+/// A filesystem that can be attached, and the kernel's remarks about it.
 #[derive(Debug)]
 pub struct Prepared {
     mount: OwnedFd,
@@ -22,7 +22,7 @@ pub struct Prepared {
     pub remarks: Vec<String>,
 }
 
-/// Makes a mount of `source` that is not attached anywhere yet.
+/// Makes a mount of `source` that is not attached.
 pub fn prepare(fs_type: &str, source: &OsStr, options: &Options, sloppy: bool) -> Result<Prepared> {
     let context = open_context(fs_type)?;
     let set = |name: &OsStr, value: Option<&OsStr>| match value {
@@ -86,7 +86,7 @@ pub fn mount_classic(
     .map_err(|errno| call_error("mount", errno))
 }
 
-/// Whether a source is too long for [`prepare`].
+/// Returns true if a source is too long for [`prepare`].
 pub fn is_long(source: &OsStr) -> bool {
     source.len() > VALUE_MAX
 }
@@ -122,7 +122,7 @@ fn open_context(fs_type: &str) -> Result<OwnedFd> {
     }
 }
 
-/// Runs modprobe, and says how it ended.
+/// Runs modprobe, and describes its result.
 fn load_module(fs_type: &str) -> String {
     for program in ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe"] {
         let mut command = Command::new(program);

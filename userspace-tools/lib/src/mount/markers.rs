@@ -39,7 +39,7 @@ pub fn needs_escape(path: &Path, image: &ImageRoot) -> Result<bool> {
 struct Markers {
     /// Inodes that no overlay can show.
     refused: HashSet<Locator>,
-    /// Whether there are attributes that have to be escaped.
+    /// There are attributes that have to be escaped.
     escape: bool,
 }
 

@@ -2,8 +2,8 @@
 
 //! Mounting images by the kernel module, and unmounting them.
 //!
-//! The kernel reads no JSON and resolves no tag: what it is handed is the store's directory and the
-//! digest of the metadata blob, which [`resolve`] finds.
+//! The kernel reads no JSON and resolves no tag. It gets the store's directory and the digest of the
+//! metadata blob, which [`resolve`] finds.
 
 mod call;
 mod markers;
@@ -32,8 +32,8 @@ pub const TYPE: &str = "puzzlefs";
 /// The file system type of a mount over FUSE, in the table of mounts.
 pub const FUSE_TYPE: &str = "fuse.puzzlefs";
 
-/// What the kernel gets as the source: the store's absolute path. Adds the option `rootfs=`, and
-/// those that `digest=` stands for.
+/// Returns the source for the kernel: the store's absolute path. Adds the option `rootfs=`, and those
+/// that `digest=` stands for.
 pub fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString> {
     let digest = options.take_digest()?;
     if options.name_image() {
@@ -61,8 +61,8 @@ pub fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString> {
     Ok(store.into_os_string())
 }
 
-/// Checks that an image's manifest is the one of an fs-verity digest, and gives the digest that it
-/// has for the metadata blob: the rest can then be checked against that.
+/// Checks the manifest of an image against its fs-verity digest, and returns the digest that it has for
+/// the metadata blob, against which the rest is verified.
 pub fn check_digest(image: &ImageRoot, wanted: Digest) -> Result<Digest> {
     let found = image.manifest_verity();
     if found != wanted {
@@ -103,8 +103,8 @@ pub fn check_mount_point(directory: &Path) -> Result<()> {
     }
 }
 
-/// Mounts what [`resolve`] found on a directory, and gives the kernel's remarks. `sloppy` leaves out
-/// options that the file system does not know.
+/// Mounts the source from [`resolve`] on a directory, and returns the kernel's remarks. `sloppy` leaves
+/// out options that the filesystem does not know.
 pub fn mount(
     source: &OsStr,
     options: &Options,
@@ -120,9 +120,8 @@ pub fn mount(
     Ok(prepared.remarks)
 }
 
-/// Whether an image is mounted on a directory, of this source and with the options that say which it
-/// is, how it is verified and shared, and what may be done through it; `None` where nothing is
-/// mounted.
+/// Returns true if a directory has a mount of this source, with the same options for the image, its
+/// verification, sharing and restrictions. `None` if nothing is mounted there.
 pub fn is_mounted(source: &OsStr, options: &Options, directory: &Path) -> Option<bool> {
     let mount = Mount::on(directory)?;
     let same = ["rootfs", "rootfs_verity", "verify"].iter().all(|name| {
@@ -147,8 +146,8 @@ pub fn is_mounted(source: &OsStr, options: &Options, directory: &Path) -> Option
     Some(same && mount.fs_type == TYPE && mount.source == source)
 }
 
-/// What a mount that does not name its image in its options is called in the table of mounts: the
-/// image, by its digest. `gc` knows it by that.
+/// Returns the source of a mount whose options do not name its image: the store and the digest of the
+/// manifest. `gc` recognises the image by it.
 pub fn source_name(store: &Path, manifest: &Digest) -> OsString {
     let mut name = store.as_os_str().to_owned();
     // fusermount3 would take a comma for the end of it.

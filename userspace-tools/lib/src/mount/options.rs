@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Mount options: which are the mount's, which the file system's, and which mount(8)'s own.
+//! Mount options: those of the mount, those of the filesystem, and those of mount(8).
 
 use crate::error::{MountError, Result};
 use crate::model::digest::Digest;
@@ -8,12 +8,12 @@ use rustix::mount::{MountAttrFlags, MountFlags};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Mount options, sorted out.
+/// Mount options, sorted by their receivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Attributes of the mount. That of an image is read-only, always.
     pub attributes: MountAttrFlags,
-    /// What the file system is to be told, in order: a name, and a value where there is one.
+    /// The parameters of the filesystem, in order: names, and values if there are any.
     pub parameters: Vec<(OsString, Option<OsString>)>,
     /// Change a mount that exists.
     pub remount: bool,
@@ -24,7 +24,7 @@ pub struct Options {
 /// Options that name an image to the kernel themselves.
 const IMAGE: [&str; 3] = ["rootfs", "image_manifest", "oci_root_dir"];
 
-/// Options for mount(8), the init system or writable file systems: nothing to do here.
+/// Options for mount(8), the init system or writable filesystems. They are ignored.
 const IGNORED: [&str; 37] = [
     "defaults",
     "auto",
@@ -99,7 +99,7 @@ impl Options {
         }
     }
 
-    /// Sorts out the values of `-o`. The last of two that contradict each other holds.
+    /// Parses the values of `-o`. Of two options that contradict each other, the last one counts.
     pub fn parse(lists: &[OsString]) -> Result<Self> {
         let mut options = Options::new(MountAttrFlags::MOUNT_ATTR_RDONLY, Vec::new());
         for list in lists {
@@ -156,7 +156,7 @@ impl Options {
         }
     }
 
-    /// Whether the options themselves name the image, so that the source is for the kernel.
+    /// Returns true if the options name the image. The source is then passed to the kernel as it is.
     pub fn name_image(&self) -> bool {
         self.parameters
             .iter()

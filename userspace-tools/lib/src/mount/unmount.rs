@@ -11,10 +11,10 @@ use rustix::mount::UnmountFlags;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What became of an unmount.
+/// The outcome of an unmount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmounted {
-    /// It was mounted, and is not any more.
+    /// The image was unmounted.
     Done,
     /// Nothing was mounted.
     Nothing,
@@ -23,7 +23,7 @@ pub enum Unmounted {
 /// Unmounts an image, or a writable mount of one, from a directory, and removes what a killed mount
 /// of it may have left. `lazy` takes it out of the tree although it is in use, until it is not.
 ///
-/// What is mounted there otherwise is left alone.
+/// Fails for any other mount.
 pub fn unmount(directory: &Path, lazy: bool) -> Result<Unmounted> {
     let directory = absolute(directory)?;
     Writable::remove_stale(&directory);
@@ -45,7 +45,7 @@ pub fn unmount(directory: &Path, lazy: bool) -> Result<Unmounted> {
     }
 }
 
-/// Whether a mount is of an image: by the module, by us over FUSE, or a writable one.
+/// Returns true for a mount of an image: by the module, over FUSE, or writable.
 fn is_ours(mount: &Mount) -> bool {
     match &*mount.fs_type {
         TYPE | FUSE_TYPE => true,
@@ -90,8 +90,8 @@ fn by_fusermount(directory: &Path, lazy: bool) -> Result<Unmounted> {
     Err(MountError::Fuse(said.trim().to_owned()).into())
 }
 
-/// A mount point as the table of mounts has it. It may be that of a server over FUSE that is gone,
-/// which can be asked for nothing: then only what it is in is resolved.
+/// Returns a mount point in the form of the table of mounts. If its server over FUSE is gone, every
+/// call on it fails; then only its parent directory is resolved.
 fn absolute(directory: &Path) -> Result<PathBuf> {
     let resolved = directory.canonicalize().or_else(|error| {
         match (directory.parent(), directory.file_name()) {

@@ -4,9 +4,9 @@
 //!
 //! Overlayfs takes its layers by their paths and makes private mounts of them. So the image, and a
 //! tmpfs to write to, are attached in a directory of `/run/puzzlefs` only until the overlay is made:
-//! from then on the overlay alone keeps them, and unmounting it, by whatever tool, is all there is to
-//! do. The overlay is attached at the very end: whoever fails before takes back what was made, and
-//! what a killed process left is removed by the next mount or `umount` of the same directory.
+//! from then on the overlay alone keeps them, and unmounting it with any tool removes everything. The
+//! overlay is attached as the last step. A failure before that step removes the layers again. The next
+//! mount or `umount` of the same directory removes the layers of a killed process.
 
 use super::call;
 use super::options::Options;
@@ -31,22 +31,22 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Where layers are attached while an overlay is being made.
+/// The directory in which layers are attached while an overlay is made.
 const RUN: &str = "/run/puzzlefs";
 
-/// Where what is written goes.
+/// The place for changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upper {
-    /// To memory, and is gone with the mount.
+    /// Memory. Changes are lost with the mount.
     Memory,
-    /// To this directory, where it stays.
+    /// This directory, in which changes stay.
     Directory(PathBuf),
 }
 
 /// A writable mount in the making.
 #[derive(Debug)]
 pub struct Writable {
-    /// Where it will be mounted.
+    /// The mount point.
     directory: PathBuf,
     /// Holds the layers' directories.
     upper: PathBuf,
@@ -74,7 +74,7 @@ impl Writable {
         })
     }
 
-    /// Where the image is to be mounted.
+    /// Returns the directory for the mount of the image.
     pub fn lower(&self) -> PathBuf {
         self.stage.lower()
     }
@@ -167,12 +167,12 @@ impl Stage {
         })
     }
 
-    /// Where the tmpfs is attached.
+    /// Returns the mount point of the tmpfs.
     fn layers(&self) -> PathBuf {
         self.directory.join("layers")
     }
 
-    /// Where the image is.
+    /// Returns the mount point of the image.
     fn lower(&self) -> PathBuf {
         self.layers().join("lower")
     }
@@ -195,7 +195,7 @@ impl Drop for Stage {
     }
 }
 
-/// Fails where an overlay has this directory to write to: two would spoil each other's files.
+/// Fails if an overlay writes to this directory, because two overlays would corrupt its files.
 fn refuse_in_use(path: &Path) -> Result<()> {
     let upper = escaped(&path.join("upper"));
     let mut mounts = Mount::all().into_iter();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What differs between two images: their trees, path by path, and the chunks that they share.
+//! Compares two images: their trees, path by path, and the chunks that they share.
 
 use crate::error::Result;
 use crate::image::reader::{Blobs, ImageReader};
@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::vec;
 
-/// What became of a path.
+/// The kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Only the new image has it.
@@ -29,10 +29,10 @@ pub enum Change {
 pub struct Difference<'a> {
     /// The path, from the root.
     pub path: &'a [u8],
-    /// What became of it.
+    /// The kind of the difference.
     pub change: Change,
-    /// What of it differs, where it is in both: `type`, `mode`, `owner`, `contents`, ...; `links`
-    /// where a path before it is the same file in one image, and another file in the other.
+    /// The attributes that differ if both images have the path: `type`, `mode`, `owner`, `contents`, ...
+    /// `links` means that an earlier path is the same file in one image, and another file in the other.
     pub what: Vec<&'static str>,
     /// For a regular file whose contents are new: its chunks, and those of them that the old image
     /// has anywhere.
@@ -48,7 +48,7 @@ pub struct Shared {
     pub shared: Count,
 }
 
-/// How two images differ as a whole.
+/// The sums of the differences between two images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Paths that only the new image has.
@@ -68,7 +68,7 @@ fn id(chunk: &Chunk) -> ChunkId {
     (chunk.blob, chunk.blob_offset, chunk.len)
 }
 
-/// Gives every path in which two images differ to a function, a directory before what is in it, in
+/// Calls a function with every path in which two images differ: a directory before its entries, in
 /// byte order of the names.
 pub fn diff(
     old: &ImageReader<'_>,
@@ -151,7 +151,7 @@ struct Side<'r> {
 struct Pair<'r> {
     name: &'r [u8],
     at: [Option<Locator>; 2],
-    /// Where it is a directory.
+    /// Its place, if it is a directory.
     directories: [Option<Locator>; 2],
 }
 
@@ -159,7 +159,7 @@ struct Walk<'r> {
     sides: [Side<'r>; 2],
     /// The chunks of the old image.
     chunks: HashSet<ChunkId>,
-    /// What, of the other image, is under the first path that an inode of this has in both.
+    /// The inode of the other image under the first path that an inode of this image has in both.
     counterparts: [HashMap<u64, u64>; 2],
 }
 
@@ -229,7 +229,7 @@ impl<'r> Walk<'r> {
         }
     }
 
-    /// What differs under a path.
+    /// Reports the difference under a path.
     fn compare<'p>(
         &mut self,
         path: &'p [u8],
@@ -258,7 +258,7 @@ impl<'r> Walk<'r> {
         }))
     }
 
-    /// What of an inode differs.
+    /// Returns the names of the attributes that differ between two inodes.
     fn differences(&mut self, old_at: Locator, new_at: Locator) -> Result<Vec<&'static str>> {
         let [old, new] = [self.sides[0].inode(old_at)?, self.sides[1].inode(new_at)?];
         let mut what = Vec::new();
@@ -311,8 +311,8 @@ impl<'r> Walk<'r> {
         Ok(what)
     }
 
-    /// Whether two files have other contents: by their extents, and where these differ, as where
-    /// one image is compressed, by reading both.
+    /// Returns true if two files have different contents. Compares their extents first, and reads both
+    /// if these differ, because one image may be compressed.
     fn contents_differ(&mut self, old: &Inode<'r>, new: &Inode<'r>) -> Result<bool> {
         let [old_side, new_side] = &mut self.sides;
         if old_side.reader.file_size(old)? != new_side.reader.file_size(new)? {
@@ -328,7 +328,7 @@ impl<'r> Walk<'r> {
         Ok(old_side.contents(old.locator())? != new_side.contents(new.locator())?)
     }
 
-    /// How much of a new file the old image has.
+    /// Adds up the chunks of a new file that the old image has.
     fn shared(&self, at: Locator) -> Result<Option<Shared>> {
         let side = &self.sides[1];
         let inode = side.inode(at)?;

@@ -2,9 +2,9 @@
 
 //! From a container image to a PuzzleFS image of its root filesystem.
 //!
-//! Read are OCI image layouts, as directories and as archives, and what `docker save` writes. The
-//! layers become one tree, or are kept: then each becomes the layer of what it changes in the tree
-//! of those before it. Every blob is checked against its digest. The configuration is kept.
+//! Reads OCI image layouts, as directories and as archives, and archives of `docker save`. The layers
+//! become one tree. If layers are kept, each becomes a layer with its changes to the tree of those
+//! before it. Every blob is compared with its digest. The configuration is kept.
 
 use crate::build::build_options::BuildOptions;
 use crate::build::builder::{self, Config, Stack, Summary};
@@ -35,7 +35,7 @@ use std::path::PathBuf;
 
 /// The largest index, manifest or configuration.
 const JSON_MAX: u64 = 16 << 20;
-/// How deep an index may be in another.
+/// The largest depth of nested indexes.
 const INDEX_DEPTH: usize = 4;
 
 /// Which container image to import.
@@ -82,7 +82,7 @@ struct Chosen {
     index_annotations: BTreeMap<String, String>,
 }
 
-/// A layer's file, and what it has to be.
+/// The file of a layer, and its digests.
 struct Layer {
     file: String,
     /// The digest and size of the file, where they are known.
@@ -578,10 +578,10 @@ fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{digest}")
 }
 
-/// What the names of members begin with that take something away.
+/// The prefix of the names of whiteouts.
 const WHITEOUT: &[u8] = b".wh.";
 
-/// What the names begin with, in an image's root, of what the AUFS of old Docker kept for itself.
+/// The prefix of names in the root that the AUFS driver of old Docker versions kept for itself.
 const AUFS: &[u8] = b".wh..wh.";
 
 /// The directory of it that has the first names of files, which members may be links to.
@@ -602,7 +602,7 @@ fn whiteout(assembly: &mut Assembly, member: &Member) -> std::result::Result<(),
     }
 }
 
-/// The name of a path, and what is before it. Directories may have a slash behind them.
+/// Splits a path into the parent and the name. A directory may have a slash behind it.
 fn parent_and_name(path: &[u8]) -> (&[u8], &[u8]) {
     let end = path.iter().rposition(|&byte| byte != b'/');
     let path = &path[..end.map_or(0, |end| end + 1)];

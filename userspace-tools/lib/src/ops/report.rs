@@ -2,16 +2,16 @@
 
 //! The result of a verification.
 
-/// Something that is wrong.
+/// A fault of a store or an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The image that it is wrong with, where it is not the store.
+    /// The image with the fault. None if it is a fault of the store.
     pub image: Option<String>,
-    /// What is wrong, and where.
+    /// The place and the cause.
     pub what: String,
 }
 
-/// What was looked at, and what was found.
+/// The amounts that were verified, and the faults.
 #[derive(Clone, Debug, Default)]
 pub struct Verified {
     /// PuzzleFS images.
@@ -24,6 +24,6 @@ pub struct Verified {
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// All that is wrong. None: it is whole.
+    /// All faults.
     pub faults: Vec<Fault>,
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Whether an image's manifest and metadata are as they must be: each inode of each layer, what it
-//! has, and whether the blobs are large enough for the extents.
+//! Checks the manifest and the metadata of an image: each inode of each layer, its parts, and the
+//! sizes of the blobs that extents refer to.
 //!
-//! What the blobs hold is not looked at here, but for the seek tables of compressed ones.
+//! Of the contents of blobs, only the seek tables of compressed ones are read here.
 
 use crate::error::Result;
 use crate::image::reader::ImageReader;
@@ -22,22 +22,22 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// tree that is deep enough, the paths of all inodes are far longer than the metadata.
 const PATHS_MAX: usize = 16 << 20;
 
-/// What is to be found out about a blob.
+/// The checks that a blob needs.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
     /// The sizes that it is said to have.
     pub sizes: Vec<(u64, String)>,
     /// The fs-verity digests that it is said to have, and by which image.
     pub verities: Vec<(Digest, String)>,
-    /// Whether it is read as a compressed one.
+    /// It is read as a compressed blob.
     pub compressed: bool,
 }
 
 /// The blobs to look at.
 pub(crate) type Blobs = BTreeMap<Digest, Wanted>;
 
-/// How much content a blob has, raw and decompressed; none where it cannot be said, which is a
-/// fault of the blob that is told elsewhere.
+/// The lengths of the raw and of the decompressed contents of a blob. None if it is not known because
+/// of a fault, which is reported elsewhere.
 #[derive(Clone, Copy)]
 struct Lengths {
     raw: Option<u64>,
@@ -132,7 +132,7 @@ impl<'a> Checker<'a> {
         });
     }
 
-    /// How much there is in a blob.
+    /// Returns the lengths of a blob.
     fn lengths(&mut self, digest: Digest, compressed: bool) -> Lengths {
         let store = self.store;
         let lengths = self.lengths.entry(digest).or_insert_with(|| Lengths {
@@ -154,12 +154,12 @@ struct Walk<'w, 'a, 'r> {
     reader: &'r ImageReader<'r>,
     /// The blobs that the manifest lists.
     listed: HashSet<Digest>,
-    /// The blobs that something was said about already that is to be said once.
+    /// The blobs that have a fault which is reported once.
     told: HashSet<Digest>,
-    /// What is wrong, and with which inode.
+    /// The faults, and the inodes that have them.
     faults: Vec<(Option<u64>, String)>,
-    /// How many more elements of lists the metadata has room for: lists may be shared, and looking
-    /// at each of a million a million times is not what anybody wants.
+    /// The number of further elements of lists that the metadata has room for. Lists may be shared, and
+    /// this bounds the time that a hostile image takes.
     left: usize,
     checker: &'w mut Checker<'a>,
 }
@@ -267,7 +267,7 @@ impl<'r> Walk<'_, '_, 'r> {
         Ok(())
     }
 
-    /// What one inode has. The error is one that ends all.
+    /// Checks the parts of one inode. The error ends the check of the image.
     fn inode(&mut self, metadata: Metadata<'r>, inode: &Inode<'r>) -> puzzlefs_schema::Result<()> {
         self.note(inode.mtime());
         if let Some(xattrs) = self.note(inode.xattrs()) {
@@ -314,7 +314,7 @@ impl<'r> Walk<'_, '_, 'r> {
         Ok(())
     }
 
-    /// Whether an extent lies in its blob.
+    /// Checks that an extent lies in its blob.
     fn extent(&mut self, ino: u64, chunk: &Chunk) {
         let digest = Digest(*chunk.blob.as_bytes());
         self.checker.blobs.entry(digest).or_default().compressed |= chunk.compressed;
@@ -371,8 +371,8 @@ impl<'r> Walk<'_, '_, 'r> {
         Ok(())
     }
 
-    /// Goes through the tree: whether it is one, and whether the link counts are right. Gives the
-    /// paths of the inodes that are asked for.
+    /// Checks that the directories form a tree, and the link counts. Returns the paths of the wanted
+    /// inodes.
     fn tree(&mut self, wanted: &HashSet<u64>) -> Result<HashMap<u64, Vec<u8>>> {
         let reader = self.reader;
         let root = reader.checked(reader.metadata().find(ROOT_INO))?;

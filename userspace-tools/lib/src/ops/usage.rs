@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the images of a store cost: each alone, and what they share.
+//! Adds up the space that the images of a store take, alone and shared.
 
 use crate::error::{Error, Result};
 use crate::model::count::Count;
@@ -9,37 +9,37 @@ use crate::store::graph;
 use crate::store::oci_layout::Store;
 use std::collections::HashMap;
 
-/// What one image costs. Several tags of one manifest are one image.
+/// The space that one image takes. Several tags of one manifest are one image.
 #[derive(Clone, Debug)]
 pub struct ImageUsage {
     /// Its tags.
     pub tags: Vec<String>,
     /// The digest of its manifest.
     pub manifest: Digest,
-    /// Whether it is a PuzzleFS image, or an index that has one.
+    /// It is a PuzzleFS image, or an index with one.
     pub is_puzzlefs: bool,
-    /// All its blobs: what it costs alone, in a store of its own.
+    /// All its blobs: the space that it takes in a store of its own.
     pub alone: Count,
-    /// Those that no other image has: what its removal frees.
+    /// The blobs that no other image has: the space that its removal frees.
     pub unique: Count,
     /// Those that other images have too.
     pub shared: Count,
 }
 
-/// What a store costs.
+/// The space that a store takes.
 #[derive(Debug, Default)]
 pub struct Usage {
     /// Its images.
     pub images: Vec<ImageUsage>,
     /// All its blobs.
     pub total: Count,
-    /// Those that no image has: what a sweep frees.
+    /// The blobs that no image has: the space that `gc` frees.
     pub unreferenced: Count,
-    /// Images that could not be read: their blobs count as unreferenced, and are not for certain.
+    /// The errors of images that cannot be read. Their blobs count as unreferenced, which may be wrong.
     pub errors: Vec<Error>,
 }
 
-/// Adds up what the images of a store cost, by the sizes of the blobs that are there.
+/// Adds up the space that the images of a store take, by the sizes of the existing blobs.
 pub fn usage(store: &Store) -> Result<Usage> {
     let (roots, errors) = graph::roots(store, store.index()?);
     let mut usage = Usage {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Whether a store, or an image of it, is whole: every fault, not the first.
+//! Verifies a store, or one image of it, and reports every fault.
 //!
 //! First the structure: what the index leads to, each manifest, each inode. Then every blob is read
 //! once and hashed, by SHA-256 for its name and by fs-verity for what the images say of it; those
@@ -83,7 +83,7 @@ pub fn verify_store(store: &Store, jobs: usize, progress: &Progress) -> Result<V
     Ok(verified)
 }
 
-/// Whether the files of the store's own directory are what they have to be.
+/// Checks the files of the store's own directory.
 fn own_files(store: &Store, has_blobs: bool, faults: &mut Vec<Fault>) {
     let mut fault = |what: String| faults.push(Fault { image: None, what });
     let wrong = |name: &str, what: String| {
@@ -185,12 +185,12 @@ fn check_blobs(
         },
     )?;
     let (mut faults, bytes) = into_inner(found);
-    // Whoever was faster does not decide what comes first.
+    // The order of faults does not depend on the order in which threads end.
     faults.sort_by_key(|(digest, _)| *digest);
     verified
         .faults
         .extend(faults.into_iter().map(|(_, fault)| fault));
-    // What kept an image from being read was told of it already.
+    // A fault that kept an image from being read is reported for the image already.
     let mut told = HashSet::new();
     let faults = &mut verified.faults;
     faults.retain(|fault| told.insert(fault.what.clone()));
@@ -248,7 +248,7 @@ impl BlobCheck<'_> {
                 return Ok(0);
             }
         };
-        // One that is too large need not be read: whoever made it may have had it for nothing.
+        // A blob that is too large is not read. It may be a sparse file of any size.
         let length = file.metadata().map_or(0, |metadata| metadata.len());
         let sizes = self.wanted.sizes.iter().map(|(size, _)| *size);
         let (size, read) = match sizes.max() {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the index of a store leads to: manifests of any sort, and the blobs that they name.
+//! Follows the index of a store to manifests of any type, and to the blobs that they name.
 //!
-//! A store may hold more than PuzzleFS images. Follows the OCI image specification 1.1, and knows
+//! A store may hold images of other formats. The module follows the OCI image specification 1.1 and
 //! Docker's types of the same shape.
 
 use crate::error::{Error, Result, StoreError};
@@ -24,18 +24,18 @@ pub(crate) struct Root {
     pub tags: Vec<String>,
     /// The digest of the manifest or index.
     pub digest: Digest,
-    /// Every blob, the manifest itself among them, and its size as it is said to be.
+    /// All blobs, including the manifest, with the sizes in their descriptors.
     pub blobs: BTreeMap<Digest, u64>,
-    /// Further sizes that blobs are said to have, of which all but one are wrong.
+    /// Further sizes of the same blobs in other descriptors, of which all but one are wrong.
     pub other_sizes: Vec<(Digest, u64)>,
     /// The PuzzleFS images, by their manifests.
     pub images: Vec<Digest>,
-    /// What cannot be read: with it, the list of blobs is not complete.
+    /// The documents that cannot be read. If there are any, the list of blobs is not complete.
     pub errors: Vec<Error>,
 }
 
 impl Root {
-    /// How messages call it.
+    /// Returns the name for messages: the tags, or the digest.
     pub fn name(&self) -> String {
         match &self.tags[..] {
             [] => self.digest.to_oci(),
@@ -55,7 +55,7 @@ impl Root {
     }
 }
 
-/// A manifest, as far as it leads to blobs.
+/// The parts of a manifest that lead to blobs.
 #[derive(Deserialize)]
 struct Manifest {
     config: Descriptor,
@@ -64,8 +64,8 @@ struct Manifest {
     subject: Option<Descriptor>,
 }
 
-/// An index, as far as it leads to manifests. Unlike in `index.json`, those that it lists may not
-/// all be there: whoever copies an image of many platforms may take one.
+/// The parts of an index that lead to manifests. Not all of these have to exist, unlike those in
+/// `index.json`: a copy of an image for many platforms may have one of them.
 #[derive(Deserialize)]
 struct Index {
     #[serde(deserialize_with = "oci::or_null")]
@@ -73,9 +73,9 @@ struct Index {
     subject: Option<Descriptor>,
 }
 
-/// Reads what the index of a store leads to. What is listed several times is read once.
+/// Follows the index of a store. A manifest that is listed several times is read once.
 ///
-/// Entries of the index that cannot be followed at all are the second of the pair.
+/// The second of the pair has an error for each entry whose digest is none.
 pub(crate) fn roots(store: &Store, index: oci::Index) -> (Vec<Root>, Vec<Error>) {
     let mut roots: BTreeMap<Digest, Root> = BTreeMap::new();
     let mut errors = Vec::new();

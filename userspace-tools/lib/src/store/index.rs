@@ -2,10 +2,10 @@
 
 //! Changing `index.json`: one writer at a time, and never half a file.
 //!
-//! Writers of this library wait for each other by a lock. Another tool does not know the lock. If it
-//! replaces the index while we change it, we notice, because a new index is exchanged with the one that is
-//! there: what comes out must be the index that the change began with. If it is not, it is put back, and
-//! the change is made again.
+//! Writers of this library wait for each other by a lock, which other tools do not know. So the new index
+//! is exchanged with the old one by one system call, and the old one is compared with the index that the
+//! change began with. If another tool has replaced it, its index is put back, and the change is made
+//! again.
 
 use crate::error::{Result, StoreError};
 use crate::model::oci::{Descriptor, Index};
@@ -14,10 +14,10 @@ use crate::store::replace::{WriteLock, ATTEMPTS, INDEX};
 use crate::sys::pause::{self, Point};
 
 impl Store {
-    /// Puts a manifest under a tag, in the place of what the tag named before.
+    /// Sets a tag to a manifest.
     ///
-    /// The manifest and everything it names must be durable already. Other tags stay, those that
-    /// another builder sets at the same time included.
+    /// The manifest and all blobs that it names must be durable. Other tags stay, including those that
+    /// another builder sets at the same time.
     pub(crate) fn set_tag(&self, tag: &str, manifest: Descriptor) -> Result<()> {
         self.change_index(|index| {
             index.set_tag(tag, manifest.clone());
@@ -25,8 +25,8 @@ impl Store {
         })
     }
 
-    /// Replaces the index by the one that a function makes of it. The function runs again if another
-    /// tool replaces the index meanwhile.
+    /// Changes the index by a function. The function runs again if another tool replaces the index
+    /// meanwhile.
     pub(crate) fn change_index<T>(
         &self,
         mut change: impl FnMut(&mut Index) -> Result<T>,

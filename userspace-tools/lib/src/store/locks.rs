@@ -1,13 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The locks of a store.
-//!
-//! | lock | held shared | held alone |
-//! | --- | --- | --- |
-//! | `gc.lock` | by builders, from their first look for a blob until the tag is set | by `gc`, from reading the index to removing the last blob |
-//! | `index.lock` | | by each writer of the index, while it changes it |
-//!
-//! A process that takes both takes `gc.lock` first.
+//! The locks of a store. The page of [`store`](crate::store) lists their holders.
 
 use crate::error::{Error, Result, StoreError};
 use rustix::fd::OwnedFd;
@@ -26,19 +19,19 @@ pub(crate) struct LockedStore<'a> {
     pub root: &'a OwnedFd,
 }
 
-/// The lock between those who rely on blobs and whoever removes them. Dropping it lets it go.
+/// The lock between builders, which rely on blobs, and `gc`, which removes blobs. Dropping it unlocks.
 pub(crate) struct UseLock {
     _lock: OwnedFd,
 }
 
 impl UseLock {
-    /// Waits until no sweep goes on, and keeps further ones off. Any number of processes can.
+    /// Waits for a running `gc`, and keeps others from starting. Any number of processes can hold it.
     pub fn shared(store: LockedStore<'_>) -> Result<Self> {
         Self::take(store, FlockOperation::LockShared).map(|(lock, _)| lock)
     }
 
-    /// Takes the lock alone. If others have it, `wait` is called, and decides by its result
-    /// whether to wait for them: `None` where it does not.
+    /// Takes the lock exclusively. If others hold it, calls `wait`, which returns true to wait for them.
+    /// Otherwise the result is `None`.
     pub fn alone(store: LockedStore<'_>, wait: impl FnOnce() -> bool) -> Result<Option<Self>> {
         let (lock, taken) = Self::take(store, FlockOperation::NonBlockingLockExclusive)?;
         if taken {
@@ -70,7 +63,7 @@ pub(crate) fn lock_path(path: &Path, name: &str) -> PathBuf {
     path.join(PRIVATE).join(name)
 }
 
-/// Opens a file in the private directory of the store at `path` that is there to be locked.
+/// Opens a lock file in the private directory of the store at `path`, and creates it if needed.
 pub(crate) fn open_lock(path: &Path, private: &OwnedFd, name: &str) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let flags = flags | OFlags::NONBLOCK;
@@ -78,7 +71,7 @@ pub(crate) fn open_lock(path: &Path, private: &OwnedFd, name: &str) -> Result<Ow
         .map_err(Error::io(lock_path(path, name), "open the lock"))
 }
 
-/// Opens the private directory of the store at `path`, which is made where it is not there yet.
+/// Opens the private directory of the store at `path`, and creates it if it does not exist.
 pub(crate) fn make_private(path: &Path, root: &OwnedFd) -> Result<OwnedFd> {
     let private = path.join(PRIVATE);
     match rustix::fs::mkdirat(root, PRIVATE, Mode::from_raw_mode(0o755)) {

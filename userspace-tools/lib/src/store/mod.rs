@@ -2,31 +2,64 @@
 
 //! The store: an OCI image layout on disk.
 //!
+//! # Layout
+//!
 //! ```text
 //! store/
-//! ├── oci-layout            the version of the layout
-//! ├── index.json            manifests, with their tags
-//! ├── blobs/sha256/<digest> manifests, configurations, metadata and data blobs
-//! └── .puzzlefs/            of the tools alone; readers need nothing in it
-//!     ├── gc.lock           between builders and `gc`
-//!     ├── index.lock        between writers of the index
-//!     ├── *.new             a file that is being replaced
-//!     └── staging-*/        blobs of one builder, not yet visible
+//! ├── oci-layout             version of the layout
+//! ├── index.json             manifests, with their tags
+//! ├── blobs/
+//! │   └── sha256/
+//! │       └── <digest>       manifest, configuration, metadata or data: named by its SHA-256
+//! └── .puzzlefs/             private to these tools; readers need nothing in it
+//!     ├── gc.lock            between builders and garbage collection
+//!     ├── index.lock         between writers of the index
+//!     ├── index.json.new     new index while it replaces the old one
+//!     ├── oci-layout.new     the same while a store is created
+//!     └── staging-XXXXXX/    blobs of one builder, which no reader sees
+//!         └── <digest>
 //! ```
+//!
+//! `index.json` leads to manifests, and a manifest leads to its configuration and layers. The first
+//! layer of a PuzzleFS image is its metadata blob, the others are its data blobs. Other formats may be
+//! in the same store. [`graph`] follows all of them.
+//!
+//! The directories of blobs and `.puzzlefs` are opened once, without following symbolic links. Blobs are
+//! opened by name in the open directory, and only regular files are accepted.
 //!
 //! # Locks
 //!
-//! See `locks`. Other tools do not know them; `index` notices an index that another tool replaced.
+//! Both are flock(2) locks, so the kernel releases them when a process dies. A process that takes both
+//! takes `gc.lock` first.
+//!
+//! | lock | shared | exclusive | protects |
+//! | --- | --- | --- | --- |
+//! | `gc.lock` | builders, copies, new tags | `gc` | a blob that a builder has found or put, and that no tag names yet |
+//! | `index.lock` | | writers of the index | `index.json` between its read and its replacement |
+//! | `staging-XXXXXX` | | its builder | the directory, which other builders remove as stale once it is unlocked |
+//!
+//! Readers take no lock. They see the old index or the new one, because a new index replaces the old one
+//! by rename. Other tools do not know the locks. [`replace`] exchanges the new index with the old one
+//! and compares the result, so a change by another tool is noticed and kept.
 //!
 //! # Staging
 //!
-//! A builder writes blobs into a directory of its own, makes them durable with one `syncfs`, and renames
-//! them. A blob with its final name is complete, also after a power failure. See `staging`.
+//! 1. A builder writes blobs into its directory, on the filesystem of the store.
+//! 2. [`Staging::commit`](staging::Staging::commit) makes them durable with one `syncfs`, and renames
+//!    them into `blobs/sha256`. So a blob with its final name is complete, also after a power failure.
+//! 3. The builder replaces the index. The tag names the new image only now.
+//!
+//! Two builders of one blob cannot disturb each other: the first rename counts, and the second builder
+//! drops its copy. After a crash, the next builder or `gc` removes the staging directory.
 //!
 //! # Garbage collection
 //!
-//! `ops::gc` keeps everything that `graph` finds from the index, and images that are mounted. It holds
-//! `gc.lock` alone, so that no builder relies on a blob that it removes.
+//! `ops::gc` is mark and sweep. The roots are all entries of `index.json` and all images that are
+//! mounted from this store. If any root cannot be read, nothing is removed. The collection holds
+//! `gc.lock` exclusively and makes the index durable before it removes the first blob. It therefore
+//! removes no blob that a builder relies on, and none that an older index, after a power failure, names.
+//!
+//! # Modules
 //!
 //! Each module uses only those below it.
 //!

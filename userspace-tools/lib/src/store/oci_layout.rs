@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The store: an OCI image layout on disk, read.
-//!
-//! Writing to it is in `staging` and `index`. Beside what the OCI
-//! specification has, a store that was written to holds a directory `.puzzlefs` for locks and
-//! unfinished work; readers need nothing in it.
+//! Opening and creating stores, and reading their index, manifests and blobs.
 
 use crate::error::{Damage, Error, Result, StoreError};
 use crate::model::digest::Digest;
@@ -40,7 +36,7 @@ pub struct Store {
     pub(crate) blobs: OwnedFd,
 }
 
-/// Where an image's metadata is: what it takes to read or mount it.
+/// The location of the metadata of an image, which is enough to read or mount the image.
 #[derive(Clone, Debug)]
 pub struct ImageRoot {
     /// The digest of the manifest.
@@ -65,12 +61,11 @@ impl ImageRoot {
 /// An image found in a store.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// Where its metadata is.
+    /// The location of its metadata.
     root: ImageRoot,
     /// The manifest.
     pub manifest: Manifest,
-    /// The annotations that the index has of the image, its tag among them; none if it was found by
-    /// its digest.
+    /// The annotations in the index, including the tag. Empty if the image was found by its digest.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -125,9 +120,7 @@ impl Store {
         })
     }
 
-    /// Opens a store, making it first where there is none.
-    ///
-    /// A directory that has other things in it is left alone.
+    /// Opens a store, and creates it if it does not exist. Fails for a directory with other files.
     pub fn create(path: &Path) -> Result<Self> {
         let layout = path.join("oci-layout");
         match fs::symlink_metadata(&layout) {
@@ -146,7 +139,7 @@ impl Store {
         let entries = fs::read_dir(path).map_err(Error::io(path, "list"))?;
         for entry in entries {
             let entry = entry.map_err(Error::io(path, "list"))?;
-            // What an interrupted or concurrent initialisation leaves, and a filesystem's own.
+            // An interrupted or concurrent initialisation leaves these names, and filesystems the last.
             let known = [
                 ".puzzlefs",
                 "blobs",
@@ -195,7 +188,7 @@ impl Store {
         Ok(self.identity()? == other.identity()?)
     }
 
-    /// The size of a blob; `None` where there is none.
+    /// Returns the size of a blob, or `None` if it does not exist.
     pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         match rustix::fs::statat(
             &self.blobs,
@@ -208,7 +201,7 @@ impl Store {
         }
     }
 
-    /// What lies among the blobs: the digests, and the names that are none.
+    /// Lists the directory of blobs: the digests, and the names that are no digests.
     pub(crate) fn list_blobs(&self) -> Result<(Vec<Digest>, Vec<OsString>)> {
         let path = self.path.join("blobs/sha256");
         let (mut blobs, mut others) = (Vec::new(), Vec::new());
@@ -227,7 +220,7 @@ impl Store {
         Ok((blobs, others))
     }
 
-    /// Opens a blob to read it: a regular file, never through a symbolic link.
+    /// Opens a blob for reading. It must be a regular file; a symbolic link is not followed.
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
         let path = || self.blob_path(digest);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -241,7 +234,7 @@ impl Store {
         Ok(file)
     }
 
-    /// Reads a blob, however large, and gives the digest that its contents have.
+    /// Reads a blob of any size, and returns the digest of its contents.
     pub(crate) fn digest_of_blob(&self, digest: &Digest, buffer: &mut [u8]) -> Result<Digest> {
         let mut file = self.open_blob(digest)?;
         let mut sha256 = Sha256::new();
@@ -255,7 +248,7 @@ impl Store {
         }
     }
 
-    /// Removes a blob; it need not be there.
+    /// Removes a blob, if it exists.
     pub(crate) fn remove_blob(&self, digest: &Digest) -> Result<()> {
         match rustix::fs::unlinkat(&self.blobs, digest.to_hex(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -263,7 +256,7 @@ impl Store {
         }
     }
 
-    /// Reads a whole blob of at most `max` bytes and checks it against its digest.
+    /// Reads a blob of at most `max` bytes, and compares it with its digest.
     pub fn read_blob(&self, digest: &Digest, max: u64) -> Result<Vec<u8>> {
         let path = self.blob_path(digest);
         let bytes = read_bounded(self.open_blob(digest)?, &path, max)?;
@@ -279,8 +272,8 @@ impl Store {
         Ok(self.written_index()?.unwrap_or_default())
     }
 
-    /// Reads `index.json` for whoever changes the store by what it says: one that is not known here
-    /// is refused.
+    /// Reads `index.json` in order to change the store. Fails if the version or type of the index is
+    /// not known.
     pub(crate) fn known_index(&self) -> Result<Index> {
         self.known_index_of(self.index_text()?.as_deref())
     }
@@ -297,12 +290,12 @@ impl Store {
         }
     }
 
-    /// Reads `index.json`; none where there is none.
+    /// Reads `index.json`, if it exists.
     pub(crate) fn written_index(&self) -> Result<Option<Index>> {
         self.parsed_index(self.index_text()?.as_deref())
     }
 
-    /// Reads the text of `index.json`; none where there is none.
+    /// Reads the text of `index.json`, if it exists.
     pub(crate) fn index_text(&self) -> Result<Option<Vec<u8>>> {
         self.text("index.json", INDEX_MAX)
     }
@@ -311,14 +304,14 @@ impl Store {
         self.json("index.json", "an OCI image index", text)
     }
 
-    /// Reads `oci-layout`; none where there is none.
+    /// Reads `oci-layout`, if it exists.
     pub(crate) fn layout(&self) -> Result<Option<Layout>> {
         let text = self.text("oci-layout", LAYOUT_MAX)?;
         let what = "the version of an OCI image layout";
         self.json("oci-layout", what, text.as_deref())
     }
 
-    /// Reads a file of the store's own directory; none where there is none.
+    /// Reads a file of the store's own directory, if it exists.
     fn text(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>> {
         let path = self.path.join(name);
         // What is no regular file must not block.
@@ -370,7 +363,7 @@ impl Store {
         self.root_of(digest, bytes, descriptor.as_ref(), selector)
     }
 
-    /// Finds an image's manifest, and the annotations that the index has of it.
+    /// Finds the manifest of an image, and its annotations in the index.
     fn find(&self, selector: &Selector) -> Result<(Digest, BTreeMap<String, String>)> {
         match selector {
             Selector::Manifest(digest) => Ok((*digest, BTreeMap::new())),
@@ -386,7 +379,7 @@ impl Store {
         }
     }
 
-    /// Where the metadata is of which a manifest has this descriptor.
+    /// Returns the location of the metadata that a manifest describes.
     fn root_of(
         &self,
         manifest_digest: Digest,
@@ -418,7 +411,7 @@ impl Store {
         Ok((manifest, bytes))
     }
 
-    /// Reads what is wanted of an image's manifest.
+    /// Parses the manifest of an image, or a part of it.
     fn parsed<T: DeserializeOwned>(
         &self,
         digest: &Digest,
@@ -507,8 +500,8 @@ pub fn find_image(reference: &ImageRef) -> Result<(Store, Image)> {
 /// The directories that lead to a store's blobs.
 const BLOBS: [&str; 2] = ["blobs", "sha256"];
 
-/// Opens the directory of a store's blobs. As for the kernel, it must not be elsewhere: whoever made
-/// the store would have others write there, and remove.
+/// Opens the directory of the blobs. Like the kernel module, it follows no symbolic link, because
+/// commands write and remove files in that directory.
 fn open_blobs(path: &Path, root: &OwnedFd) -> Result<OwnedFd> {
     let [outer, inner] = BLOBS;
     let name = path.join(outer);

@@ -15,10 +15,11 @@ use std::path::Path;
 
 const INDEX_LOCK: &str = "index.lock";
 pub(crate) const INDEX: &str = "index.json";
-/// How often a change of the index is made again because another tool has replaced the index.
+/// The number of attempts at a change of the index. Another attempt is needed if another tool has
+/// replaced the index.
 pub(crate) const ATTEMPTS: usize = 10;
 
-/// The right to write the files in the store's own directory: one process at a time has it.
+/// The lock for writing the files in the store's own directory.
 pub(crate) struct WriteLock<'a> {
     path: &'a Path,
     root: &'a OwnedFd,
@@ -41,7 +42,7 @@ impl<'a> WriteLock<'a> {
         })
     }
 
-    /// Replaces a file as a whole: a reader, or a crash, sees the old one or the new one.
+    /// Replaces a file as a whole. A reader sees the old one or the new one, also after a crash.
     pub fn replace_file(&self, name: &str, contents: &[u8]) -> Result<()> {
         let temporary = format!("{name}.new");
         let replace = || {

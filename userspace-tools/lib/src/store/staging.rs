@@ -1,16 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Writing blobs into a store.
-//!
-//! A blob is written under its name in a directory of this builder's own, on the same
-//! filesystem. [`Staging::commit`] makes everything written so far durable with one `syncfs`,
-//! and only then renames it into `blobs/sha256`: what has its final name there is whole, after a
-//! crash of the machine too, and two builders of the same blob cannot hurt each other.
-//!
-//! The directory is locked while its builder lives. The next builder removes those that nobody
-//! holds: what `kill -9` left.
-//!
-//! As long as there is a [`Staging`], no blob is removed from the store: see `gc`.
+//! Writing blobs into a store. The page of [`store`](crate::store) explains the steps.
 
 use crate::error::{Error, Result};
 use crate::model::digest::Digest;
@@ -32,20 +22,21 @@ use std::sync::Mutex;
 use tempfile::NamedTempFile;
 
 const PREFIX: &str = "staging-";
-/// Staged bytes and blobs after which [`Staging::put`] commits by itself: it bounds what a
-/// killed builder of a large image has to write again.
+/// The number of staged bytes after which [`Staging::put`] commits. The limit bounds the work that a
+/// killed builder of a large image repeats.
 const COMMIT_BYTES: u64 = 1 << 30;
+/// The number of staged blobs after which [`Staging::put`] commits.
 const COMMIT_BLOBS: usize = 20_000;
 
-/// Blobs on their way into a store. Dropping it discards what was not committed.
+/// Blobs on their way into a store. Dropping it discards the blobs that are not committed.
 pub(crate) struct Staging<'a> {
     store: &'a Store,
     pub(crate) path: PathBuf,
     directory: OwnedFd,
-    /// Whether what the store has is read before it is taken for what its name says.
+    /// Blobs of the store are compared with their digests before they are shared.
     check: bool,
     pending: Mutex<Pending>,
-    /// No blob that is found in the store, or put there, is swept until the tag is set.
+    /// Keeps garbage collection off: no blob that is found or put is removed before the tag is set.
     _in_use: UseLock,
 }
 
@@ -56,7 +47,7 @@ struct Pending {
     bytes: u64,
 }
 
-/// Whether a blob had to be written.
+/// The outcome of putting a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placed {
     /// It was not in the store.
@@ -84,8 +75,8 @@ impl Content<'_> {
 }
 
 impl<'a> Staging<'a> {
-    /// Removes what dead builders left, and makes a directory for this one. Where no tag could be
-    /// set in the end, it fails at once.
+    /// Removes the directories of dead builders, and creates one for this builder. Fails if the index
+    /// is one that no tag could be set in.
     pub fn new(store: &'a Store) -> Result<Self> {
         store.known_index()?;
         let in_use = UseLock::shared(store.locked())?;
@@ -121,14 +112,14 @@ impl<'a> Staging<'a> {
         }
     }
 
-    /// Has blobs of the store that are damaged replaced by those that are put, if so wanted.
+    /// Returns the same staging, which replaces damaged blobs of the store if `check` is set.
     pub fn checking(mut self, check: bool) -> Self {
         self.check = check;
         self
     }
 
-    /// Writes a blob unless the store has it. The caller names it by the sha256 of its contents,
-    /// and puts each blob once.
+    /// Writes a blob unless the store has it. `digest` is the SHA-256 of the contents. A caller puts
+    /// each blob once.
     pub fn put(&self, digest: &Digest, content: Content<'_>) -> Result<Placed> {
         self.put_with(digest, content.size(), |file, path| {
             match content {
@@ -139,8 +130,7 @@ impl<'a> Staging<'a> {
         })
     }
 
-    /// The same for contents of a size that a function writes to a file, which it is given with its
-    /// path.
+    /// Does the same for contents of a known size, which a function writes to a file.
     pub fn put_with(
         &self,
         digest: &Digest,
@@ -178,7 +168,7 @@ impl<'a> Staging<'a> {
         Ok(Placed::New)
     }
 
-    /// Takes a file that was written in [`path`](Self::path) as a blob, unless the store has it.
+    /// Puts a file that was written in [`path`](Self::path), unless the store has the blob.
     pub fn put_file(&self, file: NamedTempFile, digest: &Digest, size: u64) -> Result<Placed> {
         if self.store.blob_size(digest)? == Some(size) {
             return Ok(Placed::Shared);
@@ -196,14 +186,13 @@ impl<'a> Staging<'a> {
         Ok(Placed::New)
     }
 
-    /// Sends what was written so far to the disk, so that there is little left to do for
-    /// [`Staging::commit`].
+    /// Writes the staged blobs to the disk, which leaves little work to [`Staging::commit`].
     pub fn flush(&self) -> Result<()> {
         let target = self.store.path.join("blobs/sha256");
         rustix::fs::syncfs(&self.directory).map_err(Error::io(&target, "sync the blobs in"))
     }
 
-    /// Makes every blob put so far durable, then visible under its final name.
+    /// Makes all staged blobs durable, and then visible under their final names.
     pub fn commit(&self) -> Result<()> {
         let Pending { blobs, .. } = mem::take(&mut *self.pending());
         if blobs.is_empty() {
@@ -223,8 +212,8 @@ impl<'a> Staging<'a> {
         Ok(())
     }
 
-    /// Gives a blob its final name. One that is there already, put by another builder meanwhile,
-    /// stays: it may be open, mapped or sealed by fs-verity. One of a wrong size is replaced.
+    /// Gives a blob its final name. A blob that another builder has put meanwhile stays, because it may
+    /// be open, mapped or sealed by fs-verity. A blob of another size is replaced.
     fn publish(&self, digest: &Digest, size: u64) -> Result<(), Errno> {
         let name = digest.to_hex();
         let (from, to) = (&self.directory, &self.store.blobs);
@@ -255,8 +244,8 @@ impl Drop for Staging<'_> {
     }
 }
 
-/// Removes the directories of builders that no longer live, and says how many. Best effort: what
-/// cannot be removed is in nobody's way.
+/// Removes the directories of dead builders, and returns their number. A directory that cannot be
+/// removed stays, which does no harm.
 pub(crate) fn remove_stale(private: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(private) else {
         return 0;

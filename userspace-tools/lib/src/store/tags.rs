@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Giving images another name, and taking names away.
+//! Adding tags to images, and removing tags.
 
 use crate::error::{Result, StoreError};
 use crate::model::oci::{self, Descriptor};
@@ -9,12 +9,12 @@ use crate::store::locks::UseLock;
 use crate::store::oci_layout::{Image, Store};
 
 impl Store {
-    /// Puts an image that is in the store under one more tag, in the place of what that named.
+    /// Adds a tag to an image of the store. The tag is taken from the image that had it.
     pub fn tag(&self, image: &Selector, tag: &str) -> Result<Image> {
-        // The tag may be the first that the image has: no sweep must come before it is set.
+        // If the tag is the first of the image, no `gc` may run before it is set.
         let _in_use = UseLock::shared(self.locked())?;
         let image = self.image(image)?;
-        // And none must have taken a part of it, as one that was interrupted can have.
+        // An interrupted `gc` may have removed a part of the image.
         for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
             let digest = self.digest(blob, &self.blob_path(&image.manifest_digest))?;
             self.check_size(&digest, blob)?;
@@ -22,7 +22,7 @@ impl Store {
         let digest = image.manifest_digest;
         let size = self.blob_size(&digest)?.unwrap_or_default();
         self.change_index(|index| {
-            // What the index says of it beside the tag is as true under the new one.
+            // Other annotations and fields of its entry apply to the new tag, too.
             let name = digest.to_oci();
             let known = index.manifests.iter().find(|known| known.digest == name);
             let new = || Descriptor::new(oci::MANIFEST, digest, size);
@@ -33,8 +33,7 @@ impl Store {
         Ok(image)
     }
 
-    /// Takes a tag away, or all that `index.json` has of a manifest, be it there or not. The blobs
-    /// stay.
+    /// Removes a tag, or all entries of a manifest, which need not exist. The blobs stay.
     pub fn untag(&self, image: &Selector) -> Result<()> {
         self.change_index(|index| match (index.remove(image), image) {
             (true, _) => Ok(()),

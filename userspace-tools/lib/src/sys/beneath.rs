@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Opening what is beneath a directory, however deep, and nothing that is elsewhere.
+//! Opening files beneath a directory, at any depth, and never outside of it.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 /// A mount of this mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Where it is mounted.
+    /// The mount point.
     pub directory: PathBuf,
     /// The type of its file system, with the subtype: `fuse.puzzlefs`.
     pub fs_type: String,
-    /// What was mounted.
+    /// The source.
     pub source: OsString,
     /// The attributes of the mount: `ro,nosuid`.
     attributes: Vec<u8>,
@@ -50,12 +50,12 @@ impl Mount {
         value.map(unescaped)
     }
 
-    /// Whether an option of the file system is there, which has no value.
+    /// Returns true if the filesystem has an option without a value.
     pub fn has_option(&self, name: &str) -> bool {
         has(&self.options, name)
     }
 
-    /// Whether the mount has an attribute.
+    /// Returns true if the mount has an attribute.
     pub fn has_attribute(&self, name: &str) -> bool {
         has(&self.attributes, name)
     }
@@ -75,13 +75,13 @@ impl Mount {
     }
 }
 
-/// Whether a word is in a list.
+/// Returns true if a word is in a list.
 fn has(list: &[u8], word: &str) -> bool {
     let mut words = list.split(|&byte| byte == b',');
     words.any(|found| found == word.as_bytes())
 }
 
-/// A field with what the kernel has written as a backslash and three octal digits.
+/// Decodes a field, in which the kernel writes some bytes as a backslash and three octal digits.
 fn unescaped(field: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The same work on many things, by several threads.
+//! Runs the same work on many items in several threads.
 
 use crate::error::Result;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,12 +40,12 @@ pub(crate) fn for_each<T: Sync, S>(
     into_inner(outcome)
 }
 
-/// Takes a lock. What a thread that panicked left is taken as it is: its panic ends the program.
+/// Locks a mutex, even if a thread panicked with it, because that panic ends the program.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a lock was for, as [`lock`] takes it.
+/// Returns the value of a mutex, even if a thread panicked with it, like [`lock`].
 pub(crate) fn into_inner<T>(mutex: Mutex<T>) -> T {
     mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

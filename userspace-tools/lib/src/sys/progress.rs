@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! How far a build is, for whoever shows it, and the way to stop it.
+//! Progress of a long operation, and the request to stop it.
 
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
-/// Counters that a build moves on and another thread may read at any time.
+/// Counters of an operation, which other threads may read at any time.
 #[derive(Debug, Default)]
 pub struct Progress {
     entries: AtomicU64,
@@ -17,7 +17,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A build's progress; the build ends with [`Error::Interrupted`] soon after `stop` is set.
+    /// Makes the progress of an operation, which ends with [`Error::Interrupted`] soon after `stop` is set.
     pub fn new(stop: Arc<AtomicBool>) -> Self {
         Progress {
             stop,
@@ -30,7 +30,7 @@ impl Progress {
         self.entries.load(Relaxed)
     }
 
-    /// The bytes of regular files found so far; all of them once [`Progress::is_reading`].
+    /// The bytes of regular files found so far. All are found once [`Progress::is_reading`].
     pub fn bytes_found(&self) -> u64 {
         self.bytes_found.load(Relaxed)
     }
@@ -40,7 +40,7 @@ impl Progress {
         self.bytes_done.load(Relaxed)
     }
 
-    /// Whether the tree has been walked and its files are being read.
+    /// Returns true if the tree has been walked and its files are being read.
     pub fn is_reading(&self) -> bool {
         self.reading.load(Relaxed)
     }
@@ -61,12 +61,12 @@ impl Progress {
         self.reading.store(true, Relaxed);
     }
 
-    /// What says that the build is to stop.
+    /// Returns the flag that requests a stop.
     pub(crate) fn stop(&self) -> Arc<AtomicBool> {
         self.stop.clone()
     }
 
-    /// Fails where the build is to stop.
+    /// Fails after a request to stop.
     pub(crate) fn check(&self) -> Result<()> {
         if self.stop.load(Relaxed) {
             return Err(Error::Interrupted);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Input that may not come, or not end: reading it stops when the work is to stop.
+//! Input that may never come or end. Reading it ends at a request to stop.
 
 use crate::error::Stopped;
 use crate::sys::progress::Progress;
@@ -14,20 +14,20 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 
-/// How long to wait before looking whether to stop.
+/// The time between two checks for a request to stop.
 const PATIENCE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
 };
 
-/// A file, pipe or device that is read until the work is to stop.
+/// A file, pipe or device that is read until a request to stop.
 pub(crate) struct Stoppable {
     file: File,
     stop: Arc<AtomicBool>,
 }
 
 impl Stoppable {
-    /// Opens a file; where it is a FIFO, whether somebody writes to it or not yet.
+    /// Opens a file. Does not wait for a writer of a FIFO.
     pub fn open(path: &Path) -> io::Result<File> {
         let flags = OFlags::NONBLOCK.bits();
         File::options()

@@ -14,7 +14,7 @@ use std::ffi::CString;
 ///
 /// Taken are the name spaces that belong to the tree: `user.`, `trusted.`, `security.` and the
 /// two POSIX ACLs. Others are views of a filesystem's own (`btrfs.compression`, `system.nfs4_acl`).
-/// What the selection does not take is not read: it may not be allowed.
+/// Attributes that the selection leaves out are not read, because that may not be permitted.
 pub(crate) fn read(path: &[u8], selection: &XattrSelection) -> Result<Vec<Xattr>, Errno> {
     let names = grown(|buffer| fs::llistxattr(path, buffer));
     let names = match names {
@@ -39,7 +39,7 @@ pub(crate) fn read(path: &[u8], selection: &XattrSelection) -> Result<Vec<Xattr>
     Ok(xattrs)
 }
 
-/// Whether an attribute belongs to the tree, by its full name.
+/// Returns true if an attribute belongs to the tree, by its full name.
 pub(crate) fn belongs(name: &[u8]) -> bool {
     [&b"user."[..], b"trusted.", b"security."]
         .iter()

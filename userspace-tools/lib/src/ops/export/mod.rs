@@ -85,7 +85,7 @@ struct Archive<'a> {
     /// The first path of each inode with several names.
     links: HashMap<u64, Vec<u8>>,
     exported: Exported,
-    /// Whether the archive is a layer of a container image.
+    /// The archive is a layer of a container image.
     is_layer: bool,
 }
 

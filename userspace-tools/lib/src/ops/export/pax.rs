@@ -7,7 +7,7 @@
 #[derive(Default)]
 pub(super) struct Records {
     bytes: Vec<u8>,
-    /// Whether a path is not UTF-8.
+    /// A path is not UTF-8.
     binary: bool,
 }
 
