@@ -651,7 +651,7 @@ fn what_is_refused() {
         (archive(&[header("a", b'1', 0, "../b")]), "'..' in a path"),
         (
             archive(&[header("a", b'1', 0, "b")]),
-            "hard link to 'b', which is not there",
+            "hard link to 'b', which does not exist before it",
         ),
         (
             archive(&[file("a", b""), file("a/b", b"")]),
@@ -663,7 +663,7 @@ fn what_is_refused() {
         ),
         (
             archive(&[header("a", b'2', 0, "")]),
-            "symbolic link without a target",
+            "symbolic link with an invalid target",
         ),
         (
             archive(&[header(".", b'0', 0, "")]),
