@@ -29,7 +29,7 @@ pub fn report(faults: &[Fault]) -> Vec<FaultReport<'_>> {
 }
 
 /// Prints faults, one a line.
-pub fn tell(faults: &[Fault], out: &mut Output) -> anyhow::Result<()> {
+pub fn print(faults: &[Fault], out: &mut Output) -> anyhow::Result<()> {
     // A fault can quote an image or an index, which may hold control characters.
     let text = |text: &str| printable(text.as_bytes());
     for fault in faults {

@@ -38,12 +38,12 @@ impl Output {
     /// that the work is not done.
     pub fn end(
         mut self,
-        told: anyhow::Result<()>,
+        printed: anyhow::Result<()>,
         done: impl FnOnce() -> String,
     ) -> anyhow::Result<()> {
-        match told.and_then(|()| Ok(self.flush()?)) {
+        match printed.and_then(|()| Ok(self.flush()?)) {
             Err(error) if is_broken_pipe(&error) => Ok(()),
-            told => told.with_context(|| format!("{}, but cannot be reported", done())),
+            printed => printed.with_context(|| format!("{}, but cannot be reported", done())),
         }
     }
 

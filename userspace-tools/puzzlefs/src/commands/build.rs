@@ -173,14 +173,14 @@ pub fn make(
     }
     let seconds = start.elapsed();
     let mut out = Output::new();
-    let told = if making.json.json {
+    let printed = if making.json.json {
         out.json(&report(&summary, store.path(), tag, seconds))
     } else if !making.quiet.quiet {
-        tell(&mut out, &summary, &image, seconds)
+        print(&mut out, &summary, &image, seconds)
     } else {
         Ok(())
     };
-    out.end(told, || format!("{image} is built"))
+    out.end(printed, || format!("{image} is built"))
 }
 
 /// Reports files that were left out of the image.
@@ -235,7 +235,7 @@ fn report<'a>(summary: &'a Summary, store: &Path, tag: &'a str, time: Duration) 
     }
 }
 
-fn tell(
+fn print(
     out: &mut Output,
     summary: &Summary,
     image: &ImageRef,

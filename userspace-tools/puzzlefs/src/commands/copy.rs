@@ -156,7 +156,7 @@ fn report(
     json: impl FnOnce(&mut Output) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut out = Output::new();
-    let told = if arguments.json.json {
+    let printed = if arguments.json.json {
         json(&mut out)
     } else if !arguments.quiet.quiet {
         let counts = [("copied", copied.new), ("shared", copied.shared)];
@@ -164,7 +164,7 @@ fn report(
     } else {
         Ok(())
     };
-    out.end(told, || {
+    out.end(printed, || {
         format!("{} is copied", arguments.image.to_string_lossy())
     })
 }

@@ -66,7 +66,7 @@ pub fn run(arguments: &EnableVerityArgs) -> anyhow::Result<()> {
     if arguments.json.json {
         out.json(&report(&enabled))?;
     } else {
-        tell(&enabled, &mut out)?;
+        print(&enabled, &mut out)?;
     }
     out.flush()?;
     faults::fail(&enabled.faults, &arguments.subject.name)
@@ -87,8 +87,8 @@ fn report(enabled: &Enabled) -> Report<'_> {
     }
 }
 
-fn tell(enabled: &Enabled, out: &mut Output) -> anyhow::Result<()> {
-    faults::tell(&enabled.faults, out)?;
+fn print(enabled: &Enabled, out: &mut Output) -> anyhow::Result<()> {
+    faults::print(&enabled.faults, out)?;
     out.counts(8, [("enabled", enabled.new), ("already", enabled.already)])?;
     for image in &enabled.images {
         writeln!(out, "digest={} {}", image.manifest_verity, image.name)?;

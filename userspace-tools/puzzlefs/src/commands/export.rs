@@ -143,7 +143,7 @@ fn to_layout(
     })?;
     report_sockets(&summary.exported);
     let mut out = Output::new();
-    let told = if arguments.json.json {
+    let printed = if arguments.json.json {
         let layout = LayoutReport {
             store: layout.to_string_lossy().into_owned(),
             tag: tag.to_owned(),
@@ -166,7 +166,9 @@ fn to_layout(
     } else {
         Ok(())
     };
-    out.end(told, || format!("{}:{tag} is exported", layout.display()))
+    out.end(printed, || {
+        format!("{}:{tag} is exported", layout.display())
+    })
 }
 
 fn to_archive(
@@ -205,14 +207,14 @@ fn to_archive(
     let exported = into_file(file, |output| export(output, &progress))?;
     report_sockets(&exported);
     let mut out = Output::new();
-    let told = if arguments.json.json {
+    let printed = if arguments.json.json {
         out.json(&Report::new(&exported, None))
     } else if !arguments.quiet.quiet {
         writeln!(out, "{}", content(&exported)).map_err(Into::into)
     } else {
         Ok(())
     };
-    out.end(told, || format!("{} is exported", file.display()))
+    out.end(printed, || format!("{} is exported", file.display()))
 }
 
 /// Writes a file that takes its name when it is complete. A device or a pipe is written directly.

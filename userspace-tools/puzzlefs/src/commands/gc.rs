@@ -70,7 +70,7 @@ pub fn run(arguments: &GcArgs) -> anyhow::Result<()> {
     if arguments.json.json {
         out.json(&report(&collected, arguments.dry_run))?;
     } else {
-        tell(&collected, arguments.dry_run, &mut out)?;
+        print(&collected, arguments.dry_run, &mut out)?;
     }
     Ok(out.flush()?)
 }
@@ -91,7 +91,7 @@ fn report(collected: &Collected, dry_run: bool) -> Report {
     }
 }
 
-fn tell(collected: &Collected, dry_run: bool, out: &mut Output) -> anyhow::Result<()> {
+fn print(collected: &Collected, dry_run: bool, out: &mut Output) -> anyhow::Result<()> {
     if dry_run {
         for (digest, bytes) in &collected.blobs {
             writeln!(out, "{:>10}  {digest}", format::bytes(*bytes))?;

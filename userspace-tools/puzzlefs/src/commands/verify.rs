@@ -67,7 +67,7 @@ pub fn run(arguments: &VerifyArgs) -> anyhow::Result<()> {
     if arguments.json.json {
         out.json(&report(&verified, start))?;
     } else {
-        tell(&verified, start, arguments.quiet.quiet, &mut out)?;
+        print(&verified, start, arguments.quiet.quiet, &mut out)?;
     }
     out.flush()?;
     faults::fail(&verified.faults, &arguments.subject.name)
@@ -85,8 +85,8 @@ fn report(verified: &Verified, start: Instant) -> Report<'_> {
     }
 }
 
-fn tell(verified: &Verified, start: Instant, quiet: bool, out: &mut Output) -> anyhow::Result<()> {
-    faults::tell(&verified.faults, out)?;
+fn print(verified: &Verified, start: Instant, quiet: bool, out: &mut Output) -> anyhow::Result<()> {
+    faults::print(&verified.faults, out)?;
     if !quiet {
         writeln!(
             out,

@@ -60,7 +60,7 @@ pub fn run(arguments: &InspectArgs, path: &OsStr) -> anyhow::Result<()> {
     if arguments.json.json {
         out.json(&report(&reader, &inode, path)?)?;
     } else {
-        tell(&reader, &inode, path, &mut out)?;
+        print(&reader, &inode, path, &mut out)?;
     }
     Ok(out.flush()?)
 }
@@ -101,7 +101,7 @@ fn report(reader: &ImageReader<'_>, inode: &Inode<'_>, path: &[u8]) -> anyhow::R
     })
 }
 
-fn tell(
+fn print(
     reader: &ImageReader<'_>,
     inode: &Inode<'_>,
     path: &[u8],
