@@ -61,12 +61,12 @@ impl Digest {
         Ok(Self(bytes))
     }
 
-    /// The digest's bytes.
+    /// Returns the bytes.
     pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
     }
 
-    /// The digest's hexadecimal form, in ASCII: the name of a blob's file.
+    /// Returns the hexadecimal form in ASCII, which is the name of a blob's file.
     pub fn to_hex(&self) -> [u8; Self::HEX_LEN] {
         const fn digit(value: u8) -> u8 {
             match value {

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What can be wrong with an image's metadata.
+//! The errors of reading an image's metadata.
 
 use core::{fmt, num::NonZeroU64};
 
 /// The result of reading metadata.
 pub type Result<T> = core::result::Result<T, Error>;
 
-/// What is wrong with an image's metadata, and with which inode of it.
+/// An error in an image's metadata, with the inode that it is about.
 ///
-/// It prints as a sentence, which begins with the inode's number where that is known. Whoever has
-/// another way to name the inode prints [`Error::kind`] instead.
+/// It prints as a sentence that begins with the inode's number, if that is known. Print
+/// [`Error::kind`] to name the inode in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
@@ -22,7 +22,7 @@ impl Error {
         Self { kind, ino: None }
     }
 
-    /// Says which inode the error is about, unless that is known already.
+    /// Sets the inode that the error is about, unless it is known already.
     pub(crate) fn of(self, ino: u64) -> Self {
         Self {
             kind: self.kind,
@@ -30,12 +30,12 @@ impl Error {
         }
     }
 
-    /// What is wrong.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The number of the inode that it is wrong with, if it is about an inode of known number.
+    /// Returns the number of the inode that the error is about, if it is known.
     pub fn ino(&self) -> Option<u64> {
         self.ino.map(NonZeroU64::get)
     }
@@ -74,7 +74,7 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// What can be wrong with an image's metadata, or with what is asked of it.
+/// The kinds of errors in an image's metadata, and in calls of its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -85,10 +85,9 @@ pub enum ErrorKind {
     TrailingBytes,
     /// The message has more segments than [`Framing::MAX_SEGMENTS`](crate::Framing::MAX_SEGMENTS).
     TooManySegments,
-    /// The bytes do not begin at an address that is a multiple of eight: a mistake of the program,
-    /// not of the image.
+    /// The address of the bytes is not a multiple of eight. The caller is wrong, not the image.
     Misaligned,
-    /// The bytes are not those that the framing was made of: a mistake of the program.
+    /// The framing was made of other bytes. The caller is wrong.
     OtherBytes,
 
     // The encoding.
@@ -98,7 +97,7 @@ pub enum ErrorKind {
     WrongType,
     /// The message is nested more deeply than the schema allows.
     TooDeep,
-    /// A list has more elements than the message could hold.
+    /// A list has more elements than the message can hold.
     ListTooLong,
 
     // The image.
@@ -112,7 +111,7 @@ pub enum ErrorKind {
     NoRoot,
     /// The root of the image is not a directory.
     RootNotADirectory,
-    /// The total size of the files is beyond what can be expressed.
+    /// The total size of the files is out of range.
     DataSize,
     /// The inodes of a layer are not in ascending order.
     InodeOrder,
@@ -120,11 +119,11 @@ pub enum ErrorKind {
     VerityOrder,
 
     // Inodes.
-    /// There is no inode of the number asked for.
+    /// There is no inode of the number.
     NotFound,
-    /// The inode asked for has been removed by an upper layer.
+    /// An upper layer has removed the inode.
     Whiteout,
-    /// There is nothing at the place asked for: a mistake of the program.
+    /// There is nothing at the place. The caller is wrong.
     NoSuchPlace,
     /// An inode has the number 0.
     InodeNumber,
@@ -137,7 +136,7 @@ pub enum ErrorKind {
     /// The nanoseconds of a time are a second or more.
     Timestamp,
 
-    // What only some kinds of inode have.
+    // Properties of only some kinds of inodes.
     /// The inode is not a regular file.
     NotAFile,
     /// The inode is not a directory.
@@ -154,7 +153,7 @@ pub enum ErrorKind {
     FileTooLarge,
     /// A file's chunks do not add up to the size that is declared.
     SizeMismatch,
-    /// A chunk's end in its blob is beyond what can be expressed.
+    /// A chunk's end in its blob is out of range.
     BlobRange,
     /// A digest does not have 32 bytes.
     DigestLength,
@@ -164,9 +163,9 @@ pub enum ErrorKind {
     Name,
     /// A directory has a name twice.
     DuplicateName,
-    /// A directory has an entry whose inode does not exist. The error's inode is that one.
+    /// A directory has an entry whose inode does not exist. The error is about the missing inode.
     DanglingEntry,
-    /// The index of a directory is not of its length: a mistake of the program.
+    /// The index of a directory does not have its length. The caller is wrong.
     IndexLength,
 
     // Extended attributes.
@@ -176,8 +175,7 @@ pub enum ErrorKind {
     XattrValue,
 
     // The caller.
-    /// What the metadata was [made interruptible](crate::Metadata::interruptible) with did not want
-    /// to go on.
+    /// The function of [`Metadata::interruptible`](crate::Metadata::interruptible) returned false.
     Interrupted,
 
     // Text.

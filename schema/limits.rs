@@ -10,8 +10,8 @@ pub const MANIFEST_VERSION: u64 = 3;
 
 /// The largest number of layers of an image that is read.
 ///
-/// The format has no limit. An inode is searched for in each layer in turn, and a directory can be
-/// merged of as many: this keeps both within reason. Container runtimes stop at about half of it.
+/// The format has no limit. The search for an inode and the merging of a directory take time in
+/// proportion to the layers. Container runtimes stop at about half of this number.
 pub const MAX_LAYERS: u32 = 256;
 
 /// The largest length of a name in a directory, in bytes.
@@ -26,5 +26,5 @@ pub const MAX_XATTR_NAME_LEN: usize = 255;
 /// The largest length of the value of an extended attribute, in bytes.
 pub const MAX_XATTR_VALUE_LEN: usize = 65536;
 
-/// The largest size of a file, in bytes: what the kernel's signed offsets can express.
+/// The largest size of a file, in bytes: the largest signed offset of the kernel.
 pub const MAX_FILE_SIZE: u64 = i64::MAX as u64;

@@ -3,25 +3,25 @@
 //! The metadata of PuzzleFS images.
 //!
 //! The metadata of an image is one blob, a Cap'n Proto message of which `metadata.capnp` is the
-//! schema. This crate reads it. The kernel module and the userspace tools compile it alike, so that
-//! what is malformed to one is malformed to the other. [`metadata_capnp`] is generated from the
-//! schema; with it, userspace builds messages.
+//! schema. This crate reads it. The kernel module and the userspace tools compile the same code, so
+//! that they agree on which images are malformed. [`metadata_capnp`] is generated from the schema;
+//! with it, userspace builds messages.
 //!
 //! # Hostile input
 //!
-//! The blob comes from whoever made the image. Nothing of it is trusted:
+//! The blob is untrusted input:
 //!
-//! - This crate has no `unsafe` code, no allocation and nothing that panics: no slice is indexed, no
-//!   arithmetic can overflow, no loop or recursion is without a bound. The claim ends here: the
-//!   `capnp` crate, which decodes pointers and lists, has `unsafe` code and can panic. This crate
-//!   calls only its readers; the fuzz targets run both together.
-//! - Every invariant of the format is checked where a value is read, and has an [`ErrorKind`] of
-//!   its own. In particular, order is never trusted: a search in a list that is not in order ends,
-//!   and gives what was asked for or nothing.
-//! - The cost of every operation has a bound that its documentation states, in terms of the lengths
-//!   of the lists that it touches. No list is longer than the blob has words (eight bytes), although
-//!   the encoding could express that: a list of empty structs, or many pointers to one list.
-//! - The blob must not change while it is read. The kernel reads it from memory of its own.
+//! - This crate has no `unsafe` code, no allocation and no panics: no slice is indexed, no
+//!   arithmetic can overflow, and every loop has a bound. This does not hold for the `capnp` crate,
+//!   which decodes pointers and lists: it has `unsafe` code and can panic. This crate calls only
+//!   its readers. The fuzz targets run both together.
+//! - Every invariant of the format is checked when a value is read, and has an [`ErrorKind`] of its
+//!   own. Order is never trusted: a search in an unordered list ends, and finds the right element
+//!   or none.
+//! - The documentation of every operation states its bound, in terms of the lengths of lists. No
+//!   list is longer than the blob has words (eight bytes), although the encoding can express such
+//!   lists: empty structs, or many pointers to one list.
+//! - The blob must not change while it is read. The kernel reads it from its own memory.
 //!
 //! # Modules
 //!
@@ -38,10 +38,9 @@
 //!
 //! # Use
 //!
-//! A [`Framing`] is made once of the bytes of a blob and kept beside them. A [`Metadata`] is made of
-//! the two whenever something is to be read: it is a pair of references, and so is everything that
-//! it gives, so that nothing needs to be kept, and many threads can read at once. What has to be
-//! remembered of an inode is its [`Locator`].
+//! A [`Framing`] is made once of the bytes of a blob, and kept with them. A [`Metadata`] is made of
+//! both for each operation. It and all its results are references, so that nothing else is kept,
+//! and many threads can read at once. A [`Locator`] identifies an inode between operations.
 //!
 //! ```
 //! # use puzzlefs_schema::{Error, Framing, Metadata, Order, Part, ROOT_INO};

@@ -4,11 +4,10 @@
 
 use crate::{error::Result, steps::step};
 
-/// The number of elements for which `before` holds, among `len` in such an order that it holds for
-/// the first so many and not for the rest.
+/// Returns the number of elements for which `before` holds, among `len` that are ordered so that it
+/// holds for the first ones only.
 ///
-/// In another order it is some number up to `len`: whoever relies on the element there has to look
-/// at it.
+/// In another order, the result is any number up to `len`. The caller must check the element there.
 ///
 /// Cost: `before` is called at most 1 + log2(`len`) times.
 pub(crate) fn partition_point(len: u32, before: impl FnMut(u32) -> Result<bool>) -> Result<u32> {
@@ -35,8 +34,7 @@ pub(crate) fn partition_point_of<E>(
 
 /// Sorts, in place and without recursion: a heap sort.
 ///
-/// The standard library's sort would do, but for one thing: it panics if it finds that `less` is no
-/// order. Nothing here can.
+/// The sort of the standard library panics if `less` is not a total order. Nothing here panics.
 ///
 /// Cost: for *n* elements, *n* log *n* calls of `less`.
 ///
@@ -60,7 +58,7 @@ pub(crate) fn sort(
     Ok(())
 }
 
-/// Moves an element down a heap, to where none below it is greater.
+/// Moves an element down a heap until no element below it is greater.
 fn sift_down(
     heap: &mut [u32],
     mut root: usize,

@@ -25,7 +25,7 @@ mod count {
         STEPS.set(STEPS.get().saturating_add(1));
     }
 
-    /// The steps of an operation.
+    /// Returns the steps of an operation.
     pub fn count<T>(operation: impl FnOnce() -> T) -> (u64, T) {
         let before = STEPS.get();
         let result = operation();

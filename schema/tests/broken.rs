@@ -75,7 +75,7 @@ fn read(metadata: Metadata<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// What reading gives when something is changed.
+/// Returns the error of reading an image after a change.
 fn broken(change: impl FnOnce(&mut Image)) -> Option<(ErrorKind, Option<u64>)> {
     let mut image = good();
     change(&mut image);

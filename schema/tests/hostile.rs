@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Malformed messages: whatever they say, nothing panics, and no operation costs more than its
-//! documentation allows.
+//! Malformed messages cause no panic, and no operation costs more than its documentation allows.
 
 // Pointers are put together of fields that are shifted, so often that it reads better bare.
 #![allow(clippy::precedence)]
@@ -84,7 +83,7 @@ fn every_byte_changed() {
     }
 }
 
-/// Words that say something to a reader of messages.
+/// Words that a reader of messages interprets.
 fn word() -> impl Strategy<Value = u64> {
     let small = || prop_oneof![0..8u64, 0..200u64];
     let offset = || (-40..200i64).prop_map(|offset| (offset as u64) << 2 & 0xffff_fffc);

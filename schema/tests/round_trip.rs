@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What is built is read back equal.
+//! Images that are built are read back equal.
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;

@@ -2,14 +2,13 @@
 
 //! Directories.
 //!
-//! A directory is in the topmost layer that has its inode, and, where that says so, merged with the
-//! one that the next layer has under the same number, and so on. The parts are [`DirLayer`]s.
+//! The topmost layer that has the inode of a directory has its first part. If a part says so, it is
+//! merged with the part of the next layer that has the same number. The parts are [`DirLayer`]s.
 //!
-//! The entries of a part are mostly in the order of their names, and then a name is found by binary
-//! search. But this is not certain: whoever opens a directory checks it once, with
-//! [`DirLayer::order`], and where the entries are not in order makes an index of them, with
-//! [`DirLayer::sort_index`]. A [`Part`] is what has to be kept of this. [`Dir`], the merged
-//! directory, is made of the parts whenever something is to be read.
+//! Names are found by binary search. The entries of a part are usually sorted, but an image may be
+//! malformed. The caller checks the order once, with [`DirLayer::order`], and makes an index of
+//! unsorted entries with [`DirLayer::sort_index`]. A [`Part`] keeps the result. [`Dir`], the merged
+//! directory, is made of the parts for each operation.
 
 use super::{
     file_type::FileType,
@@ -24,7 +23,7 @@ use crate::{
 use capnp::struct_list;
 use core::ops::{ControlFlow, Deref};
 
-/// The entries of a part of a directory, and what reads their names.
+/// The entries of a part of a directory, and the reader of their names.
 #[derive(Clone, Copy)]
 struct Entries<'r> {
     list: struct_list::Reader<'r, dir_entry::Owned>,
@@ -32,7 +31,7 @@ struct Entries<'r> {
 }
 
 impl<'r> Entries<'r> {
-    /// Opens those of the directory whose inode is at a place.
+    /// Opens the entries of the directory whose inode is at a place.
     fn open(view: &View<'r>, at: Locator) -> Result<Self> {
         match view.inode(at)?.get_mode().which() {
             Ok(mode::Dir(dir)) => Ok(Self {
@@ -47,7 +46,7 @@ impl<'r> Entries<'r> {
         self.list.len()
     }
 
-    /// The entry at a place, its name checked.
+    /// Returns the entry at a place, and checks its name.
     fn get(self, place: u32) -> Result<RawDirEntry<'r>> {
         let entry = element(self.list, place)?;
         Ok(RawDirEntry {
@@ -56,19 +55,19 @@ impl<'r> Entries<'r> {
         })
     }
 
-    /// The name at a place, as it stands there: to be compared, it need not be well-formed.
+    /// Returns the name at a place unchecked, because comparisons accept malformed names.
     fn raw_name(self, place: u32) -> Result<&'r [u8]> {
         self.names.raw(element(self.list, place)?)
     }
 
-    /// All names in turn, checked.
+    /// Returns all names in turn, and checks them.
     fn names(self) -> impl Iterator<Item = Result<&'r [u8]>> {
         let Self { list, names } = self;
         list.iter().map(move |entry| names.checked(entry))
     }
 }
 
-/// An entry of one layer's part of a directory, as it stands there: its inode may be a whiteout.
+/// An entry of one layer's part of a directory. Its inode may be a whiteout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawDirEntry<'a> {
     /// The name: 1 to [`MAX_NAME_LEN`](crate::MAX_NAME_LEN) bytes, none of them `/` or NUL, and
@@ -86,15 +85,15 @@ pub struct DirEntry<'a> {
     pub name: &'a [u8],
     /// The number of the inode.
     pub ino: u64,
-    /// Where the inode is in the metadata.
+    /// The place of the inode in the metadata.
     pub at: Locator,
     /// The type of the inode.
     pub file_type: FileType,
-    /// Where to go on, in a listing, after this entry. It is not 0.
+    /// The cursor that continues a listing after this entry. It is not 0.
     pub cursor: u64,
 }
 
-/// An entry for some inode, and the directory that it is in.
+/// An entry that refers to a given inode, and its directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryOf<'a> {
     /// The number of the directory's inode.
@@ -103,12 +102,12 @@ pub struct EntryOf<'a> {
     pub name: &'a [u8],
 }
 
-/// In which order the entries of one layer's part of a directory are.
+/// The order of the entries of one layer's part of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// In the order of their names, by bytes.
     Sorted,
-    /// In another order: to look names up, an index is needed.
+    /// In another order, in which a lookup needs an index.
     Unsorted,
 }
 
@@ -150,38 +149,38 @@ impl<'a> DirLayer<'a> {
         read().map_err(|e: Error| e.of(ino))
     }
 
-    /// Where the directory's inode is in the metadata.
+    /// Returns the place of the directory's inode in the metadata.
     pub fn locator(&self) -> Locator {
         self.at
     }
 
-    /// The number of the directory's inode.
+    /// Returns the number of the directory's inode.
     pub fn ino(&self) -> u64 {
         self.ino
     }
 
-    /// The number of entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.len as usize
     }
 
-    /// Whether there are no entries.
+    /// Returns true if there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The part that is merged under this one; `None` if there is none.
+    /// Returns the part that is merged under this one; `None` if there is none.
     ///
-    /// That is the inode of the same number in the next layer that has one, if this part says that
-    /// it is to be looked for, and if it is a directory. From one part to the next, the layer
-    /// becomes a lower one: there are at most as many parts as layers.
+    /// It is the inode of the same number in the next layer that has one, if this part asks for it
+    /// and if the inode is a directory. Each part is in a lower layer than the one before, so that
+    /// there are at most as many parts as layers.
     ///
     /// Cost: that of [`Metadata::find`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::ListTooLong`] if all parts so far have more entries than there could be: they
-    /// are one list, said many times. And those of the encoding.
+    /// [`ErrorKind::ListTooLong`] if all parts so far have more entries than the message can hold,
+    /// because they are the same list; and those of the encoding.
     pub fn below(&self) -> Result<Option<Self>> {
         if !self.look_below {
             return Ok(None);
@@ -207,7 +206,7 @@ impl<'a> DirLayer<'a> {
             .map_err(|e| e.of(self.ino))
     }
 
-    /// The entry at a place.
+    /// Returns the entry at a place.
     ///
     /// Cost: the length of the name.
     ///
@@ -225,19 +224,19 @@ impl<'a> DirLayer<'a> {
         })
     }
 
-    /// Finds out in which order the entries are, and checks all their names.
+    /// Determines the order of the entries, and checks all names.
     ///
     /// Cost: the number of entries and the total length of their names.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Name`], [`ErrorKind::DuplicateName`] if the same name stands twice in a row, and
-    /// those of the encoding. Of what is unsorted, [`sort_index`](Self::sort_index) finds the other
-    /// duplicates.
+    /// [`ErrorKind::Name`], [`ErrorKind::DuplicateName`] if two consecutive names are equal, and
+    /// those of the encoding. [`sort_index`](Self::sort_index) finds other duplicates in unsorted
+    /// entries.
     pub fn order(&self) -> Result<Order> {
         self.entries(|entries| {
             let mut order = Order::Sorted;
-            // No name is empty: any is greater.
+            // No name is empty, so that each is greater.
             let mut last: &[u8] = &[];
             let mut pace = self.metadata.pace();
             for name in entries.names() {
@@ -275,7 +274,7 @@ impl<'a> DirLayer<'a> {
             for (place, slot) in (0..).zip(index.iter_mut()) {
                 *slot = place;
             }
-            // All names have been read, and so can be again.
+            // All names have been read without an error before.
             let name = |place| entries.raw_name(place).unwrap_or_default();
             sort(index, |a, b| {
                 pace.step()?;
@@ -301,10 +300,10 @@ impl<'a> DirLayer<'a> {
     }
 }
 
-/// What is to be kept of one layer's part of a directory, for the directory to be read.
+/// The kept state of one layer's part of a directory, from which the directory is read.
 ///
-/// `I` is what holds an index: a vector, or a slice. A part with a wrong index, or one of another
-/// image, gives errors, and names that are not found.
+/// `I` holds an index: a vector or a slice. With a wrong index, or a part of another image,
+/// operations return errors or do not find names.
 #[derive(Clone, Copy, Debug)]
 pub struct Part<I> {
     at: Locator,
@@ -316,8 +315,8 @@ pub struct Part<I> {
 impl<I: Deref<Target = [u32]>> Part<I> {
     /// Makes a part.
     ///
-    /// The index is the one that [`DirLayer::sort_index`] has made; `None` where [`DirLayer::order`]
-    /// has found that none is needed.
+    /// The index is that of [`DirLayer::sort_index`], or `None` if [`DirLayer::order`] returned
+    /// [`Order::Sorted`].
     pub fn new(layer: &DirLayer<'_>, index: Option<I>) -> Self {
         Self {
             at: layer.at,
@@ -327,17 +326,17 @@ impl<I: Deref<Target = [u32]>> Part<I> {
         }
     }
 
-    /// Where the directory's inode is in the metadata.
+    /// Returns the place of the directory's inode in the metadata.
     pub fn locator(&self) -> Locator {
         self.at
     }
 
-    /// The number of entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.len as usize
     }
 
-    /// Whether there are no entries.
+    /// Returns true if there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -367,10 +366,10 @@ impl<I: Deref<Target = [u32]>> Part<I> {
     }
 }
 
-/// A directory: the parts that its layers have of it, the topmost first, merged.
+/// A directory, merged from the parts of its layers, the topmost first.
 ///
-/// A name that an upper part has hides it in all lower ones. An entry whose inode is a whiteout is
-/// not there, and hides its name too.
+/// A name in an upper part hides it in all lower ones. An entry whose inode is a whiteout hides its
+/// name and is not listed.
 #[derive(Debug)]
 pub struct Dir<'a, 'p, I> {
     metadata: Metadata<'a>,
@@ -388,14 +387,15 @@ impl<I> Copy for Dir<'_, '_, I> {}
 impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
     pub(crate) fn new(metadata: Metadata<'a>, parts: &'p [Part<I>]) -> Result<Self> {
         let dir = Self { metadata, parts };
-        // Parts that are one list, said many times.
+        // The parts may be the same list.
         if dir.len() > metadata.words() as u64 {
             return Err(dir.named(ErrorKind::ListTooLong.into()));
         }
         Ok(dir)
     }
 
-    /// The number of entries in all parts, hidden ones included. It is the cursor at the end.
+    /// Returns the number of entries in all parts, hidden ones included. It is the cursor at the
+    /// end.
     ///
     /// Cost: the number of parts.
     pub fn len(&self) -> u64 {
@@ -404,7 +404,7 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
             .fold(0, |sum, part| sum.saturating_add(part.len.into()))
     }
 
-    /// Whether there are no entries in any part.
+    /// Returns true if there are no entries in any part.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -415,7 +415,7 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Name`] and [`ErrorKind::DanglingEntry`] for what is looked at,
+    /// [`ErrorKind::Name`] and [`ErrorKind::DanglingEntry`] for entries on the way,
     /// [`ErrorKind::IndexLength`], and those of the encoding.
     pub fn lookup(&self, name: &[u8]) -> Result<Option<DirEntry<'a>>> {
         self.read(|view| {
@@ -431,10 +431,10 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
         })
     }
 
-    /// The first entry at or after a cursor; `None` at the end.
+    /// Returns the first entry at or after a cursor; `None` at the end.
     ///
-    /// The cursor is 0 for the first entry, and then what the last one said. It is the same whenever
-    /// the image is opened. Any other number is some place, or the end.
+    /// The cursor is 0 for the first entry, and then that of the last entry. It stays valid when
+    /// the image is opened again. Any other number is some place, or the end.
     ///
     /// Cost: see [`for_each`](Self::for_each).
     ///
@@ -448,9 +448,9 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
         })
     }
 
-    /// Gives all entries from a cursor on to a function, until it breaks off.
+    /// Passes all entries from a cursor on to a function, until it returns `Break`.
     ///
-    /// Each name is given once. Those of one part are in the order in which they stand there.
+    /// Each name is passed once. The names of one part keep their order.
     ///
     /// Cost: for each entry from the cursor on, hidden ones included, that of [`Metadata::find`];
     /// and for each part above the entry's a binary search.
@@ -463,7 +463,7 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
         cursor: u64,
         mut give: impl FnMut(DirEntry<'a>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
-        // Whoever lists a directory asks once more at its end.
+        // A listing calls once more at the end of the directory.
         if cursor >= self.len() {
             return Ok(ControlFlow::Continue(()));
         }
@@ -497,8 +497,7 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
         })
     }
 
-    /// What an entry stands for that is at a place, counted through all parts; `None` if that is a
-    /// whiteout.
+    /// Returns the entry at a place, counted through all parts; `None` if its inode is a whiteout.
     fn entry(
         &self,
         view: &View<'_>,
@@ -522,7 +521,7 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
         self.metadata.read(operation).map_err(|e| self.named(e))
     }
 
-    /// Says that an error is about this directory, unless it is about another inode.
+    /// Sets the inode of an error to this directory, unless it has another one.
     fn named(&self, e: Error) -> Error {
         match self.parts.first() {
             Some(part) => e.of(part.ino),
@@ -531,14 +530,14 @@ impl<'a, 'p, I: Deref<Target = [u32]>> Dir<'a, 'p, I> {
     }
 }
 
-/// Gives all entries for an inode to a function: see [`Metadata::for_each_entry_of`].
+/// Passes all entries of an inode to a function: see [`Metadata::for_each_entry_of`].
 pub(crate) fn for_each_entry_of<'a, B>(
     metadata: &Metadata<'a>,
     ino: u64,
     mut give: impl FnMut(EntryOf<'a>) -> ControlFlow<B>,
 ) -> Result<ControlFlow<B>> {
     metadata.read(|view| {
-        // Directories that are one list, said many times, would cost more than their length.
+        // Directories that share one list would cost more than the length of the message.
         let mut left = view.words();
         let mut pace = metadata.pace();
         for layer in 0..view.layers()? {
@@ -570,7 +569,7 @@ pub(crate) fn for_each_entry_of<'a, B>(
     })
 }
 
-/// Whether any of some parts has a name.
+/// Returns true if any of some parts has a name.
 fn hidden<I: Deref<Target = [u32]>>(
     view: &View<'_>,
     parts: &[Part<I>],

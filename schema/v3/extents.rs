@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where the contents of a regular file are.
+//! The places of the contents of a regular file.
 //!
-//! A file is its chunks in order. The metadata has the length of each, but not where in the file it
-//! begins. [`Extents::index`] adds the lengths up, once, and notes where some of the chunks begin
-//! in a table that the caller keeps; with it, [`Extents::seek`] finds any chunk quickly.
+//! A file is its chunks in order. The metadata has the length of each, but not its offset in the
+//! file. [`Extents::index`] adds up the lengths once, and writes the offsets of some chunks to a
+//! table of the caller. With it, [`Extents::seek`] finds any chunk quickly.
 
 use super::message::{element, Locator, Metadata, View};
 use crate::{
@@ -17,16 +17,16 @@ use crate::{
 use capnp::struct_list;
 use core::ops::ControlFlow;
 
-/// A part of a file, and where it is in the store.
+/// A part of a file, and its place in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// The blob that it is in.
+    /// The blob that holds it.
     pub blob: Digest,
-    /// Where it begins in the uncompressed content of the blob, in bytes.
+    /// The offset in the uncompressed content of the blob, in bytes.
     pub blob_offset: u64,
-    /// Its length in bytes: not 0, and `blob_offset + len` does not overflow.
+    /// The length in bytes: not 0, and `blob_offset + len` does not overflow.
     pub len: u64,
-    /// Whether the blob is compressed: in the zstd seekable format.
+    /// True if the blob is compressed, in the zstd seekable format.
     pub compressed: bool,
 }
 
@@ -37,7 +37,7 @@ pub struct Extents<'a> {
     list: ExtentList,
 }
 
-/// Where the chunks of a file are in the metadata: what is to be kept of [`Extents`].
+/// The place of a file's chunks in the metadata: the state of [`Extents`] that can be kept.
 ///
 /// It stays valid for as long as the blob is the same.
 #[derive(Clone, Copy, Debug)]
@@ -45,13 +45,14 @@ pub struct ExtentList {
     at: Locator,
     ino: u64,
     len: u32,
-    /// The chunk of a file that has but one, as most have: it need not be looked for again.
+    /// The chunk of a file that has only one, as most files have, so that it need not be read
+    /// again.
     only: Option<Chunk>,
     declared_size: Option<u64>,
 }
 
 impl ExtentList {
-    /// The list of an inode's chunks that is being read.
+    /// Returns the list of an inode's chunks that is being read.
     pub(crate) fn new(
         at: Locator,
         ino: u64,
@@ -63,7 +64,7 @@ impl ExtentList {
             at,
             ino,
             len,
-            // What is wrong with it will show when it is used.
+            // An error in it is reported when it is used.
             only: chunks
                 .try_get(0)
                 .filter(|_| len == 1)
@@ -72,12 +73,12 @@ impl ExtentList {
         }
     }
 
-    /// The number of chunks.
+    /// Returns the number of chunks.
     pub fn len(&self) -> usize {
         self.len as usize
     }
 
-    /// Whether there are no chunks, and so no contents.
+    /// Returns true if there are no chunks, and thus no contents.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -96,28 +97,28 @@ impl<'a> Extents<'a> {
         Ok(Self { metadata, list })
     }
 
-    /// Makes the chunks of a list that was read from the same metadata. With a list of other
-    /// metadata, they are errors, or other chunks.
+    /// Makes the chunks of a list of the same metadata. With a list of other metadata, operations
+    /// return errors or other chunks.
     pub(crate) fn of(metadata: Metadata<'a>, list: ExtentList) -> Self {
         Self { metadata, list }
     }
 
-    /// Where the chunks are.
+    /// Returns the place of the chunks.
     pub fn list(&self) -> ExtentList {
         self.list
     }
 
-    /// The number of chunks.
+    /// Returns the number of chunks.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there are no chunks, and so no contents.
+    /// Returns true if there are no chunks, and thus no contents.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// The chunk at a place.
+    /// Returns the chunk at a place.
     ///
     /// Cost: constant.
     ///
@@ -133,13 +134,13 @@ impl<'a> Extents<'a> {
         self.chunks(|chunks| read(element(chunks, index)?))
     }
 
-    /// Gives the chunks from a place on to a function, until it breaks off.
+    /// Passes the chunks from a place on to a function, until it returns `Break`.
     ///
-    /// Cost: the number of chunks that are given.
+    /// Cost: the number of chunks that are passed.
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get), when the chunks before have been given.
+    /// Those of [`get`](Self::get), after the chunks before were passed.
     pub fn for_each_from<B>(
         &self,
         index: usize,
@@ -164,19 +165,19 @@ impl<'a> Extents<'a> {
         })
     }
 
-    /// Adds up the chunks and gives the size of the file, in bytes. The table is filled for
-    /// [`seek`](Self::seek): the more entries it has, the shorter the walk from one of them; it may
-    /// have none, and more than there are chunks are of no use.
+    /// Adds up the chunks, and returns the size of the file in bytes. Fills the table for
+    /// [`seek`](Self::seek): with more entries, the walk from one of them is shorter. It may be
+    /// empty; entries beyond the number of chunks are unused.
     ///
-    /// Nothing but the chunks' lengths is looked at.
+    /// Only the lengths of the chunks are read.
     ///
     /// Cost: the number of chunks and that of the table's entries.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::EmptyChunk`]; [`ErrorKind::FileTooLarge`] if the size is larger than
-    /// [`MAX_FILE_SIZE`](crate::MAX_FILE_SIZE); [`ErrorKind::SizeMismatch`] if it is not the one
-    /// that is declared; and those of the encoding.
+    /// [`MAX_FILE_SIZE`](crate::MAX_FILE_SIZE); [`ErrorKind::SizeMismatch`] if it differs from the
+    /// declared one; and those of the encoding.
     pub fn index(&self, table: &mut [u64]) -> Result<u64> {
         // No chunk begins there.
         table.fill(u64::MAX);
@@ -217,11 +218,11 @@ impl<'a> Extents<'a> {
         Ok(size)
     }
 
-    /// Finds the chunk that an offset in the file is in: its place, and where in the file it
-    /// begins. At the end of the file and beyond, these are the number of chunks and the size.
+    /// Finds the chunk at an offset in the file, and returns its place and its own offset. At the
+    /// end of the file and beyond, these are the number of chunks and the size.
     ///
-    /// The table is one that [`index`](Self::index) has filled for this file. With any other, the
-    /// place is wrong, or an error.
+    /// The table must be one that [`index`](Self::index) has filled for this file. With any other,
+    /// the result is a wrong place or an error.
     ///
     /// Cost: a binary search in the table and a walk over as many chunks as there are for each
     /// entry of it.
@@ -258,10 +259,10 @@ impl<'a> Extents<'a> {
         })
     }
 
-    /// The chunks from a place on, each with where in the file it begins. `start` is where the
-    /// first of them does, as [`seek`](Self::seek) says.
+    /// Returns the chunks from a place on, each with its offset in the file. `start` is the offset
+    /// of the first one, as [`seek`](Self::seek) returns it.
     ///
-    /// Cost of each step: constant. After an error there are no more.
+    /// Cost of each step: constant. An error ends the iteration.
     pub fn iter_from(&self, index: usize, start: u64) -> ExtentsIter<'a> {
         ExtentsIter {
             extents: *self,
@@ -313,7 +314,7 @@ impl Iterator for ExtentsIter<'_> {
     }
 }
 
-/// The chunks of the regular file at a place.
+/// Returns the chunks of the regular file at a place.
 fn chunks<'r>(view: &View<'r>, at: Locator) -> Result<struct_list::Reader<'r, file_chunk::Owned>> {
     match view.inode(at)?.get_mode().which() {
         Ok(mode::File(chunks)) => view.bounded(chunks?),
@@ -337,7 +338,7 @@ fn read(chunk: file_chunk::Reader<'_>) -> Result<Chunk> {
     })
 }
 
-/// The length of a chunk.
+/// Returns the length of a chunk.
 fn chunk_len(chunk: file_chunk::Reader<'_>) -> Result<u64> {
     step();
     match chunk.get_len() {
@@ -354,7 +355,7 @@ fn add_len(offset: u64, len: u64) -> Result<u64> {
     }
 }
 
-/// How many chunks there are for each entry of a table: not 0, unless there are no chunks.
+/// Returns the number of chunks for each entry of a table: not 0, unless there are no chunks.
 fn stride(chunks: usize, entries: usize) -> usize {
     match entries {
         0 => chunks,

@@ -5,8 +5,8 @@
 use crate::metadata_capnp::inode;
 use capnp::traits::IntoInternalStructReader;
 
-/// Where in an inode's data the discriminant of the union `mode` is, in units of its two bytes. The
-/// wire format has it there: neither that nor the numbers of the variants can change.
+/// The offset of the discriminant of the union `mode` in an inode's data, in units of two bytes.
+/// The wire format fixes the offset and the numbers of the variants.
 const DISCRIMINANT: usize = 4;
 
 /// The type of an inode.
@@ -28,14 +28,14 @@ pub enum FileType {
     Symlink,
     /// A socket.
     Sock,
-    /// A whiteout: what lower layers have under this number is gone.
+    /// A whiteout, which removes the inode of this number from lower layers.
     Whiteout,
 }
 
 impl FileType {
-    /// The type of an inode that is being read.
+    /// Returns the type of an inode.
     ///
-    /// The union's discriminant alone is looked at: to ask the union for its value follows pointers.
+    /// Only the discriminant of the union is read, because reading its value follows pointers.
     pub(crate) fn of(inode: inode::Reader<'_>) -> Self {
         match inode
             .into_internal_struct_reader()

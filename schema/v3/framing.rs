@@ -20,7 +20,7 @@ use capnp::message::ReaderSegments;
 /// Bytes in a word.
 pub(crate) const WORD: usize = 8;
 
-/// How many segments' beginnings are kept.
+/// The number of segments whose starts are kept.
 ///
 /// A writer that grows its segments, as all known ones do, makes fewer: a message of a gigabyte is
 /// some twenty segments.
@@ -97,24 +97,24 @@ impl Framing {
         })
     }
 
-    /// The number of segments.
+    /// Returns the number of segments.
     pub fn segments(&self) -> u32 {
         self.count
     }
 
-    /// The length of the message in words of eight bytes, its segment table included.
+    /// Returns the length of the message in words of eight bytes, including its segment table.
     ///
     /// No list in the message has more elements.
     pub fn words(&self) -> usize {
         self.len / WORD
     }
 
-    /// The length of the message in bytes.
+    /// Returns the length of the message in bytes.
     pub fn byte_len(&self) -> usize {
         self.len
     }
 
-    /// A segment of the message of which `bytes` are all and from which the framing was made.
+    /// Returns a segment of the message `bytes`, from which the framing was made.
     ///
     /// Cost: constant; at most 15 entries of the table are read.
     fn segment<'a>(&self, bytes: &'a [u8], id: u32) -> Option<&'a [u8]> {
@@ -122,7 +122,7 @@ impl Framing {
             return None;
         }
         if self.stride == 1 {
-            // All beginnings are known, and where one segment ends the next begins.
+            // All starts are known, and each segment ends at the start of the next.
             let start = *self.starts.get(id as usize)?;
             let next = id.saturating_add(1);
             let end = match next < self.count {
@@ -147,14 +147,14 @@ fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*number))
 }
 
-/// The length of the segment table, in bytes, for a number of segments that is within the limit.
+/// Returns the length of the segment table, in bytes, for a number of segments within the limit.
 fn table_len(count: u32) -> usize {
     // The number of segments and the size of each, and the padding.
     let fields = (count as usize).saturating_add(1);
     fields.div_ceil(2).saturating_mul(WORD)
 }
 
-/// The length of a segment, in bytes.
+/// Returns the length of a segment, in bytes.
 fn segment_len(bytes: &[u8], id: u32) -> Option<usize> {
     let at = usize::try_from(id).ok()?.checked_add(1)?.checked_mul(4)?;
     usize::try_from(read_u32(bytes, at)?)
@@ -162,12 +162,12 @@ fn segment_len(bytes: &[u8], id: u32) -> Option<usize> {
         .checked_mul(WORD)
 }
 
-/// The segments of a message, for Cap'n Proto to read.
+/// The segments of a message, as Cap'n Proto reads them.
 #[derive(Clone, Copy)]
 pub(crate) struct Segments<'a> {
     framing: &'a Framing,
     bytes: &'a [u8],
-    /// The first one, which is asked for whenever a pointer is followed: most messages have no other.
+    /// The first segment, which most pointers need: most messages have no other.
     first: Option<&'a [u8]>,
 }
 
@@ -180,7 +180,7 @@ impl<'a> Segments<'a> {
         }
     }
 
-    /// The first segment; nothing, if there is none.
+    /// Returns the first segment, or an empty slice if there is none.
     pub(crate) fn first(&self) -> &'a [u8] {
         self.first.unwrap_or_default()
     }

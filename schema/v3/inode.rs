@@ -25,7 +25,7 @@ const MAX_MAJOR: u64 = (1 << 12) - 1;
 /// The largest minor number of a device: the kernel's has twenty bits.
 const MAX_MINOR: u64 = (1 << 20) - 1;
 
-/// The type of an inode, and for a device which one it is.
+/// The type of an inode, and the number of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A regular file.
@@ -52,13 +52,13 @@ pub enum Kind {
     Fifo,
     /// A socket.
     Sock,
-    /// A whiteout: what lower layers have under this number is gone.
+    /// A whiteout, which removes the inode of this number from lower layers.
     Whiteout,
     /// Unknown to the builder.
     Unknown,
 }
 
-/// What only our own images have of an inode.
+/// Fields that the reference implementation does not write.
 #[derive(Clone, Copy, Debug)]
 struct Extension {
     mtime: Timestamp,
@@ -77,10 +77,10 @@ pub struct Inode<'a> {
     gid: u32,
     permissions: u16,
     extension: Option<Extension>,
-    /// A regular file's chunks; `None` too if something is wrong with the list, which will show
-    /// when it is used.
+    /// The chunks of a regular file; `None` also if the list is malformed, which [`Inode::extents`]
+    /// reports.
     chunks: Option<ExtentList>,
-    /// Whether there may be extended attributes.
+    /// True if there may be extended attributes.
     has_additional: bool,
 }
 
@@ -96,7 +96,7 @@ impl<'a> Inode<'a> {
         if permissions & !PERMISSIONS != 0 {
             return Err(Error::new(ErrorKind::Permissions).of(ino));
         }
-        // Of no inode that can be reached it is 0: there is no extension then.
+        // An inode that can be reached has a link. If the count is 0, there is no extension.
         let nlink = inode.get_nlink();
         let extension = (nlink != 0).then(|| Extension {
             mtime: Timestamp {
@@ -126,22 +126,22 @@ impl<'a> Inode<'a> {
         })
     }
 
-    /// Where the inode is in the metadata.
+    /// Returns the place of the inode in the metadata.
     pub fn locator(&self) -> Locator {
         self.at
     }
 
-    /// The inode's number. It is not 0.
+    /// Returns the inode's number, which is not 0.
     pub fn ino(&self) -> u64 {
         self.ino
     }
 
-    /// The inode's type, and for a device which one it is.
+    /// Returns the inode's type, and the number of a device.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The inode's type.
+    /// Returns the inode's type.
     pub fn file_type(&self) -> FileType {
         match self.kind {
             Kind::File => FileType::File,
@@ -156,22 +156,22 @@ impl<'a> Inode<'a> {
         }
     }
 
-    /// The owner.
+    /// Returns the owner.
     pub fn uid(&self) -> u32 {
         self.uid
     }
 
-    /// The group.
+    /// Returns the group.
     pub fn gid(&self) -> u32 {
         self.gid
     }
 
-    /// The lower twelve bits of the mode. No others are set.
+    /// Returns the lower twelve bits of the mode. No others are set.
     pub fn permissions(&self) -> u16 {
         self.permissions
     }
 
-    /// The time of the last modification; the epoch if the image does not say.
+    /// Returns the time of the last modification, or the epoch if the image has none.
     ///
     /// # Errors
     ///
@@ -184,16 +184,15 @@ impl<'a> Inode<'a> {
         Ok(mtime)
     }
 
-    /// The number of links, which is not 0; `None` if the image does not say.
+    /// Returns the number of links, which is not 0; `None` if the image has none.
     pub fn nlink(&self) -> Option<u32> {
         self.extension.map(|e| e.nlink)
     }
 
-    /// A regular file's size in bytes, as it is declared; `None` if the image does not say, or if
+    /// Returns the declared size of a regular file in bytes; `None` if the image has none, or if
     /// the inode is of another type.
     ///
-    /// It is what [`Extents::index`] finds, or that refuses the file: to know the size, the chunks
-    /// need not be added up.
+    /// [`Extents::index`] refuses a file whose chunks have another size in total.
     ///
     /// # Errors
     ///
@@ -208,7 +207,7 @@ impl<'a> Inode<'a> {
         }
     }
 
-    /// The chunks of a regular file.
+    /// Returns the chunks of a regular file.
     ///
     /// Cost: constant.
     ///
@@ -225,7 +224,7 @@ impl<'a> Inode<'a> {
         }
     }
 
-    /// This layer's part of a directory.
+    /// Returns this layer's part of a directory.
     ///
     /// Cost: constant.
     ///
@@ -236,7 +235,7 @@ impl<'a> Inode<'a> {
         self.metadata.dir_at(self.at).map_err(|e| e.of(self.ino))
     }
 
-    /// The target of a symbolic link: 1 to [`MAX_SYMLINK_LEN`] bytes, none of them NUL.
+    /// Returns the target of a symbolic link: 1 to [`MAX_SYMLINK_LEN`] bytes, none of them NUL.
     ///
     /// Cost: the length of the target.
     ///
@@ -259,7 +258,7 @@ impl<'a> Inode<'a> {
             .map_err(|e| e.of(self.ino))
     }
 
-    /// The extended attributes.
+    /// Returns the extended attributes.
     ///
     /// Cost: constant.
     ///
@@ -270,7 +269,7 @@ impl<'a> Inode<'a> {
         Xattrs::read(self.metadata, self.at, self.ino).map_err(|e| e.of(self.ino))
     }
 
-    /// Whether there are extended attributes.
+    /// Returns true if there are extended attributes.
     ///
     /// Cost: constant.
     ///
@@ -286,7 +285,7 @@ impl<'a> Inode<'a> {
     }
 }
 
-/// The kind of an inode, with its device number checked.
+/// Returns the kind of an inode, and checks a device number.
 fn kind(mode: core::result::Result<mode::WhichReader<'_>, capnp::NotInSchema>) -> Result<Kind> {
     Ok(match mode {
         Ok(mode::Unknown(())) => Kind::Unknown,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The metadata as a message: opening it, and finding inodes in it.
+//! Opens the metadata as a message, and finds inodes in it.
 //!
-//! Everything else of version 3 reads through the [`View`] that is open for one operation.
+//! All other modules of version 3 read through the [`View`] of one operation.
 
 use super::{
     file_type::FileType,
@@ -22,18 +22,17 @@ use capnp::{
     traits::OwnedStruct,
 };
 
-/// How a message is read.
+/// The limits of Cap'n Proto's reader.
 const OPTIONS: ReaderOptions = ReaderOptions {
-    // Cap'n Proto can count the words that it visits. What would be too much here depends on the
-    // operation, not on how long the image has been mounted: the bounds of each operation stand in
-    // its documentation.
+    // Cap'n Proto can limit the words that it visits in the lifetime of a reader. Here each
+    // operation has its own bound, which its documentation states.
     traversal_limit_in_words: None,
     // The schema's deepest path is Rootfs, metadatas, InodeVector, inodes, Inode, file, FileChunk,
     // BlobRef. No type of the schema contains itself.
     nesting_limit: 12,
 };
 
-/// Where an inode is in the metadata.
+/// The place of an inode in the metadata.
 ///
 /// It stays valid for as long as the blob is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,7 +45,7 @@ pub struct Locator {
 
 /// The metadata of an image: a message and its framing.
 ///
-/// To make one costs nothing.
+/// Making one has no cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Metadata<'a> {
     framing: &'a Framing,
@@ -57,8 +56,8 @@ pub struct Metadata<'a> {
 impl<'a> Metadata<'a> {
     /// Makes metadata of a message and the framing that was made of these bytes.
     ///
-    /// Of other bytes, of the same length, it makes something malformed, or other metadata; of
-    /// bytes of another length or alignment it makes something that gives nothing but errors.
+    /// Other bytes of the same length are malformed, or other metadata. With bytes of another
+    /// length or alignment, every operation returns an error.
     pub fn new(framing: &'a Framing, bytes: &'a [u8]) -> Self {
         Self {
             framing,
@@ -67,17 +66,17 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    /// Has a function be asked now and then, in whatever goes through a list of the image, whether
-    /// to go on. Where it says no, [`ErrorKind::Interrupted`] is the result.
+    /// Calls a function regularly during operations on lists. If it returns false, the operation
+    /// returns [`ErrorKind::Interrupted`].
     ///
-    /// A list can be as long as the message: to sort a directory of tens of millions of entries
+    /// A list can be as long as the message. Sorting a directory of tens of millions of entries
     /// takes minutes.
     #[must_use]
     pub fn interruptible(self, go_on: fn() -> bool) -> Self {
         Self { go_on, ..self }
     }
 
-    /// Whoever goes through a list takes a step of this for each element.
+    /// Returns a counter of which each element of a list must take a step.
     pub(crate) fn pace(&self) -> Pace {
         Pace {
             go_on: self.go_on,
@@ -104,17 +103,17 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    /// Returns true if the bytes are as many as those that the framing was made of.
+    /// Returns true if the bytes have the length of those that the framing was made of.
     pub(super) fn is_complete(&self) -> bool {
         self.bytes.len() == self.framing.byte_len()
     }
 
-    /// The length of the message, in words.
+    /// Returns the length of the message, in words.
     pub(crate) fn words(&self) -> usize {
         self.framing.words()
     }
 
-    /// Opens the message for something that is in its root.
+    /// Opens the root of the message.
     pub(super) fn root<T>(
         &self,
         operation: impl for<'r> FnOnce(rootfs::Reader<'r>, Names<'r>) -> Result<T>,
@@ -125,10 +124,10 @@ impl<'a> Metadata<'a> {
         operation(message.get_root()?, names)
     }
 
-    /// Data that was read in an operation, for as long as the bytes live.
+    /// Returns data of an operation with the lifetime of the bytes.
     ///
-    /// What Cap'n Proto gives is borrowed from its reader, which ends with the operation. It lies in
-    /// our bytes nevertheless, and so can be had from them.
+    /// Data from Cap'n Proto is borrowed from its reader, which ends with the operation. The data
+    /// lies in the message, so that the same range of the bytes can be returned.
     pub(crate) fn keep(&self, data: &[u8]) -> Result<&'a [u8]> {
         if data.is_empty() {
             return Ok(&[]);
@@ -141,7 +140,7 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// Asks now and then whether to go on.
+/// Calls the function that can interrupt an operation, regularly.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     go_on: fn() -> bool,
@@ -149,10 +148,10 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// How many steps there are from one question to the next: some tens of microseconds.
+    /// The number of steps between two calls: some tens of microseconds.
     const STEPS: u32 = 1024;
 
-    /// Goes a step on.
+    /// Takes a step.
     pub(crate) fn step(&mut self) -> Result<()> {
         step();
         self.left = self.left.saturating_sub(1);
@@ -166,12 +165,12 @@ impl Pace {
     }
 }
 
-/// What a search for an inode comes to.
+/// The result of a search for an inode.
 #[derive(Clone, Copy)]
 pub(crate) enum Found {
-    /// The inode is there, of that type.
+    /// The inode exists, and has this type.
     At(Locator, FileType),
-    /// A whiteout is there.
+    /// The number is that of a whiteout.
     Whiteout,
     /// No layer has the number.
     Nothing,
@@ -190,7 +189,7 @@ pub(crate) struct View<'r> {
 }
 
 impl<'r> View<'r> {
-    /// A list of the message, if it is not longer than the message.
+    /// Returns a list of the message, if it is not longer than the message.
     pub(crate) fn bounded<T: OwnedStruct>(
         &self,
         list: struct_list::Reader<'r, T>,
@@ -198,17 +197,17 @@ impl<'r> View<'r> {
         bounded(list, self.words)
     }
 
-    /// The length of the message, in words.
+    /// Returns the length of the message, in words.
     pub(crate) fn words(&self) -> usize {
         self.words
     }
 
-    /// What reads the names of its directories.
+    /// Returns the reader of names in directories.
     pub(crate) fn names(&self) -> Names<'r> {
         self.names
     }
 
-    /// The number of layers.
+    /// Returns the number of layers.
     pub(crate) fn layers(&self) -> Result<u32> {
         match self.layers.len() {
             layers @ ..=MAX_LAYERS => Ok(layers),
@@ -216,7 +215,7 @@ impl<'r> View<'r> {
         }
     }
 
-    /// The inodes of a layer.
+    /// Returns the inodes of a layer.
     pub(crate) fn inodes(&self, layer: u32) -> Result<struct_list::Reader<'r, inode::Owned>> {
         match self.top.filter(|_| layer == 0) {
             Some(top) => Ok(top),
@@ -224,12 +223,12 @@ impl<'r> View<'r> {
         }
     }
 
-    /// The inode at a place.
+    /// Returns the inode at a place.
     pub(crate) fn inode(&self, at: Locator) -> Result<inode::Reader<'r>> {
         element(self.inodes(at.layer)?, at.index)
     }
 
-    /// The fs-verity digests of blobs.
+    /// Returns the fs-verity digests of blobs.
     pub(super) fn verity(&self) -> Result<struct_list::Reader<'r, verity_data::Owned>> {
         self.bounded(self.root.get_fs_verity_data()?)
     }
@@ -266,7 +265,7 @@ impl<'r> View<'r> {
     }
 }
 
-/// A list of a message of so many words, if it is not longer.
+/// Returns a list of a message of so many words, if it is not longer.
 ///
 /// An element of a list of structs has at least a word, except where it is nothing but zeros: such a
 /// list says no more than its length, which can be billions, and no builder writes one.
@@ -280,7 +279,7 @@ fn bounded<T: OwnedStruct>(
     Ok(list)
 }
 
-/// An element of a list.
+/// Returns an element of a list.
 pub(crate) fn element<T: OwnedStruct>(
     list: struct_list::Reader<'_, T>,
     index: u32,
@@ -289,7 +288,7 @@ pub(crate) fn element<T: OwnedStruct>(
     list.try_get(index).ok_or(ErrorKind::NoSuchPlace.into())
 }
 
-/// The last inode of a number in a layer, and its place.
+/// Returns the last inode of a number in a layer, and its place.
 fn position(
     inodes: struct_list::Reader<'_, inode::Owned>,
     ino: u64,

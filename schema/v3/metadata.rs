@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The metadata of an image as a whole: its operations.
+//! Operations on the metadata of an image as a whole.
 
 use super::{
     dir::{self, Dir, DirLayer, EntryOf, Part},
@@ -18,22 +18,22 @@ use crate::{
 use core::ops::{ControlFlow, Deref};
 
 impl<'a> Metadata<'a> {
-    /// Checks what concerns the image as a whole, and that it has a root directory.
+    /// Checks the properties of the image as a whole, and that it has a root directory.
     ///
-    /// To be called once, before anything else is read.
+    /// Call it once, before any other operation.
     ///
-    /// Cost: that of [`find`](Self::find). What else is wrong will show when it is read.
+    /// Cost: that of [`find`](Self::find). Other errors are reported when the data is read.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Version`], [`ErrorKind::NoLayers`], [`ErrorKind::TooManyLayers`],
-    /// [`ErrorKind::DataSize`], [`ErrorKind::NoRoot`], [`ErrorKind::RootNotADirectory`]; and
-    /// whatever is wrong with the encoding of what is read for this, or with the root's inode.
+    /// [`ErrorKind::DataSize`], [`ErrorKind::NoRoot`], [`ErrorKind::RootNotADirectory`]; and those
+    /// of the encoding and of the root's inode.
     pub fn check(&self) -> Result<()> {
         if !self.is_complete() {
             return Err(ErrorKind::OtherBytes.into());
         }
-        // What another version has elsewhere in the message is not known.
+        // Another version may have other data elsewhere in the message.
         self.root(|root, _| match root.get_manifest_version() {
             MANIFEST_VERSION => Ok(()),
             version => Err(ErrorKind::Version(version).into()),
@@ -61,7 +61,7 @@ impl<'a> Metadata<'a> {
         Ok(())
     }
 
-    /// The number of layers.
+    /// Returns the number of layers.
     ///
     /// Cost: constant.
     ///
@@ -72,7 +72,7 @@ impl<'a> Metadata<'a> {
         self.read(|view| view.layers())
     }
 
-    /// The number of inodes in a layer, whiteouts included.
+    /// Returns the number of inodes in a layer, whiteouts included.
     ///
     /// Cost: constant.
     ///
@@ -83,8 +83,8 @@ impl<'a> Metadata<'a> {
         self.read(|view| Ok(view.inodes(layer)?.len()))
     }
 
-    /// The number of inodes in all layers together: exact if there is one layer, otherwise not less
-    /// than those that can be reached.
+    /// Returns the number of inodes in all layers. With one layer it is exact, otherwise an upper
+    /// bound of those that can be reached.
     ///
     /// Cost: the number of layers.
     ///
@@ -99,7 +99,7 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    /// The total size of all regular files, in bytes, as it is declared; 0 if it is not.
+    /// Returns the declared total size of all regular files in bytes, or 0 if there is none.
     ///
     /// Cost: constant.
     ///
@@ -115,11 +115,11 @@ impl<'a> Metadata<'a> {
 
     /// Finds the inode of a number, in the topmost layer that has it.
     ///
-    /// Should a layer have a number several times, the last one counts: when one of several links
-    /// is removed, the reference builder writes a whiteout for the inode and then, after it, the
-    /// inode itself, for the links that remain.
+    /// If a layer has a number several times, the last one counts. When one of several links is
+    /// removed, the reference implementation writes a whiteout for the inode, and behind it the
+    /// inode itself for the remaining links.
     ///
-    /// Cost: per layer, two looks where the numbers have no gaps, otherwise a binary search.
+    /// Cost: per layer, two reads if the numbers have no gaps, otherwise a binary search.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl<'a> Metadata<'a> {
         self.read(|view| Inode::read(*self, view, at))
     }
 
-    /// One layer's part of the directory at a place.
+    /// Returns one layer's part of the directory at a place.
     ///
     /// Cost: constant.
     ///
@@ -156,15 +156,15 @@ impl<'a> Metadata<'a> {
         self.read(|view| DirLayer::read(*self, view, at, view.inode(at)?))
     }
 
-    /// The chunks of a file, of which this list was kept.
+    /// Returns the chunks of a file from a kept list.
     ///
     /// Cost: none.
     pub fn extents(&self, list: ExtentList) -> Extents<'a> {
         Extents::of(*self, list)
     }
 
-    /// Gives to a function, until it breaks off, each entry for an inode that any layer's part of any
-    /// directory has, the topmost layer's first: those too that are hidden by upper layers.
+    /// Passes each entry of an inode to a function, until it returns `Break`: those of any layer's
+    /// part of any directory, also hidden ones, the topmost layer's first.
     ///
     /// Cost: the number of inodes in all layers, and the length of the message.
     ///
@@ -180,7 +180,7 @@ impl<'a> Metadata<'a> {
         dir::for_each_entry_of(self, ino, give)
     }
 
-    /// A directory, merged from the parts that its layers have.
+    /// Returns a directory, merged from the parts of its layers.
     ///
     /// Cost: the number of parts.
     ///
@@ -195,7 +195,7 @@ impl<'a> Metadata<'a> {
         Dir::new(*self, parts)
     }
 
-    /// The fs-verity digest of a blob; `None` if the image has none for it.
+    /// Returns the fs-verity digest of a blob; `None` if the image has none for it.
     ///
     /// Cost: a binary search.
     ///
@@ -218,7 +218,7 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    /// The number of blobs that the image has fs-verity digests for.
+    /// Returns the number of blobs with fs-verity digests.
     ///
     /// Cost: constant.
     ///
@@ -229,7 +229,7 @@ impl<'a> Metadata<'a> {
         self.read(|view| Ok(view.verity()?.len()))
     }
 
-    /// A blob that the image has an fs-verity digest for, and that digest, by its place.
+    /// Returns the blob and the fs-verity digest at a place.
     ///
     /// Cost: constant.
     ///
@@ -246,15 +246,16 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    /// Checks the order of all inodes and of the fs-verity digests, which a mount does not, since
-    /// what is not in order is just not found.
+    /// Checks the order of all inodes and of the fs-verity digests. A mount does not: elements out
+    /// of order are only not found.
     ///
     /// Cost: the number of inodes in all layers and that of fs-verity digests.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InodeOrder`] with the first inode that has no larger number than the one before
-    /// it, [`ErrorKind::VerityOrder`], [`ErrorKind::DigestLength`], and those of the encoding.
+    /// [`ErrorKind::InodeOrder`] with the first inode whose number is not larger than the one
+    /// before it, [`ErrorKind::VerityOrder`], [`ErrorKind::DigestLength`], and those of the
+    /// encoding.
     pub fn check_order(&self) -> Result<()> {
         self.read(|view| {
             let mut pace = self.pace();

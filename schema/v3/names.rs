@@ -13,10 +13,10 @@ use capnp::raw;
 
 /// Reads names, for one operation.
 ///
-/// To list a directory is mostly to read its names. Cap'n Proto's reader takes some 300
-/// instructions to follow a pointer, because that can lead anywhere; a name that is in the message's
-/// first segment, and its entry as well, is read here in a fifth of them. Of all others, and of
-/// whatever is malformed, the reader has the say.
+/// Listing a directory mostly reads names. Cap'n Proto's reader takes some 300 instructions to
+/// follow a pointer, because it can lead anywhere. If a name and its entry are in the first
+/// segment, this type takes a fifth of that. It leaves all other names, and malformed pointers, to
+/// Cap'n Proto.
 #[derive(Clone, Copy)]
 pub(crate) struct Names<'r> {
     /// The first segment; empty if there is none.
@@ -28,11 +28,11 @@ impl<'r> Names<'r> {
         Self { segment }
     }
 
-    /// The name of an entry, as it stands there.
+    /// Returns the name of an entry, unchecked.
     pub(crate) fn raw(self, entry: dir_entry::Reader<'r>) -> Result<&'r [u8]> {
         match self.near(entry) {
             Some(name) => {
-                // In tests, and in what fuzzes, the reader has to agree.
+                // In tests and fuzzers, Cap'n Proto's reader must agree.
                 #[cfg(any(test, feature = "count-steps"))]
                 assert_eq!(entry.get_name().ok(), Some(name));
                 Ok(name)
@@ -41,7 +41,7 @@ impl<'r> Names<'r> {
         }
     }
 
-    /// The name of an entry, checked.
+    /// Returns the name of an entry, and checks it.
     pub(crate) fn checked(self, entry: dir_entry::Reader<'r>) -> Result<&'r [u8]> {
         step();
         let name = self.raw(entry)?;
@@ -52,7 +52,7 @@ impl<'r> Names<'r> {
         }
     }
 
-    /// The name of an entry, if both are in the segment.
+    /// Returns the name of an entry, if both are in the segment.
     ///
     /// See <https://capnproto.org/encoding.html>: behind a struct's data stand its pointers, of
     /// which the name is the first. A pointer to a list has, from the lowest bit on, its kind in
@@ -85,12 +85,12 @@ impl<'r> Names<'r> {
     }
 }
 
-/// Whether a directory can have the name.
+/// Returns true if a directory can have the name.
 fn is_name(name: &[u8]) -> bool {
     !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME_LEN && !has_separator(name)
 }
 
-/// Whether any byte is `/` or NUL: eight are looked at together.
+/// Returns true if any byte is `/` or NUL; compares eight at once.
 fn has_separator(name: &[u8]) -> bool {
     const ONES: u64 = u64::from_le_bytes([1; WORD]);
     const HIGH: u64 = u64::from_le_bytes([0x80; WORD]);

@@ -39,10 +39,10 @@ pub const SEEK_TABLE_FOOTER_LEN: usize = 9;
 /// much to get at one byte.
 pub const MAX_FRAME_SIZE: u32 = 1 << 20;
 
-/// The largest number of frames of a blob: what a blob of 512 MiB has in frames of 4 KiB.
+/// The largest number of frames of a blob: those of 512 MiB in frames of 4 KiB.
 pub const MAX_FRAMES: u32 = 1 << 17;
 
-/// What is wrong with a seek table.
+/// An error in a seek table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SeekTableError {
     /// The blob is too short, or is not in the seekable format.
@@ -51,7 +51,7 @@ pub enum SeekTableError {
     Descriptor,
     /// There are more frames than [`MAX_FRAMES`].
     TooManyFrames,
-    /// The table does not fit into the blob, or its length is not what its number of frames makes.
+    /// The table does not fit into the blob, or its length does not match its number of frames.
     TableLength,
     /// A frame is larger than [`MAX_FRAME_SIZE`].
     FrameTooLarge,
@@ -77,15 +77,15 @@ impl core::error::Error for SeekTableError {}
 /// A frame of a compressed blob.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frame {
-    /// Where the frame ends in the blob, in bytes: where the next one begins.
+    /// The offset of the frame's end in the blob, which is the start of the next frame.
     pub end: u64,
-    /// Where the frame's data ends in the blob's decompressed content, in bytes.
+    /// The offset of the end of the frame's data in the blob's decompressed content.
     pub content_end: u64,
     /// The checksum of the frame's data, if there are checksums.
     pub checksum: Option<u32>,
 }
 
-/// What a seek table's footer says: how long the table is, and of what.
+/// The length of a seek table and of its entries, from its footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeekTable {
     blob_len: u64,
@@ -126,12 +126,12 @@ impl SeekTable {
         Ok(table)
     }
 
-    /// The number of frames.
+    /// Returns the number of frames.
     pub fn frames(&self) -> usize {
         self.frames as usize
     }
 
-    /// The length of the table with its header and footer, in bytes: so many at the blob's end.
+    /// Returns the length of the table at the blob's end, in bytes, with its header and footer.
     pub fn byte_len(&self) -> u64 {
         u64::from(self.frames)
             .saturating_mul(self.entry_len() as u64)
@@ -182,7 +182,7 @@ impl SeekTable {
             if size > MAX_FRAME_SIZE || content_size > MAX_FRAME_SIZE {
                 return Err(SeekTableError::FrameTooLarge);
             }
-            // Sums of so few so small numbers: they cannot overflow.
+            // The number of frames and their sizes are limited, so that the sums cannot overflow.
             end = end.saturating_add(size.into());
             content_end = content_end.saturating_add(content_size.into());
             *frame = Frame {
@@ -198,7 +198,7 @@ impl SeekTable {
     }
 }
 
-/// A little-endian number.
+/// Reads a little-endian number.
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
     bytes
         .get(at..)?
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
     use std::{vec, vec::Vec};
 
-    /// A blob of frames of these sizes, whose bytes are zero, with its seek table.
+    /// Returns a blob of frames of these sizes, whose bytes are zero, with its seek table.
     fn blob(sizes: &[(u32, u32)], checksums: bool) -> Vec<u8> {
         let mut blob = vec![0; sizes.iter().map(|s| s.0 as usize).sum()];
         let entry = if checksums { 12 } else { 8 };

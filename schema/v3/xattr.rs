@@ -43,19 +43,19 @@ impl<'a> Xattrs<'a> {
         })
     }
 
-    /// The number of attributes.
+    /// Returns the number of attributes.
     pub fn len(&self) -> usize {
         self.len as usize
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no attributes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The attributes, in no particular order.
+    /// Returns the attributes, in no particular order.
     ///
-    /// Cost of each step: the length of the name. After an error there are no more.
+    /// Cost of each step: the length of the name. An error ends the iteration.
     pub fn iter(&self) -> XattrsIter<'a> {
         XattrsIter {
             xattrs: *self,
@@ -64,19 +64,19 @@ impl<'a> Xattrs<'a> {
         }
     }
 
-    /// The value of the attribute of a name; `None` if there is none.
+    /// Returns the value of the attribute of a name; `None` if there is none.
     ///
     /// Cost: the total length of the names.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::XattrName`] for any name up to the one asked for, [`ErrorKind::XattrValue`] for
-    /// that one, and those of the encoding.
+    /// [`ErrorKind::XattrName`] for any name up to the wanted one, [`ErrorKind::XattrValue`] for
+    /// the wanted one, and those of the encoding.
     pub fn get(&self, name: &[u8]) -> Result<Option<&'a [u8]>> {
         self.find(|found| found == name)
     }
 
-    /// The value of the attribute whose escaped form, as [`overlay`](crate::overlay) has it, is a
+    /// Returns the value of the attribute whose escaped form, by [`overlay`](crate::overlay), is a
     /// name; `None` if there is none.
     ///
     /// Cost and errors: as [`get`](Self::get).
@@ -151,7 +151,7 @@ impl<'a> Iterator for XattrsIter<'a> {
     }
 }
 
-/// The attributes of the inode at a place.
+/// Returns the attributes of the inode at a place.
 fn list<'r>(view: &View<'r>, at: Locator) -> Result<struct_list::Reader<'r, xattr::Owned>> {
     view.bounded(view.inode(at)?.get_additional()?.get_xattrs()?)
 }

@@ -321,7 +321,8 @@ impl Children<'_> {
         }))
     }
 
-    /// Writes the inodes and blocks before each child, for [`find_inode`] and [`find_block`].
+    /// Writes the inodes and blocks before each child, for [`find_inode`](Self::find_inode) and
+    /// [`find_block`](Self::find_block).
     ///
     /// Cost: the number of children.
     ///

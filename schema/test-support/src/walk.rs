@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Reads everything of a message, and checks the cost of each call and what must hold of the
-//! result. For tests and for fuzzers.
+//! Reads everything of a message, and checks the cost and the invariants of each call. For tests
+//! and fuzzers.
 
 use crate::bytes::Bytes;
 use puzzlefs_schema::{
@@ -9,18 +9,17 @@ use puzzlefs_schema::{
 };
 use std::ops::ControlFlow;
 
-/// The most steps that it takes to follow the pointers to something: some ten pointers, for each of
-/// which, if it is far, the segment is looked up several times.
+/// The largest number of steps to follow the pointers to a value: some ten pointers, each of which,
+/// if it is far, takes several lookups of segments.
 const FOLLOW: u64 = 100;
 
-/// Calls everything, and checks the cost of each call and what must hold of the result.
+/// Calls all operations, and checks the cost and the invariants of each call.
 struct Walk<'a> {
     metadata: Metadata<'a>,
     words: u64,
     layers: u64,
     log: u64,
-    /// Calls that are left before the walk is broken off: one call is bounded, but what is called
-    /// here in all is not.
+    /// The number of calls until the walk stops, because the number of all calls has no bound.
     calls: u32,
     problems: u32,
 }
@@ -52,12 +51,12 @@ impl<'a> Walk<'a> {
         result.ok()
     }
 
-    /// What it may cost to find an inode.
+    /// Returns the largest cost of finding an inode.
     fn find(&self) -> u64 {
         self.layers * (self.log * 2 + FOLLOW) + FOLLOW
     }
 
-    /// What it may cost to find a name in a part of a directory.
+    /// Returns the largest cost of finding a name in a part of a directory.
     fn search(&self) -> u64 {
         self.log * FOLLOW
     }
@@ -221,7 +220,7 @@ fn check_name(name: &[u8]) {
     assert!(!name.contains(&0) && !name.contains(&b'/'));
 }
 
-/// Calls everything on some bytes, if they are framed as a message, and counts the errors.
+/// Calls all operations on some bytes, if they are framed as a message, and counts the errors.
 pub fn walk(bytes: &Bytes) -> Result<u32, Error> {
     let (steps, framing) = count(|| Framing::parse(bytes.as_slice()));
     assert_eq!(steps, 0);
