@@ -65,7 +65,7 @@ const IGNORED: [&str; 37] = [
     "noswap",
 ];
 
-/// The attributes of a mount that restrict what may be done through it, and their names.
+/// The attributes that restrict the use of a mount, and their names.
 pub(super) const RESTRICTIONS: [(MountAttrFlags, &str); 3] = [
     (MountAttrFlags::MOUNT_ATTR_NOSUID, "nosuid"),
     (MountAttrFlags::MOUNT_ATTR_NODEV, "nodev"),
@@ -73,8 +73,8 @@ pub(super) const RESTRICTIONS: [(MountAttrFlags, &str); 3] = [
 ];
 
 impl Options {
-    /// The names of the attributes that restrict what may be done through the mount: for a mount that
-    /// is made of it.
+    /// Returns the names of the attributes that restrict the use of the mount, for a mount that is made
+    /// of it.
     pub fn restrictions(&self) -> impl Iterator<Item = &'static str> + '_ {
         let set = RESTRICTIONS.iter();
         let set = set.filter(|(flag, _)| self.attributes.contains(*flag));
@@ -86,7 +86,7 @@ impl Options {
         self.parameters.push((super::ESCAPE_OVERLAY.into(), None));
     }
 
-    /// Options with nothing to sort out.
+    /// Makes options from attributes and parameters.
     pub(super) fn new(
         attributes: MountAttrFlags,
         parameters: Vec<(OsString, Option<OsString>)>,
@@ -184,8 +184,8 @@ impl Options {
         Ok(digest)
     }
 
-    /// Has the kernel verify the metadata blob by its fs-verity digest, and the data blobs in the way
-    /// that was asked for, or by theirs.
+    /// Adds options for the kernel to verify the metadata blob by its fs-verity digest, and the data
+    /// blobs by theirs unless `verify=` is given.
     pub fn verify_from(&mut self, rootfs_verity: String) {
         let parameter = ("rootfs_verity".into(), Some(rootfs_verity.into()));
         self.parameters.push(parameter);
@@ -195,7 +195,7 @@ impl Options {
         }
     }
 
-    /// The attributes as mount(2) takes them.
+    /// Returns the attributes as mount(2) takes them.
     pub fn flags(&self) -> MountFlags {
         use MountAttrFlags as Attr;
         let mut flags = MountFlags::RDONLY;
@@ -219,7 +219,7 @@ impl Options {
             }
     }
 
-    /// The file system's parameters as mount(2) takes them, in one string.
+    /// Returns the parameters of the filesystem as mount(2) takes them, in one string.
     pub fn data(&self) -> OsString {
         let parameters = self.parameters.iter().map(|(name, value)| {
             let mut parameter = name.clone();
@@ -255,6 +255,7 @@ fn split(list: &[u8]) -> Result<Vec<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use MountAttrFlags as Attr;
 
     const RO: Attr = Attr::MOUNT_ATTR_RDONLY;
@@ -349,5 +350,38 @@ mod tests {
             MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOATIME
         );
         assert_eq!(options.data(), "rootfs=ab,flag");
+    }
+
+    #[test]
+    fn the_digest_is_taken_out() {
+        let hex = "ab".repeat(32);
+        let mut options = parse(&format!("digest={hex},verify=digest"));
+        let digest = options.take_digest().unwrap();
+        assert_eq!(digest, Digest::from_hex(hex.as_bytes()));
+        assert_eq!(options.data(), "verify=digest");
+        options.verify_from("cd".to_owned());
+        assert_eq!(options.data(), "verify=digest,rootfs_verity=cd");
+        let mut options = parse("flag");
+        assert_eq!(options.take_digest().unwrap(), None);
+        options.verify_from("cd".to_owned());
+        assert_eq!(options.data(), "flag,rootfs_verity=cd,verify=fsverity");
+        for wrong in ["digest", "digest=xy", &format!("digest={hex}0")] {
+            let error = parse(wrong).take_digest().unwrap_err();
+            assert!(
+                matches!(error, Error::Mount(MountError::NotADigest)),
+                "{wrong}"
+            );
+        }
+        let contradiction = parse(&format!("digest={hex},verify=none")).take_digest();
+        let error = contradiction.unwrap_err();
+        assert!(matches!(error, Error::Mount(MountError::DigestUnverified)));
+    }
+
+    #[test]
+    fn restrictions_are_named() {
+        let names = |list| parse(list).restrictions().collect::<Vec<_>>();
+        assert_eq!(names("nosuid,noexec,noatime"), ["nosuid", "noexec"]);
+        assert_eq!(names("user,suid"), ["nodev", "noexec"]);
+        assert!(names("ro").is_empty());
     }
 }

@@ -108,3 +108,31 @@ fn absolute(directory: &Path) -> Result<PathBuf> {
     });
     Ok(resolved.map_err(MountError::Unmountable)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::digest::Digest;
+
+    #[test]
+    fn only_mounts_of_images_are_unmounted() {
+        let name = super::super::source_name(Path::new("/s"), &Digest::of(b"manifest"));
+        let name = name.to_str().unwrap();
+        for (fs_type, source, wanted) in [
+            (TYPE, "/s", true),
+            (FUSE_TYPE, "anything", true),
+            ("overlay", name, true),
+            ("overlay", "overlay", false),
+            ("fuse", name, false),
+            ("ext4", name, false),
+        ] {
+            let line = format!("36 35 0:30 / /mnt ro - {fs_type} {source} ro\n");
+            let mounts = Mount::parse_table(line.as_bytes());
+            assert_eq!(
+                mounts.iter().map(is_ours).collect::<Vec<_>>(),
+                [wanted],
+                "{line}"
+            );
+        }
+    }
+}

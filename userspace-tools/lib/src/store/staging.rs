@@ -61,7 +61,7 @@ pub(crate) enum Placed {
 pub(crate) enum Content<'a> {
     /// These bytes, one piece after the other.
     Bytes(&'a [&'a [u8]]),
-    /// So many zeros; they take no space in the store where its filesystem has holes.
+    /// This number of zeros. They take no space if the filesystem of the store has holes.
     Zeros(u64),
 }
 
@@ -264,4 +264,84 @@ pub(crate) fn remove_stale(private: &Path) -> u64 {
         }
     }
     removed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn store(scratch: &Path) -> Store {
+        Store::create(&scratch.join("store")).unwrap()
+    }
+
+    fn put(staging: &Staging<'_>, bytes: &[u8]) -> (Digest, Placed) {
+        let digest = Digest::of(bytes);
+        let placed = staging.put(&digest, Content::Bytes(&[bytes])).unwrap();
+        (digest, placed)
+    }
+
+    #[test]
+    fn blobs_are_visible_after_the_commit() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = store(scratch.path());
+        let staging = Staging::new(&store).unwrap();
+        let (digest, placed) = put(&staging, b"contents");
+        assert_eq!(placed, Placed::New);
+        assert_eq!(store.blob_size(&digest).unwrap(), None);
+        staging.commit().unwrap();
+        assert_eq!(store.read_blob(&digest, 100).unwrap(), b"contents");
+        assert_eq!(put(&staging, b"contents").1, Placed::Shared);
+        // Without a commit, nothing stays.
+        let (digest, _) = put(&staging, b"other");
+        let path = staging.path.clone();
+        drop(staging);
+        assert!(!path.exists());
+        assert_eq!(store.blob_size(&digest).unwrap(), None);
+    }
+
+    #[test]
+    fn a_blob_of_another_builder_stays_unless_its_size_is_wrong() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = store(scratch.path());
+        for (theirs, stays) in [(&b"contents"[..], true), (b"cont", false)] {
+            let staging = Staging::new(&store).unwrap();
+            let (digest, _) = put(&staging, b"contents");
+            let path = store.blob_path(&digest);
+            fs::write(&path, theirs).unwrap();
+            let inode = fs::metadata(&path).unwrap().ino();
+            staging.commit().unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().ino() == inode, stays);
+            assert_eq!(store.read_blob(&digest, 100).unwrap(), b"contents");
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn damaged_blobs_are_replaced_if_asked_for() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = store(scratch.path());
+        let digest = Digest::of(b"contents");
+        fs::write(store.blob_path(&digest), b"damaged!").unwrap();
+        for (check, wanted) in [(false, Placed::Shared), (true, Placed::New)] {
+            let staging = Staging::new(&store).unwrap().checking(check);
+            assert_eq!(put(&staging, b"contents").1, wanted);
+            staging.commit().unwrap();
+        }
+        assert_eq!(store.read_blob(&digest, 100).unwrap(), b"contents");
+    }
+
+    #[test]
+    fn directories_of_dead_builders_are_removed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = store(scratch.path());
+        let stale = store.path.join(PRIVATE).join("staging-dead");
+        fs::create_dir(&stale).unwrap();
+        fs::write(stale.join("blob"), b"x").unwrap();
+        let alive = Staging::new(&store).unwrap();
+        assert!(!stale.exists());
+        let second = Staging::new(&store).unwrap();
+        assert!(alive.path.exists() && second.path.exists());
+        assert_eq!(remove_stale(&store.path.join(PRIVATE)), 0);
+    }
 }
