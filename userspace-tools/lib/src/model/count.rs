@@ -12,7 +12,7 @@ pub struct Count {
 }
 
 impl Count {
-    /// Counts one more, of so many bytes.
+    /// Adds a blob of this size.
     pub(crate) fn add(&mut self, bytes: u64) {
         self.blobs += 1;
         self.bytes = self.bytes.saturating_add(bytes);

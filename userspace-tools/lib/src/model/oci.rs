@@ -187,7 +187,7 @@ fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
     Ok(())
 }
 
-/// Reads a value of which some tools write null where it is empty.
+/// Reads a value for which some tools write null if it is empty.
 pub(crate) fn or_null<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {

@@ -82,7 +82,7 @@ pub enum Selector {
 impl ImageRef {
     /// Reads `<oci-dir>:<tag>` or `<oci-dir>@sha256:<64 hexadecimal digits>`.
     ///
-    /// The path may hold `:` and `@`: a digest is what follows the last `@sha256:`, where it has
+    /// The path may hold `:` and `@`: a digest follows the last `@sha256:`, if the rest has
     /// the length of a digest or no `/`; a tag is what follows the last `:`, and has no `/` in it.
     pub fn parse(reference: &OsStr) -> Result<Self> {
         let bytes = reference.as_bytes();

@@ -38,7 +38,7 @@ pub struct Node {
     pub(crate) first_name: (NodeId, u32),
 }
 
-/// A range of a file, and where it is.
+/// A range of a file, and its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     /// Its offset in the file.

@@ -73,7 +73,7 @@ pub fn mount_classic(
     directory: &Path,
     options: &Options,
 ) -> Result<()> {
-    // Loads the module, and says so where there is none.
+    // Loads the module, and fails if it does not exist.
     drop(open_context(fs_type)?);
     let data = std::ffi::CString::new(options.data().as_bytes()).map_err(|_| MountError::Nul)?;
     mount::mount(

@@ -119,7 +119,7 @@ impl Writable {
 #[derive(Debug)]
 struct Stage {
     directory: PathBuf,
-    /// Whoever has the lock on the directory is at work in it.
+    /// The lock on the directory, which its process holds.
     _lock: OwnedFd,
 }
 
@@ -137,7 +137,7 @@ impl Stage {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(failed(&path))?;
         let stage = Self::lock(mount_point)?;
-        // What somebody left, who was killed, was under it.
+        // A killed process may have left mounts in it.
         stage.clear();
         let parameters = vec![("mode".into(), Some("0700".into()))];
         let options = Options::new(MountAttrFlags::empty(), parameters);

@@ -45,7 +45,7 @@ pub fn build(
 }
 
 /// Builds an image of a directory. If the tree has changed since it was walked, or if a file cannot be
-/// read, it is walked again as far as the options allow that.
+/// read, it is walked again if the options allow that.
 fn build_directory(
     path: &Path,
     store: &Store,

@@ -177,7 +177,7 @@ impl<'r> Side<'r> {
         self.reader.checked(self.reader.metadata().inode_at(at))
     }
 
-    /// The entries of a directory; none where there is no directory.
+    /// Returns the entries of a directory, or none for any other file.
     fn entries(&mut self, at: Option<Locator>) -> Result<Vec<DirEntry<'r>>> {
         at.map_or(Ok(Vec::new()), |at| self.descent.enter(at))
     }

@@ -50,7 +50,7 @@ pub struct ImportSource {
 }
 
 impl ImportSource {
-    /// Reads `<path>` or `<path>:<name>`: what comes before a colon is the path where it is there.
+    /// Reads `<path>` or `<path>:<name>`. The path ends at the last colon before which a file exists.
     pub fn parse(text: &OsStr, platform: Option<Platform>) -> Self {
         let bytes = text.as_bytes();
         let mut source = ImportSource {
@@ -91,7 +91,7 @@ struct Layer {
     content: Digest,
 }
 
-/// The configuration of a container image, as far as it matters here.
+/// The parts of the configuration of a container image that an import needs.
 #[derive(Deserialize)]
 struct ImageConfig {
     #[serde(flatten)]
@@ -262,7 +262,7 @@ impl Importer<'_> {
     fn for_platform<'d>(&self, candidates: &[&'d Descriptor]) -> Result<&'d Descriptor> {
         let images = candidates.iter().copied().filter(|one| !is_attached(one));
         let images: Vec<&Descriptor> = images.collect();
-        // What is attached to images can be asked for by its name alone, to be told what it is.
+        // Documents that are attached to images can be chosen by name only, and are refused later.
         let candidates = match &images[..] {
             [] => candidates,
             images => images,
@@ -452,7 +452,7 @@ impl Importer<'_> {
         }
     }
 
-    /// Puts a layer over those before it, and returns what is to be said of it.
+    /// Puts a layer over those before it, and returns remarks on it.
     fn layer(
         &self,
         layer: &Layer,
@@ -525,7 +525,7 @@ impl Importer<'_> {
         self.error(format!("{name} is damaged: its size or digest is another"))
     }
 
-    /// An image has to be chosen: so many were found, of all with these names.
+    /// Returns the error that asks for a choice: `found` images match, of all with these names.
     fn choice(&self, found: usize, names: &[impl AsRef<str>]) -> Error {
         let asked = match &self.source.tag {
             Some(tag) if found == 0 => format!("there is no image '{tag}'"),

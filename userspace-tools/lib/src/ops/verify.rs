@@ -126,7 +126,7 @@ fn own_files(store: &Store, has_blobs: bool, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Gives a file's contents to a function, from where it is read on, and counts them as done. The
+/// Calls a function with the rest of a file's contents, and counts them as done. The
 /// inner error is that of the file, the outer one an interruption.
 pub(crate) fn read_pieces(
     file: &mut File,

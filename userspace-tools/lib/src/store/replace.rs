@@ -83,7 +83,7 @@ impl<'a> WriteLock<'a> {
             Ok(()) => {}
             // Another tool has removed it.
             Err(Errno::NOENT) => return Ok(false),
-            // A filesystem that cannot. Between the look and the rename, nobody may write the index.
+            // The filesystem cannot exchange. A change by another tool between these two lines is lost.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 let unchanged = read(self.root, INDEX)? == before;
                 if unchanged {
@@ -126,8 +126,8 @@ impl<'a> WriteLock<'a> {
 
     /// Writes a file of the private directory, durably.
     fn write(&self, temporary: &str, contents: &[u8]) -> io::Result<()> {
-        // Nobody else writes it while the lock is held, so what is there is a dead writer's. It is
-        // not written to: it might be another name of somebody's file.
+        // The lock is held, so an existing file is one of a dead writer. It is replaced and not
+        // overwritten, because it may be a hard link to another file.
         match rustix::fs::unlinkat(&self.private, temporary, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
@@ -152,7 +152,7 @@ impl<'a> WriteLock<'a> {
     }
 }
 
-/// Reads a file, as far as an index may be long.
+/// Reads a file up to the largest size of an index.
 fn read(directory: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     // What is no regular file must not block.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;

@@ -22,7 +22,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// All mounts, one that is on top of another after it; none where there is no `/proc`.
+    /// Returns all mounts, a mount before those on top of it. Empty without `/proc`.
     pub fn all() -> Vec<Self> {
         Self::parse_table(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
     }

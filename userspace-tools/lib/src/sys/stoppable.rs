@@ -54,7 +54,7 @@ impl Read for Stoppable {
             if self.stop.load(Relaxed) {
                 return Err(io::Error::other(Stopped));
             }
-            // A FIFO to which nobody has written yet is not at its end.
+            // A FIFO without a writer yet is not at its end.
             match poll(
                 &mut [PollFd::new(&self.file, PollFlags::IN)],
                 Some(&PATIENCE),

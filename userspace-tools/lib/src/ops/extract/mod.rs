@@ -608,7 +608,7 @@ struct NewName<'n> {
 
 /// The outcome of writing the contents of a file.
 enum Written {
-    /// All of it, so many bytes.
+    /// All of it, with its size in bytes.
     All(u64),
     /// The target refused an action.
     Refused(&'static str, io::Error),
