@@ -126,11 +126,12 @@ mod tests {
     /// Walks through a tree whose nodes are paths: `/d`, `/d/e` and `/d/f`, of which the last is a file,
     /// and links. A link at the end is kept if `keep`.
     fn walk(path: &str, keep: bool) -> (Stop<'static, &'static str>, bool) {
-        const NODES: [(&str, &str, &str); 8] = [
+        const NODES: [(&str, &str, &str); 9] = [
             ("/", "d", "/d"),
             ("/d", "e", "/d/e"),
             ("/d", "f", "file"),
             ("/", "absolute", "->/d/e"),
+            ("/d", "root", "->/d/e"),
             ("/d", "up", "->../d/./f"),
             ("/", "out", "->../../../d"),
             ("/", "loop", "->loop"),
@@ -165,6 +166,7 @@ mod tests {
             ("d/../../d/./e//", "/d/e"),
             ("absolute", "/d/e"),
             ("absolute/..", "/d"),
+            ("d/root", "/d/e"),
             ("out/e", "/d/e"),
         ] {
             assert_eq!(walk(path, false).0, Stop::Directory(wanted), "{path}");
