@@ -535,7 +535,12 @@ fn list_blocks_agree_with_their_parents() {
         read(&list, names(b"a", None), 3, 3),
         anywhere(Kind::ListTypeMismatch)
     );
+}
 
+#[test]
+fn lists_of_parts_agree_with_their_parents() {
+    let first = anywhere(Kind::ListFirstMismatch);
+    let end = anywhere(Kind::ListEndMismatch);
     let list = v4::part_list();
     assert_eq!(read(&list, names(b"a", Some(b"n")), 9, 2), None);
     assert_eq!(read(&list, names(b"b", Some(b"n")), 9, 2), first);

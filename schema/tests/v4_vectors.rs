@@ -96,7 +96,19 @@ fn block() -> Vec<u8> {
         value: block.intern(b"42"),
     };
     block.attributes = vec![attribute];
-    block.inodes = vec![
+    block.inodes = inodes(file.0);
+    block.parts = vec![v4::Part {
+        first_offset: 0,
+        chunk: 1,
+        count: 2,
+        name: many,
+    }];
+    block.build()
+}
+
+/// The inodes of the block. `target` is the offset of the symbolic link's target.
+fn inodes(target: u32) -> Vec<v4::Inode> {
+    vec![
         v4::Inode {
             mode: 0o40755,
             links: 3,
@@ -111,7 +123,7 @@ fn block() -> Vec<u8> {
         },
         v4::Inode {
             mode: 0o120777,
-            first: file.0,
+            first: target,
             count: 4,
             ..v4::inode(v4::SYMLINK)
         },
@@ -122,14 +134,7 @@ fn block() -> Vec<u8> {
             parent: (-1, 0),
             ..v4::inode(v4::DIR)
         },
-    ];
-    block.parts = vec![v4::Part {
-        first_offset: 0,
-        chunk: 1,
-        count: 2,
-        name: many,
-    }];
-    block.build()
+    ]
 }
 
 /// The list block of the part in that block.

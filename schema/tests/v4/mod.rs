@@ -426,6 +426,15 @@ pub fn block() -> Block {
         ],
         ..Block::default()
     };
+    add_entries(&mut block);
+    add_extents(&mut block);
+    add_attributes(&mut block);
+    add_parts(&mut block);
+    add_inodes(&mut block);
+    block
+}
+
+fn add_entries(block: &mut Block) {
     let entries: [(&[u8], u8, usize); 10] = [
         (b"block", BLOCK, slot::BLOCK),
         (b"char", CHAR, slot::CHAR),
@@ -447,6 +456,9 @@ pub fn block() -> Block {
             distance: 0,
         });
     }
+}
+
+fn add_extents(block: &mut Block) {
     block.extents = vec![
         Extent {
             offset: 0,
@@ -464,6 +476,9 @@ pub fn block() -> Block {
             chunk_offset: 0,
         },
     ];
+}
+
+fn add_attributes(block: &mut Block) {
     let (capability, acl) = (block.name(b"security.capability"), block.name(b"user.a"));
     let value = block.intern(b"\x01\0\0\x02");
     block.sets = vec![(0, 2), (2, 1)];
@@ -484,6 +499,9 @@ pub fn block() -> Block {
             value: 0,
         },
     ];
+}
+
+fn add_parts(block: &mut Block) {
     let (first, second) = (block.name(b"a"), block.name(b"m"));
     let part = |chunk, count, name, first_offset| Part {
         first_offset,
@@ -497,6 +515,9 @@ pub fn block() -> Block {
         part(3, 10, (0, 0), 0),
         part(4, 20, (0, 0), 10 << 20),
     ];
+}
+
+fn add_inodes(block: &mut Block) {
     let target = block.intern(b"/usr/bin");
     block.inodes = vec![
         Inode {
@@ -549,7 +570,6 @@ pub fn block() -> Block {
             ..inode(FILE)
         },
     ];
-    block
 }
 
 /// A list block with the entries a, b and c.
