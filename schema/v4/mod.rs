@@ -30,15 +30,6 @@ mod chunks;
 mod directory;
 mod error;
 mod extents;
-#[cfg(test)]
-#[allow(
-    clippy::arithmetic_side_effects,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used
-)]
-mod hostile_tests;
 mod index;
 mod inode;
 mod inode_type;

@@ -4,6 +4,7 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | `v4` | builds metadata of format 4, and reads everything of it |
 //! | `walk` | reads everything of a message, and checks the cost of each call |
 //! | `read` | reads images as a filesystem does |
 //! | `image` | a model of an image, to build messages from |
@@ -14,6 +15,7 @@ mod bytes;
 mod image;
 mod noise;
 mod read;
+pub mod v4;
 #[cfg(feature = "walk")]
 mod walk;
 

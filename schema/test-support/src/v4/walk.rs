@@ -3,8 +3,6 @@
 //! Reads everything of a structure of format 4. Checks the cost of each call, what must hold of the
 //! result, and that the Cap'n Proto library reads the same. For tests and for fuzzers.
 
-#![allow(dead_code)]
-
 use capnp::message::{Reader, ReaderOptions};
 use capnp::serialize::BufferSegments;
 use capnp::Word;

@@ -3,14 +3,11 @@
 //! Malformed metadata chunks: nothing panics, no call costs more than its documentation allows, and
 //! the Cap'n Proto library reads the same from a chunk that passes the checks.
 
-#[path = "../tests/v4/mod.rs"]
-mod v4;
-#[path = "../tests/v4/walk.rs"]
-mod walk;
-
-use super::MetadataErrorKind as Kind;
-use v4::Random;
-use walk::{walk_block, walk_block_list, walk_list_block, walk_root, Walk};
+use puzzlefs_schema::v4::MetadataErrorKind as Kind;
+use puzzlefs_test_support::v4::walk::{
+    walk_block, walk_block_list, walk_list_block, walk_root, Walk,
+};
+use puzzlefs_test_support::v4::{self, Random};
 
 /// Each kind of message, and the walk through it.
 fn originals() -> Vec<(Vec<u8>, Walk)> {
@@ -80,7 +77,7 @@ fn mutate(bytes: &mut [u8], random: &mut Random) {
         match random.below(6) {
             0 => bytes.copy_within(from..from + 8, at),
             1 => bytes[at + random.below(8)] ^= 1 << random.below(8),
-            2 => bytes[at..at + 8].copy_from_slice(&random.next().to_le_bytes()),
+            2 => bytes[at..at + 8].copy_from_slice(&random.number().to_le_bytes()),
             // A small number, and one that is a little larger or smaller.
             3 => bytes[field..field + 2].copy_from_slice(&(random.below(20) as u16).to_le_bytes()),
             4 => bytes[field] = bytes[field].wrapping_add(1),

@@ -2,13 +2,14 @@
 
 //! Builds metadata chunks of format 4, valid or not: the lists are written as they are.
 
-#![allow(dead_code)]
-
 use capnp::{
     message::{AllocationStrategy, Builder, HeapAllocator},
     serialize,
 };
 use puzzlefs_schema::v4::metadata_capnp as schema;
+
+#[cfg(feature = "walk")]
+pub mod walk;
 
 /// Fills a struct's digest fields.
 macro_rules! set_digest {
@@ -659,7 +660,8 @@ pub fn file_part_list() -> ListBlock {
 pub struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    /// The next number.
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -669,6 +671,6 @@ impl Random {
 
     /// A number below a limit.
     pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
+        (self.number() % limit.max(1) as u64) as usize
     }
 }
