@@ -11,7 +11,7 @@ use crate::build::source::{Source, SourceData};
 use crate::error::{Error, IngestError, Result};
 use crate::ingest::assembly::Assembly;
 use crate::ingest::compression::{Decompressed, Format, Garbage, START};
-use crate::ingest::tar::{Fault, FileData, Input, Member, MemberKind, Oddities, Reader, NO_END};
+use crate::ingest::tar::{Fault, FileData, Input, Member, MemberKind, Oddities, Reader};
 use crate::model::limits::READ_SIZE;
 use crate::model::tree::{Seen, Tree};
 use crate::store::staging::Staging;
@@ -39,9 +39,13 @@ pub(crate) fn read(
     let archive = Archive::open(path, progress)?;
     let made = read_open(archive, staging, options, progress);
     made.map_err(|error| match error {
-        Error::Ingest(IngestError::Unreadable { path, fault }) if fault == NO_END => {
-            let fault = format!("{fault}; if it is whole, give --ignore-zeros");
-            archive_error(&path, fault)
+        Error::Ingest(IngestError::NoEnd { path, .. }) => {
+            let may_ignore_zeros = true;
+            IngestError::NoEnd {
+                path,
+                may_ignore_zeros,
+            }
+            .into()
         }
         error => error,
     })
@@ -202,6 +206,11 @@ pub(crate) fn archive_error(path: &Path, fault: impl Into<String>) -> Error {
 fn fault_error(fault: Fault, path: &Path) -> Error {
     match fault {
         Fault::Io(cause) => Error::io(path, "read the archive")(cause),
+        Fault::NoEnd => IngestError::NoEnd {
+            path: path.to_path_buf(),
+            may_ignore_zeros: false,
+        }
+        .into(),
         Fault::Malformed(what) => archive_error(path, what),
     }
 }

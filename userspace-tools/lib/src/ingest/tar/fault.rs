@@ -9,6 +9,8 @@ use std::io;
 pub(crate) enum Fault {
     /// Reading it failed.
     Io(io::Error),
+    /// The archive ends without the blocks that mark its end.
+    NoEnd,
     /// The archive is malformed; the text says how.
     Malformed(String),
 }

@@ -28,5 +28,5 @@ mod stream;
 pub(crate) use fault::Fault;
 pub(crate) use header::is_header;
 pub(crate) use member::{FileData, Member, MemberKind};
-pub(crate) use reader::{Oddities, Reader, NO_END};
+pub(crate) use reader::{Oddities, Reader};
 pub(crate) use stream::Input;

@@ -16,7 +16,6 @@ const PAX_MAX: u64 = 8 << 20;
 const GLOBAL_MAX: u64 = 64 << 10;
 
 const TOO_SHORT: &str = "too short for a tar archive: truncated, or none at all";
-pub(crate) const NO_END: &str = "it is truncated: its end is not marked";
 
 /// Reads the members of an archive in their order.
 pub(crate) struct Reader<I> {
@@ -152,7 +151,7 @@ impl<I: Input> Reader<I> {
                 Some(block) => block,
                 None if may_end(self) => return Ok(None),
                 None if self.headers == 0 => return malformed(TOO_SHORT),
-                None => return malformed(NO_END),
+                None => return Err(Fault::NoEnd),
             };
             if block != [0; BLOCK] {
                 return Ok(Some((at, block)));
