@@ -25,7 +25,7 @@ use std::process::ExitCode;
 /// The socket of the snapshotter.
 const SOCKET: &str = "/run/puzzlefs-snapshotter/snapshotter.sock";
 
-/// Makes containerd run images of a PuzzleFS store, mounted from the store.
+/// Make containerd run images of a PuzzleFS store, mounted from the store
 #[derive(Debug, Parser)]
 #[command(
     name = "puzzlefs-snapshotter",

@@ -22,21 +22,21 @@ use tonic::transport::Server;
 /// `puzzlefs-snapshotter serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Directory for containers' changes and the state of snapshots
+    /// Keep containers' changes and the state of snapshots in this directory
     #[arg(
         long,
         value_name = "DIRECTORY",
         default_value = "/var/lib/puzzlefs-snapshotter"
     )]
     pub root: PathBuf,
-    /// Directory for mounts of images
+    /// Mount images in this directory
     #[arg(
         long,
         value_name = "DIRECTORY",
         default_value = "/run/puzzlefs-snapshotter/images"
     )]
     pub mounts: PathBuf,
-    /// Socket to listen on
+    /// Listen on this socket
     #[arg(long, value_name = "SOCKET", default_value = crate::SOCKET)]
     pub address: PathBuf,
 }

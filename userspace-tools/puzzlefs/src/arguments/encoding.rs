@@ -25,12 +25,12 @@ pub struct EncodingArgs {
         value_parser = clap::value_parser!(i32).range(1..=19)
     )]
     compress: Option<i32>,
-    /// Minimum content of a frame, 4K to 256K [default: 128K]
+    /// Set the minimum content of a frame, 4K to 256K [default: 128K]
     ///
     /// A frame is the unit of decompression. SIZE is a power of two.
     #[arg(long, value_name = "SIZE", requires = "compress", value_parser = frame_size)]
     frame_size: Option<usize>,
-    /// Average size of a chunk, 4K to 256K [default: 128K]
+    /// Set the average size of a chunk, 4K to 256K [default: 128K]
     ///
     /// A chunk is the unit of sharing. SIZE is a power of two.
     #[arg(long, value_name = "SIZE", value_parser = chunk_size)]

@@ -28,7 +28,7 @@ mod verify;
 
 use clap::{Parser, Subcommand};
 
-/// Builds, mounts and inspects PuzzleFS images: container root filesystems cut into shared chunks.
+/// Build, mount and inspect PuzzleFS images: container root filesystems cut into shared chunks
 #[derive(Debug, Parser)]
 #[command(
     name = "puzzlefs",

@@ -59,8 +59,8 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l source-date-
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l base -d 'Build on the image of this tag in the same store' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s z -l compress -d 'Compress with zstd, level 1 to 19 [default without LEVEL: 3]' -r
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l frame-size -d 'Minimum content of a frame, 4K to 256K [default: 128K]' -r
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l chunk-size -d 'Average size of a chunk, 4K to 256K [default: 128K]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l frame-size -d 'Set the minimum content of a frame, 4K to 256K [default: 128K]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l chunk-size -d 'Set the average size of a chunk, 4K to 256K [default: 128K]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s j -l jobs -d 'Use N threads, 1 to 1024 [default: one per processor]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l config -d 'Start from this file, in OCI\'s JSON [default: that of the base]' -r -F
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l platform -d 'Name this platform [default: that of FILE, or this machine\'s]' -r
@@ -87,8 +87,8 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l source-date
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l base -d 'Build on the image of this tag in the same store' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -s z -l compress -d 'Compress with zstd, level 1 to 19 [default without LEVEL: 3]' -r
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l frame-size -d 'Minimum content of a frame, 4K to 256K [default: 128K]' -r
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l chunk-size -d 'Average size of a chunk, 4K to 256K [default: 128K]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l frame-size -d 'Set the minimum content of a frame, 4K to 256K [default: 128K]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l chunk-size -d 'Set the average size of a chunk, 4K to 256K [default: 128K]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -s j -l jobs -d 'Use N threads, 1 to 1024 [default: one per processor]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l layers -d 'Keep the image\'s layers, instead of merging them into one'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l no-xattrs -d 'Keep no extended attributes'

@@ -41,8 +41,8 @@ _arguments "${_arguments_options[@]}" : \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
 '-z+[Compress with zstd, level 1 to 19 \[default without LEVEL\: 3\]]::LEVEL:_default' \
 '--compress=[Compress with zstd, level 1 to 19 \[default without LEVEL\: 3\]]::LEVEL:_default' \
-'--frame-size=[Minimum content of a frame, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
-'--chunk-size=[Average size of a chunk, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
+'--frame-size=[Set the minimum content of a frame, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
+'--chunk-size=[Set the average size of a chunk, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
 '-j+[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
 '--jobs=[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
 '--config=[Start from this file, in OCI'\''s JSON \[default\: that of the base\]]:FILE:_files' \
@@ -80,8 +80,8 @@ _arguments "${_arguments_options[@]}" : \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
 '-z+[Compress with zstd, level 1 to 19 \[default without LEVEL\: 3\]]::LEVEL:_default' \
 '--compress=[Compress with zstd, level 1 to 19 \[default without LEVEL\: 3\]]::LEVEL:_default' \
-'--frame-size=[Minimum content of a frame, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
-'--chunk-size=[Average size of a chunk, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
+'--frame-size=[Set the minimum content of a frame, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
+'--chunk-size=[Set the average size of a chunk, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
 '-j+[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
 '--jobs=[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
 '--layers[Keep the image'\''s layers, instead of merging them into one]' \
