@@ -10,12 +10,10 @@ import ctypes
 import errno
 import mmap
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from case import CASE_DIR, PAGE, check, drop_caches, equal, eventually, in_memory, seeded_random  # noqa: E402
-from metadata import Chunk, Inode, Store  # noqa: E402
+import mountapi
+from case import CASE_DIR, PAGE, check, drop_caches, equal, eventually, in_memory, seeded_random
+from metadata import Chunk, Inode, Store
 
 MADV_COLD, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE = 20, 21, 22, 23, 25
 MADV_HUGEPAGE, MADV_NOHUGEPAGE, MLOCK_ONFAULT, MAP_LOCKED = 14, 15, 1, 0x2000

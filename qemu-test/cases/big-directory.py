@@ -8,12 +8,9 @@ import contextlib
 import errno
 import os
 import stat
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (build_image, check, drop_caches, equal, metric, mount_image, refused,  # noqa: E402
-                  run, seeded_random)
+from case import build_image, check, drop_caches, equal, metric, mount_image, refused, run, seeded_random
 
 COUNT = 100_000
 random = seeded_random()

@@ -10,11 +10,8 @@ import glob
 import hashlib
 import mmap
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, check, drop_caches, equal, mount_image, seeded_random,  # noqa: E402
-                  write_file)
+from case import CASE_DIR, build_image, check, drop_caches, equal, mount_image, seeded_random, write_file
 
 # More than the module has buffers, which keep what was read last.
 OTHERS = 20

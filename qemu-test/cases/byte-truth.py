@@ -11,13 +11,11 @@
 import ctypes
 import mmap
 import os
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import truth  # noqa: E402
-from case import PAGE, check, drop_caches, equal, metric, rounds, seeded_random  # noqa: E402
-from iouring import ENTRIES, READ, Ring  # noqa: E402
+import truth
+from case import PAGE, check, drop_caches, equal, metric, rounds, seeded_random
+from iouring import ENTRIES, READ, Ring
 
 LONGEST = 300_000
 # Python's part, which is slow.

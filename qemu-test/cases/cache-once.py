@@ -10,10 +10,8 @@ import ctypes
 import glob
 import os
 import subprocess
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import CASE_DIR, check, drop_caches, mount_image  # noqa: E402
+from case import CASE_DIR, check, drop_caches, mount_image
 
 SYS_CACHESTAT = 451
 PAGE = os.sysconf("SC_PAGESIZE")

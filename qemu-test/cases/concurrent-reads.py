@@ -8,13 +8,10 @@
 import mmap
 import os
 import random
-import sys
 import threading
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (build_image, check, equal, in_threads, metric, mount_image, seeded_random,  # noqa: E402
-                  write_file)
+from case import build_image, check, equal, in_threads, metric, mount_image, seeded_random, write_file
 
 SECONDS = 10
 THREADS = 8

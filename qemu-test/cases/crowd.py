@@ -19,12 +19,11 @@ import sys
 import time
 from random import Random
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-import truth  # noqa: E402
-from case import (CASE_DIR, check, drop_caches, equal, eventually, fail, meminfo, metric,  # noqa: E402
-                  rounds, run, seeded_random, slab_objects, unmount_image, write_file)
-from metadata import Chunk, Inode, Store  # noqa: E402
+import mountapi
+import truth
+from case import (CASE_DIR, check, drop_caches, equal, eventually, fail, meminfo, metric, rounds, run,
+                  seeded_random, slab_objects, unmount_image, write_file)
+from metadata import Chunk, Inode, Store
 
 SECONDS = rounds()
 IMAGES = 500

@@ -9,14 +9,11 @@
 # klog-allow: puzzlefs: image|EXT4-fs|I/O error
 import errno
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import damage  # noqa: E402
-import devmapper  # noqa: E402
-import mountapi  # noqa: E402
-from case import (CASE_DIR, PAGE, check, drop_caches, equal, mount_image, refused, run,  # noqa: E402
-                  unmount_image)
+import damage
+import devmapper
+import mountapi
+from case import CASE_DIR, PAGE, check, drop_caches, equal, mount_image, refused, run, unmount_image
 
 disk = devmapper.Disk(f"{CASE_DIR}/disk", 64)
 run("mkfs.ext4", "-q", "-O", "^has_journal", disk.path)

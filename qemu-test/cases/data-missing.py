@@ -11,12 +11,9 @@ import mmap
 import os
 import re
 import signal
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import damage  # noqa: E402
-from case import (PAGE, check, drop_caches, equal, mapped, metric, mount_image, refused,  # noqa: E402
-                  unmount_image)
+import damage
+from case import PAGE, check, drop_caches, equal, mapped, metric, mount_image, refused, unmount_image
 
 image = damage.Image()
 chunk = image.a_chunk_in_the_middle()

@@ -9,11 +9,9 @@
 # klog-allow: puzzlefs: image
 import os
 import socket
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import damage  # noqa: E402
-from case import CASE_DIR, check, drop_caches, mount_image, unmount_image  # noqa: E402
+import damage
+from case import CASE_DIR, check, drop_caches, mount_image, unmount_image
 
 image = damage.Image()
 chunk = image.a_chunk_in_the_middle()

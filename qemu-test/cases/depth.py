@@ -6,10 +6,8 @@
 # timeout: 60
 import errno
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import build_image, drop_caches, equal, mount_image, refused, run  # noqa: E402
+from case import build_image, drop_caches, equal, mount_image, refused, run
 
 DEPTH = 200
 

@@ -9,10 +9,9 @@ import os
 import subprocess
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from case import CASE_DIR, equal, eventually, skip  # noqa: E402
-from metadata import Inode, Store  # noqa: E402
+import mountapi
+from case import CASE_DIR, equal, eventually, skip
+from metadata import Inode, Store
 
 ENTRIES = 50_000
 group = "/sys/fs/cgroup/directory-memory"

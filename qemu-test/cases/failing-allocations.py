@@ -11,14 +11,12 @@
 # klog-allow: puzzlefs: |fs-verity .*: Error -12 getting verity descriptor size|workqueue: Failed to [a-z]* a worker|kobject_add_internal failed for puzzlefs.*error: -12|debugfs: out of free dentries
 import contextlib
 import os
-import sys
 import threading
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-import truth  # noqa: E402
-from case import CASE_DIR, run, seeded_random, write_file  # noqa: E402
-from metadata import Chunk, Inode, Store, rootfs_of  # noqa: E402
+import mountapi
+import truth
+from case import CASE_DIR, run, seeded_random, write_file
+from metadata import Chunk, Inode, Store, rootfs_of
 
 DEBUG = "/sys/kernel/debug"
 random = seeded_random()

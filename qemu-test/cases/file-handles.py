@@ -9,11 +9,8 @@ import ctypes
 import errno
 import os
 import stat
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (build_image, check, drop_caches, equal, mount_image, refused, unmount_image,  # noqa: E402
-                  write_file)
+from case import build_image, check, drop_caches, equal, mount_image, refused, unmount_image, write_file
 
 AT_FDCWD, AT_HANDLE_CONNECTABLE, AT_HANDLE_FID, MAX_HANDLE_SZ = -100, 0x002, 0x200, 128
 libc = ctypes.CDLL(None, use_errno=True)

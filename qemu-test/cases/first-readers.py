@@ -5,13 +5,11 @@
 #
 # timeout: 120
 import os
-import sys
 import threading
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (build_image, check, counters, equal, in_threads, metric, mount_image,  # noqa: E402
-                  seeded_random, write_file)
+from case import (build_image, check, counters, equal, in_threads, metric, mount_image, seeded_random,
+                  write_file)
 
 SECONDS, THREADS = 15, 8
 words = [word.encode() for word in "chunk blob frame seek table inode extent folio".split()]

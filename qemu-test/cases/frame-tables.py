@@ -8,13 +8,11 @@
 # timeout: 60
 import glob
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from case import CASE_DIR, check, drop_caches, equal, eventually, meminfo, metric  # noqa: E402
-from metadata import Chunk, Inode, Store  # noqa: E402
-from seekable import compress, of_frames, xxh64  # noqa: E402
+import mountapi
+from case import CASE_DIR, check, drop_caches, equal, eventually, meminfo, metric
+from metadata import Chunk, Inode, Store
+from seekable import compress, of_frames, xxh64
 
 FRAMES = 1 << 17
 BLOBS = 12

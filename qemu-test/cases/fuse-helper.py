@@ -8,11 +8,9 @@
 import os
 import socket
 import subprocess
-import sys
 import threading
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import CASE_DIR, build_image, check, equal, run, write_file  # noqa: E402
+from case import CASE_DIR, build_image, check, equal, run, write_file
 
 USER = 65534
 ADDRESS = f"{CASE_DIR}/service"

@@ -10,13 +10,10 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from bad_metadata import bad_images, outcome, read, whole_blobs  # noqa: E402
-from case import (CASE_DIR, Differences, check, eventually, is_mounted, run, seeded_random,  # noqa: E402
-                  write_file)
-from metadata import Store, encode  # noqa: E402
+from bad_metadata import bad_images, outcome, read, whole_blobs
+from case import CASE_DIR, Differences, check, eventually, is_mounted, run, seeded_random, write_file
+from metadata import Store, encode
 
 random = seeded_random()
 store = Store(f"{CASE_DIR}/store")

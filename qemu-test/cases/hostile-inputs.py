@@ -13,12 +13,10 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 import tarfile
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import CASE_DIR, check, equal, fail, run, write_file  # noqa: E402
-from metadata import Chunk, Inode, Store  # noqa: E402
+from case import CASE_DIR, check, equal, fail, run, write_file
+from metadata import Chunk, Inode, Store
 
 USER = 1234
 work = f"{CASE_DIR}/work"

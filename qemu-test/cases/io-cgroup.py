@@ -9,11 +9,9 @@
 import contextlib
 import os
 import subprocess
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, check, drop_caches, end, eventually, mount_image, run,  # noqa: E402
+from case import (CASE_DIR, build_image, check, drop_caches, end, eventually, mount_image, run,
                   seeded_random, start, unmount_image, write_file)
 
 ROOT = "/sys/fs/cgroup"

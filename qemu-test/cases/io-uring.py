@@ -10,13 +10,9 @@ import errno
 import mmap
 import os
 import struct
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (build_image, check, drop_caches, equal, mount_image, seeded_random,  # noqa: E402
-                  skip, write_file)
-from iouring import (CLOSE, ENTER, ENTRIES, OPENAT, READ, READ_FIXED, READV, REGISTER, SPLICE,  # noqa: E402
-                     Ring, syscall)
+from case import build_image, check, drop_caches, equal, mount_image, seeded_random, skip, write_file
+from iouring import CLOSE, ENTER, ENTRIES, OPENAT, READ, READ_FIXED, READV, REGISTER, SPLICE, Ring, syscall
 
 try:
     ring = Ring()

@@ -8,12 +8,10 @@
 #
 # timeout: 150
 import os
-import sys
 import threading
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, check, drop_caches, equal, in_threads, meminfo,  # noqa: E402
-                  mount_image, seeded_random, unmount_image, write_file)
+from case import (CASE_DIR, build_image, check, drop_caches, equal, in_threads, meminfo, mount_image,
+                  seeded_random, unmount_image, write_file)
 
 MEGABYTE = 1 << 20
 # A workspace is a buffer of 1.1 MiB, for which the allocator may take a block of 2 MiB, and zstd's context.

@@ -7,13 +7,11 @@
 # timeout: 60
 import os
 import signal
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from case import CASE_DIR, check, drop_caches, equal, metric, seeded_random, start  # noqa: E402
-from metadata import Inode, Store  # noqa: E402
+import mountapi
+from case import CASE_DIR, check, drop_caches, equal, metric, seeded_random, start
+from metadata import Inode, Store
 
 ROUNDS = 60
 random = seeded_random()

@@ -8,12 +8,9 @@
 import mmap
 import os
 import signal
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (build_image, check, drop_caches, equal, metric, mount_image, seeded_random,  # noqa: E402
-                  start, write_file)
+from case import build_image, check, drop_caches, equal, metric, mount_image, seeded_random, start, write_file
 
 SECONDS = 8
 random = seeded_random()

@@ -10,11 +10,8 @@ import errno
 import os
 import struct
 import subprocess
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (as_user, build_image, drop_caches, equal, mount_image, refused, skip,  # noqa: E402
-                  write_file)
+from case import as_user, build_image, drop_caches, equal, mount_image, refused, skip, write_file
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 EXECUTE, READ_FILE, READ_DIR = 1, 4, 8

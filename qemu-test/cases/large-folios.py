@@ -11,14 +11,12 @@ import ctypes
 import errno
 import os
 import struct
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import devmapper  # noqa: E402
-import metadata  # noqa: E402
-import mountapi  # noqa: E402
-from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, map_of, mount_image,  # noqa: E402
-                  refused, run, seeded_random, unmount_image, write_file)
+import devmapper
+import metadata
+import mountapi
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, map_of, mount_image, refused, run,
+                  seeded_random, unmount_image, write_file)
 
 COMPOUND_HEAD, COMPOUND_TAIL = 1 << 15, 1 << 16
 SIZE = 4 << 20

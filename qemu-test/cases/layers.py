@@ -11,13 +11,11 @@ import errno
 import os
 import stat
 import struct
-import sys
 from dataclasses import replace
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from case import CASE_DIR, check, drop_caches, equal, refused, seeded_random  # noqa: E402
-from metadata import Chunk, Inode, Store  # noqa: E402
+import mountapi
+from case import CASE_DIR, check, drop_caches, equal, refused, seeded_random
+from metadata import Chunk, Inode, Store
 
 LAYERS, CHANGES, ROOT = 40, 25, 1
 FORMATS = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "lnk": stat.S_IFLNK, "fifo": stat.S_IFIFO,

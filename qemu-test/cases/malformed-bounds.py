@@ -9,14 +9,12 @@
 # klog-allow: puzzlefs:
 import os
 import struct
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from case import CASE_DIR, Differences, check, drop_caches, equal, meminfo, metric, name_of  # noqa: E402
-from metadata import Chunk, Inode, Store, encode, encode_layers  # noqa: E402
-from walker import Walk  # noqa: E402
+import mountapi
+from case import CASE_DIR, Differences, check, drop_caches, equal, meminfo, metric, name_of
+from metadata import Chunk, Inode, Store, encode, encode_layers
+from walker import Walk
 
 U32 = 0xFFFFFFFF
 ENDLESS = (1 << 29) - 1

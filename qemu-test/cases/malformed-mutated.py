@@ -10,17 +10,15 @@
 # klog-allow: puzzlefs:
 import errno
 import os
-import sys
 import time
 from collections import Counter
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import hostile  # noqa: E402
-import mountapi  # noqa: E402
-from case import CASE_DIR, check, equal, metric, name_of, rounds, seeded_random  # noqa: E402
-from metadata import Store, blob_path  # noqa: E402
-from seekable import seekable  # noqa: E402
-from walker import Walk  # noqa: E402
+import hostile
+import mountapi
+from case import CASE_DIR, check, equal, metric, name_of, rounds, seeded_random
+from metadata import Store, blob_path
+from seekable import seekable
+from walker import Walk
 
 random = seeded_random()
 store = Store(f"{CASE_DIR}/store")

@@ -9,13 +9,11 @@
 import errno
 import os
 import stat
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from bad_metadata import bad_images, mode, outcome, read, root, whole_blobs  # noqa: E402
-from case import CASE_DIR, Differences, check, is_mounted, name_of, refused, seeded_random  # noqa: E402
-from metadata import Inode, Store  # noqa: E402
+import mountapi
+from bad_metadata import bad_images, mode, outcome, read, root, whole_blobs
+from case import CASE_DIR, Differences, check, is_mounted, name_of, refused, seeded_random
+from metadata import Inode, Store
 
 random = seeded_random()
 store = Store(f"{CASE_DIR}/store")

@@ -6,12 +6,9 @@
 #
 # timeout: 240
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import metadata  # noqa: E402
-from case import (build_image, check, drop_caches, equal, metric, mount_image, run,  # noqa: E402
-                  seeded_random, sha256)
+import metadata
+from case import build_image, check, drop_caches, equal, metric, mount_image, run, seeded_random, sha256
 
 random = seeded_random()
 

@@ -13,14 +13,11 @@ import errno
 import fcntl
 import os
 import struct
-import sys
 from random import Random
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import metadata  # noqa: E402
-from attributes import ATTR_VERITY, statx  # noqa: E402
-from case import (CASE_DIR, build_image, check, equal, mount_image, refused, run,  # noqa: E402
-                  unmount_image, write_file)
+import metadata
+from attributes import ATTR_VERITY, statx
+from case import CASE_DIR, build_image, check, equal, mount_image, refused, run, unmount_image, write_file
 
 MEASURE_VERITY, GETFLAGS, SETFLAGS = 0xC0046686, 0x80086601, 0x40086602
 VERITY_FL, IMMUTABLE_FL = 0x100000, 0x10

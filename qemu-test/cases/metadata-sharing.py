@@ -9,12 +9,10 @@
 import errno
 import os
 import stat
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from case import CASE_DIR, check, drop_caches, equal, meminfo, refused  # noqa: E402
-from metadata import Inode, Store  # noqa: E402
+import mountapi
+from case import CASE_DIR, check, drop_caches, equal, meminfo, refused
+from metadata import Inode, Store
 
 ENTRIES, MOUNTS = 50_000, 40
 store = Store(f"{CASE_DIR}/store")

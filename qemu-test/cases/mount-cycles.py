@@ -7,13 +7,11 @@
 # timeout: 120
 import glob
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import metadata  # noqa: E402
-import mountapi  # noqa: E402
-from case import (CASE_DIR, build_image, check, drop_caches, equal, eventually, meminfo, metric,  # noqa: E402
-                  run, seeded_random, slab_objects, write_file)
+import metadata
+import mountapi
+from case import (CASE_DIR, build_image, check, drop_caches, equal, eventually, meminfo, metric, run,
+                  seeded_random, slab_objects, write_file)
 
 CYCLES = 200
 random = seeded_random()

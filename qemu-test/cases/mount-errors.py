@@ -13,13 +13,11 @@ import os
 import re
 import shutil
 import socket
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import metadata  # noqa: E402
-import mountapi  # noqa: E402
-from case import (CASE_DIR, build_image, check, equal, eventually, fail, is_mounted,  # noqa: E402
-                  name_of, slab_objects, write_file)
+import metadata
+import mountapi
+from case import (CASE_DIR, build_image, check, equal, eventually, fail, is_mounted, name_of, slab_objects,
+                  write_file)
 
 os.mkdir("src")
 write_file("src/file", b"contents")

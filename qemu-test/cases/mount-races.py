@@ -8,15 +8,13 @@
 # klog-allow: puzzlefs:
 import errno
 import os
-import sys
 import threading
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import metadata  # noqa: E402
-import mountapi  # noqa: E402
-from case import (CASE_DIR, build_image, check, drop_caches, equal, eventually, in_threads,  # noqa: E402
-                  metric, seeded_random, slab_objects, write_file)
+import metadata
+import mountapi
+from case import (CASE_DIR, build_image, check, drop_caches, equal, eventually, in_threads, metric,
+                  seeded_random, slab_objects, write_file)
 
 SECONDS = 8
 THREADS = 8

@@ -7,10 +7,8 @@
 # timeout: 60
 import errno
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import build_image, drop_caches, equal, mount_image, refused, write_file  # noqa: E402
+from case import build_image, drop_caches, equal, mount_image, refused, write_file
 
 others = [b for b in range(1, 256) if b != ord("/")]
 names = {bytes([b]) for b in others if b != ord(".")}

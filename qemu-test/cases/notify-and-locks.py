@@ -12,10 +12,8 @@ import os
 import select
 import signal
 import struct
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import build_image, check, equal, mount_image, refused, write_file  # noqa: E402
+from case import build_image, check, equal, mount_image, refused, write_file
 
 os.makedirs("src/directory")
 write_file("src/file", b"contents")

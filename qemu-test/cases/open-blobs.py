@@ -6,13 +6,11 @@
 #
 # timeout: 90
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from case import (CASE_DIR, check, drop_caches, equal, eventually, in_threads, metric,  # noqa: E402
-                  seeded_random, slab_objects)
-from metadata import Chunk, Inode, Store  # noqa: E402
+import mountapi
+from case import (CASE_DIR, check, drop_caches, equal, eventually, in_threads, metric, seeded_random,
+                  slab_objects)
+from metadata import Chunk, Inode, Store
 
 MOST = 1024
 BLOBS = 1500

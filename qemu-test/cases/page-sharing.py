@@ -12,11 +12,9 @@ import glob
 import mmap
 import os
 import subprocess
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, check, counters, drop_caches, equal, eventually,  # noqa: E402
-                  mount_image, refused, run, seeded_random, slab_objects, write_file)
+from case import (CASE_DIR, build_image, check, counters, drop_caches, equal, eventually, mount_image,
+                  refused, run, seeded_random, slab_objects, write_file)
 
 SIZE = 3_000_001
 random = seeded_random()

@@ -8,12 +8,10 @@
 # timeout: 90
 import os
 import stat
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from case import CASE_DIR, PAGE, drop_caches, equal, refused, seeded_random  # noqa: E402
-from metadata import Chunk, Inode, Store  # noqa: E402
+import mountapi
+from case import CASE_DIR, PAGE, drop_caches, equal, refused, seeded_random
+from metadata import Chunk, Inode, Store
 
 random = seeded_random()
 store = Store(f"{CASE_DIR}/store")

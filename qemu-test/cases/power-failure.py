@@ -11,12 +11,10 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import devmapper  # noqa: E402
-from case import CASE_DIR, check, metric, run, seeded_random, write_file  # noqa: E402
+import devmapper
+from case import CASE_DIR, check, metric, run, seeded_random, write_file
 
 random = seeded_random()
 memory = f"{CASE_DIR}/memory"

@@ -8,12 +8,9 @@
 # timeout: 120
 import mmap
 import os
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (build_image, check, drop_caches, equal, metric, mount_image, seeded_random,  # noqa: E402
-                  write_file)
+from case import build_image, check, drop_caches, equal, metric, mount_image, seeded_random, write_file
 
 OPERATIONS = 4000
 SECONDS = 40

@@ -8,11 +8,9 @@
 # timeout: 60
 import ctypes
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_memory,  # noqa: E402
-                  map_of, mount_image, seeded_random, write_file)
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_memory, map_of,
+                  mount_image, seeded_random, write_file)
 
 SIZE = 12 << 20
 # Enough for the kernel to have come to its largest windows.

@@ -11,12 +11,10 @@ import errno
 import fcntl
 import mmap
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import metadata  # noqa: E402
-from case import (PAGE, build_image, check, drop_caches, equal, eventually, in_memory,  # noqa: E402
-                  mapped, mount_image, readahead, refused, run, seeded_random, write_file)
+import metadata
+from case import (PAGE, build_image, check, drop_caches, equal, eventually, in_memory, mapped, mount_image,
+                  readahead, refused, run, seeded_random, write_file)
 
 FICLONE = 0x40049409
 random = seeded_random()

@@ -13,11 +13,9 @@ import os
 import socket
 import stat
 import subprocess
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from case import build_image, drop_caches, equal, fail, mount_image, refused, run, write_file  # noqa: E402
+import mountapi
+from case import build_image, drop_caches, equal, fail, mount_image, refused, run, write_file
 
 os.makedirs("src/directory")
 os.mkdir("src/empty")

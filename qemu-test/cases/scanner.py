@@ -14,11 +14,9 @@ import select
 import signal
 import stat
 import struct
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, check, drop_caches, equal, fail, metric, mount_image,  # noqa: E402
-                  run, seeded_random, start, unmount_image, write_file)
+from case import (CASE_DIR, build_image, check, drop_caches, equal, fail, metric, mount_image, run,
+                  seeded_random, start, unmount_image, write_file)
 
 DEADLINE = 20  # seconds
 CLASS_CONTENT = 0x4

@@ -7,11 +7,8 @@
 # timeout: 60
 # kernels: every
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (PAGE, build_image, equal, mapped, mount_image, same_file, seeded_random,  # noqa: E402
-                  write_file)
+from case import PAGE, build_image, equal, mapped, mount_image, same_file, seeded_random, write_file
 
 random = seeded_random()
 edges = [PAGE, 16 << 10, 64 << 10, 128 << 10, 192 << 10, 256 << 10, 1 << 20]

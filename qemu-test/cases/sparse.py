@@ -6,10 +6,8 @@
 #
 # timeout: 180
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import build_image, check, equal, mount_image, seeded_random  # noqa: E402
+from case import build_image, check, equal, mount_image, seeded_random
 
 SIZE = 5 * 10**9
 random = seeded_random()

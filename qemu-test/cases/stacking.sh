@@ -49,8 +49,7 @@ umount merged2
 # A store on PuzzleFS is not, nor one that is two filesystems up.
 rootfs=$(puzzlefs resolve "$source")
 refused_with_eloop() {
-	local lib=${BASH_SOURCE[0]%/*}/lib
-	PYTHONPATH=$lib python3 - "$1" "$CASE_DIR/src" "$rootfs" <<-'END' || fail "a mount of the store $1"
+	python3 - "$1" "$CASE_DIR/src" "$rootfs" <<-'END' || fail "a mount of the store $1"
 		import errno, mountapi, sys
 		store, directory, rootfs = sys.argv[1:]
 		with mountapi.Context() as context:

@@ -8,12 +8,10 @@
 import ctypes
 import os
 import struct
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import metadata  # noqa: E402
-from case import (build_image, check, drop_caches, equal, mount_image, run, seeded_random,  # noqa: E402
-                  unmount_image, write_file)
+import metadata
+from case import (build_image, check, drop_caches, equal, mount_image, run, seeded_random, unmount_image,
+                  write_file)
 
 MAGIC = 0x505A4653
 random = seeded_random()

@@ -8,11 +8,9 @@
 import errno
 import glob
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, check, counters, drop_caches, equal, mount_image,  # noqa: E402
-                  refused, seeded_random, write_file)
+from case import (CASE_DIR, build_image, check, counters, drop_caches, equal, mount_image, refused,
+                  seeded_random, write_file)
 
 
 SIZE = 700_000

@@ -9,11 +9,9 @@ import errno
 import fcntl
 import os
 import struct
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from attributes import ATTR_IMMUTABLE, ATTR_VERITY, statx  # noqa: E402
-from case import build_image, check, equal, mount_image, refused, write_file  # noqa: E402
+from attributes import ATTR_IMMUTABLE, ATTR_VERITY, statx
+from case import build_image, check, equal, mount_image, refused, write_file
 
 # All but the time of access, which nobody keeps.
 STATX_BASIC_STATS, STATX_BTIME, STATX_DIOALIGN = 0x7ff & ~0x20, 0x800, 0x2000

@@ -6,11 +6,9 @@
 #
 # timeout: 60
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, check, drop_caches, equal, eventually, mount_image,  # noqa: E402
-                  run, seeded_random, sha256, write_file)
+from case import (CASE_DIR, build_image, check, drop_caches, equal, eventually, mount_image, run,
+                  seeded_random, sha256, write_file)
 
 random = seeded_random()
 os.mkdir("src")

@@ -9,14 +9,11 @@
 # timeout: 90
 import os
 import signal
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import devmapper  # noqa: E402
-import mountapi  # noqa: E402
-from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually,  # noqa: E402
-                  in_system_call, is_pending, mount_image, run, seeded_random, start, unmount_image,
-                  write_file)
+import devmapper
+import mountapi
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_system_call,
+                  is_pending, mount_image, run, seeded_random, start, unmount_image, write_file)
 
 READERS = 40
 SYS_READ = 0

@@ -14,12 +14,10 @@ import mmap
 import os
 import select
 import signal
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, check, drop_caches, end, equal, eventually, metric,  # noqa: E402
-                  mount_image, refused, seeded_random, sha256, start, write_file)
+from case import (CASE_DIR, build_image, check, drop_caches, end, equal, eventually, metric, mount_image,
+                  refused, seeded_random, sha256, start, write_file)
 
 LIMIT = 10  # seconds that a reader waits for a blob to be opened
 BREAK = 45  # seconds that the kernel gives the holder of a lease

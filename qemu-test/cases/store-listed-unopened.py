@@ -8,15 +8,12 @@
 # klog-allow: puzzlefs: image .*EDEADLK
 import errno
 import os
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from case import (CASE_DIR, PAGE, check, end, equal, fail, metric, seeded_random, start, turns,  # noqa: E402
-                  write_file)
-from listing import list_into_map, make_files  # noqa: E402
-from metadata import Chunk, Inode, Store  # noqa: E402
+import mountapi
+from case import CASE_DIR, PAGE, check, end, equal, fail, metric, seeded_random, start, turns, write_file
+from listing import list_into_map, make_files
+from metadata import Chunk, Inode, Store
 
 MAKERS = 3
 BLOBS = 8  # more than are opened with a file

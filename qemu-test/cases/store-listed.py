@@ -8,12 +8,10 @@
 #
 # timeout: 60
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, PAGE, build_image, check, end, equal, metric, mount_image,  # noqa: E402
-                  seeded_random, start, turns, write_file)
-from listing import list_into_map, make_files  # noqa: E402
+from case import (CASE_DIR, PAGE, build_image, check, end, equal, metric, mount_image, seeded_random, start,
+                  turns, write_file)
+from listing import list_into_map, make_files
 
 TURNS = 40
 MAKERS = 3

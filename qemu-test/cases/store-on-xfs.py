@@ -7,12 +7,10 @@
 #
 # timeout: 120
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import ownpages  # noqa: E402
-from case import (CASE_DIR, build_image, drop_caches, equal, mount_image, run, seeded_random,  # noqa: E402
-                  unmount_image, write_file)
+import ownpages
+from case import (CASE_DIR, build_image, drop_caches, equal, mount_image, run, seeded_random, unmount_image,
+                  write_file)
 
 contents = seeded_random().randbytes(ownpages.LEN // 2).hex().encode()
 os.mkdir("src")

@@ -10,15 +10,13 @@
 import errno
 import itertools
 import os
-import sys
 import time
 import threading
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import mountapi  # noqa: E402
-from case import (CASE_DIR, build_image, check, drop_caches, equal, in_threads, metric, name_of,  # noqa: E402
+import mountapi
+from case import (CASE_DIR, build_image, check, drop_caches, equal, in_threads, metric, name_of,
                   seeded_random, write_file)
-from metadata import rootfs_of  # noqa: E402
+from metadata import rootfs_of
 
 MOUNTS = 150
 random = seeded_random()

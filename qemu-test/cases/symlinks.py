@@ -7,11 +7,8 @@
 # timeout: 40
 import errno
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, build_image, drop_caches, equal, mount_image, refused,  # noqa: E402
-                  write_file)
+from case import CASE_DIR, build_image, drop_caches, equal, mount_image, refused, write_file
 
 os.makedirs("src/directory/below")
 write_file("src/directory/file", b"here")

@@ -6,10 +6,8 @@
 #
 # timeout: 40
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import build_image, drop_caches, equal, mount_image, write_file  # noqa: E402
+from case import build_image, drop_caches, equal, mount_image, write_file
 
 SECOND = 10**9
 times = [0, 1, -1, 999_999_999, -999_999_999, SECOND, -SECOND, 1_234_567_890 * SECOND + 123_456_789,

@@ -12,12 +12,10 @@
 import errno
 import mmap
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (CASE_DIR, PAGE, build_image, check, counters, drop_caches, equal, in_threads,  # noqa: E402
-                  mount_image, refused, seeded_random, start, unmount_image, write_file)
-from failcall import ENOMEM, EVERYBODY, failing  # noqa: E402
+from case import (CASE_DIR, PAGE, build_image, check, counters, drop_caches, equal, in_threads, mount_image,
+                  refused, seeded_random, start, unmount_image, write_file)
+from failcall import ENOMEM, EVERYBODY, failing
 
 random = seeded_random()
 contents = {f"file-{n}": b"".join(random.randbytes(4096) + bytes(4096) for _ in range(150)) for n in range(3)}

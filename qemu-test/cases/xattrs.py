@@ -10,11 +10,8 @@ import contextlib
 import ctypes
 import errno
 import os
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from case import (as_user, build_image, check, drop_caches, equal, mount_image, refused,  # noqa: E402
-                  run, write_file)
+from case import as_user, build_image, check, drop_caches, equal, mount_image, refused, run, write_file
 
 # tmpfs takes long values.
 run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/mnt")
