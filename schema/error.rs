@@ -190,7 +190,7 @@ impl fmt::Display for ErrorKind {
             Self::TrailingBytes => "the metadata is followed by other bytes",
             Self::TooManySegments => "the metadata is in more than 512 segments",
             Self::Misaligned => "the metadata is not aligned to eight bytes in memory",
-            Self::OtherBytes => "the metadata is not what it was when it was opened",
+            Self::OtherBytes => "the metadata has changed since it was opened",
             Self::OutOfBounds => "a pointer leads out of the metadata",
             Self::WrongType => "a pointer in the metadata is not of the expected type",
             Self::TooDeep => "the metadata is nested too deeply",

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const BLOCK: usize = 512;
 
-/// What the files of an archive may have in all: its sparse files can be larger than all memory.
+/// Maximum sum of the sizes of an archive's files, because sparse files can be larger than memory.
 const CONTENTS_MAX: u64 = 4 << 20;
 
 /// Builds an image of an archive, and, if it can be built, reads it back: whatever an archive

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A compressed blob: the frames that its seek table tells of, decompressed for a file.
+//! A compressed blob: the frames of its seek table, decompressed for a file.
 
 use puzzlefs_lib::builder::{build, BuildOptions};
 use puzzlefs_lib::reader::{Blobs, ImageReader};

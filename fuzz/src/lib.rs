@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What is fuzzed: a function for each reader of untrusted bytes, which must return whatever the
-//! bytes are, and for some a mutator that gets past their framing.
+//! A function for each reader of untrusted bytes, which must return for any bytes, and for some readers a
+//! mutator that gets past their framing.
 //!
 //! The programs in `fuzz_targets/` hand them to libFuzzer; `tests/replay.rs` calls them with the
-//! corpus. Documentation/reliability.md tells how to run them, and what came of it.
+//! corpus. Documentation/reliability.md explains how to run them, and lists results.
 
 #![warn(missing_docs)]
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The table of mounts, `/proc/self/mountinfo`: the names of mount points, file systems and sources in
-//! it are anybody's who may mount.
+//! The mount table, `/proc/self/mountinfo`. Anybody with permission to mount chooses the names of mount
+//! points, filesystems and sources.
 
 use puzzlefs_lib::mount::Mount;
 use std::ffi::OsStr;

@@ -22,7 +22,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Changes a blob, and then mostly makes its footer and header agree with what is before them.
+/// Changes a blob, and then mostly makes its footer and header agree with the bytes before them.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32, mutate: Mutate) -> usize {
     let mut random = Random(seed.into());
     let size = mutate(data, size, max_size);

@@ -29,7 +29,7 @@ pub enum ChunkError {
     /// The content is not [`MIN_METADATA_CONTENT`] to [`MAX_METADATA_CONTENT`] bytes, or not a
     /// multiple of 8.
     MetadataLength,
-    /// The stored bytes are no zstd frame.
+    /// The stored bytes are not a zstd frame.
     NotAFrame,
     /// The header of the zstd frame is incomplete.
     TruncatedFrame,

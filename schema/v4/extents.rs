@@ -44,7 +44,7 @@ pub enum ExtentData {
     Chunk {
         /// The chunk.
         chunk: ChunkRef,
-        /// Where the extent begins in the chunk's content. It ends in that content, too.
+        /// The start of the extent in the chunk's content, which also contains its end.
         offset: u32,
     },
 }
@@ -52,9 +52,9 @@ pub enum ExtentData {
 /// A part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Where the extent begins in the file.
+    /// The start of the extent in the file.
     pub start: u64,
-    /// Where it ends: after `start`.
+    /// The end of the extent, after `start`.
     pub end: u64,
     /// Its data.
     pub data: ExtentData,

@@ -252,7 +252,7 @@ pub fn home_page(digest: &Digest, pages: u32) -> u32 {
 pub struct Location {
     /// The number of the pack in the catalogue.
     pub pack: u32,
-    /// Where the stored bytes begin in the pack.
+    /// The start of the stored bytes in the pack.
     pub offset: u64,
     /// The number of stored bytes.
     pub stored_len: u32,

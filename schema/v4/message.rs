@@ -32,7 +32,7 @@ pub(super) trait Element: Sized {
 /// The place of a list of structs in a message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct List {
-    /// Where the first element begins, in bytes.
+    /// The start of the first element, in bytes.
     start: u32,
     /// The number of elements.
     count: u32,
@@ -186,9 +186,9 @@ pub(super) enum MessageKind {
 pub(super) struct Message<'a> {
     /// All bytes, at most [`MAX_METADATA_CONTENT`].
     bytes: &'a [u8],
-    /// Where the data of the root struct begins.
+    /// The start of the root struct's data.
     data: usize,
-    /// Where its pointers begin.
+    /// The start of its pointers.
     pointers: usize,
     /// The number of pointers.
     pointer_count: usize,

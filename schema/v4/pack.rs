@@ -198,7 +198,7 @@ impl PackFooter {
 pub struct PackedChunk {
     /// The SHA-256 of the stored bytes.
     pub digest: Digest,
-    /// Where the stored bytes begin in the pack.
+    /// The start of the stored bytes in the pack.
     pub offset: u64,
     /// The number of stored bytes: 1 to [`MAX_CHUNK_CONTENT`].
     pub stored_len: u32,

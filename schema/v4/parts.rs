@@ -52,9 +52,9 @@ pub enum Bounds<'a> {
     },
     /// Extents of a file.
     Offsets {
-        /// Where the first extent begins.
+        /// The start of the first extent.
         start: u64,
-        /// Where the last extent ends.
+        /// The end of the last extent.
         end: u64,
     },
 }
