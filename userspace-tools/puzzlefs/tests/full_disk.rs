@@ -94,7 +94,7 @@ fn an_extraction_onto_a_full_disk() {
         let said = fails(&["extract", &image, target.to_str().unwrap()]);
         let wanted = format!(
             "cannot write {}: No space left on device (os error 28); make room and extract into \
-             a new directory: what was extracted so far is left",
+             a new directory: the files extracted so far remain",
             target.join("file").display()
         );
         assert!(said.contains(&wanted), "{said}");

@@ -171,7 +171,7 @@ fn what_cannot_be_followed_stops_the_sweep() {
         ),
         (
             r#"{"schemaVersion":2,"mediaType":"application/x-odd","manifests":[]}"#,
-            "index.json: its type is 'application/x-odd', which is no index",
+            "index.json: its type is 'application/x-odd', not one of an index",
         ),
     ] {
         fs::write(store.join("index.json"), unknown).unwrap();

@@ -369,7 +369,7 @@ fn the_stores_own_files_are_looked_at() {
     change("\"schemaVersion\":2", "\"schemaVersion\":1");
     told("index.json: version 1 of an index is not known");
     change(oci::INDEX, "application/json");
-    told("index.json: its type is 'application/json', which is no index");
+    told("index.json: its type is 'application/json', not one of an index");
     change("\"raw\"", "\"zstd\"");
     told("index.json: several images are tagged 'zstd'; the last one counts");
     for (text, wanted) in [

@@ -55,7 +55,7 @@ pub enum ImageError {
         /// The cause.
         cause: ParseError,
     },
-    /// The configuration of a container is larger than what is read of it.
+    /// The configuration of a container is larger than the limit.
     #[error(
         "cannot read {}: not the configuration of a container image: it has more than {max} bytes",
         .path.display())]

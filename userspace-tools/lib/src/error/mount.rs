@@ -19,7 +19,7 @@ pub enum MountError {
         /// The list.
         list: String,
     },
-    /// The value of `digest=` is no digest.
+    /// The value of `digest=` is not a digest.
     #[error(
         "digest: not an fs-verity digest: 64 digits 0-9 and a-f are expected, as \
          `puzzlefs build --json` and `puzzlefs enable-verity` print them"
@@ -98,7 +98,7 @@ pub enum MountError {
     },
     /// Another mount writes to the directory for changes.
     #[error(
-        "{}: what is written to {} goes there already; give another directory",
+        "{}: data written to {} goes there already; give another directory",
         .path.display(), .mount_point.display())]
     UpperInUse {
         /// The directory for changes.
@@ -188,8 +188,8 @@ pub enum MountError {
     },
     /// Processes use the mount.
     #[error(
-        "busy: something in it is open or somebody's working directory. 'fuser -vm {0}' or \
-         'lsof {0}' tells whose; --lazy unmounts it when it is not in use any more",
+        "busy: a process has a file in it open or uses it as its working directory. 'fuser -vm {0}' or \
+         'lsof {0}' shows the processes; --lazy unmounts it when it is no longer in use",
         .directory.display())]
     Busy {
         /// The mount point.

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// A failure to read or write a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A store is expected at a path that is no directory.
+    /// A store is expected at a path that is not a directory.
     #[error(
         "cannot open the store {}: not a directory, and so no store; 'puzzlefs import' reads image \
          archives, 'puzzlefs build' reads archives of a tree", .path.display())]
@@ -21,7 +21,7 @@ pub enum StoreError {
         /// The path of the store.
         path: PathBuf,
     },
-    /// A part of the path of a new store is no directory.
+    /// A part of the path of a new store is not a directory.
     #[error(
         "cannot create the store {}: not a directory, and no store can be in it; \
          give another for the store", .path.display())]
@@ -29,7 +29,7 @@ pub enum StoreError {
         /// The path of the store.
         path: PathBuf,
     },
-    /// The directory is no OCI image layout.
+    /// The directory is not an OCI image layout.
     #[error(
         "cannot open the store {}: not an OCI image layout: it has no file 'oci-layout'",
         .path.display())]
@@ -57,7 +57,7 @@ pub enum StoreError {
         /// The path of the file.
         path: PathBuf,
     },
-    /// A file of the store is larger than what is read of it.
+    /// A file of the store is larger than the limit.
     #[error("cannot read {}: larger than the {max} bytes that are allowed here", .path.display())]
     TooLarge {
         /// The path of the file.
@@ -83,7 +83,7 @@ pub enum StoreError {
     },
     /// A manifest has a type that this version does not know.
     #[error(
-        "cannot follow {}: its type, '{}', is not known here, nor is what belongs to it",
+        "cannot follow {}: its type, '{}', is not known here, so the blobs that it needs are not known",
         .path.display(), .media_type.escape_default())]
     UnknownType {
         /// The path of the manifest.
@@ -91,7 +91,7 @@ pub enum StoreError {
         /// Its media type.
         media_type: String,
     },
-    /// A descriptor names its blob by something that is no SHA-256 digest.
+    /// A descriptor names its blob by something other than a SHA-256 digest.
     #[error("cannot use {}: '{}' is not a sha256 digest", .path.display(), .digest.escape_default())]
     NotADigest {
         /// The path of the document with the descriptor.

@@ -22,7 +22,7 @@ pub enum SystemError {
     /// The filesystem of an extraction is full.
     #[error(
         "cannot {action} {}: {cause}; make room and extract into a new directory: \
-         what was extracted so far is left", .path.display())]
+         the files extracted so far remain", .path.display())]
     NoRoom {
         /// The object of the call.
         path: PathBuf,

@@ -63,7 +63,7 @@ pub enum UnknownIndex {
     #[error("version {0} of an index is not known")]
     Version(u32),
     /// It has another media type.
-    #[error("its type is '{0}', which is no index")]
+    #[error("its type is '{0}', not one of an index")]
     Type(String),
 }
 

@@ -40,7 +40,7 @@ pub(crate) enum Stop<'n, N> {
     Directory(N),
     /// A name does not exist in [`PathWalk::here`].
     Missing(Cow<'n, [u8]>),
-    /// A node under this name is no directory. The path ends here if [`PathWalk::is_done`].
+    /// A node under this name is not a directory. The path ends here if [`PathWalk::is_done`].
     Other(N, Cow<'n, [u8]>),
     /// The walk has followed too many symbolic links.
     TooManyLinks,

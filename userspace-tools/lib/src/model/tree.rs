@@ -20,7 +20,7 @@ pub type NodeId = u32;
 /// An inode.
 #[derive(Debug)]
 pub struct Node {
-    /// Its type, and what goes with the type.
+    /// Its type, with the attributes of the type.
     pub kind: Kind,
     /// The twelve mode bits.
     pub permissions: u16,

@@ -171,7 +171,7 @@ fn want(
             faults.push(Fault {
                 image: Some(name.to_owned()),
                 what: format!(
-                    "{}: its fs-verity digest is to be {verity}, but '{by}' says {known}",
+                    "{}: its fs-verity digest must be {verity}, but '{by}' says {known}",
                     path.display()
                 ),
             });

@@ -87,7 +87,7 @@ struct Layer {
     file: String,
     /// The digest and size of the file, where they are known.
     blob: Option<(Digest, u64)>,
-    /// The digest of what is in it, uncompressed.
+    /// The digest of its uncompressed contents.
     content: Digest,
 }
 

@@ -206,7 +206,7 @@ impl<'r> Walk<'_, '_, 'r> {
         result.map_err(|error| self.schema(error)).ok()
     }
 
-    /// Takes a number of elements of lists from what there can be.
+    /// Takes a number of elements of lists from the number that is left.
     fn take(&mut self, elements: usize) -> puzzlefs_schema::Result<()> {
         self.left = self
             .left

@@ -201,7 +201,7 @@ impl Store {
         }
     }
 
-    /// Lists the directory of blobs: the digests, and the names that are no digests.
+    /// Lists the directory of blobs: the digests, and the other names.
     pub(crate) fn list_blobs(&self) -> Result<(Vec<Digest>, Vec<OsString>)> {
         let path = self.path.join("blobs/sha256");
         let (mut blobs, mut others) = (Vec::new(), Vec::new());

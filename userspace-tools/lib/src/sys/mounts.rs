@@ -27,7 +27,7 @@ impl Mount {
         Self::parse_table(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
     }
 
-    /// The mounts of a table. Leaves out lines that are no mount's.
+    /// Returns the mounts of a table. Leaves out malformed lines.
     pub fn parse_table(table: &[u8]) -> Vec<Self> {
         let lines = table.split(|&byte| byte == b'\n');
         lines.filter_map(Self::parse).collect()
