@@ -2,8 +2,8 @@
 
 //! The filesystem below: directories and files that a stacked filesystem reads.
 //!
-//! Everything is done with the credentials of whoever mounted, never with those of the task that
-//! happens to read: what a mount gives access to does not depend on what its readers may see.
+//! Everything is done with the mounter's credentials, never with those of the task that reads, so
+//! the content of a mount does not depend on its readers' permissions.
 //!
 //! C headers: [`include/linux/namei.h`](srctree/include/linux/namei.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h)
@@ -108,7 +108,7 @@ impl Directory {
         })
     }
 
-    /// Where the directory is.
+    /// Returns the directory's path.
     fn path(&self) -> *const bindings::path {
         // SAFETY: By the type invariants the file is valid.
         unsafe { bindings::vfs_rs_file_path(self.file.as_ptr()).cast() }
@@ -161,7 +161,7 @@ impl Directory {
         })
     }
 
-    /// How many filesystems are stacked in the one that the directory is on: 0 for a plain one.
+    /// Returns the depth of stacked filesystems in the directory's one: 0 for a plain filesystem.
     pub(crate) fn stack_depth(&self) -> c_int {
         // SAFETY: By the type invariants the file is valid.
         unsafe { bindings::vfs_rs_file_stack_depth(self.file.as_ptr()) }
@@ -173,8 +173,8 @@ impl Directory {
         unsafe { (*(*(*self.path()).dentry).d_sb).s_magic }
     }
 
-    /// Whether two directories are one, seen through one mount and with equal credentials: so that
-    /// what may be opened through one may be opened through the other.
+    /// Returns true if two directories are one, seen through one mount and with equal credentials.
+    /// A file that may be opened through one may then be opened through the other.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let (mine, theirs) = (self.file.cred(), other.file.cred());
         // SAFETY: By the type invariants both paths are valid, as are both credentials.
@@ -193,20 +193,20 @@ impl Directory {
 #[derive(Clone)]
 pub(crate) struct BackingFile {
     file: ARef<File>,
-    /// How the file is read without leaving pages in the page cache of the filesystem below; `None`
-    /// if that cannot be.
+    /// The method to read the file without leaving pages in the page cache of the filesystem below;
+    /// `None` if there is none.
     past_cache: Option<PastCache>,
-    /// Whether reads through that page cache can be told to leave nothing there.
+    /// True if reads through that page cache can drop their pages.
     drops_behind: bool,
 }
 
-/// How a file is read without leaving pages in a page cache.
+/// A method to read a file without leaving pages in a page cache.
 #[derive(Clone, Copy)]
 enum PastCache {
     /// Not through it, and without waiting for the locks of others; offsets, lengths and memory
     /// must be aligned.
     Direct { alignment: usize },
-    /// Through it, but what was read is dropped. So are files with fs-verity read.
+    /// Through it, and the pages that were read are dropped. Files with fs-verity are read so.
     DropBehind,
 }
 
@@ -311,7 +311,7 @@ impl Drop for DirectReads {
 ///
 /// While `direct` has reads in flight, nobody uses `memory`.
 pub(crate) struct ReadBuffer {
-    /// Dropped first: it waits for what is in flight.
+    /// Dropped first, because its drop waits for reads in flight.
     direct: DirectReads,
     memory: KVVec<u8>,
 }
@@ -345,17 +345,17 @@ impl ReadBuffer {
         self.memory.get_mut(place)
     }
 
-    /// How much room a read of `len` bytes takes.
+    /// Returns the room in a buffer for a read of `len` bytes.
     fn room_for(len: usize) -> usize {
         (len + MAX_ALIGNMENT).next_multiple_of(MAX_ALIGNMENT)
     }
 
-    /// Whether there is room for a read of `len` bytes from a place on.
+    /// Returns true if there is room for a read of `len` bytes from a place on.
     pub(crate) fn has_room(&self, at: usize, len: usize) -> bool {
         at.saturating_add(Self::room_for(len)) <= self.memory.len()
     }
 
-    /// Where the next read can go, behind one that ends at a place.
+    /// Returns the place for the next read, behind one that ends at a place.
     pub(crate) fn next_place(end: usize) -> usize {
         end.next_multiple_of(MAX_ALIGNMENT)
     }
@@ -423,7 +423,7 @@ impl ReadBuffer {
         }
     }
 
-    /// A part of what was read.
+    /// Returns a part of the bytes that were read.
     pub(crate) fn get(&self, place: Range<usize>) -> Option<&[u8]> {
         if self.direct.in_flight {
             return None;
@@ -452,7 +452,7 @@ enum ReadState {
 }
 
 impl<'a> FileRead<'a> {
-    /// How many reads are done at once, at the most.
+    /// Maximum number of reads at once.
     pub(crate) const MAX: usize = bindings::VFS_RS_MAX_READS as usize;
 
     /// A read of `len` bytes from the file's byte `offset` on.
@@ -465,12 +465,12 @@ impl<'a> FileRead<'a> {
         }
     }
 
-    /// How much room in a buffer the read takes, in bytes.
+    /// Returns the room in a buffer that the read takes, in bytes.
     pub(crate) fn room(&self) -> usize {
         ReadBuffer::room_for(self.len)
     }
 
-    /// Where in the buffer is what was read, if all of it was.
+    /// Returns the place of the bytes in the buffer, if all were read.
     pub(crate) fn place(&self) -> Option<Range<usize>> {
         match &self.state {
             ReadState::Done(place) => Some(place.clone()),
@@ -478,8 +478,8 @@ impl<'a> FileRead<'a> {
         }
     }
 
-    /// What is to be read to a buffer from a place on: how much before what is wanted, from where
-    /// in the file, and to which memory. `None` if that is not to be read directly.
+    /// Returns the direct read to a buffer from a place on: the bytes before the wanted ones, the
+    /// start in the file, and the memory. `None` if the file is not read directly.
     fn prepare<'b>(
         &self,
         buffer: &'b mut ReadBuffer,
@@ -494,8 +494,8 @@ impl<'a> FileRead<'a> {
     }
 }
 
-/// What a direct read has to cover for a range of a file: how much before the range, from where in
-/// the file, and how many bytes.
+/// Returns the extent of a direct read for a range of a file: the bytes before the range, the start
+/// in the file, and the size.
 fn aligned(offset: u64, len: usize, alignment: usize) -> Option<(usize, i64, usize)> {
     let head = (offset % alignment as u64) as usize;
     let start = i64::try_from(offset - head as u64).ok()?;
@@ -503,7 +503,7 @@ fn aligned(offset: u64, len: usize, alignment: usize) -> Option<(usize, i64, usi
     Some((head, start, size))
 }
 
-/// What tells a file from what it was before somebody wrote to it.
+/// The state of a file that changes if the file is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Version {
     size: u64,
@@ -528,13 +528,14 @@ impl BackingFile {
         found.then_some(digest)
     }
 
-    /// Whether a read leaves nothing in the page cache of the filesystem below: it can do that, and
-    /// nothing of the file is there that were better used.
+    /// Returns true if a read leaves nothing in the page cache of the filesystem below: it has a
+    /// method for that, and no page of the file is cached there.
     pub(crate) fn is_read_past_cache(&self) -> bool {
         self.past_cache_now().is_some()
     }
 
-    /// How a read now leaves nothing in the page cache of the filesystem below, if it does.
+    /// Returns the method by which a read now leaves nothing in the page cache of the filesystem
+    /// below.
     fn past_cache_now(&self) -> Option<PastCache> {
         self.past_cache
             // SAFETY: The file is valid and open.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs of locked folios that are to be filled.
+//! Runs of locked folios that must be filled.
 //!
 //! Lock: the folio lock of each folio of a run is held by the run, and released when the run is
 //! dropped. It protects the folio's content until then, and keeps the folio in its mapping. A caller

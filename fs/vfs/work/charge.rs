@@ -38,7 +38,7 @@ impl Charge {
 
     /// Charges the current worker's I/O and memory to these groups until the result is dropped.
     ///
-    /// In a task that is no kernel thread, only memory is charged to them.
+    /// In a task that is not a kernel thread, only memory is charged to them.
     pub(in crate::vfs) fn enter(&self) -> ChargeScope<'_> {
         ChargeScope {
             // SAFETY: By the type invariants the groups are valid; `self` keeps them while the

@@ -51,7 +51,7 @@ impl Member {
     }
 }
 
-/// The type of a member, and what goes with it.
+/// The type of a member, and the data of the type.
 #[derive(Debug)]
 pub(crate) enum MemberKind {
     File(FileData),
