@@ -3,16 +3,11 @@
 //! Blocks.
 
 use super::{
-    attributes::{StoredAttribute, StoredSet},
-    chunks::StoredRef,
-    directory::StoredEntry,
     error::{MetadataErrorKind as Kind, Result},
-    extents::StoredExtent,
-    inode::{Checker, Inode, Lists, StoredInode},
+    inode::{Checker, Inode, Lists, Places, StoredInode},
     inode_type::InodeType,
     limits::MAX_BLOCK_INODES,
-    message::{List, Message, MessageKind, Pool},
-    parts::StoredPart,
+    message::{List, Message, MessageKind},
     root::Child,
 };
 
@@ -27,13 +22,7 @@ use super::{
 pub struct BlockLayout {
     len: u32,
     inodes: List,
-    entries: List,
-    extents: List,
-    chunks: List,
-    parts: List,
-    sets: List,
-    attributes: List,
-    pool: Pool,
+    places: Places,
 }
 
 impl BlockLayout {
@@ -52,19 +41,13 @@ impl BlockLayout {
             // Messages are small.
             len: bytes.len() as u32,
             inodes: message.list::<StoredInode>(0)?,
-            entries: message.list::<StoredEntry>(1)?,
-            extents: message.list::<StoredExtent>(2)?,
-            chunks: message.list::<StoredRef>(3)?,
-            parts: message.list::<StoredPart>(4)?,
-            sets: message.list::<StoredSet>(5)?,
-            attributes: message.list::<StoredAttribute>(6)?,
-            pool: message.pool(7)?,
+            places: Places::find(&message)?,
         };
         if !(1..=MAX_BLOCK_INODES).contains(&layout.inodes.len()) {
             return Err(Kind::BlockInodes.into());
         }
         // INVARIANT: The rest of the rules.
-        Checker::new(layout.lists(bytes)).check(layout.inodes.of(bytes))?;
+        Checker::new(Lists::new(&layout.places, bytes)).check(layout.inodes.of(bytes))?;
         Ok(layout)
     }
 
@@ -83,18 +66,6 @@ impl BlockLayout {
             return Err(Kind::ChildMismatch.into());
         }
         Ok(())
-    }
-
-    fn lists<'a>(&self, bytes: &'a [u8]) -> Lists<'a> {
-        Lists {
-            entries: self.entries.of(bytes),
-            extents: self.extents.of(bytes),
-            chunks: self.chunks.of(bytes),
-            parts: self.parts.of(bytes),
-            sets: self.sets.of(bytes),
-            attributes: self.attributes.of(bytes),
-            strings: self.pool.of(bytes),
-        }
     }
 }
 
@@ -144,7 +115,7 @@ impl<'a> Block<'a> {
         let stored = self.layout.inodes.of(self.bytes).get(slot.into());
         Inode::read(
             stored.ok_or(Kind::NoSuchInode)?,
-            self.layout.lists(self.bytes),
+            Lists::new(&self.layout.places, self.bytes),
         )
     }
 

@@ -10,7 +10,7 @@ use super::{
     extents::{BoundsError, Extents, StoredExtent},
     inode_type::InodeType,
     limits::LIST_LEVELS,
-    message::{Element, Elements, Strings},
+    message::{Element, Elements, List, Message, Pool, Strings},
     names::is_target,
     parts::{Bounds, Parts, StoredPart},
     words::{halves, words},
@@ -71,42 +71,81 @@ impl StoredInode {
     }
 }
 
-/// The lists of a block that inodes refer to.
+/// The places of the lists that the inodes of a block refer to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    entries: List,
+    extents: List,
+    chunks: List,
+    parts: List,
+    sets: List,
+    attributes: List,
+    pool: Pool,
+}
+
+impl Places {
+    /// Finds the lists of a block.
+    pub(super) fn find(block: &Message<'_>) -> Result<Self> {
+        Ok(Self {
+            entries: block.list::<StoredEntry>(1)?,
+            extents: block.list::<StoredExtent>(2)?,
+            chunks: block.list::<StoredRef>(3)?,
+            parts: block.list::<StoredPart>(4)?,
+            sets: block.list::<StoredSet>(5)?,
+            attributes: block.list::<StoredAttribute>(6)?,
+            pool: block.pool(7)?,
+        })
+    }
+}
+
+/// The lists that the inodes of a block refer to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lists<'a> {
-    pub(super) entries: Elements<'a, StoredEntry>,
-    pub(super) extents: Elements<'a, StoredExtent>,
-    pub(super) chunks: Elements<'a, StoredRef>,
-    pub(super) parts: Elements<'a, StoredPart>,
-    pub(super) sets: Elements<'a, StoredSet>,
-    pub(super) attributes: Elements<'a, StoredAttribute>,
-    pub(super) strings: Strings<'a>,
+    places: &'a Places,
+    bytes: &'a [u8],
 }
 
 impl<'a> Lists<'a> {
+    /// Makes the lists of their places and the bytes of the block.
+    pub(super) fn new(places: &'a Places, bytes: &'a [u8]) -> Self {
+        Self { places, bytes }
+    }
+
     fn chunks(&self) -> Chunks<'a> {
-        Chunks::new(self.chunks)
+        Chunks::new(self.places.chunks.of(self.bytes))
+    }
+
+    fn sets(&self) -> Elements<'a, StoredSet> {
+        self.places.sets.of(self.bytes)
+    }
+
+    fn strings(&self) -> Strings<'a> {
+        self.places.pool.of(self.bytes)
     }
 
     fn entries(&self, inode: &StoredInode) -> Option<Entries<'a>> {
-        let entries = self.entries.range(inode.first, inode.count)?;
-        Some(Entries::new(entries, self.strings))
+        let entries = self.places.entries.of(self.bytes);
+        let entries = entries.range(inode.first, inode.count)?;
+        Some(Entries::new(entries, self.strings()))
     }
 
     fn extents(&self, inode: &StoredInode) -> Option<Extents<'a>> {
-        let extents = self.extents.range(inode.first, inode.count)?;
+        let extents = self.places.extents.of(self.bytes);
+        let extents = extents.range(inode.first, inode.count)?;
         Some(Extents::new(extents, self.chunks(), inode.size))
     }
 
     fn parts(&self, inode: &StoredInode, bounds: Bounds<'a>) -> Option<Parts<'a>> {
-        let parts = self.parts.range(inode.first, inode.count)?;
-        let (chunks, strings) = (self.chunks(), self.strings);
+        let parts = self.places.parts.of(self.bytes);
+        let parts = parts.range(inode.first, inode.count)?;
+        let (chunks, strings) = (self.chunks(), self.strings());
         Some(Parts::new(parts, chunks, strings, bounds, LIST_LEVELS))
     }
 
     fn attributes(&self, set: &StoredSet) -> Option<Attributes<'a>> {
-        let attributes = self.attributes.range(set.first, set.count)?;
-        Some(Attributes::new(attributes, self.chunks(), self.strings))
+        let attributes = self.places.attributes.of(self.bytes);
+        let attributes = attributes.range(set.first, set.count)?;
+        Some(Attributes::new(attributes, self.chunks(), self.strings()))
     }
 }
 
@@ -230,7 +269,7 @@ impl<'a> Inode<'a> {
                 .map(Content::LongFile),
             InodeType::File => lists.extents(stored).map(Content::File),
             InodeType::Symlink => lists
-                .strings
+                .strings()
                 .get(stored.first, stored.count)
                 .map(Content::Symlink),
             InodeType::CharDevice | InodeType::BlockDevice => Some(Content::Device {
@@ -251,7 +290,7 @@ impl<'a> Inode<'a> {
     /// [`MetadataErrorKind::Misuse`](super::MetadataErrorKind::Misuse).
     pub fn attributes(&self) -> Result<Attributes<'a>> {
         let set = match self.stored.set.checked_sub(1) {
-            Some(number) => self.lists.sets.known(number)?,
+            Some(number) => self.lists.sets().known(number)?,
             None => StoredSet { first: 0, count: 0 },
         };
         self.lists.attributes(&set).ok_or(Kind::Misuse.into())
@@ -293,7 +332,7 @@ impl<'a> Checker<'a> {
     /// Checks the chunks, the sets, and these inodes: all that a block has.
     pub(super) fn check(mut self, inodes: Elements<'a, StoredInode>) -> Result<()> {
         self.lists.chunks().check()?;
-        for (index, set) in (0..).zip(self.lists.sets.iter()) {
+        for (index, set) in (0..).zip(self.lists.sets().iter()) {
             self.check_set(&set)
                 .map_err(|e| e.at(ListName::Sets, index))?;
         }
@@ -301,10 +340,11 @@ impl<'a> Checker<'a> {
             self.check_inode(&inode)
                 .map_err(|e| e.at(ListName::Inodes, index))?;
         }
-        check_used(self.entries, &self.lists.entries)?;
-        check_used(self.extents, &self.lists.extents)?;
-        check_used(self.parts, &self.lists.parts)?;
-        check_used(self.attributes, &self.lists.attributes)
+        let places = self.lists.places;
+        check_used::<StoredEntry>(self.entries, places.entries)?;
+        check_used::<StoredExtent>(self.extents, places.extents)?;
+        check_used::<StoredPart>(self.parts, places.parts)?;
+        check_used::<StoredAttribute>(self.attributes, places.attributes)
     }
 
     fn check_set(&mut self, set: &StoredSet) -> Result<()> {
@@ -324,7 +364,7 @@ impl<'a> Checker<'a> {
         if inode.mtime_nanoseconds >= 1_000_000_000 {
             return Err(Kind::Nanoseconds.into());
         }
-        if inode.set > self.lists.sets.len() {
+        if inode.set > self.lists.sets().len() {
             return Err(Kind::SetNumber.into());
         }
         let is_directory = inode_type == InodeType::Directory;
@@ -381,7 +421,7 @@ impl<'a> Checker<'a> {
     }
 
     fn check_symlink(&self, inode: &StoredInode) -> Result<()> {
-        let target = self.lists.strings.get(inode.first, inode.count);
+        let target = self.lists.strings().get(inode.first, inode.count);
         if !is_target(target.ok_or(Kind::Range)?) {
             return Err(Kind::SymlinkTarget.into());
         }
@@ -412,7 +452,7 @@ fn follow(end: &mut u32, first: u32, count: u32) -> Result<()> {
 }
 
 /// Checks that all elements of a list lie in ranges, which end at `end`.
-fn check_used<T: Element>(end: u32, list: &Elements<'_, T>) -> Result<()> {
+fn check_used<T: Element>(end: u32, list: List) -> Result<()> {
     if end == list.len() {
         Ok(())
     } else {
