@@ -149,7 +149,7 @@ fn page() -> (Vec<u8>, Table) {
     (build_page(&records, false), table)
 }
 
-/// What is wrong with a page, after a change that its checksum covers.
+/// The violated rule of a page, after a change that its checksum covers.
 fn broken_page(change: impl FnOnce(&mut Vec<u8>)) -> Option<IndexError> {
     let (mut bytes, table) = page();
     change(&mut bytes);

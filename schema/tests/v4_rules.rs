@@ -10,7 +10,7 @@ use puzzlefs_schema::v4::{
 use puzzlefs_schema::Digest;
 use puzzlefs_test_support::v4::{self, chunk, digest, slot, FILE};
 
-/// What a check gives: the rule, and the element.
+/// The result of a check: the rule, and the element.
 type Broken = Option<(Kind, Option<(ListName, usize)>)>;
 
 fn broken<T>(result: Result<T, MetadataError>) -> Broken {
@@ -482,7 +482,7 @@ fn offsets(start: u64, end: u64) -> Bounds<'static> {
     Bounds::Offsets { start, end }
 }
 
-/// What reading a list block by a reference gives.
+/// The result of reading a list block by a reference.
 fn read(list: &v4::ListBlock, bounds: Bounds<'_>, count: u32, level: u8) -> Broken {
     let bytes = list.build();
     let part = Part {
