@@ -2,8 +2,8 @@
 
 //! Safe abstractions over the virtual filesystem, for read-only filesystems.
 //!
-//! A filesystem is a type that implements [`FileSystemType`], [`ReadFolios`] and [`FileSystem`]; its
-//! [`Registration`] is the type of its module. The VFS's objects appear as [`SuperBlock`] and
+//! A filesystem is a type that implements [`FileSystemType`], [`ReadFolios`] and [`FileSystem`];
+//! its [`Registration`] is the type of its module. The VFS's objects appear as [`SuperBlock`] and
 //! [`INode`], each with private data of a type that the filesystem chooses. The page cache asks for
 //! file contents with a [`FolioRun`], a run of locked folios to fill from beginning to end.
 //!

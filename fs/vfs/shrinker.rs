@@ -21,8 +21,8 @@ pub(crate) trait Shrink: Send + Sync + 'static {
     /// Returns the number of entries that could be dropped.
     fn count(&self) -> usize;
 
-    /// Drops up to `entries` entries, the least useful first; returns the number of entries that were
-    /// dropped.
+    /// Drops up to `entries` entries, the least useful first; returns the number of entries that
+    /// were dropped.
     fn shrink(&self, entries: usize) -> usize;
 }
 
@@ -89,8 +89,8 @@ impl<S: Shrink> ShrinkerRegistration<S> {
         shrinker: *mut bindings::shrinker,
         control: *mut bindings::shrink_control,
     ) -> c_ulong {
-        // SAFETY: The shrinker's private data is an `Arc<S>` until it is freed, which waits for this
-        // callback. Memory reclaim gives a valid control block, which is ours during the call.
+        // SAFETY: The shrinker's private data is an `Arc<S>` until it is freed, which waits for
+        // this callback. Memory reclaim gives a valid control block, which is ours during the call.
         let (cache, wanted) = unsafe {
             (
                 Arc::<S>::borrow((*shrinker).private_data.cast()),

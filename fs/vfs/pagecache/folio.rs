@@ -3,9 +3,9 @@
 //! Runs of locked folios that must be filled.
 //!
 //! Lock: the folio lock of each folio of a run is held by the run, and released when the run is
-//! dropped. It protects the folio's content until then, and keeps the folio in its mapping. A caller
-//! that holds folio locks must not wait for a lock whose holder can wait for a folio, to copy from
-//! or to user memory: inode locks of the lower filesystem, `mmap_lock`.
+//! dropped. It protects the folio's content until then, and keeps the folio in its mapping. A
+//! caller that holds folio locks must not wait for a lock whose holder can wait for a folio, to
+//! copy from or to user memory: inode locks of the lower filesystem, `mmap_lock`.
 //!
 //! C header: [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
@@ -119,8 +119,8 @@ impl FolioRun<'_> {
         self.cursor
     }
 
-    /// Returns the folio at the cursor, the offset of the cursor in it, and the number of bytes left
-    /// in it.
+    /// Returns the folio at the cursor, the offset of the cursor in it, and the number of bytes
+    /// left in it.
     fn at_cursor(&self) -> Option<(NonNull<bindings::folio>, usize, usize)> {
         let (index, start) = self.current;
         if index >= self.count {
@@ -229,23 +229,23 @@ impl FolioRun<'_> {
         }
     }
 
-    /// Passes the next `len` bytes, or as many as there are left, as unreadable this time. The error,
-    /// whose cause is not in the file, is returned to the reader.
+    /// Passes the next `len` bytes, or as many as there are left, as unreadable this time. The
+    /// error, whose cause is not in the file, is returned to the reader.
     pub(crate) fn give_up(&mut self, len: u64, e: Error) {
         self.given_up = Some(e);
         self.fail(len);
     }
 
     /// Passes the next `len` bytes, or as many as there are left, as unreadable while folios are
-    /// locked. [`ReadFolios::prepare`](super::ReadFolios::prepare) is called without folio locks, and
-    /// the read is repeated.
+    /// locked. [`ReadFolios::prepare`](super::ReadFolios::prepare) is called without folio locks,
+    /// and the read is repeated.
     pub(crate) fn postpone(&mut self, len: u64) {
         self.postponed = true;
         self.fail(len);
     }
 
-    /// Fills the next `len` bytes, or as many as there are left, from a file of the lower filesystem,
-    /// beginning at its byte `offset`.
+    /// Fills the next `len` bytes, or as many as there are left, from a file of the lower
+    /// filesystem, beginning at its byte `offset`.
     ///
     /// # Errors
     ///

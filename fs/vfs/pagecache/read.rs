@@ -16,8 +16,8 @@ pub(in crate::vfs) unsafe fn read_folio<T: ReadFolios>(
     inode: &INode<T>,
     folio: *mut bindings::folio,
 ) -> c_int {
-    // SAFETY: By the safety requirements the folio is locked and in the page cache. The VFS does not
-    // give null.
+    // SAFETY: By the safety requirements the folio is locked and in the page cache. The VFS does
+    // not give null.
     let (mapping, locked) = unsafe {
         (
             bindings::vfs_rs_folio_mapping(folio),
@@ -25,8 +25,8 @@ pub(in crate::vfs) unsafe fn read_folio<T: ReadFolios>(
         )
     };
     let mut run = FolioRun::empty();
-    // SAFETY: By the safety requirements the folio is ours to unlock. The run is empty, so that there
-    // is room, and no other folio to follow.
+    // SAFETY: By the safety requirements the folio is ours to unlock. The run is empty, so that
+    // there is room, and no other folio to follow.
     unsafe { run.push(locked) };
     T::read_folios(inode, &mut run);
 
@@ -46,8 +46,8 @@ pub(in crate::vfs) unsafe fn read_folio<T: ReadFolios>(
     if !unsafe { bindings::vfs_rs_folio_test_large(folio) } {
         return EIO.to_errno();
     }
-    // A part of a large folio cannot be read, but another part may be readable. Replace the folio by
-    // small ones; the VFS then reads page by page what it needs.
+    // A part of a large folio cannot be read, but another part may be readable. Replace the folio
+    // by small ones; the VFS then reads page by page what it needs.
     // SAFETY: The run still holds the folio's lock: the folio is in the mapping, and may be taken
     // out of the page cache.
     unsafe { bindings::generic_error_remove_folio(mapping, folio) };

@@ -118,7 +118,8 @@ struct Deferred<T: ReadFolios> {
     _pending: PendingWork,
 }
 
-// SAFETY: The folios may be filled and unlocked by another thread than the one that has locked them.
+// SAFETY: The folios may be filled and unlocked by another thread than the one that has locked
+// them.
 unsafe impl<T: ReadFolios> Send for Deferred<T> {}
 
 impl_has_work! {

@@ -278,8 +278,8 @@ impl<T: FileSystemType> INodeAlloc<T> {
     ///
     /// # Safety
     ///
-    /// `inode` must be part of an `INodeAlloc<T>` that nobody uses any more, not even in an RCU path
-    /// walk. Its data must be dropped, or never have been set.
+    /// `inode` must be part of an `INodeAlloc<T>` that nobody uses any more, not even in an RCU
+    /// path walk. Its data must be dropped, or never have been set.
     pub(in crate::vfs) unsafe fn free(inode: *mut bindings::inode) {
         // The superblock may be gone: it is freed after a grace period of its own. Therefore the
         // cache cannot be taken from it, but the slab allocator knows the cache of each object. The

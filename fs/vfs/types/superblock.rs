@@ -2,8 +2,9 @@
 
 //! Superblocks.
 //!
-//! Lifetime: `s_fs_info` is set before the superblock exists, borrowed while it is active, and taken
-//! back when its inodes have been evicted. No lock protects it, because nothing changes it between.
+//! Lifetime: `s_fs_info` is set before the superblock exists, borrowed while it is active, and
+//! taken back when its inodes have been evicted. No lock protects it, because nothing changes it
+//! between.
 //!
 //! C header: [`include/linux/fs/super_types.h`](srctree/include/linux/fs/super_types.h)
 
@@ -54,8 +55,8 @@ impl<T: FileSystemType> SuperBlock<T> {
 
     /// Returns the target of `s_fs_info`.
     fn private(&self) -> &Private<T> {
-        // SAFETY: By the type invariants `s_fs_info` came from a `KBox<Private<T>>`. `kill` takes it
-        // back when no inode or operation is left that could borrow `self`.
+        // SAFETY: By the type invariants `s_fs_info` came from a `KBox<Private<T>>`. `kill` takes
+        // it back when no inode or operation is left that could borrow `self`.
         unsafe { KBox::<Private<T>>::borrow((*self.as_ptr()).s_fs_info.cast()) }
     }
 
@@ -64,8 +65,8 @@ impl<T: FileSystemType> SuperBlock<T> {
         &self.private().data
     }
 
-    /// Returns the count of work that holds references to inodes. The superblock waits for this work
-    /// before it is shut down.
+    /// Returns the count of work that holds references to inodes. The superblock waits for this
+    /// work before it is shut down.
     ///
     /// Work must only begin while the superblock is active: in a call for an open or mapped file.
     pub(in crate::vfs) fn pending(&self) -> &Pending {
@@ -77,7 +78,8 @@ impl<T: FileSystemType> SuperBlock<T> {
         self.private().mappings.as_deref()
     }
 
-    /// Returns the generation of all inodes. Superblocks of other contents have, most likely, another.
+    /// Returns the generation of all inodes. Superblocks of other contents have, most likely,
+    /// another.
     pub(in crate::vfs) fn generation(&self) -> u32 {
         // SAFETY: By the type invariants the superblock is valid; its UUID is set before it has
         // inodes, and does not change.

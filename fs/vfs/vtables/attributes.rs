@@ -101,8 +101,8 @@ pub(super) unsafe extern "C" fn get_of_file<T: FileSystem>(
     flags: c_uint,
 ) -> c_int {
     let verity = u64::from(bindings::STATX_ATTR_VERITY);
-    // SAFETY: The VFS gives a valid path of this filesystem, and a structure that is ours during the
-    // call.
+    // SAFETY: The VFS gives a valid path of this filesystem, and a structure that is ours during
+    // the call.
     unsafe {
         (*stat).attributes_mask |= verity;
         if Dentry::<T>::from_raw((*path).dentry)

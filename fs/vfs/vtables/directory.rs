@@ -73,8 +73,8 @@ pub(super) unsafe extern "C" fn lookup<T: FileSystem>(
         Ok(inode) => {
             let inode = inode.map_or(ptr::null_mut(), INodeRef::into_raw);
             // Without an inode the dentry becomes a negative one.
-            // SAFETY: The dentry is the one to be looked up. `d_splice_alias` takes the reference to
-            // the inode even if it fails.
+            // SAFETY: The dentry is the one to be looked up. `d_splice_alias` takes the reference
+            // to the inode even if it fails.
             unsafe { bindings::d_splice_alias(inode, dentry) }
         }
         Err(e) => e.to_ptr(),

@@ -96,7 +96,8 @@ unsafe extern "C" fn release<T: FileSystem>(
 ///
 /// `file` must be a valid open file of a filesystem of ours.
 unsafe fn prepare(file: *mut bindings::file) {
-    // Several tasks may be here. Those that are not the first may read less or more ahead this time.
+    // Several tasks may be here. Those that are not the first may read less or more ahead this
+    // time.
     // SAFETY: The file is valid by the safety requirements. All tasks write the same marks.
     unsafe {
         let state = ptr::addr_of_mut!((*file).private_data);

@@ -56,8 +56,8 @@ impl<T: FileSystem> SharedMappings<T> {
 ///
 /// To be called by the VFS for a regular file of the filesystem `T`.
 unsafe extern "C" fn readahead<T: FileSystem>(rac: *mut bindings::readahead_control) {
-    // SAFETY: The VFS gives a valid request for a file of this filesystem. A mapping's host lives as
-    // long as its folios are locked.
+    // SAFETY: The VFS gives a valid request for a file of this filesystem. A mapping's host lives
+    // as long as its folios are locked.
     unsafe { pagecache::read_ahead(INode::<T>::from_raw((*(*rac).mapping).host), rac) }
 }
 

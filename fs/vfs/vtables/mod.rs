@@ -4,8 +4,8 @@
 //! [`FileSystem`](crate::vfs::FileSystem).
 //!
 //! Each function here is called by the VFS alone, with C structures whose validity its `# Safety`
-//! section takes from the VFS. It turns them into the types of `types` and calls one function of the
-//! filesystem. Decisions about page-cache requests are in `pagecache`.
+//! section takes from the VFS. It turns them into the types of `types` and calls one function of
+//! the filesystem. Decisions about page-cache requests are in `pagecache`.
 //!
 //! | module | is |
 //! | --- | --- |

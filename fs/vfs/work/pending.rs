@@ -34,8 +34,8 @@ impl Pending {
     pub(in crate::vfs) unsafe fn begin(&self) -> PendingWork {
         // SAFETY: `self` keeps the count valid.
         unsafe { bindings::vfs_rs_pending_add(self.count.get()) };
-        // INVARIANT: The work was just counted. By the safety requirements `self` stays in its place
-        // until the result is dropped.
+        // INVARIANT: The work was just counted. By the safety requirements `self` stays in its
+        // place until the result is dropped.
         PendingWork {
             pending: self.into(),
         }

@@ -63,8 +63,8 @@ impl WorkQueue {
 
 impl Drop for WorkQueue {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants the queue is ours. `destroy_workqueue` first runs the work that is
-        // left.
+        // SAFETY: By the type invariants the queue is ours. `destroy_workqueue` first runs the work
+        // that is left.
         unsafe { bindings::destroy_workqueue(self.queue.as_ptr()) };
     }
 }

@@ -40,8 +40,8 @@ impl WaitQueue {
     /// Makes a wait queue; `kernel::static_lock_class!()` gives the key.
     pub(crate) fn new(name: &'static CStr, key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
         pin_init!(Self {
-            // SAFETY: The slot is memory for a wait queue head. The name and the key live as long as
-            // the module.
+            // SAFETY: The slot is memory for a wait queue head. The name and the key live as long
+            // as the module.
             head <- Opaque::ffi_init(|slot| unsafe {
                 bindings::__init_waitqueue_head(slot, name.as_char_ptr(), key.as_ptr())
             }),
@@ -49,7 +49,8 @@ impl WaitQueue {
         })
     }
 
-    /// Sleeps until woken or killed. A wake-up after `unlock` is never missed; spurious ones happen.
+    /// Sleeps until woken or killed. A wake-up after `unlock` is never missed; spurious ones
+    /// happen.
     ///
     /// # Errors
     ///
@@ -70,8 +71,8 @@ impl WaitQueue {
         unlock: impl FnOnce(),
     ) -> Result<Jiffies> {
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
-        // SAFETY: `self` keeps the queue valid. The entry is initialised here, does not move, and is
-        // taken out of the queue below before it is dropped: the code between does not unwind.
+        // SAFETY: `self` keeps the queue valid. The entry is initialised here, does not move, and
+        // is taken out of the queue below before it is dropped: the code between does not unwind.
         unsafe {
             bindings::init_wait(entry.get());
             let state = bindings::TASK_KILLABLE as c_int;
