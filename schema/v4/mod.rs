@@ -8,6 +8,42 @@
 //! then read single fields at known places. They do not check again, but every access has a bound:
 //! if the bytes are not those that were checked, a lookup gives something else or an error.
 //!
+//! This code does not use the Cap'n Proto library. The fuzz targets compare it with that library.
+//!
+//! ```
+//! # use puzzlefs_schema::v4::{
+//! #     Block, BlockLayout, ChunkRef, Content, MetadataError, RootLayout, Start,
+//! # };
+//! /// Returns the number of the inode that a name has in the root directory. `load` returns the
+//! /// verified content of a chunk.
+//! fn look_up(
+//!     root: &[u8],
+//!     load: impl Fn(&ChunkRef) -> Vec<u8>,
+//!     name: &[u8],
+//! ) -> Result<Option<u64>, MetadataError> {
+//!     let layout = RootLayout::check(root)?;
+//!     let blocks = layout.children(root)?;
+//!     let mut starts = vec![Start::default(); blocks.len() as usize];
+//!     blocks.fill_starts(&mut starts)?;
+//!
+//!     // The block with the first inode, whose number among the blocks is 0.
+//!     let child = blocks.get(0)?.expect("a root has children");
+//!     let bytes = load(&child.chunk);
+//!     let layout = BlockLayout::check(&bytes)?;
+//!     layout.check_child(&child)?;
+//!     let directory = Block::new(&layout, &bytes)?.parent(0)?;
+//!     let Content::Directory(entries) = directory.content()? else {
+//!         return Ok(None);
+//!     };
+//!     let Some((_, entry)) = entries.find(name)? else {
+//!         return Ok(None);
+//!     };
+//!     let target = entry.inode.block(0);
+//!     let found = target.and_then(|number| blocks.find_block(number, &starts));
+//!     Ok(found.map(|found| RootLayout::ino(found.start.inodes, entry.inode.slot)))
+//! }
+//! ```
+//!
 //! Modules use those below them in this table, and the crate's other modules:
 //!
 //! | module | content |
