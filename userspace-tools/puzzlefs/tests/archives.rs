@@ -731,11 +731,11 @@ fn what_is_refused() {
         (noise(4096, 1), "neither a directory nor a tar archive"),
         (
             Vec::new(),
-            "too short for a tar archive: truncated, or none",
+            "too short for a tar archive: truncated, or another format",
         ),
         (
             b"text".to_vec(),
-            "too short for a tar archive: truncated, or none",
+            "too short for a tar archive: truncated, or another format",
         ),
         (b"\x1f\x8b\x08\0\0\0\0\0\0\xff".to_vec(), "truncated"),
         (b"\xfd7zXZ\0\0\0".to_vec(), "truncated"),

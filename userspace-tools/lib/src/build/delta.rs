@@ -165,7 +165,7 @@ impl Delta {
         let pairs = delta.pair(base, tree)?;
         let mut fresh = || {
             next = next.checked_add(1).ok_or_else(|| {
-                let what = "an inode of the base has the last number that there is";
+                let what = "an inode of the base has the largest number, so that none can be added";
                 base.reader.malformed_by(what)
             })?;
             Ok::<u64, Error>(next)

@@ -86,7 +86,7 @@ impl<'s> ImageReader<'s> {
     pub(crate) fn of_bytes(store: &'s Store, bytes: &[u8]) -> Result<Self> {
         let mut words = capnp::Word::allocate_zeroed_vec(bytes.len().div_ceil(8));
         capnp::Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
-        Self::of_words(store, store.path().join("an image in the making"), words)
+        Self::of_words(store, store.path().join("new metadata"), words)
     }
 
     fn of_words(store: &'s Store, path: PathBuf, words: Vec<capnp::Word>) -> Result<Self> {

@@ -158,7 +158,9 @@ impl Decoder {
             .frames
             .partition_point(|frame| frame.content_end <= offset);
         let Some(frame) = self.frames.get(index) else {
-            return Err(damaged("its content ends too early"));
+            return Err(damaged(
+                "its content is shorter than the extents that refer to it",
+            ));
         };
         let (start, content_start) = self.start(index);
         let stored: Range<u64> = start..frame.end;
@@ -173,7 +175,7 @@ impl Decoder {
                 .decompress_to_buffer(&self.stored, &mut self.content[..])
                 .map_err(|error| damaged(&format!("a frame cannot be decompressed: {error}")))?;
             if read != size {
-                return Err(damaged("a frame has another size than the seek table says"));
+                return Err(damaged("the size of a frame differs from the seek table"));
             }
             self.held = Some(index);
         }

@@ -37,7 +37,7 @@ impl<'r> Descent<'r> {
         }
         let entries = self.reader.entries(at)?;
         self.left = self.left.checked_sub(entries.len()).ok_or_else(|| {
-            let what = "its directories have more entries than it has room for";
+            let what = "its directories have more entries than the metadata can hold";
             self.reader.malformed_by(what)
         })?;
         Ok(entries)

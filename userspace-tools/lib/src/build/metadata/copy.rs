@@ -86,7 +86,9 @@ impl CopyError {
     pub fn explain(self, base: &Base<'_>, segment: impl Fn(TooLarge) -> Error) -> Error {
         match self {
             CopyError::Malformed(error) => base.reader.malformed_by(error.to_string()),
-            CopyError::Repeats => base.reader.malformed_by("it has more than it has room for"),
+            CopyError::Repeats => base
+                .reader
+                .malformed_by("its lists are shared, and would not fit if they were copied"),
             CopyError::TooLarge => segment(TooLarge),
         }
     }

@@ -187,7 +187,7 @@ impl Pax {
         }
         if name.len() > MAX_XATTR_NAME_LEN || name.contains(&0) || value.len() > MAX_XATTR_VALUE_LEN
         {
-            return malformed("an extended attribute is larger than it can be");
+            return malformed("an extended attribute is too large");
         }
         self.xattrs.retain(|(known, _)| known != name);
         self.xattrs.push((name.to_vec(), value.to_vec()));
@@ -261,7 +261,7 @@ fn time(text: &[u8]) -> Result<Time> {
         let digit = usize::try_from(place).ok().and_then(|at| digits.get(at));
         digit.map_or(0, |digit| digit - b'0')
     };
-    let far = || Fault::Malformed("a time is too far away".to_owned());
+    let far = || Fault::Malformed("a time is out of range".to_owned());
     let mut seconds = 0i64;
     for place in 0..places {
         let next = seconds.checked_mul(10);

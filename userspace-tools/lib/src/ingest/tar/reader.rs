@@ -15,7 +15,7 @@ const PAX_MAX: u64 = 8 << 20;
 /// The largest size of a PAX header for all members that follow: it is copied for each.
 const GLOBAL_MAX: u64 = 64 << 10;
 
-const TOO_SHORT: &str = "too short for a tar archive: truncated, or none at all";
+const TOO_SHORT: &str = "too short for a tar archive: truncated, or another format";
 
 /// Reads the members of an archive in their order.
 pub(crate) struct Reader<I> {
@@ -213,7 +213,7 @@ impl<I: Input> Reader<I> {
         pax::parse(records, &mut global)?;
         let global = global.over(&self.global);
         if global.memory() > 4 * GLOBAL_MAX {
-            return malformed("too many records for all members");
+            return malformed("too many records in global PAX headers");
         }
         self.global = global;
         Ok(())

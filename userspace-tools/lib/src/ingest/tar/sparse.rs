@@ -124,7 +124,7 @@ fn sparse_file(size: u64, numbers: &[u64], stored: u64) -> Result<FileData> {
         return malformed("sparse file with more or less data than its pieces have");
     }
     if size > MAX_FILE_SIZE {
-        return malformed("larger than a file can be");
+        return malformed("larger than the largest file, 8 EiB");
     }
     Ok(FileData { size, pieces })
 }

@@ -51,7 +51,7 @@ impl<I: Input> Stream<I> {
     /// Expects data of this size next.
     pub fn expect_data(&mut self, size: u64) -> Result<()> {
         if size > MAX_FILE_SIZE {
-            return malformed("larger than a file can be");
+            return malformed("larger than the largest file, 8 EiB");
         }
         self.data = size;
         self.padding = size.next_multiple_of(BLOCK as u64) - size;
