@@ -96,7 +96,7 @@ fn pages_overflow_into_the_next_one() {
     for number in 0..128_u64 {
         // 100 records in the third of four quarters, and the rest all over.
         let prefix = if number < 100 {
-            2 << 62 | random.number() >> 4
+            (2 << 62) | (random.number() >> 4)
         } else {
             random.number()
         };
@@ -104,7 +104,7 @@ fn pages_overflow_into_the_next_one() {
         records.insert(record.digest, record.location);
     }
     let missing: Vec<Digest> = (0..100)
-        .map(|_| record(2 << 62 | random.number() >> 4, &mut random).digest)
+        .map(|_| record((2 << 62) | (random.number() >> 4), &mut random).digest)
         .collect();
     compare(&records, &missing);
     let (_, pages) = build_table(&records).unwrap();
@@ -138,7 +138,7 @@ fn home_pages_divide_the_digests() {
 /// A page of three records in a table of four pages.
 fn page() -> (Vec<u8>, Table) {
     let mut random = Random(4);
-    let records: Vec<Record> = [1 << 62, 1 << 62 | 1 << 60, 2 << 62]
+    let records: Vec<Record> = [1 << 62, (1 << 62) | (1 << 60), 2 << 62]
         .map(|prefix| record(prefix, &mut random))
         .to_vec();
     let table = Table {

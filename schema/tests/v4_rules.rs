@@ -654,7 +654,7 @@ fn the_encoding() {
     let len = v4::root().build().len() as u64;
     let words = len / 8 - 1;
     assert_eq!(with_word(0, words << 32), None);
-    assert_eq!(with_word(0, words << 32 | 1), anywhere(Kind::Segments));
+    assert_eq!(with_word(0, (words << 32) | 1), anywhere(Kind::Segments));
     assert_eq!(with_word(0, (words + 1) << 32), anywhere(Kind::Truncated));
     assert_eq!(
         with_word(0, (words - 1) << 32),
@@ -663,7 +663,7 @@ fn the_encoding() {
     let root = |offset: u64, kind: u64, data: u64, pointers: u64| {
         with_word(
             1,
-            (offset << 2 & 0xffff_ffff) | kind | data << 32 | pointers << 48,
+            ((offset << 2) & 0xffff_ffff) | kind | (data << 32) | (pointers << 48),
         )
     };
     assert_eq!(root(0, 0, 3, 1), None);
@@ -677,7 +677,7 @@ fn the_encoding() {
     let list = |offset: u64, kind: u64, size: u64, len: u64| {
         with_word(
             5,
-            (offset << 2 & 0xffff_ffff) | kind | size << 32 | len << 35,
+            ((offset << 2) & 0xffff_ffff) | kind | (size << 32) | (len << 35),
         )
     };
     assert_eq!(list(0, 1, 7, 18), None);
@@ -687,7 +687,7 @@ fn the_encoding() {
     assert_eq!(list(18, 1, 7, 18), anywhere(Kind::OutOfBounds));
     assert_eq!(list(0, 1, 7, 17), anywhere(Kind::ListLength));
     let tag = |kind: u64, count: u64, data: u64, pointers: u64| {
-        with_word(6, kind | count << 2 | data << 32 | pointers << 48)
+        with_word(6, kind | (count << 2) | (data << 32) | (pointers << 48))
     };
     assert_eq!(tag(0, 3, 6, 0), None);
     assert_eq!(tag(1, 3, 6, 0), anywhere(Kind::PointerType));
@@ -715,8 +715,8 @@ fn the_encoding_of_a_pool() {
         broken(BlockLayout::check(&bytes))
     };
     assert_eq!(with(pointer), None);
-    assert_eq!(with(pointer ^ 1 << 32), anywhere(Kind::PointerType));
-    assert_eq!(with(pointer | 1 << 63), anywhere(Kind::OutOfBounds));
+    assert_eq!(with(pointer ^ (1 << 32)), anywhere(Kind::PointerType));
+    assert_eq!(with(pointer | (1 << 63)), anywhere(Kind::OutOfBounds));
     assert_eq!(with(0), at(Kind::Range, ListName::Attributes, 0));
 }
 
@@ -725,11 +725,11 @@ fn the_encoding_of_a_pool() {
 fn structs_can_be_longer() {
     let bytes = v4::root().build();
     let word = |at: usize| u64::from_le_bytes(bytes[at * 8..][..8].try_into().unwrap());
-    let mut words = vec![25 << 32, 5 << 32 | 2 << 48];
+    let mut words = vec![25 << 32, (5 << 32) | (2 << 48)];
     words.extend([word(2), 30, word(4), 0, u64::MAX]);
     // The children, of seven words each, after an unknown pointer.
-    words.extend([1 << 2 | 1 | 7 << 32 | 14 << 35, 0]);
-    words.push(2 << 2 | 7 << 32);
+    words.extend([(1 << 2) | 1 | (7 << 32) | (14 << 35), 0]);
+    words.push((2 << 2) | (7 << 32));
     for child in 0..2 {
         words.extend((0..6).map(|at| word(7 + child * 6 + at)));
         words.push(u64::MAX);

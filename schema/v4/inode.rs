@@ -49,7 +49,7 @@ impl Element for StoredInode {
         let (parent_distance, parent_slot) = halves(parent);
         Some(Self {
             mode: flags as u16,
-            long: flags & 1 << 16 != 0,
+            long: flags & (1 << 16) != 0,
             links,
             uid,
             gid,

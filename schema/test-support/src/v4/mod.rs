@@ -386,7 +386,7 @@ pub fn block_list() -> BlockList {
 /// An inode of a type.
 pub fn inode(inode_type: u8) -> Inode {
     Inode {
-        mode: u16::from(inode_type) << 12 | 0o644,
+        mode: (u16::from(inode_type) << 12) | 0o644,
         links: 1,
         uid: 1000,
         gid: 100,
@@ -544,7 +544,7 @@ fn add_inodes(block: &mut Block) {
             ..inode(SYMLINK)
         },
         Inode {
-            size: 5 << 20 | 1,
+            size: (5 << 20) | 1,
             ..inode(CHAR)
         },
         Inode {

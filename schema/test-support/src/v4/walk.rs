@@ -311,7 +311,7 @@ fn same_inode(inode: &Inode<'_>, stored: schema::inode::Reader<'_>, lists: &List
         }
         Content::Symlink(target) => assert_eq!(target, lists.string(first, len)),
         Content::Device { major, minor } => {
-            assert_eq!(u64::from(major << 20 | minor), stored.get_size());
+            assert_eq!(u64::from((major << 20) | minor), stored.get_size());
         }
         Content::None => (),
     }
