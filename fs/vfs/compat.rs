@@ -5,7 +5,7 @@
 //! The module imports [`prelude`] instead of the kernel's prelude. It adds the items of newer
 //! kernels that the one at hand lacks. `Kbuild` searches the kernel's source for each item and
 //! passes `--cfg vfs_has_NAME` if it is there. `Documentation/porting.md` explains how to add one.
-//! Differences between C interfaces are in `helpers.c`.
+//! Differences between C interfaces are in `compat.h`.
 
 /// The kernel crate's prelude, complete.
 pub(crate) mod prelude {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Out-of-line copies of the VFS's static inlines and variadic functions that
- * the Rust side calls, as rust/helpers/ has them for the kernel crate. Each is
- * one call; what it means is documented where the inline function is.
+ * Wrappers that Rust calls, as rust/helpers/ has them for the kernel crate: of static inlines,
+ * macros, variadic functions, bit fields, and members of anonymous structures and unions, for which
+ * each bindgen invents names. Each is one call or access; the kernel documents it.
  */
 #ifndef _VFS_HELPERS_H
 #define _VFS_HELPERS_H
@@ -17,7 +17,9 @@
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/fsverity.h>
+#include <linux/gfs2_ondisk.h>
 #include <linux/highmem.h>
+#include <linux/magic.h>
 #include <linux/migrate.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
@@ -50,7 +52,8 @@ void vfs_rs_cache_no_acl(struct inode *inode);
 void vfs_rs_inode_set_size(struct inode *inode, loff_t size);
 bool vfs_rs_inode_share_mapping(struct inode *inode, struct address_space *mapping);
 loff_t vfs_rs_inode_size(const struct inode *inode);
-s64 vfs_rs_inode_ctime(const struct inode *inode, u32 *nsec);
+time64_t vfs_rs_inode_ctime_sec(const struct inode *inode);
+u32 vfs_rs_inode_ctime_nsec(const struct inode *inode);
 bool vfs_rs_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
 		     unsigned int type);
 bool vfs_rs_dir_emit_dots(struct file *file, struct dir_context *ctx);
@@ -74,62 +77,57 @@ size_t vfs_rs_folio_size(const struct folio *folio);
 bool vfs_rs_folio_test_large(const struct folio *folio);
 void vfs_rs_folio_zero_range(struct folio *folio, size_t start, size_t len);
 void vfs_rs_memcpy_to_folio(struct folio *folio, size_t offset, const u8 *from, size_t len);
-void *vfs_rs_folio_address(struct folio *folio);
+bool vfs_rs_folio_test_highmem(const struct folio *folio);
+void *vfs_rs_folio_address(const struct folio *folio);
 void vfs_rs_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t len, size_t offset);
 
 /* cred.h */
 const struct cred *vfs_rs_override_creds(const struct cred *cred);
 void vfs_rs_revert_creds(const struct cred *old);
-bool vfs_rs_equal_creds(const struct cred *a, const struct cred *b);
+const struct cred *vfs_rs_current_cred(void);
 
-/* kthread.h, memcontrol.h, blk-cgroup.h */
-struct vfs_rs_charge {
-	struct cgroup_subsys_state *io;
-	struct mem_cgroup *memory;
-};
-
-void vfs_rs_charge_get(struct vfs_rs_charge *charge);
-void vfs_rs_charge_put(const struct vfs_rs_charge *charge);
-struct mem_cgroup *vfs_rs_charge_begin(const struct vfs_rs_charge *charge);
-void vfs_rs_charge_end(struct mem_cgroup *outer);
-
-/* workqueue.h */
-struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name, unsigned int flags);
-
-/* wait_bit.h */
-void vfs_rs_pending_add(atomic_t *count);
-void vfs_rs_pending_done(atomic_t *count);
-void vfs_rs_pending_wait(atomic_t *count);
-
-/* uio.h */
-unsigned int vfs_rs_direct_alignment(const struct file *file);
-bool vfs_rs_has_drop_behind(const struct file *file);
-bool vfs_rs_is_cached(const struct file *file);
-
-ssize_t vfs_rs_read_buffer(struct file *file, void *buffer, size_t len, loff_t pos,
-			   bool drop_behind);
-ssize_t vfs_rs_read_vectors(struct file *file, const struct bio_vec *vectors, size_t count,
-			    size_t len, loff_t pos);
-
-#define VFS_RS_MAX_READS 8
-
-struct vfs_rs_read {
-	struct file *file;
-	void *buffer;
-	size_t len;
-	loff_t pos;
-};
-
-struct vfs_rs_reads;
-
-struct vfs_rs_reads *vfs_rs_reads_alloc(void);
-void vfs_rs_reads_free(struct vfs_rs_reads *all);
-void vfs_rs_reads_start(struct vfs_rs_reads *all, const struct vfs_rs_read *reads,
-			unsigned int count);
-bool vfs_rs_reads_wait(struct vfs_rs_reads *all, bool killable);
-ssize_t vfs_rs_reads_result(const struct vfs_rs_reads *all, unsigned int index);
+/* namei.h, dcache.h, mount.h */
+struct dentry *vfs_rs_lookup_one_positive_killable(struct mnt_idmap *idmap, const char *name,
+						   unsigned int len, struct dentry *base);
+struct dentry *vfs_rs_try_lookup_noperm(const char *name, unsigned int len, struct dentry *base);
+struct dentry *vfs_rs_lookup_one(struct mnt_idmap *idmap, const char *name, unsigned int len,
+				 struct dentry *base);
+struct mnt_idmap *vfs_rs_mnt_idmap(const struct vfsmount *mnt);
+int vfs_rs_inode_trylock_shared(struct inode *inode);
+void vfs_rs_inode_unlock_shared(struct inode *inode);
+bool vfs_rs_dentry_is_negative(const struct dentry *dentry);
+bool vfs_rs_d_is_reg(const struct dentry *dentry);
+struct inode *vfs_rs_d_real_inode(const struct dentry *dentry);
+bool vfs_rs_is_dax(const struct inode *inode);
+const struct path *vfs_rs_file_path(const struct file *file);
+struct file *vfs_rs_backing_file_open(const struct file *user_file, int flags,
+				      const struct path *path, const struct cred *cred);
 
 /* fsverity.h */
-bool vfs_rs_verity_sha256(struct inode *inode, u8 *digest);
+int vfs_rs_fsverity_get_digest(struct inode *inode, u8 *digest, enum hash_algo *algorithm);
+
+/* uio.h, pagemap.h, highmem.h, sched.h */
+void vfs_rs_init_sync_kiocb(struct kiocb *iocb, struct file *file);
+size_t vfs_rs_iov_iter_count(const struct iov_iter *iter);
+size_t vfs_rs_copy_folio_to_iter(struct folio *folio, size_t offset, size_t bytes,
+				 struct iov_iter *iter);
+struct folio *vfs_rs_filemap_get_folio(struct address_space *mapping, pgoff_t index);
+void vfs_rs_filemap_invalidate_lock_shared(struct address_space *mapping);
+void vfs_rs_filemap_invalidate_unlock_shared(struct address_space *mapping);
+void vfs_rs_invalidate_kernel_vmap_range(void *address, int size);
+bool vfs_rs_set_in_iowait(bool in_iowait);
+
+/* memcontrol.h, cgroup.h, kthread.h */
+struct mem_cgroup *vfs_rs_get_memory_group(void);
+void vfs_rs_put_memory_group(struct mem_cgroup *group);
+struct mem_cgroup *vfs_rs_set_active_memory_group(struct mem_cgroup *group);
+struct cgroup_subsys_state *vfs_rs_get_io_group(struct task_struct *task);
+struct cgroup_subsys_state *vfs_rs_get_io_group_of(struct mem_cgroup *group);
+void vfs_rs_put_io_group(struct cgroup_subsys_state *group);
+void vfs_rs_associate_io_group(struct cgroup_subsys_state *group);
+
+/* workqueue.h, wait_bit.h */
+struct workqueue_struct *vfs_rs_alloc_workqueue(const char *name, unsigned int flags);
+void vfs_rs_wait_until_zero(atomic_t *count);
 
 #endif

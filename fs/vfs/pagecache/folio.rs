@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs of locked folios that must be filled.
+//! Runs of locked folios to fill.
 //!
 //! Lock: the folio lock of each folio of a run is held by the run, and released when the run is
 //! dropped. It protects the folio's content until then, and keeps the folio in its mapping. A
@@ -22,8 +22,9 @@ use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
 ///
 /// The first `count` elements of `folios` are initialised: folios of the page cache, locked by this
 /// run, not up to date, in the order of their positions and without gaps from `start` to `end`.
-/// `cursor` is not beyond `end`. Of the folios that `cursor` has passed, those whose bit in
-/// `failed` is clear have been written as far as it has passed them.
+/// `cursor` is not beyond `end`, and in or at the beginning of the folio that `current` names. Of
+/// the folios that `cursor` has passed, those whose bit in `failed` is clear have been written as
+/// far as it has passed them.
 pub(crate) struct FolioRun<'a> {
     folios: [MaybeUninit<NonNull<bindings::folio>>; MAX_FOLIOS],
     count: usize,
@@ -190,10 +191,16 @@ impl FolioRun<'_> {
         if len > left {
             return None;
         }
-        // SAFETY: By the type invariants the folio is valid.
-        let address = NonNull::new(unsafe { bindings::vfs_rs_folio_address(folio.as_ptr()) })?;
-        // SAFETY: The folio is locked by us and not up to date, so nobody else reads or writes its
-        // memory, which is in one piece; the range is inside it.
+        // SAFETY: By the type invariants the folio is valid. Memory that is not in the kernel's
+        // direct map has no contiguous address.
+        let address = NonNull::new(unsafe {
+            if bindings::vfs_rs_folio_test_highmem(folio.as_ptr()) {
+                return None;
+            }
+            bindings::vfs_rs_folio_address(folio.as_ptr())
+        })?;
+        // SAFETY: By the type invariants the folio is locked by the run and not up to date, so that
+        // nobody else reads or writes its memory, which is contiguous. The range is inside it.
         let memory = unsafe {
             core::slice::from_raw_parts_mut(
                 address.as_ptr().cast::<MaybeUninit<u8>>().add(offset),
@@ -223,6 +230,7 @@ impl FolioRun<'_> {
                 return;
             };
             let bytes = left.min(usize::try_from(len).unwrap_or(usize::MAX));
+            // INVARIANT: The bit is set before the cursor passes bytes that were not written.
             self.failed |= 1 << self.current.0;
             self.advance(bytes, left);
             len -= bytes as u64;
@@ -336,11 +344,13 @@ impl FolioRun<'_> {
 
     /// Unlocks the folios. Those that have been filled become up to date.
     fn finish(&mut self) {
+        // INVARIANT: The run has no folios from here on; each is unlocked once.
         for index in 0..core::mem::take(&mut self.count) {
             let filled = self.is_filled(index);
             if let Some(folio) = self.folios.get(index) {
-                // SAFETY: By the type invariants the folio is initialised, valid and locked by us.
-                // It is up to date only if all its bytes have been written.
+                // SAFETY: By the type invariants, which held for `count` until the loop, the folio
+                // is initialised and locked by the run. It becomes up to date only if all its bytes
+                // have been written.
                 unsafe { bindings::folio_end_read(folio.assume_init().as_ptr(), filled) };
             }
         }

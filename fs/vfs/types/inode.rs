@@ -41,7 +41,7 @@ pub(crate) struct INode<T: FileSystemType>(Opaque<bindings::inode>, PhantomData<
 
 // SAFETY: An inode may be used from any thread; its private data is `Send` and `Sync`.
 unsafe impl<T: FileSystemType> Send for INode<T> {}
-// SAFETY: As above.
+// SAFETY: The VFS's locks protect the inode; its private data is `Sync`.
 unsafe impl<T: FileSystemType> Sync for INode<T> {}
 
 /// A reference to an inode of a superblock that is in use for `'a`.
@@ -316,7 +316,7 @@ pub(in crate::vfs) struct INodeCache<T: FileSystemType> {
 
 // SAFETY: A slab cache may be used and destroyed from any thread.
 unsafe impl<T: FileSystemType> Send for INodeCache<T> {}
-// SAFETY: As above.
+// SAFETY: The slab allocator has its own locks.
 unsafe impl<T: FileSystemType> Sync for INodeCache<T> {}
 
 impl<T: FileSystemType> INodeCache<T> {

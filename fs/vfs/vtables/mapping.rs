@@ -133,6 +133,10 @@ unsafe fn reader<'a, T: FileSystem>(
     }
     // SAFETY: The operations of an open file are valid.
     let open = unsafe { (*operations).open }?;
+    let ours: unsafe extern "C" fn(_, _) -> _ = file::open::<T>;
+    if !ptr::fn_addr_eq(open, ours) {
+        return None;
+    }
     // SAFETY: Only regular files of `T` have this function, so the inode is one of `T`.
-    (open as usize == file::open::<T> as usize).then(|| unsafe { INode::from_raw(inode) })
+    Some(unsafe { INode::from_raw(inode) })
 }

@@ -9,6 +9,10 @@ use core::ptr::NonNull;
 use kernel::types::Opaque;
 
 /// A count of the work that is under way for the owner of this value.
+///
+/// # Invariants
+///
+/// `count` is the number of [`PendingWork`]s that refer to this value.
 pub(in crate::vfs) struct Pending {
     count: Opaque<bindings::atomic_t>,
 }
@@ -33,7 +37,7 @@ impl Pending {
     /// The owner must call [`Self::wait`] before `self` is dropped or moved.
     pub(in crate::vfs) unsafe fn begin(&self) -> PendingWork {
         // SAFETY: `self` keeps the count valid.
-        unsafe { bindings::vfs_rs_pending_add(self.count.get()) };
+        unsafe { bindings::atomic_inc(self.count.get()) };
         // INVARIANT: The work was just counted. By the safety requirements `self` stays in its
         // place until the result is dropped.
         PendingWork {
@@ -44,7 +48,7 @@ impl Pending {
     /// Waits until there is no work. No more work may begin.
     pub(in crate::vfs) fn wait(&self) {
         // SAFETY: `self` keeps the count valid.
-        unsafe { bindings::vfs_rs_pending_wait(self.count.get()) };
+        unsafe { bindings::vfs_rs_wait_until_zero(self.count.get()) };
     }
 }
 
@@ -63,7 +67,12 @@ unsafe impl Send for PendingWork {}
 impl Drop for PendingWork {
     fn drop(&mut self) {
         // SAFETY: By the type invariants the count includes this work, and is valid until it is
-        // decremented.
-        unsafe { bindings::vfs_rs_pending_done((*self.pending.as_ptr()).count.get()) };
+        // decremented. Afterwards only its address is used.
+        unsafe {
+            let count = (*self.pending.as_ptr()).count.get();
+            if bindings::atomic_dec_and_test(count) {
+                bindings::wake_up_var(count.cast());
+            }
+        }
     }
 }
