@@ -8,7 +8,7 @@
 
 use super::bindings;
 use crate::vfs::prelude::*;
-use core::{mem::MaybeUninit, ptr::NonNull};
+use core::{mem::MaybeUninit, ptr::NonNull, slice};
 
 /// A decompression context.
 ///
@@ -25,18 +25,18 @@ unsafe impl Send for DCtx {}
 
 /// Memory that can be decompressed to, initialised or not.
 pub(crate) trait WriteBuf {
-    /// The memory, to which nothing but initialised bytes must be written.
+    /// Returns the memory. Only initialised bytes may be written to it.
     fn memory(&mut self) -> &mut Memory;
 
-    /// Says that so many bytes from the beginning of the memory have been written.
+    /// Notes that bytes have been written from the beginning of the memory on. Keeps them in place.
     ///
     /// # Safety
     ///
-    /// They must have been.
+    /// The first `bytes` bytes of the memory must be initialised.
     unsafe fn filled_until(&mut self, _bytes: usize) {}
 }
 
-/// The memory of a [`WriteBuf`].
+/// The memory of a [`WriteBuf`], which only this module reaches into.
 #[repr(transparent)]
 pub(crate) struct Memory([MaybeUninit<u8>]);
 
@@ -100,29 +100,27 @@ impl DCtx {
         src: &[u8],
     ) -> Result<&'b mut [u8], ErrorCode> {
         let memory = dst.memory();
+        let room = memory.0.len();
+        let start = memory.0.as_mut_ptr().cast::<u8>();
         // SAFETY: By the type invariants the context is valid, and `&mut self` makes this the only
-        // use of it. The slices are valid for writes and reads of their lengths.
-        let written = unsafe {
+        // use of it. The memory is valid for writes of `room` bytes, the slice for reads.
+        let result = unsafe {
             bindings::zstd_decompress_dctx(
                 self.context.as_ptr(),
-                memory.0.as_mut_ptr().cast(),
-                memory.0.len(),
+                start.cast(),
+                room,
                 src.as_ptr().cast(),
                 src.len(),
             )
         };
         // SAFETY: `zstd_is_error` only looks at the number.
-        if unsafe { bindings::zstd_is_error(written) } != 0 {
+        if unsafe { bindings::zstd_is_error(result) } != 0 || result > room {
             return Err(ErrorCode);
         }
-        let written = memory.0.get_mut(..written).ok_or(ErrorCode)?;
-        // SAFETY: zstd has written as many bytes as it says, from the beginning of the memory.
-        let written = unsafe { &mut *(core::ptr::from_mut(written) as *mut [u8]) };
-        let (written, bytes) = (core::ptr::from_mut(written), written.len());
-        // SAFETY: zstd has written so many bytes from the beginning of the memory, because it said
-        // so and reported no error.
-        unsafe { dst.filled_until(bytes) };
-        // SAFETY: The memory is borrowed as long as `dst` is, and does not move.
-        Ok(unsafe { &mut *written })
+        // SAFETY: zstd reported no error: it has written `result` bytes from `start` on.
+        unsafe { dst.filled_until(result) };
+        // SAFETY: zstd has initialised these bytes. `dst` keeps its memory in place, and is
+        // borrowed as long as the result.
+        Ok(unsafe { slice::from_raw_parts_mut(start, result) })
     }
 }
