@@ -694,6 +694,13 @@ fn the_encoding() {
     assert_eq!(tag(0, 3, 5, 1), anywhere(Kind::PointersInList));
     assert_eq!(tag(0, 3, 5, 0), anywhere(Kind::StructSize));
     assert_eq!(tag(0, 2, 6, 0), anywhere(Kind::ListLength));
+    // The segment table looks like the tag of an empty list, and is not in the segment.
+    assert_eq!(list(-6_i64 as u64, 1, 7, 0), anywhere(Kind::OutOfBounds));
+    assert_eq!(root(-2_i64 as u64, 0, 3, 1), anywhere(Kind::OutOfBounds));
+    assert_eq!(
+        root(-1_i64 as u64, 0, 3, 1),
+        anywhere(Kind::Version(0xfffc))
+    );
     let null = with_word(5, 0);
     assert_eq!(null, anywhere(Kind::ChildCount));
     let mut large = vec![0; (256 << 10) + 8];

@@ -323,7 +323,7 @@ impl Record {
 pub enum Lookup {
     /// The chunk is there.
     Found(Location),
-    /// The record can lie in the next page, and nowhere else.
+    /// The record can lie in the next page, if the table has one, and nowhere else.
     NextPage,
     /// The table does not have the chunk.
     Missing,

@@ -345,11 +345,13 @@ impl StructSize {
     }
 }
 
-/// Finds the target of a pointer at `at`: the distance is in words, from the pointer's end.
+/// Finds the target of a pointer at `at`: the distance is in words, from the pointer's end. The
+/// segment table is not part of the segment.
 fn target(at: usize, pointer: u64) -> Option<usize> {
     let distance = (pointer as i32 >> 2) as isize;
     at.checked_add(WORD)?
         .checked_add_signed(distance.checked_mul(WORD as isize)?)
+        .filter(|&target| target >= TABLE)
 }
 
 /// Returns the number of elements of the list that a pointer leads to, or of words if the elements
