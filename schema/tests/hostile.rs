@@ -196,8 +196,8 @@ impl Raw {
         target + 1
     }
 
-    /// Appends a layer of as many inodes, pointed to from `at`. Each has five words: its number,
-    /// mode and so on, two more, then what its mode points to, and what is additional.
+    /// Appends a layer of as many inodes, pointed to from `at`. Each has five words: its number, its
+    /// mode and others, a third, the pointer of its mode, and the pointer to additional data.
     fn inodes(&mut self, at: usize, len: usize) -> usize {
         let first = self.structures(at, len, 3, 2);
         for i in 0..len {

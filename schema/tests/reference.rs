@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Images that the reference builder made are read as what they were made of.
+//! Images of the reference implementation read as the trees that they were made of.
 
 use puzzlefs_schema::{Inode, Kind, Locator, Metadata, Timestamp};
 use puzzlefs_test_support::*;
