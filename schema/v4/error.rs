@@ -6,7 +6,7 @@ use super::chunk::ChunkError;
 use core::fmt;
 
 /// The result of reading a metadata chunk.
-pub type Result<T> = core::result::Result<T, MetadataError>;
+pub(super) type Result<T> = core::result::Result<T, MetadataError>;
 
 /// A list of a metadata message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
