@@ -138,144 +138,33 @@ report() { # VERDICT NAME REST [LINE...]
 	printf '%s' "$told"$'\n' "${@/%/$'\n'}"
 }
 
-# take QUEUE: the next case of the array of this name into `entry`, each only once
-# however many take them; fails when none is left.
-take() {
-	local -n queue=$1
-	local fd next
-	exec {fd}>>"$WORK/$1.taken"
-	flock "$fd"
-	next=$(stat -c %s "$WORK/$1.taken")
-	entry=${queue[next]:-}
-	[[ -z $entry ]] || printf . >&"$fd"
-	exec {fd}>&-
-	[[ $entry ]]
-}
-
-# run_guest ENTRY [QUEUE]: boot once, run this case (FILE:TIMEOUT) and then those of the
-# queue. Returns when none is left, or when the guest is dead; what it died of is
-# reported then. $GUEST tells the guests apart that run at once.
-run_guest() {
-	local next=$1 queue=${2:-} given=$1 name='' line kind rest case_start=$SECONDS deadline status \
-		part='' output=() why=''
-	local qemu to from pid
-	console=$WORK/console-$GUEST.log
-	qemu_command cases
-	qemu+=(-serial "file:$console" -serial stdio)
-	: >"$console"
-	rm -f "$WORK/to-$GUEST"
-	mkfifo "$WORK/to-$GUEST"
-	exec {to}<>"$WORK/to-$GUEST"
-	# QEMU dies with us, however we end.
-	exec {from}< <(exec {guest_lock}>&- {to}>&-
-		exec setpriv --pdeathsig KILL "${qemu[@]}" <"$WORK/to-$GUEST" 2>"$WORK/qemu-$GUEST.log")
-	pid=$!
-	deadline=$((SECONDS + 180 * SLOWNESS))
-	while :; do
-		status=0
-		IFS= read -r -t 5 -u "$from" line || status=$?
-		line=$part$line part=''
-		if ((SECONDS > deadline)); then
-			why="the guest hung: killed after $((SECONDS - case_start)) s"
-			break
-		elif ((status > 128)); then
-			# Nothing yet, or a part of a line. Who has started us may be dead.
-			kill -0 $$ 2>/dev/null || exit
-			part=$line
-			continue
-		elif ((status)); then
-			why="the guest died"
-			break
-		fi
-		line=${line%$'\r'}
-		kind=${line%% *} rest=${line#* }
-		case $kind in
-		@boot) deadline=$((SECONDS + 60 * SLOWNESS)) ;;
-		@fatal) why=$rest; break ;;
-		@next)
-			if [[ -z $next && $queue ]] && take "$queue"; then next=$entry; fi
-			if [[ $next ]]; then echo "${next%:*} ${next##*:}"; else echo end; fi >&"$to"
-			given=$next next=''
-			deadline=$((SECONDS + 60 * SLOWNESS))
-			;;
-		@begin)
-			name=${rest% *}
-			output=()
-			case_start=$SECONDS
-			# The guest has its own limit; ours is for a guest that cannot.
-			deadline=$((SECONDS + ${rest##* } + ${PUZZLEFS_GRACE:-45} * SLOWNESS))
-			;;
-		@metric) metrics+=("$rest") ;;
-		@out) output+=("    $rest") ;;
-		@klog) output+=("    [kernel] $rest") ;;
-		@end)
-			read -r _ kind line rest <<<"$rest"
-			[[ $kind != ok ]] || rest=$line
-			report "$kind" "$name" "$rest" "${output[@]}"
-			given='' name='' output=()
-			deadline=$((SECONDS + 60 * SLOWNESS))
-			;;
-		@done) break ;;
-		esac
-	done
-	if [[ $why ]] || ! timeout 20 tail --pid="$pid" -f /dev/null; then
-		kill -KILL "$pid" 2>/dev/null || true
-	fi
-	wait "$pid" 2>/dev/null || true
-	exec {from}<&- {to}>&-
-	cp "$console" "$BUILD/logs/console-$GUEST.log"
-	if [[ $why ]]; then
-		if [[ -z $name ]]; then
-			# Not a case's fault: the boot's, or between two cases.
-			name=${given:+$(case_name "$given")}
-			name=${name:-shutdown} why=${why/the guest/the guest, with no case running,}
-		fi
-		output+=("    --- the console's last lines:")
-		mapfile -t -O ${#output[@]} output < <(tail -n 30 "$console" | tr -d '\r' | cut -c1-200 |
-			sed 's/^/    /')
-		mapfile -t -O ${#output[@]} output < <(sed 's/^/    [qemu] /' "$WORK/qemu-$GUEST.log")
-		report failed "$name" "$why" "${output[@]}"
-		cp "$console" "$BUILD/logs/console-$name.log"
-	fi
-}
-
-# work: a guest after the other, until all cases of both queues have been taken: those of
-# `together`, and those of `alone`, each in a boot of its own. $GUEST is the number of this
-# one; what it counted is left in a file. If PUZZLEFS_GUESTS_FROM names a file, those
-# after the first begin when it is there.
-work() {
-	local entry name initramfs need metrics=()
-	if [[ ${PUZZLEFS_GUESTS_FROM:-} ]] && ((GUEST > 1)); then
-		until [[ -e $PUZZLEFS_GUESTS_FROM || -e $WORK/counts-1 ]]; do sleep 1; done
-	fi
-	while take together; do run_guest "$entry" together; done
-	while take alone; do
+# run_guests COUNT: so many at once take the cases of the arrays `together` and `alone`; lib/guests.py
+# follows them. Adds up the counts; the figures that cases took are left in $WORK/metrics.
+run_guests() {
+	local entry name initramfs need p f s qemu
+	printf '%s' "${together[@]/%/$'\n'}" >"$WORK/together"
+	for entry in "${alone[@]}"; do
 		name=$cases/$(basename "${entry%:*}")
 		initramfs=$KINITRAMFS
 		for need in $(header "$name" needs); do
 			[[ ! -f $WORK/initrd-$need ]] || initramfs=$WORK/initrd-$need
 		done
-		CASE_KARGS=$(header "$name" kernel-args) KINITRAMFS=$initramfs run_guest "$entry"
-	done
-	echo "$passed $failed $skipped" >"$WORK/counts-$GUEST"
-	printf '%s' "${metrics[@]/%/$'\n'}" >"$WORK/metrics-$GUEST"
-}
-
-# run_guests COUNT: so many at once take the cases of `together` and `alone`. The counts
-# are added up; the figures that cases took are left in $WORK/metrics-*.
-run_guests() {
-	local p f s
+		printf '%s\t%s\t%s\n' "$entry" "$initramfs" "$(header "$name" kernel-args)"
+	done >"$WORK/alone"
+	# The probe of KVM needs the real initramfs: its verdict is kept.
+	accelerator >/dev/null
+	KINITRAMFS=@INITRAMFS@ CASE_KARGS=@ARGUMENTS@ qemu_command cases
 	lock_guest
-	for ((GUEST = 1; GUEST <= $1; GUEST++)); do work & done
-	wait
+	# In the background, because a trap does not run while bash waits for a command. It dies with us.
+	SLOWNESS=$SLOWNESS KINITRAMFS=$KINITRAMFS setpriv --pdeathsig KILL \
+		"$PYTHON" -IB "$QT/lib/guests.py" "$WORK" "$BUILD/logs" "$1" -- "${qemu[@]}" </dev/null &
+	wait "$!" || true
 	unlock_guest
-	for ((GUEST = 1; GUEST <= $1; GUEST++)); do
-		if read -r p f s <"$WORK/counts-$GUEST"; then
-			passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-		else
-			report failed "guest $GUEST" "it was not followed to its end"
-		fi
-	done
+	if read -r p f s <"$WORK/counts"; then
+		passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	else
+		report failed guests "they were not followed to their end"
+	fi
 }
 
 case_name() { local name=${1%:*}; name=${name##*/}; echo "${name%.*}"; }
