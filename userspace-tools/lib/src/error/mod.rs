@@ -30,7 +30,10 @@ mod system;
 pub use build::{BuildError, Change};
 pub use command::CommandError;
 pub use image::{ImageError, PathFault};
-pub use ingest::IngestError;
+pub use ingest::{
+    ContainerFault, Extension, IngestError, IngestFault, MalformedTar, SparseFault, TarFault,
+    TarPlace, TreeFault, UnsupportedFormat,
+};
 pub use mount::MountError;
 pub(crate) use mount::VALUE_MAX;
 pub use status::{exit_status, is_broken_pipe, Program};
@@ -39,6 +42,7 @@ pub use system::SystemError;
 pub(crate) use system::{is_full, Stopped};
 
 use crate::error::problems::Problems;
+pub use crate::model::acl::AclFault;
 pub use crate::model::json::ParseError;
 pub use crate::model::media::NotPuzzlefs;
 pub use crate::model::oci::{AnnotationsTooLarge, UnknownIndex};

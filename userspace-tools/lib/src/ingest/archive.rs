@@ -8,7 +8,7 @@
 
 use crate::build::build_options::BuildOptions;
 use crate::build::source::{Source, SourceData};
-use crate::error::{Error, IngestError, Result};
+use crate::error::{Error, IngestError, IngestFault, Result, TreeFault};
 use crate::ingest::assembly::Assembly;
 use crate::ingest::compression::{Decompressed, Format, Garbage, START};
 use crate::ingest::tar::{Fault, FileData, Input, Member, MemberKind, Oddities, Reader};
@@ -189,13 +189,18 @@ pub(crate) fn next_uncounted<I: Input>(
 
 /// Puts a member into the tree.
 pub(crate) fn insert(assembly: &mut Assembly, member: Member, path: &Path) -> Result<()> {
-    let name = String::from_utf8_lossy(&member.path).into_owned();
-    assembly
-        .insert(member)
-        .map_err(|what| archive_error(path, format!("{name}: {what}")))
+    let name = member.path.clone();
+    let inserted = assembly.insert(member);
+    inserted.map_err(|fault| member_error(path, name, fault))
 }
 
-pub(crate) fn archive_error(path: &Path, fault: impl Into<String>) -> Error {
+/// Returns the error for a member that cannot be put into the tree.
+pub(crate) fn member_error(path: &Path, member: Vec<u8>, fault: TreeFault) -> Error {
+    archive_error(path, IngestFault::Member { member, fault })
+}
+
+/// Returns the error for an archive or a container image with this fault.
+pub(crate) fn archive_error(path: &Path, fault: impl Into<IngestFault>) -> Error {
     IngestError::Unreadable {
         path: path.to_path_buf(),
         fault: fault.into(),
@@ -211,7 +216,7 @@ fn fault_error(fault: Fault, path: &Path) -> Error {
             may_ignore_zeros: false,
         }
         .into(),
-        Fault::Malformed(what) => archive_error(path, what),
+        Fault::Malformed(malformed) => archive_error(path, malformed),
     }
 }
 
@@ -408,5 +413,5 @@ impl Input for Stream {
 }
 
 fn format(start: &[u8], path: &Path) -> Result<Format> {
-    Format::detect(start).map_err(|what| archive_error(path, what))
+    Format::detect(start).map_err(|fault| archive_error(path, fault))
 }

@@ -6,6 +6,7 @@
 //! path is followed inside the tree and never leads out of it. Missing parents are created: owner
 //! root, mode 0755, time 0.
 
+use crate::error::TreeFault;
 use crate::ingest::tar::{FileData, Member, MemberKind};
 use crate::model::limits::{LIST_MAX, MEMBER_COST};
 use crate::model::path_walk::{PathWalk, Step, Stop};
@@ -18,8 +19,6 @@ use std::mem;
 
 /// The largest size of the members without their contents, in bytes.
 pub(crate) const METADATA_MAX: u64 = 4 << 30;
-/// The error beyond [`METADATA_MAX`].
-pub(crate) const TOO_MUCH: &str = "more than 4 GiB of names and attributes";
 
 /// The largest size of holes in all files, in bytes, because each MiB takes an extent.
 const HOLES_MAX: u64 = 8 << 40;
@@ -56,7 +55,7 @@ enum Content {
 }
 
 /// An error is the cause that a member cannot be added to the tree.
-type Result<T> = std::result::Result<T, String>;
+type Result<T> = std::result::Result<T, TreeFault>;
 
 impl Slot {
     /// A directory without a member.
@@ -125,7 +124,7 @@ impl Assembly {
         };
         let known = match names.split_last() {
             None if !slot.is_directory() => {
-                return Err("the root must be a directory".to_owned());
+                return Err(TreeFault::RootNotADirectory);
             }
             None => 0,
             Some((name, parents)) => {
@@ -150,7 +149,7 @@ impl Assembly {
     pub fn remove(&mut self, path: &[u8]) -> Result<()> {
         let names = names(path)?;
         let Some((name, parents)) = names.split_last() else {
-            return Err("the root cannot be removed".to_owned());
+            return Err(TreeFault::RootRemoved);
         };
         if let Some(parent) = self.resolve(parents, false)? {
             self.children(parent)?.remove(*name);
@@ -231,18 +230,17 @@ impl Assembly {
 
     /// Gives the inode at `target` another name.
     fn link(&mut self, names: &[&[u8]], target: &[u8]) -> Result<()> {
-        let shown = String::from_utf8_lossy(target).into_owned();
-        let target = self::names(target)?;
-        let missing = || format!("a hard link to '{shown}', which does not exist before it");
-        let (target_name, target_parents) = target.split_last().ok_or_else(missing)?;
+        let target_names = self::names(target)?;
+        let missing = || TreeFault::NoLinkTarget(target.to_vec());
+        let (target_name, target_parents) = target_names.split_last().ok_or_else(missing)?;
         let found = self.resolve(target_parents, false)?;
         let id = found.and_then(|parent| self.child(parent, target_name));
         let id = id.ok_or_else(missing)?;
         if self.slot(id).is_directory() {
-            return Err(format!("a hard link to '{shown}', which is a directory"));
+            return Err(TreeFault::LinkToDirectory(target.to_vec()));
         }
         let Some((name, parents)) = names.split_last() else {
-            return Err("the root must be a directory".to_owned());
+            return Err(TreeFault::RootNotADirectory);
         };
         let parent = self.make_directories(parents)?;
         self.set_child(parent, name, id)
@@ -256,8 +254,7 @@ impl Assembly {
                 let stored: u64 = pieces.iter().map(|piece| piece.length).sum();
                 self.holes = self.holes.saturating_add(size.saturating_sub(stored));
                 if self.holes > HOLES_MAX {
-                    let what = "more than 8 TiB of holes in sparse files";
-                    return Err(what.to_owned());
+                    return Err(TreeFault::TooManyHoles);
                 }
                 Kind::File(FileState {
                     size,
@@ -266,7 +263,7 @@ impl Assembly {
             }
             MemberKind::Symlink(target) => {
                 if target.is_empty() || target.len() > MAX_SYMLINK_LEN || target.contains(&0) {
-                    return Err("a symbolic link with an invalid target".to_owned());
+                    return Err(TreeFault::SymlinkTarget);
                 }
                 self.spend(target.len() as u64)?;
                 Kind::Symlink(target)
@@ -275,14 +272,14 @@ impl Assembly {
             MemberKind::BlockDevice(major, minor) => Kind::BlockDevice(major, minor),
             MemberKind::Fifo => Kind::Fifo,
             MemberKind::Directory | MemberKind::HardLink(_) => {
-                return Err("neither a file nor a special file".to_owned());
+                return Err(TreeFault::Type);
             }
         })
     }
 
     fn make_directories(&mut self, names: &[&[u8]]) -> Result<SlotId> {
         let made = self.resolve(names, true)?;
-        made.ok_or_else(|| "a directory in its path is missing".to_owned())
+        made.ok_or(TreeFault::NoParent)
     }
 
     /// Finds the directory of a path from the root. Creates missing directories if `make` is set.
@@ -298,8 +295,7 @@ impl Assembly {
                     walk.enter(id);
                 }
                 Stop::Other(_, name) if make => {
-                    let name = String::from_utf8_lossy(&name);
-                    return Err(format!("'{name}' in its path is not a directory"));
+                    return Err(TreeFault::NotADirectory(name.into_owned()));
                 }
                 Stop::Missing(_) | Stop::Other(..) | Stop::TooManyLinks => return Ok(None),
             }
@@ -335,7 +331,7 @@ impl Assembly {
     fn advance<'n>(&self, walk: &mut PathWalk<'n, SlotId>) -> Result<Stop<'n, SlotId>> {
         let stop = walk.advance(|directory, name, _| {
             let Some(id) = self.child(directory, name) else {
-                return Ok::<_, String>(Step::Missing);
+                return Ok::<_, TreeFault>(Step::Missing);
             };
             Ok(match &self.slot(id).content {
                 Content::Directory(_) => Step::Directory(id),
@@ -344,7 +340,7 @@ impl Assembly {
             })
         })?;
         match stop {
-            Stop::TooManyLinks => Err("too many symbolic links in its path".to_owned()),
+            Stop::TooManyLinks => Err(TreeFault::TooManyLinks),
             stop => Ok(stop),
         }
     }
@@ -363,7 +359,7 @@ impl Assembly {
     fn children(&mut self, directory: SlotId) -> Result<&mut BTreeMap<Box<[u8]>, SlotId>> {
         match &mut self.slots[directory as usize].content {
             Content::Directory(children) => Ok(children),
-            Content::Other(_) => Err("its parent is not a directory".to_owned()),
+            Content::Other(_) => Err(TreeFault::ParentNotADirectory),
         }
     }
 
@@ -375,7 +371,7 @@ impl Assembly {
 
     fn add(&mut self, slot: Slot) -> Result<SlotId> {
         if self.slots.len() >= LIST_MAX {
-            return Err("more inodes than an image can have".to_owned());
+            return Err(TreeFault::TooManyInodes);
         }
         self.slots.push(slot);
         Ok(self.slots.len() as SlotId - 1)
@@ -385,7 +381,7 @@ impl Assembly {
     fn spend(&mut self, bytes: u64) -> Result<()> {
         self.metadata = self.metadata.saturating_add(bytes);
         if self.metadata > METADATA_MAX {
-            Err(TOO_MUCH.to_owned())
+            Err(TreeFault::TooMuchMetadata)
         } else {
             Ok(())
         }
@@ -402,13 +398,13 @@ fn names(path: &[u8]) -> Result<Vec<&[u8]>> {
 
 fn check_name(name: &[u8]) -> Result<()> {
     if name == b".." {
-        return Err("'..' in a path could lead out of the tree and is refused".to_owned());
+        return Err(TreeFault::DotDot);
     }
     if name.len() > MAX_NAME_LEN {
-        return Err(format!("a name of more than {MAX_NAME_LEN} bytes"));
+        return Err(TreeFault::NameTooLong);
     }
     if name.contains(&0) {
-        return Err("a name with a zero byte".to_owned());
+        return Err(TreeFault::ZeroByte);
     }
     Ok(())
 }

@@ -8,6 +8,7 @@
 //!
 //! A decoder needs as much memory as the window that the stream asks for, at most 2 GiB.
 
+use crate::error::UnsupportedFormat;
 use crate::ingest::tar::is_header;
 use crate::model::limits::READ_SIZE;
 use std::io::{self, BufRead, BufReader, Read};
@@ -38,8 +39,8 @@ impl Format {
     ///
     /// # Errors
     ///
-    /// The name of a format that is known and cannot be read.
-    pub fn detect(start: &[u8]) -> Result<Format, String> {
+    /// If the file has another format that is known.
+    pub fn detect(start: &[u8]) -> Result<Format, UnsupportedFormat> {
         // The name of the first member of a plain archive may begin with any magic number.
         if is_header(start) {
             return Ok(Format::None);
@@ -59,10 +60,7 @@ impl Format {
             .iter()
             .find(|(magic, _)| start.starts_with(magic))
         {
-            return Err(format!(
-                "it is compressed with {name}; decompress it and give it on the standard input, \
-                 as '-' (gzip, zstd, xz and bzip2 need no such step)"
-            ));
+            return Err(UnsupportedFormat::Compression(name));
         }
         let others: [(&[u8], &str); 10] = [
             (b"PK\x03\x04", "a zip archive"),
@@ -77,7 +75,7 @@ impl Format {
             (b"{", "JSON"),
         ];
         match others.iter().find(|(magic, _)| start.starts_with(magic)) {
-            Some((_, name)) => Err(format!("it is {name}, not a tar archive")),
+            Some((_, name)) => Err(UnsupportedFormat::NotTar(name)),
             None => Ok(Format::None),
         }
     }
@@ -390,7 +388,9 @@ mod tests {
         assert_eq!(Format::detect(b"plain"), Ok(Format::None));
         assert_eq!(Format::detect(b""), Ok(Format::None));
         assert_eq!(Format::detect(b"BZ"), Ok(Format::None));
-        assert!(Format::detect(b"LZIP\x01").unwrap_err().contains("lzip"));
-        assert!(Format::detect(b"PK\x03\x04").unwrap_err().contains("zip"));
+        let lzip = UnsupportedFormat::Compression("lzip");
+        assert_eq!(Format::detect(b"LZIP\x01"), Err(lzip));
+        let zip = UnsupportedFormat::NotTar("a zip archive");
+        assert_eq!(Format::detect(b"PK\x03\x04"), Err(zip));
     }
 }

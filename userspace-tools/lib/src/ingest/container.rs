@@ -8,7 +8,7 @@
 //! on the host.
 
 use crate::build::source::Source;
-use crate::error::{Error, Result};
+use crate::error::{ContainerFault, Error, Result};
 use crate::ingest::archive::{self, archive_error, Archive, ArchiveInput, PlainFile, Spool};
 use crate::ingest::assembly::Assembly;
 use crate::ingest::tar::{FileData, Input, Member, MemberKind, Reader};
@@ -114,10 +114,9 @@ impl Container {
                 Ok(Some((Box::new(file), metadata.len())))
             }
             Files::Archive(archive, tree) => {
-                let state = tree.file(name).map_err(|what| {
-                    let name = String::from_utf8_lossy(name);
-                    archive_error(&self.path, format!("{name}: {what}"))
-                })?;
+                let state = tree
+                    .file(name)
+                    .map_err(|fault| archive::member_error(&self.path, name.to_vec(), fault))?;
                 let Some(state) = state else {
                     return Ok(None);
                 };
@@ -141,8 +140,9 @@ impl Container {
             return Ok(None);
         };
         if size > max {
-            let what = format!("{name} has {size} bytes, more than the {max} that are allowed");
-            return Err(archive_error(&self.path, what));
+            let name = name.to_owned();
+            let fault = ContainerFault::TooLarge { name, size, max };
+            return Err(archive_error(&self.path, fault));
         }
         let mut bytes = Vec::new();
         file.take(max)
@@ -191,15 +191,15 @@ impl Listing {
         while let Some(mut member) = archive::next_uncounted(reader, path, progress)? {
             self.members += 1;
             if self.members > MEMBERS_MAX {
-                let what = format!("more than {MEMBERS_MAX} members; is this a container image?");
-                return Err(archive_error(path, what));
+                let fault = ContainerFault::TooManyMembers { max: MEMBERS_MAX };
+                return Err(archive_error(path, fault));
             }
             if let MemberKind::File(data) = &mut member.kind {
                 let stored = data.pieces.iter().map(|piece| piece.length).sum();
                 self.holes = self.holes.saturating_add(data.size.saturating_sub(stored));
                 if self.holes > HOLES_MAX {
-                    let what = format!("more than {HOLES_MAX} bytes of holes in sparse files");
-                    return Err(archive_error(path, what));
+                    let fault = ContainerFault::TooManyHoles { max: HOLES_MAX };
+                    return Err(archive_error(path, fault));
                 }
                 place(reader, data)?;
             }

@@ -22,8 +22,8 @@ const NO_ID: u32 = u32::MAX;
 
 /// The attribute of a list such as `user::rw-,user:joe:r--:1000,group::r--,mask::r--,other::---`:
 /// the number of a user or group comes last, or in the place of the name.
-pub(crate) fn from_text(text: &[u8]) -> Result<Vec<u8>, String> {
-    let text = std::str::from_utf8(text).map_err(|_| "an access control list is damaged")?;
+pub(crate) fn from_text(text: &[u8]) -> Result<Vec<u8>, AclFault> {
+    let text = std::str::from_utf8(text).map_err(|_| AclFault::NotUtf8)?;
     let mut entries = Vec::new();
     for line in text.split([',', '\n']) {
         // What is effective after the mask is said behind the entry.
@@ -139,8 +139,8 @@ impl List {
 }
 
 /// The tag, the id and the permissions of one entry.
-fn entry_of(entry: &str) -> Result<(u16, u32, u16), String> {
-    let malformed = || format!("an access control list has the malformed entry '{entry}'");
+fn entry_of(entry: &str) -> Result<(u16, u32, u16), AclFault> {
+    let malformed = || AclFault::Entry(entry.to_owned());
     let mut fields = entry.split(':');
     let mut field = || fields.next().map(str::trim);
     let (tag, name, permissions) = (field(), field(), field());
@@ -158,12 +158,9 @@ fn entry_of(entry: &str) -> Result<(u16, u32, u16), String> {
         _ => return Err(malformed()),
     };
     let id = match tag {
-        USER | GROUP => number.parse().map_err(|_| {
-            format!(
-                "an access control list names '{name}' without its number; \
-                 make the archive by tar --xattrs --xattrs-include='*' without --acls"
-            )
-        })?,
+        USER | GROUP => number
+            .parse()
+            .map_err(|_| AclFault::NoNumber(name.to_owned()))?,
         _ => NO_ID,
     };
     let mut bits = 0;
@@ -177,6 +174,23 @@ fn entry_of(entry: &str) -> Result<(u16, u32, u16), String> {
         };
     }
     Ok((tag, id, bits))
+}
+
+/// The cause that the text of an access control list cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AclFault {
+    /// The text is not UTF-8.
+    #[error("an access control list is damaged")]
+    NotUtf8,
+    /// This entry is malformed.
+    #[error("an access control list has the malformed entry '{0}'")]
+    Entry(String),
+    /// An entry has the name of a user or group, without the number. Holds the name.
+    #[error(
+        "an access control list names '{0}' without its number; \
+         make the archive by tar --xattrs --xattrs-include='*' without --acls"
+    )]
+    NoNumber(String),
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::build::build_options::BuildOptions;
 use crate::build::builder::{self, Input, Summary};
 use crate::build::source::Source;
 use crate::error::problems::Problems;
-use crate::error::{Error, Result};
+use crate::error::{ContainerFault, Error, Result};
 use crate::ingest::archive;
 use crate::ingest::container;
 use crate::ingest::walk::{self, WalkOptions};
@@ -33,9 +33,9 @@ pub fn build(
     }
     let staging = Staging::new(store)?.checking(options.check);
     let archive = archive::read(source, &staging, options, progress)?;
-    if let Some(what) = container::kind_of(&archive.source, &archive.tree) {
-        let what = format!("it is {what}; give it to 'puzzlefs import'");
-        return Err(archive::archive_error(&archive.source.path, what));
+    if let Some(kind) = container::kind_of(&archive.source, &archive.tree) {
+        let fault = ContainerFault::NotATree(kind);
+        return Err(archive::archive_error(&archive.source.path, fault));
     }
     let input = Input {
         remarks: archive.remarks,

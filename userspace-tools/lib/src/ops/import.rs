@@ -9,7 +9,7 @@
 use crate::build::build_options::BuildOptions;
 use crate::build::builder::{self, Config, Stack, Summary};
 use crate::build::source::{Source, SourceData};
-use crate::error::{Error, Result};
+use crate::error::{ContainerFault, Error, Result, TreeFault};
 use crate::image::config;
 use crate::ingest::archive::{self, archive_error, Spool, Stream};
 use crate::ingest::assembly::{self, Assembly};
@@ -167,8 +167,8 @@ struct Importer<'a> {
 }
 
 impl Importer<'_> {
-    fn error(&self, what: impl Into<String>) -> Error {
-        archive_error(&self.container.path, what)
+    fn error(&self, fault: ContainerFault) -> Error {
+        archive_error(&self.container.path, fault)
     }
 
     fn choose(&self) -> Result<Chosen> {
@@ -180,29 +180,27 @@ impl Importer<'_> {
                 Document::of_bytes(&bytes),
                 Document::Manifest | Document::Index
             ) {
-                let path = self.container.path.display();
-                return Err(self.error(format!(
-                    "it is an image in skopeo's format 'dir:'; 'skopeo copy dir:{path} \
-                     oci:DIRECTORY:TAG' converts it, and 'puzzlefs import' reads the result"
-                )));
+                let path = self.container.path.clone();
+                return Err(self.error(ContainerFault::SkopeoDirectory { path }));
             }
             let what = "the manifest of 'docker save'";
             let images: Vec<SavedImage> = self.parse("manifest.json", what, &bytes)?;
             return self.saved_image(&images);
         }
-        let what = if self.container.read("repositories", JSON_MAX)?.is_some() {
-            "an image archive of Docker before 1.10, without manifest.json; load it into a newer \
-             Docker and save it again"
+        let has_repositories = self.container.read("repositories", JSON_MAX)?.is_some();
+        Err(self.error(if has_repositories {
+            ContainerFault::OldDocker
         } else {
-            "not a container image: it has neither index.json nor manifest.json; \
-             a tar archive of a tree is for 'puzzlefs build'"
-        };
-        Err(self.error(what))
+            ContainerFault::NotAnImage
+        }))
     }
 
     /// Parses a document of this name, which has to be `what`.
     fn parse<T: DeserializeOwned>(&self, name: &str, what: &str, bytes: &[u8]) -> Result<T> {
-        json::parse(bytes, what).map_err(|what| self.error(format!("{name}: {what}")))
+        json::parse(bytes, what).map_err(|cause| {
+            let name = name.to_owned();
+            self.error(ContainerFault::Document { name, cause })
+        })
     }
 
     /// An image of an OCI image layout.
@@ -221,8 +219,8 @@ impl Importer<'_> {
         let found = full_names(&candidates);
         if candidates.is_empty() || found.len() > 1 {
             let all: Vec<&Descriptor> = index.manifests.iter().collect();
-            let all = full_names(&all).into_iter().collect::<Vec<_>>();
-            return Err(self.choice(found.len(), &all));
+            let all = full_names(&all).into_iter().map(str::to_owned);
+            return Err(self.choice(found.len(), all.collect()));
         }
         let mut descriptor = self.for_platform(&candidates)?.clone();
         let mut annotations = BTreeMap::new();
@@ -241,9 +239,10 @@ impl Importer<'_> {
                         ..chosen
                     });
                 }
-                Document::Schema1 => return Err(self.error(media::SCHEMA1)),
+                Document::Schema1 => return Err(self.error(ContainerFault::Schema1)),
                 Document::Artifact | Document::Unknown => {
-                    return Err(self.error(media::artifact(&descriptor.media_type)));
+                    let media_type = descriptor.media_type;
+                    return Err(self.error(ContainerFault::Artifact(media_type)));
                 }
             }
             let bytes = self.blob(&descriptor)?;
@@ -255,7 +254,7 @@ impl Importer<'_> {
             let candidates: Vec<&Descriptor> = index.manifests.iter().collect();
             descriptor = self.for_platform(&candidates)?.clone();
         }
-        Err(self.error("an index in an index in an index, too deep to be followed"))
+        Err(self.error(ContainerFault::TooDeep))
     }
 
     /// The image for the platform asked for; for this one, or the only one, if none was.
@@ -286,14 +285,10 @@ impl Importer<'_> {
         let configured = |one: &Descriptor| self.configured_platform(one);
         found.or_else(|| best(&configured)).ok_or_else(|| {
             let there = candidates.iter().filter_map(|one| said(one));
-            let there: Vec<String> = there
-                .filter(Platform::is_known)
-                .map(|platform| platform.to_string())
-                .collect();
-            self.error(format!(
-                "there is no image for {wanted}; there is: {}; choose with --platform",
-                listed(&there)
-            ))
+            self.error(ContainerFault::NoPlatform {
+                found: there.filter(Platform::is_known).collect(),
+                wanted: wanted.clone(),
+            })
         })
     }
 
@@ -313,8 +308,8 @@ impl Importer<'_> {
     fn manifest(&self, name: &str, bytes: &[u8]) -> Result<Chosen> {
         const WHAT: &str = "an OCI image manifest";
         let kind: media::Kind = self.parse(name, WHAT, bytes)?;
-        if let Some(what) = kind.not_importable() {
-            return Err(self.error(what));
+        if let Some(reason) = kind.not_importable() {
+            return Err(self.error(ContainerFault::NotImportable(reason)));
         }
         let manifest: Manifest = self.parse(name, WHAT, bytes)?;
         let mut layers = Vec::new();
@@ -349,13 +344,12 @@ impl Importer<'_> {
         let urls = descriptor.other.get("urls");
         let urls = urls.and_then(|urls| urls.as_array());
         let url = urls.and_then(|urls| urls.first()?.as_str());
-        let number = number + 1;
-        self.error(format!(
-            "layer {number} is nondistributable ('{}') and not part of the input; download it from \
-             {} to {file}",
-            descriptor.media_type,
-            url.unwrap_or("its vendor")
-        ))
+        self.error(ContainerFault::Foreign {
+            number: number + 1,
+            media_type: descriptor.media_type.clone(),
+            url: url.map(str::to_owned),
+            file: file.to_owned(),
+        })
     }
 
     /// An image of an archive that `docker save` wrote.
@@ -371,7 +365,7 @@ impl Importer<'_> {
         let found: Vec<&SavedImage> = images.iter().filter(wanted).collect();
         let &[image] = &found[..] else {
             let names: Vec<String> = images.iter().flat_map(names).collect();
-            return Err(self.choice(found.len(), &names));
+            return Err(self.choice(found.len(), names));
         };
         let bytes = self.container.read(&image.config, JSON_MAX)?;
         let bytes = bytes.ok_or_else(|| self.missing(&image.config))?;
@@ -402,31 +396,25 @@ impl Importer<'_> {
     fn contents(&self, config: &[u8], layers: usize) -> Result<Vec<Digest>> {
         let config: ImageConfig = self.parse("the configuration", config::WHAT, config)?;
         if config.platform.os().eq_ignore_ascii_case("windows") {
-            return Err(self.error(format!(
-                "the image is for Windows ({}), whose layers hold no root filesystem of Linux; \
-                 --platform chooses another image, where there is one",
-                config.platform
-            )));
+            return Err(self.error(ContainerFault::Windows(config.platform)));
         }
         if let Some(wanted) = &self.source.platform {
             if !wanted.takes_configured(&config.platform) {
-                let what = format!("the image is for {}, not for {wanted}", config.platform);
-                return Err(self.error(what));
+                return Err(self.error(ContainerFault::OtherPlatform {
+                    found: config.platform,
+                    wanted: wanted.clone(),
+                }));
             }
         }
         let Some(RootFs { diff_ids: ids }) = config.rootfs else {
-            let what = format!(
-                "the configuration: not {}: it lists no layers",
-                config::WHAT
-            );
-            return Err(self.error(what));
+            let wanted = config::WHAT;
+            return Err(self.error(ContainerFault::NoLayers { wanted }));
         };
         if ids.len() != layers {
-            let what = format!(
-                "the configuration is of {} layers, the manifest of {layers}",
-                ids.len()
-            );
-            return Err(self.error(what));
+            return Err(self.error(ContainerFault::LayerCount {
+                configuration: ids.len(),
+                manifest: layers,
+            }));
         }
         ids.iter().map(|id| self.digest(id)).collect()
     }
@@ -478,7 +466,7 @@ impl Importer<'_> {
             }
             memory += member.memory();
             if memory > assembly::METADATA_MAX {
-                return Err(archive_error(path, assembly::TOO_MUCH));
+                return Err(archive_error(path, TreeFault::TooMuchMetadata));
             }
             members.push(member);
         }
@@ -491,10 +479,8 @@ impl Importer<'_> {
         }
         // What a layer takes away is of the layers below, wherever it is said.
         for member in &members {
-            whiteout(assembly, member).map_err(|what| {
-                let name = String::from_utf8_lossy(&member.path);
-                archive_error(path, format!("{name}: {what}"))
-            })?;
+            whiteout(assembly, member)
+                .map_err(|fault| archive::member_error(path, member.path.clone(), fault))?;
         }
         let stay = members.into_iter().filter(|member| {
             let (_, name) = parent_and_name(&member.path);
@@ -508,48 +494,32 @@ impl Importer<'_> {
         }
         assembly
             .remove(AUFS_LINKS)
-            .map_err(|what| archive_error(path, what))?;
+            .map_err(|fault| archive_error(path, fault))?;
         Ok(remarks)
     }
 
     fn digest(&self, text: &str) -> Result<Digest> {
-        let wrong = || self.error(format!("'{text}' is not a sha256 digest"));
+        let wrong = || self.error(ContainerFault::Digest(text.to_owned()));
         Digest::from_oci(text).ok_or_else(wrong)
     }
 
     fn missing(&self, name: &str) -> Error {
-        self.error(format!("{name} is missing"))
+        self.error(ContainerFault::Missing(name.to_owned()))
     }
 
     fn damaged(&self, name: &str) -> Error {
-        self.error(format!("{name} is damaged: its size or digest is another"))
+        self.error(ContainerFault::Damaged(name.to_owned()))
     }
 
     /// Returns the error that asks for a choice: `found` images match, of all with these names.
-    fn choice(&self, found: usize, names: &[impl AsRef<str>]) -> Error {
-        let asked = match &self.source.tag {
-            Some(tag) if found == 0 => format!("there is no image '{tag}'"),
-            Some(tag) => format!("there is not one image '{tag}'"),
-            None => "there is not one image".to_owned(),
-        };
-        self.error(format!(
-            "{asked}; there is: {}; give one as {}:NAME",
-            listed(names),
-            self.source.path.display()
-        ))
+    fn choice(&self, found: usize, names: Vec<String>) -> Error {
+        self.error(ContainerFault::Choice {
+            found,
+            tag: self.source.tag.clone(),
+            names,
+            source_path: self.source.path.clone(),
+        })
     }
-}
-
-fn listed(names: &[impl AsRef<str>]) -> String {
-    const SHOWN: usize = 20;
-    let shown = names.iter().take(SHOWN).map(AsRef::as_ref);
-    let mut text = shown.collect::<Vec<_>>().join(", ");
-    if names.is_empty() {
-        text.push_str("none with a name");
-    } else if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
-    }
-    text
 }
 
 /// The annotations that name an image in an index: its tag and, last, what containerd calls it in full.
@@ -588,7 +558,7 @@ const AUFS: &[u8] = b".wh..wh.";
 const AUFS_LINKS: &[u8] = b".wh..wh.plnk";
 
 /// Takes away what a member says: `.wh.NAME` the name, `.wh..wh..opq` all that is in the directory.
-fn whiteout(assembly: &mut Assembly, member: &Member) -> std::result::Result<(), String> {
+fn whiteout(assembly: &mut Assembly, member: &Member) -> Result<(), TreeFault> {
     let (parent, name) = parent_and_name(&member.path);
     let Some(name) = name.strip_prefix(WHITEOUT) else {
         return Ok(());
@@ -597,7 +567,7 @@ fn whiteout(assembly: &mut Assembly, member: &Member) -> std::result::Result<(),
         b".wh..opq" => assembly.clear(parent),
         // AUFS's.
         name if name.starts_with(WHITEOUT) => Ok(()),
-        b"" | b"." | b".." => Err("a whiteout of nothing".to_owned()),
+        b"" | b"." | b".." => Err(TreeFault::Whiteout),
         name => assembly.remove(&[parent, name].join(&b'/')),
     }
 }

@@ -2,6 +2,7 @@
 
 //! The errors of reading an archive.
 
+use crate::error::{MalformedTar, SparseFault, TarFault, TarPlace};
 use std::io;
 
 /// The cause that an archive cannot be read.
@@ -11,37 +12,76 @@ pub(crate) enum Fault {
     Io(io::Error),
     /// The archive ends without the blocks that mark its end.
     NoEnd,
-    /// The archive is malformed; the text says how.
-    Malformed(String),
+    /// The archive is malformed.
+    Malformed(MalformedTar),
+}
+
+impl Fault {
+    /// Sets the place of a fault that has none yet. Only malformed archives have places.
+    pub(super) fn at(self, place: TarPlace) -> Self {
+        match self {
+            Fault::Malformed(MalformedTar {
+                place: TarPlace::Archive,
+                fault,
+            }) => Fault::Malformed(MalformedTar { place, fault }),
+            fault => fault,
+        }
+    }
+
+    /// Sets the member of a fault that has no place yet.
+    pub(super) fn of_member(self, name: &[u8]) -> Self {
+        self.at(TarPlace::Member(name.to_vec()))
+    }
 }
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => Fault::Malformed("it is truncated".to_owned()),
+            io::ErrorKind::UnexpectedEof => TarFault::Truncated.into(),
             _ => Fault::Io(error),
         }
     }
 }
 
-pub(super) type Result<T> = std::result::Result<T, Fault>;
-
-/// Returns a [`Fault::Malformed`].
-pub(super) fn malformed<T>(what: impl Into<String>) -> Result<T> {
-    Err(Fault::Malformed(what.into()))
+impl From<TarFault> for Fault {
+    fn from(fault: TarFault) -> Self {
+        Fault::Malformed(MalformedTar {
+            place: TarPlace::Archive,
+            fault,
+        })
+    }
 }
 
-/// Adds the name of a member to the error that it causes.
-pub(super) fn name_fault(name: &[u8], fault: Fault) -> Fault {
-    match fault {
-        Fault::Malformed(what) => {
-            let name = String::from_utf8_lossy(name);
-            // A fault in the data of a member has its name already.
-            match what.strip_prefix(&*name) {
-                Some(rest) if rest.starts_with(": ") => Fault::Malformed(what),
-                _ => Fault::Malformed(format!("{name}: {what}")),
-            }
-        }
-        fault => fault,
+impl From<SparseFault> for Fault {
+    fn from(fault: SparseFault) -> Self {
+        TarFault::from(fault).into()
+    }
+}
+
+pub(super) type Result<T> = std::result::Result<T, Fault>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise a message would have a name twice, or that of another member.
+    #[test]
+    fn the_first_place_stays() {
+        let fault = Fault::from(TarFault::Truncated).of_member(b"first");
+        let Fault::Malformed(malformed) = fault
+            .of_member(b"second")
+            .at(TarPlace::GlobalHeader { at: 1 })
+        else {
+            panic!("another fault");
+        };
+        assert_eq!(malformed.place, TarPlace::Member(b"first".to_vec()));
+        assert_eq!(malformed.to_string(), "first: it is truncated");
+    }
+
+    #[test]
+    fn only_malformed_archives_have_places() {
+        let interrupted = Fault::from(io::Error::from(io::ErrorKind::Interrupted));
+        assert!(matches!(interrupted.of_member(b"name"), Fault::Io(_)));
+        assert!(matches!(Fault::NoEnd.of_member(b"name"), Fault::NoEnd));
     }
 }

@@ -2,7 +2,8 @@
 
 //! Header blocks.
 
-use super::fault::{malformed, Result};
+use super::fault::Result;
+use crate::error::TarFault;
 use std::ops::Range;
 
 /// The size of a block, in bytes.
@@ -66,7 +67,7 @@ impl Header<'_> {
         let (major, minor) = (self.number(329..337)?, self.number(337..345)?);
         // The widths of Linux.
         if major >= 1 << 12 || minor >= 1 << 20 {
-            return malformed(format!("{major}:{minor} is not a valid device number"));
+            return Err(TarFault::Device { major, minor }.into());
         }
         Ok((major as u32, minor as u32))
     }
@@ -88,7 +89,7 @@ impl Header<'_> {
     pub fn number(&self, range: Range<usize>) -> Result<u64> {
         match u64::try_from(self.signed(range)?) {
             Ok(number) => Ok(number),
-            Err(_) => malformed("a header has a negative number"),
+            Err(_) => Err(TarFault::NegativeNumber.into()),
         }
     }
 
@@ -114,7 +115,7 @@ impl Header<'_> {
         };
         match number {
             Some(number) => Ok(number),
-            None => malformed("a header has a malformed number"),
+            None => Err(TarFault::HeaderNumber.into()),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 //! The records of PAX headers.
 
-use super::fault::{malformed, Fault, Result};
+use super::fault::{Fault, Result};
+use crate::error::TarFault;
 use crate::model::acl;
 use crate::model::tree::{Time, Xattr};
 use crate::sys::xattrs;
@@ -13,6 +14,8 @@ use std::mem;
 
 /// The longest path, and the longest target of a link before it is checked.
 pub(super) const PATH_MAX: u64 = 64 << 10;
+/// The number of bytes of a malformed time that its error has.
+const TIME_SHOWN: usize = 40;
 
 /// The value of a record: `None` if there is no record, `Some(None)` if a record without a value
 /// takes back the value of a global header.
@@ -56,7 +59,7 @@ pub(super) fn parse(mut records: &[u8], pax: &mut Pax) -> Result<()> {
             Some((record.len(), &line[..equals], &line[equals + 1..]))
         });
         let Some((length, key, value)) = record else {
-            return malformed("a PAX header is damaged");
+            return Err(TarFault::PaxHeader.into());
         };
         records = &records[length..];
         pax.take(key, value)?;
@@ -109,7 +112,7 @@ impl Pax {
             value => decimal(value).map(Some),
         };
         let name = || match value {
-            value if value.len() as u64 > PATH_MAX => malformed("a name is too long"),
+            value if value.len() as u64 > PATH_MAX => Err(TarFault::NameTooLong),
             [] => Ok(None),
             value => Ok(Some(value.to_vec())),
         };
@@ -157,7 +160,7 @@ impl Pax {
     /// Takes an attribute in libarchive's own form, unless it came in the other too.
     fn take_encoded_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
         let (Some(name), Some(value)) = (from_percent(name), from_base64(value)) else {
-            return malformed("an extended attribute is malformed");
+            return Err(TarFault::Xattr.into());
         };
         if self.xattrs.iter().any(|(known, _)| *known == name) {
             return Ok(());
@@ -173,10 +176,8 @@ impl Pax {
             if text.is_empty() || self.xattrs.iter().any(|(known, _)| known == name) {
                 continue;
             }
-            match acl::from_text(&text) {
-                Ok(value) => self.take_xattr(name, &value)?,
-                Err(what) => return malformed(what),
-            }
+            let value = acl::from_text(&text).map_err(TarFault::from)?;
+            self.take_xattr(name, &value)?;
         }
         Ok(())
     }
@@ -187,7 +188,7 @@ impl Pax {
         }
         if name.len() > MAX_XATTR_NAME_LEN || name.contains(&0) || value.len() > MAX_XATTR_VALUE_LEN
         {
-            return malformed("an extended attribute is too large");
+            return Err(TarFault::XattrTooLarge.into());
         }
         self.xattrs.retain(|(known, _)| known != name);
         self.xattrs.push((name.to_vec(), value.to_vec()));
@@ -227,17 +228,14 @@ pub(super) fn decimal(text: &[u8]) -> Result<u64> {
     };
     match number {
         Some(number) => Ok(number),
-        None => malformed("a PAX header has a malformed number"),
+        None => Err(TarFault::PaxNumber.into()),
     }
 }
 
 /// Reads seconds since the epoch: `-1.25`. POSIX has decimals only; Python's tarfile also writes
 /// exponents, `1e-05`. Digits beyond nanoseconds are cut off.
 fn time(text: &[u8]) -> Result<Time> {
-    let wrong = || {
-        let text = String::from_utf8_lossy(&text[..text.len().min(40)]);
-        Fault::Malformed(format!("'{text}' is not a time in seconds"))
-    };
+    let wrong = || Fault::from(TarFault::Time(text[..text.len().min(TIME_SHOWN)].to_vec()));
     let (negative, number) = match text.strip_prefix(b"-") {
         Some(number) => (true, number),
         None => (false, text),
@@ -261,7 +259,7 @@ fn time(text: &[u8]) -> Result<Time> {
         let digit = usize::try_from(place).ok().and_then(|at| digits.get(at));
         digit.map_or(0, |digit| digit - b'0')
     };
-    let far = || Fault::Malformed("a time is out of range".to_owned());
+    let far = || Fault::from(TarFault::TimeRange);
     let mut seconds = 0i64;
     for place in 0..places {
         let next = seconds.checked_mul(10);
@@ -299,6 +297,7 @@ fn exponent_of(text: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::AclFault;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -376,9 +375,12 @@ mod tests {
             parse(&records.concat(), &mut pax).unwrap();
             assert_eq!(pax.xattrs, [(acl::ACCESS.to_vec(), b"x".to_vec())][..]);
         }
-        let Err(Fault::Malformed(what)) = parse(text, &mut Pax::default()) else {
+        let Err(Fault::Malformed(malformed)) = parse(text, &mut Pax::default()) else {
             panic!("a name is no number");
         };
+        let wanted = TarFault::Acl(AclFault::NoNumber("joe".to_owned()));
+        assert_eq!(malformed.fault, wanted);
+        let what = malformed.to_string();
         assert!(
             what.contains("'joe'") && what.contains("without --acls"),
             "{what}"

@@ -2,20 +2,19 @@
 
 //! Reads the members of an archive in their order.
 
-use super::fault::{malformed, name_fault, Fault, Result};
+use super::fault::{Fault, Result};
 use super::header::{is_header, until_nul, Block, Header, BLOCK};
 use super::member::{Member, MemberKind};
 use super::pax::{self, Pax, PATH_MAX};
 use super::sparse;
 use super::stream::{Input, Stream};
+use crate::error::{Extension, TarFault, TarPlace};
 use crate::model::tree::Time;
 
 /// The largest size of the PAX headers of one member: several attributes of the largest size fit.
 const PAX_MAX: u64 = 8 << 20;
 /// The largest size of a PAX header for all members that follow: it is copied for each.
 const GLOBAL_MAX: u64 = 64 << 10;
-
-const TOO_SHORT: &str = "too short for a tar archive: truncated, or another format";
 
 /// Reads the members of an archive in their order.
 pub(crate) struct Reader<I> {
@@ -114,7 +113,7 @@ impl<I: Input> Reader<I> {
         while let Some((at, block)) = self.next_header(is_first)? {
             let header = Header(&block);
             if !header.checksum_matches() {
-                return self.damaged_header();
+                return Err(self.damaged_header());
             }
             self.headers += 1;
             is_first = false;
@@ -122,10 +121,10 @@ impl<I: Input> Reader<I> {
                 Some(Some(path)) => path.clone(),
                 _ => header.path(),
             };
-            let size = header.size().map_err(|fault| name_fault(&path, fault))?;
+            let size = header.size().map_err(|fault| fault.of_member(&path))?;
             if !self.take_extension(&header, at, size, &mut extensions)? {
                 if let Some(fault) = extensions.damaged {
-                    return Err(name_fault(&path, fault));
+                    return Err(fault.of_member(&path));
                 }
                 let pax = extensions.pax.over(&self.global);
                 return self.member(&header, size, pax).map(Some);
@@ -150,7 +149,7 @@ impl<I: Input> Reader<I> {
             let block = match self.block_or_end()? {
                 Some(block) => block,
                 None if may_end(self) => return Ok(None),
-                None if self.headers == 0 => return malformed(TOO_SHORT),
+                None if self.headers == 0 => return Err(TarFault::TooShort.into()),
                 None => return Err(Fault::NoEnd),
             };
             if block != [0; BLOCK] {
@@ -175,7 +174,7 @@ impl<I: Input> Reader<I> {
         match header.kind() {
             b'x' | b'X' => {
                 let left = PAX_MAX - extensions.pax_size;
-                let records = self.small_data(size, left, "a PAX header")?;
+                let records = self.small_data(size, left, Extension::Header)?;
                 extensions.pax_size += size;
                 // The member that follows gives the error its name.
                 if let Err(fault) = pax::parse(&records, &mut extensions.pax) {
@@ -183,14 +182,9 @@ impl<I: Input> Reader<I> {
                 }
             }
             b'g' => {
-                let what = "a global PAX header";
-                let records = self.small_data(size, GLOBAL_MAX, what)?;
-                self.take_global(&records).map_err(|fault| match fault {
-                    Fault::Malformed(why) => {
-                        Fault::Malformed(format!("{what}, at byte {at}: {why}"))
-                    }
-                    fault => fault,
-                })?;
+                let records = self.small_data(size, GLOBAL_MAX, Extension::GlobalHeader)?;
+                let taken = self.take_global(&records);
+                taken.map_err(|fault| fault.at(TarPlace::GlobalHeader { at }))?;
             }
             b'L' => extensions.pax.path = Some(Some(self.long_name(size)?)),
             b'K' => extensions.pax.link = Some(Some(self.long_name(size)?)),
@@ -213,29 +207,29 @@ impl<I: Input> Reader<I> {
         pax::parse(records, &mut global)?;
         let global = global.over(&self.global);
         if global.memory() > 4 * GLOBAL_MAX {
-            return malformed("too many records in global PAX headers");
+            return Err(TarFault::TooManyRecords.into());
         }
         self.global = global;
         Ok(())
     }
 
-    fn damaged_header<T>(&self) -> Result<T> {
-        if self.headers == 0 {
-            return malformed("neither a directory nor a tar archive, or damaged at its beginning");
-        }
-        let behind = match &self.name[..] {
-            b"" => String::new(),
-            name => format!(", behind '{}',", String::from_utf8_lossy(name)),
+    /// Returns the error for a header that was read and does not match its checksum.
+    fn damaged_header(&self) -> Fault {
+        let fault = match self.headers {
+            0 => TarFault::NotTar,
+            _ => TarFault::Header {
+                end: self.stream.position,
+                behind: self.name.clone(),
+            },
         };
-        let at = self.stream.position;
-        malformed(format!("the header before byte {at}{behind} is damaged"))
+        fault.into()
     }
 
     /// Adds the name of the current member to an error in its data.
     fn named(&self, fault: Fault) -> Fault {
         match self.name[..] {
             [] => fault,
-            _ => name_fault(&self.name, fault),
+            _ => fault.of_member(&self.name),
         }
     }
 
@@ -254,7 +248,7 @@ impl<I: Input> Reader<I> {
         let size = pax.size.flatten().unwrap_or(size);
         let kind = self.kind(header, size, &path, &pax);
         let member = kind.and_then(|kind| attributes(header, path, kind, pax));
-        member.map_err(|fault| name_fault(&self.name, fault))
+        member.map_err(|fault| fault.of_member(&self.name))
     }
 
     /// Returns the type of a member, and expects its data next.
@@ -296,7 +290,7 @@ impl<I: Input> Reader<I> {
                 MemberKind::Directory
             }
             b'6' => MemberKind::Fifo,
-            b'M' => return malformed("begins in another volume; join the volumes first"),
+            b'M' => return Err(TarFault::OtherVolume.into()),
             // POSIX has other types read as regular files.
             kind => {
                 self.oddities.unknown_count += 1;
@@ -308,9 +302,14 @@ impl<I: Input> Reader<I> {
     }
 
     /// Reads data of which little is expected.
-    fn small_data(&mut self, size: u64, max: u64, what: &str) -> Result<Vec<u8>> {
+    fn small_data(&mut self, size: u64, max: u64, extension: Extension) -> Result<Vec<u8>> {
         if size > max {
-            return malformed(format!("{what} of {size} bytes; {max} are allowed"));
+            return Err(TarFault::ExtensionTooLarge {
+                extension,
+                size,
+                max,
+            }
+            .into());
         }
         self.stream.expect_data(size)?;
         let mut bytes = vec![0; size as usize];
@@ -319,7 +318,7 @@ impl<I: Input> Reader<I> {
     }
 
     fn long_name(&mut self, size: u64) -> Result<Vec<u8>> {
-        let bytes = self.small_data(size, PATH_MAX, "a name")?;
+        let bytes = self.small_data(size, PATH_MAX, Extension::LongName)?;
         Ok(until_nul(&bytes).to_vec())
     }
 
@@ -329,8 +328,8 @@ impl<I: Input> Reader<I> {
         let block = self.stream.partial_block()?;
         match (self.stream.position - at) as usize {
             0 | BLOCK => Ok(block),
-            _ if self.headers == 0 && !self.zeros => malformed(TOO_SHORT),
-            _ => malformed("it is truncated"),
+            _ if self.headers == 0 && !self.zeros => Err(TarFault::TooShort.into()),
+            _ => Err(TarFault::Truncated.into()),
         }
     }
 
@@ -414,7 +413,7 @@ fn id(pax: Option<u64>, header: Result<u64>) -> Result<u32> {
     };
     match u32::try_from(id) {
         Ok(id) if id != u32::MAX => Ok(id),
-        _ => malformed(format!("{id} is not a valid user or group ID")),
+        _ => Err(TarFault::Id(id).into()),
     }
 }
 

@@ -2,11 +2,12 @@
 
 //! Sparse files: their maps in PAX records, in front of their data, and in GNU's headers.
 
-use super::fault::{malformed, Result};
+use super::fault::Result;
 use super::header::{Header, BLOCK};
 use super::member::FileData;
 use super::pax::{decimal, Pax};
 use super::stream::{Input, Stream};
+use crate::error::{SparseFault, TarFault};
 use crate::model::tree::Piece;
 use puzzlefs_schema::MAX_FILE_SIZE;
 
@@ -26,10 +27,10 @@ pub(super) fn file_data<I: Input>(
         (Some(1), Some(0), _) => map_before_data(stream)?,
         (None | Some(0), None | Some(0 | 1), Some(map)) => map.clone(),
         (None, None, None) => return Ok(whole_file(size)),
-        _ => return malformed("sparse file of an unknown version"),
+        _ => return Err(SparseFault::Version.into()),
     };
     let Some(real_size) = sparse.size.flatten() else {
-        return malformed("sparse file without its size");
+        return Err(SparseFault::NoSize.into());
     };
     sparse_file(real_size, &numbers, stream.data_left())
 }
@@ -49,7 +50,7 @@ pub(super) fn gnu_file_data<I: Input>(
         Header(&block).sparse_numbers(0..504, &mut numbers)?;
         more = block[504] != 0;
         if numbers.len() as u64 / 2 > PIECES_MAX {
-            return malformed("sparse file in too many pieces");
+            return Err(SparseFault::TooManyPieces.into());
         }
     }
     stream.expect_data(size)?;
@@ -75,20 +76,20 @@ fn map_before_data<I: Input>(stream: &mut Stream<I>) -> Result<Vec<u64>> {
     let mut block = [0; BLOCK];
     loop {
         if stream.read_data(&mut block)? != BLOCK {
-            return malformed("sparse file with an unfinished map");
+            return Err(SparseFault::UnfinishedMap.into());
         }
         for &byte in &block {
             if byte != b'\n' {
                 digits.push(byte);
                 if digits.len() > 20 {
-                    return malformed("sparse file with a malformed map");
+                    return Err(SparseFault::MalformedMap.into());
                 }
                 continue;
             }
             let number = decimal(&digits)?;
             digits.clear();
             match wanted {
-                None if number > PIECES_MAX => return malformed("sparse file in too many pieces"),
+                None if number > PIECES_MAX => return Err(SparseFault::TooManyPieces.into()),
                 None => wanted = Some(2 * number),
                 Some(_) => numbers.push(number),
             }
@@ -106,14 +107,14 @@ fn sparse_file(size: u64, numbers: &[u64], stored: u64) -> Result<FileData> {
     let (mut end, mut offset) = (0, 0u64);
     for pair in numbers.chunks(2) {
         let &[at, length] = pair else {
-            return malformed("sparse file with half a piece");
+            return Err(SparseFault::HalfPiece.into());
         };
         if at < end {
-            return malformed("sparse file with pieces that overlap or are out of order");
+            return Err(SparseFault::Order.into());
         }
         end = match at.checked_add(length) {
             Some(end) if end <= size => end,
-            _ => return malformed("sparse file with a piece beyond its end"),
+            _ => return Err(SparseFault::BeyondEnd.into()),
         };
         if length > 0 {
             pieces.push(Piece { at, length, offset });
@@ -121,10 +122,10 @@ fn sparse_file(size: u64, numbers: &[u64], stored: u64) -> Result<FileData> {
         offset += length;
     }
     if offset != stored {
-        return malformed("sparse file with more or less data than its pieces have");
+        return Err(SparseFault::DataSize.into());
     }
     if size > MAX_FILE_SIZE {
-        return malformed("larger than the largest file, 8 EiB");
+        return Err(TarFault::FileTooLarge.into());
     }
     Ok(FileData { size, pieces })
 }

@@ -2,8 +2,9 @@
 
 //! The bytes of an archive: its blocks, and the data of its members.
 
-use super::fault::{malformed, Result};
+use super::fault::Result;
 use super::header::{Block, BLOCK};
+use crate::error::TarFault;
 use puzzlefs_schema::MAX_FILE_SIZE;
 use std::io::{self, Read};
 use std::mem;
@@ -51,7 +52,7 @@ impl<I: Input> Stream<I> {
     /// Expects data of this size next.
     pub fn expect_data(&mut self, size: u64) -> Result<()> {
         if size > MAX_FILE_SIZE {
-            return malformed("larger than the largest file, 8 EiB");
+            return Err(TarFault::FileTooLarge.into());
         }
         self.data = size;
         self.padding = size.next_multiple_of(BLOCK as u64) - size;
