@@ -8,7 +8,7 @@
 
 use super::{
     fs_type::PuzzleFs,
-    node::{reader, site},
+    node::{content, reader, site},
 };
 use crate::{
     base::verify::Verify,
@@ -54,11 +54,11 @@ pub(super) fn note(inode: &INode<PuzzleFs>) {
 }
 
 /// Returns true if the file is known to have a digest.
+///
+/// Called for every `stat`: reads no metadata. [`digest`] and [`note`] set the flag for candidates
+/// only.
 pub(super) fn is_known(inode: &INode<PuzzleFs>) -> bool {
-    match candidate(inode) {
-        Ok(Some(Candidate { reader, .. })) => reader.content.is_whole_blob() == Some(true),
-        _ => false,
-    }
+    content(inode).is_some_and(|content| content.is_whole_blob() == Some(true))
 }
 
 /// A regular file that has an fs-verity digest if its only chunk is all of the blob.
@@ -74,8 +74,11 @@ fn candidate(inode: &INode<PuzzleFs>) -> Result<Option<Candidate<'_>>, puzzlefs_
     let Some(reader) = reader(inode) else {
         return Ok(None);
     };
+    if reader.verify != Verify::FsVerity {
+        return Ok(None);
+    }
     let extents = reader.extents();
-    if reader.verify != Verify::FsVerity || extents.len() != 1 {
+    if extents.len() != 1 {
         return Ok(None);
     }
     let chunk = extents.get(0)?;
