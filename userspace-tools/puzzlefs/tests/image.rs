@@ -536,7 +536,7 @@ fn devices_are_left_out_where_they_cannot_be_made() {
         .success());
     // A user without any right to the program's own directory runs a copy of it.
     let program = path("puzzlefs");
-    fs::copy(env!("CARGO_BIN_EXE_puzzlefs"), &program).unwrap();
+    copy_program(&program);
     let open =
         |name: &Path, mode| fs::set_permissions(name, PermissionsExt::from_mode(mode)).unwrap();
     open(scratch.path(), 0o777);

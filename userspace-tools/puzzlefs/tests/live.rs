@@ -177,7 +177,7 @@ fn problems_are_listed_together() {
 fn as_nobody(scratch: &Scratch, options: &[&str]) -> Output {
     let program = scratch.path("puzzlefs");
     if !program.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_puzzlefs"), &program).unwrap();
+        copy_program(&program);
         let open = |path: &Path| {
             fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
         };

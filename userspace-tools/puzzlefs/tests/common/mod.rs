@@ -45,6 +45,16 @@ pub fn puzzlefs() -> Command {
     Command::new(env!("CARGO_BIN_EXE_puzzlefs"))
 }
 
+/// Copies the program, for users without any right to its own directory.
+///
+/// A process of its own writes the copy. If a test wrote it, a program that another thread starts at
+/// that time would inherit the open file, and the copy could not be executed until then (ETXTBSY).
+pub fn copy_program(to: &Path) {
+    let mut command = Command::new("cp");
+    let copied = command.arg(env!("CARGO_BIN_EXE_puzzlefs")).arg(to).status();
+    assert!(copied.unwrap().success());
+}
+
 /// Runs `puzzlefs build`, which must succeed, and gives what `--json` printed.
 pub fn build(tree: &Path, store: &Path, tag: &str, jobs: usize) -> serde_json::Value {
     let output = try_build(tree, store, tag, jobs);
