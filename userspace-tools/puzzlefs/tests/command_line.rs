@@ -4,22 +4,13 @@
 //! each change of it. `UPDATE_EXPECT=1 cargo test --test command_line` writes them anew.
 
 mod common;
+#[path = "common/snapshot.rs"]
+mod snapshot;
 
 use common::*;
-use expect_test::{expect_file, ExpectFile};
+use expect_test::expect_file;
+use snapshot::{check, check_pages};
 use std::fmt::Write;
-use std::fs;
-
-/// Compares a text with its snapshot. `comment` starts a comment in the text's language.
-fn check(comment: &str, text: &str, snapshot: ExpectFile) {
-    let mut expected = format!("{comment} SPDX-License-Identifier: MIT OR Apache-2.0\n");
-    for line in text.lines() {
-        // Pages have the version, which the help of each command is compared without.
-        let line = line.replace(env!("CARGO_PKG_VERSION"), "VERSION");
-        writeln!(expected, "{}", line.trim_end()).unwrap();
-    }
-    snapshot.assert_eq(&expected);
-}
 
 /// Returns the help of a command, which is as wide as wide terminals show it.
 fn help(arguments: &[&str]) -> String {
@@ -50,16 +41,7 @@ fn help_is_as_reviewed() {
 fn pages_are_as_reviewed() {
     let scratch = tempfile::tempdir().unwrap();
     says(&["man", scratch.path().to_str().unwrap()]);
-    let pages = fs::read_dir(scratch.path()).unwrap();
-    let mut pages: Vec<_> = pages.map(|page| page.unwrap().path()).collect();
-    pages.sort();
-    let mut all = String::new();
-    for path in pages {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let page = fs::read_to_string(&path).unwrap();
-        write!(all, "\n.\\\" {name}\n{page}").unwrap();
-    }
-    check(".\\\"", &all, expect_file!["snapshots/pages.roff"]);
+    check_pages(scratch.path(), expect_file!["snapshots/pages.roff"]);
 }
 
 #[test]

@@ -3,20 +3,14 @@
 //! Snapshots of the help and the manual pages, so that a review shows each change of the command line.
 //! `UPDATE_EXPECT=1 cargo test --test command_line` writes them anew.
 
-use expect_test::{expect_file, ExpectFile};
-use std::fmt::Write;
-use std::fs::{self, File};
-use std::process::Command;
+#[path = "../../puzzlefs/tests/common/snapshot.rs"]
+mod snapshot;
 
-/// Compares a text with its snapshot. `comment` starts a comment in the text's language.
-fn check(comment: &str, text: &str, snapshot: ExpectFile) {
-    let mut expected = format!("{comment} SPDX-License-Identifier: MIT OR Apache-2.0\n");
-    for line in text.lines() {
-        let line = line.replace(env!("CARGO_PKG_VERSION"), "VERSION");
-        writeln!(expected, "{}", line.trim_end()).unwrap();
-    }
-    snapshot.assert_eq(&expected);
-}
+use expect_test::expect_file;
+use snapshot::{check, check_pages};
+use std::fmt::Write;
+use std::fs::File;
+use std::process::Command;
 
 fn says(arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_puzzlefs-snapshotter"));
@@ -50,16 +44,7 @@ fn help_is_as_reviewed() {
 fn pages_are_as_reviewed() {
     let scratch = tempfile::tempdir().unwrap();
     says(&["man", scratch.path().to_str().unwrap()]);
-    let pages = fs::read_dir(scratch.path()).unwrap();
-    let mut pages: Vec<_> = pages.map(|page| page.unwrap().path()).collect();
-    pages.sort();
-    let mut all = String::new();
-    for path in pages {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let page = fs::read_to_string(&path).unwrap();
-        write!(all, "\n.\\\" {name}\n{page}").unwrap();
-    }
-    check(".\\\"", &all, expect_file!["snapshots/pages.roff"]);
+    check_pages(scratch.path(), expect_file!["snapshots/pages.roff"]);
 }
 
 #[test]
