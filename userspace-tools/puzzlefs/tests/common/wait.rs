@@ -7,6 +7,7 @@
 
 use rustix::process::{WaitId, WaitIdOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -146,6 +147,15 @@ impl Pause {
             wanted: format!("{point}:{number}:{}", socket.display()),
             _directory: directory,
         }
+    }
+
+    /// Lets a command of another user pause here.
+    pub fn for_everybody(self) -> Self {
+        let socket = self.listener.local_addr().unwrap();
+        for path in [self._directory.path(), socket.as_pathname().unwrap()] {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
+        }
+        self
     }
 
     /// Starts a command that is to pause.
