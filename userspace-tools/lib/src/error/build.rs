@@ -2,6 +2,7 @@
 
 //! Failures to build an image.
 
+use crate::model::chunk::EncodeError;
 use crate::model::tree::Difference;
 use std::fmt;
 use std::path::PathBuf;
@@ -46,6 +47,9 @@ pub enum BuildError {
         /// The limit.
         layers: u32,
     },
+    /// A chunk cannot be encoded.
+    #[error(transparent)]
+    Chunk(#[from] EncodeError),
 }
 
 /// A difference between two looks at a file of the tree.

@@ -43,6 +43,7 @@ pub(crate) use system::{is_full, Stopped};
 
 use crate::error::problems::Problems;
 pub use crate::model::acl::AclFault;
+pub use crate::model::chunk::{ChunkFault, EncodeError};
 pub use crate::model::json::ParseError;
 pub use crate::model::media::NotPuzzlefs;
 pub use crate::model::oci::{AnnotationsTooLarge, UnknownIndex};
@@ -96,6 +97,12 @@ pub enum Error {
     /// The work was interrupted on request.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<EncodeError> for Error {
+    fn from(error: EncodeError) -> Self {
+        BuildError::from(error).into()
+    }
 }
 
 impl Error {

@@ -62,6 +62,18 @@ impl Digest {
     }
 }
 
+impl From<Digest> for puzzlefs_schema::Digest {
+    fn from(digest: Digest) -> Self {
+        Self::new(digest.0)
+    }
+}
+
+impl From<puzzlefs_schema::Digest> for Digest {
+    fn from(digest: puzzlefs_schema::Digest) -> Self {
+        Digest(*digest.as_bytes())
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_hex())
