@@ -33,6 +33,10 @@ pub const FILEDATA: &str = "application/vnd.puzzlefs.image.filedata.v1";
 /// The media type of the data blobs of an image that was built with compression, also of those that
 /// it could not make smaller.
 pub const FILEDATA_ZSTD: &str = "application/vnd.puzzlefs.image.filedata.v1+zstd";
+/// The media type of a pack of chunks, in images of format 4.
+pub const PACK: &str = "application/vnd.puzzlefs.pack.v1";
+/// The annotation of a manifest that carries the digest of the root, in images of format 4.
+pub const ROOT: &str = "io.puzzlefs.root";
 /// The annotation that carries an image's tag.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation that carries the fs-verity digest of the metadata blob.

@@ -10,10 +10,11 @@
 //! set. A collection holds it exclusively, from reading the index to removing the last blob. So a blob
 //! that a builder relies on is either named by a tag or not yet looked for.
 
-use crate::error::{CommandError, Error, Result};
+use crate::error::{CommandError, Error, Result, StoreError};
 use crate::image::reader::ImageReader;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
+use crate::model::oci;
 use crate::model::reference::Selector;
 use crate::mount;
 use crate::store::graph;
@@ -99,6 +100,7 @@ fn mark(store: &Store) -> Result<HashSet<Digest>> {
     for root in roots {
         needed.extend(root.blobs.into_keys());
         causes.extend(root.errors);
+        causes.extend(root.packed.iter().map(|image| unknown_chunks(store, image)));
         for manifest in root.images {
             let marked = store
                 .image(&Selector::Manifest(manifest))
@@ -115,6 +117,15 @@ fn mark(store: &Store) -> Result<HashSet<Digest>> {
     }
     let store = store.path.clone();
     Err(CommandError::NeedsUnknown { store, causes }.into())
+}
+
+/// Returns the error for an image of format 4, whose loose chunks its manifest does not list.
+fn unknown_chunks(store: &Store, image: &Digest) -> Error {
+    StoreError::UnknownType {
+        path: store.blob_path(image),
+        media_type: oci::PACK.to_owned(),
+    }
+    .into()
 }
 
 /// Marks the blobs with the contents of an image's files. Its manifest should list the same.
@@ -160,6 +171,9 @@ fn mark_mounted(store: &Store, mount: &Mount, needed: &mut HashSet<Digest>) -> R
         Some(size) => {
             needed.insert(rootfs);
             mark_chunks(&ImageReader::of_rootfs(store, &rootfs, size)?, needed)
+        }
+        None if store.path.join(PRIVATE).join("chunks").exists() => {
+            Err(unknown_chunks(store, &rootfs))
         }
         None => Ok(()),
     }
@@ -213,6 +227,22 @@ mod tests {
         let digest = Digest::of(b"stray");
         fs::write(store.blob_path(&digest), b"stray").unwrap();
         digest
+    }
+
+    /// Writes the manifest of an image of format 4.
+    fn write_packed(store: &Store) -> oci::Descriptor {
+        let config = oci::Descriptor::new(oci::EMPTY, Digest::of(b"{}"), 2);
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": oci::MANIFEST,
+            "config": config,
+            "layers": [],
+            "annotations": { oci::ROOT: Digest::of(b"root").to_hex() },
+        });
+        let bytes = serde_json::to_vec(&manifest).unwrap();
+        let digest = Digest::of(&bytes);
+        fs::write(store.blob_path(&digest), &bytes).unwrap();
+        oci::Descriptor::new(oci::MANIFEST, digest, bytes.len() as u64)
     }
 
     #[test]
@@ -278,6 +308,17 @@ mod tests {
         assert!(matches!(error, CommandError::NoIndex { .. }), "{error}");
         fs::write(store.path.join("index.json"), index).unwrap();
         let image = store.image(&tag("t")).unwrap();
+        store
+            .change_index(|index| {
+                let packed = write_packed(&store);
+                index.set_tag("packed", packed);
+                Ok(())
+            })
+            .unwrap();
+        let error = command_error(find(&store));
+        assert!(error.to_string().contains(oci::PACK), "{error}");
+        store.untag(&tag("packed")).unwrap();
+        find(&store).unwrap();
         fs::write(store.blob_path(&image.rootfs), b"damaged").unwrap();
         let error = command_error(find(&store));
         assert!(

@@ -28,8 +28,10 @@ pub(crate) struct Root {
     pub blobs: BTreeMap<Digest, u64>,
     /// Further sizes of the same blobs in other descriptors, of which all but one are wrong.
     pub other_sizes: Vec<(Digest, u64)>,
-    /// The PuzzleFS images, by their manifests.
+    /// The PuzzleFS images of format 3, by their manifests.
     pub images: Vec<Digest>,
+    /// The PuzzleFS images of format 4, by their manifests.
+    pub packed: Vec<Digest>,
     /// The documents that cannot be read. If there are any, the list of blobs is not complete.
     pub errors: Vec<Error>,
 }
@@ -62,6 +64,16 @@ struct Manifest {
     #[serde(deserialize_with = "oci::or_null")]
     layers: Vec<Descriptor>,
     subject: Option<Descriptor>,
+    #[serde(default, deserialize_with = "oci::or_null")]
+    annotations: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// Returns true if it is the manifest of an image of format 4.
+    fn is_packed(&self) -> bool {
+        let mut layers = self.layers.iter();
+        self.annotations.contains_key(oci::ROOT) || layers.any(|l| l.media_type == oci::PACK)
+    }
 }
 
 /// The parts of an index that lead to manifests. Not all of these have to exist, unlike those in
@@ -101,6 +113,7 @@ fn follow(store: &Store, digest: Digest, descriptor: &Descriptor) -> Root {
         blobs: BTreeMap::from([(digest, descriptor.size)]),
         other_sizes: Vec::new(),
         images: Vec::new(),
+        packed: Vec::new(),
         errors: Vec::new(),
     };
     let mut seen = HashSet::from([digest]);
@@ -154,6 +167,8 @@ fn read(
             let manifest: Manifest = json::parse(&bytes, &what).map_err(malformed)?;
             if manifest.layers.iter().any(|l| l.media_type == oci::ROOTFS) {
                 root.images.push(digest);
+            } else if manifest.is_packed() {
+                root.packed.push(digest);
             }
             for blob in manifest.layers.iter().chain([&manifest.config]) {
                 // Blobs of another algorithm are in another directory.
