@@ -29,6 +29,7 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | `image` | the trait above all versions |
 //! | `v3`, `v4` | the readers of versions 3 and 4 |
 //! | `overlay` | names of attributes that overlayfs interprets |
 //! | `search` | searching and sorting lists that cannot be trusted |
@@ -91,6 +92,8 @@ extern crate self as puzzlefs_schema;
 
 mod digest;
 mod error;
+#[cfg(feature = "v4")]
+pub mod image;
 mod limits;
 // The generated code names itself by this path.
 #[allow(clippy::all, clippy::restriction, clippy::pedantic)]

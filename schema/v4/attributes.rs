@@ -12,6 +12,7 @@ use super::{
     words::{halves, words},
 };
 use crate::limits::MAX_XATTR_VALUE_LEN;
+use core::cmp::Ordering;
 
 /// A set of attributes, as it stands in a message: a range of the attributes.
 #[derive(Clone, Copy, Debug)]
@@ -140,10 +141,27 @@ impl<'a> Attributes<'a> {
     ///
     /// As [`get`](Self::get).
     pub fn find(&self, name: &[u8]) -> Result<Option<Value<'a>>> {
+        self.find_by(|found| found.cmp(name))
+    }
+
+    /// Finds the value of the attribute of a name that is in two parts, as
+    /// [`overlay::unescape`](crate::overlay::unescape) returns it.
+    ///
+    /// Cost and errors: as [`find`](Self::find).
+    pub fn find_parts(&self, [head, tail]: [&[u8]; 2]) -> Result<Option<Value<'a>>> {
+        self.find_by(|found| {
+            let (beginning, rest) = found.split_at(found.len().min(head.len()));
+            beginning.cmp(head).then(rest.cmp(tail))
+        })
+    }
+
+    /// Finds the value of the attribute whose name `compare` calls equal to the wanted one.
+    fn find_by(&self, compare: impl Fn(&[u8]) -> Ordering) -> Result<Option<Value<'a>>> {
         let position = self
             .attributes
-            .partition_point(|attribute| Ok(self.name(&attribute)? < name))?;
-        let found = self.get(position)?.filter(|found| found.name == name);
+            .partition_point(|attribute| Ok(compare(self.name(&attribute)?).is_lt()))?;
+        let found = self.get(position)?;
+        let found = found.filter(|found| compare(found.name).is_eq());
         Ok(found.map(|found| found.value))
     }
 

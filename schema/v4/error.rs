@@ -243,6 +243,8 @@ pub enum MetadataErrorKind {
     TypeMismatch,
     /// The parent of a directory is not a directory.
     ParentType,
+    /// The first inode of an image is not a directory.
+    RootType,
 
     // The caller.
     /// The bytes are not those that were checked, or the inode has another type: a programming
@@ -326,6 +328,7 @@ impl fmt::Display for MetadataErrorKind {
             Self::NoSuchInode => "the block does not have the inode that is referred to",
             Self::TypeMismatch => "the inode has another type than its directory entry",
             Self::ParentType => "the parent of the directory is not a directory",
+            Self::RootType => "the first inode of the image is not a directory",
             Self::Misuse => "the bytes are not those that were checked",
         })
     }

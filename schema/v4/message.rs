@@ -181,6 +181,18 @@ pub(super) enum MessageKind {
     ListBlock = 4,
 }
 
+impl MessageKind {
+    fn from_code(code: u16) -> Option<Self> {
+        Some(match code {
+            1 => Self::Root,
+            2 => Self::BlockList,
+            3 => Self::Block,
+            4 => Self::ListBlock,
+            _ => return None,
+        })
+    }
+}
+
 /// A message whose root struct is found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Message<'a> {
@@ -198,6 +210,19 @@ impl<'a> Message<'a> {
     /// Reads the framing and the root pointer of a message, which is all of `bytes`. The root struct
     /// has at least so many words of data.
     pub(super) fn parse(bytes: &'a [u8], kind: MessageKind, data_words: usize) -> Result<Self> {
+        let message = Self::open(bytes, data_words)?;
+        message.check_kind(kind)?;
+        Ok(message)
+    }
+
+    /// Returns the kind of a message.
+    pub(super) fn kind_of(bytes: &'a [u8]) -> Result<MessageKind> {
+        let kind = Self::open(bytes, 1)?.kind()?;
+        MessageKind::from_code(kind).ok_or(Kind::MessageKind(kind).into())
+    }
+
+    /// Reads a message of any kind.
+    fn open(bytes: &'a [u8], data_words: usize) -> Result<Self> {
         if bytes.len() > MAX_METADATA_CONTENT as usize {
             return Err(Kind::MessageTooLarge.into());
         }
@@ -235,17 +260,22 @@ impl<'a> Message<'a> {
         if bytes.get(data..end).is_none() {
             return Err(Kind::OutOfBounds.into());
         }
-        message.check_kind(kind)?;
         Ok(message)
     }
 
-    /// Checks the version and the kind, which the root structs of all messages begin with.
-    fn check_kind(&self, expected: MessageKind) -> Result<()> {
+    /// Checks the version and reads the kind, which the root structs of all messages begin with.
+    fn kind(&self) -> Result<u16> {
         let (identity, _) = halves(self.data(0)?);
         let (version, kind) = (identity as u16, (identity >> 16) as u16);
         if version != VERSION {
             return Err(Kind::Version(version).into());
         }
+        Ok(kind)
+    }
+
+    /// Checks the version and the kind.
+    fn check_kind(&self, expected: MessageKind) -> Result<()> {
+        let kind = self.kind()?;
         if kind != expected as u16 {
             return Err(Kind::MessageKind(kind).into());
         }

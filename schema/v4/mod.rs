@@ -48,6 +48,7 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | `tree` | an image as a whole: what spans chunks |
 //! | `block`, `list_block` | blocks; parts of long lists |
 //! | `inode`, `root` | inodes; roots and block lists |
 //! | `attributes`, `directory`, `extents`, `parts` | lists of an inode |
@@ -82,6 +83,7 @@ mod names;
 mod pack;
 mod parts;
 mod root;
+mod tree;
 mod words;
 
 pub use attributes::{Attribute, Attributes, Value};
@@ -108,3 +110,6 @@ pub use pack::{
 };
 pub use parts::{Bounds, Part, Parts};
 pub use root::{BlockListLayout, Child, ChildType, Children, Found, RootLayout, Start};
+pub use tree::{
+    ChunkSource, Layout, LoadedChunk, LoadedInode, MetadataChunk, Node, Target, Tree, TreeEntry,
+};

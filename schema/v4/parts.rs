@@ -109,6 +109,16 @@ impl<'a> Parts<'a> {
         self.len() == 0
     }
 
+    /// The number of elements in all parts.
+    ///
+    /// Cost: the number of parts.
+    pub fn count(&self) -> u32 {
+        // A check has added them up.
+        self.parts
+            .iter()
+            .fold(0, |sum: u32, part| sum.saturating_add(part.count))
+    }
+
     /// The part at a position; `None` if there are not so many.
     ///
     /// Cost: constant.
