@@ -37,7 +37,7 @@ pub use ingest::{
 pub use mount::MountError;
 pub(crate) use mount::VALUE_MAX;
 pub use status::{exit_status, is_broken_pipe, Program};
-pub use store::{Damage, StoreError};
+pub use store::{Damage, StoreError, TableFault};
 pub use system::SystemError;
 pub(crate) use system::{is_full, Stopped};
 
@@ -129,6 +129,12 @@ impl Error {
     /// Returns true if the tree changed while it was read.
     pub(crate) fn is_change(&self) -> bool {
         matches!(self, Error::Build(BuildError::Changed { .. }))
+    }
+
+    /// Returns true if a file does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
+        let cause = self.system_cause().map(io::Error::kind);
+        cause == Some(io::ErrorKind::NotFound)
     }
 
     /// Returns the cause if a system call failed.

@@ -2,12 +2,15 @@
 
 //! Failures to read or write a store.
 
+use crate::model::chunk::ChunkFault;
 use crate::model::digest::Digest;
 use crate::model::json::ParseError;
 use crate::model::media::NotPuzzlefs;
 use crate::model::oci::{AnnotationsTooLarge, UnknownIndex};
 use crate::model::reference::Selector;
+use puzzlefs_schema::v4::{IndexError, PackError, MAX_PACKS};
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 /// A failure to read or write a store.
@@ -149,6 +152,68 @@ pub enum StoreError {
         /// The path of the index.
         path: PathBuf,
     },
+    /// A pack violates a rule of the format.
+    #[error(
+        "cannot use {}: malformed pack: {cause}; copy the image again from a store that has it",
+        .path.display())]
+    Pack {
+        /// The path of the pack.
+        path: PathBuf,
+        /// The violated rule.
+        cause: PackError,
+    },
+    /// A chunk is damaged.
+    #[error("cannot use the chunk {digest} of {}: {cause}", .path.display())]
+    Chunk {
+        /// The path of the pack or the loose chunk.
+        path: PathBuf,
+        /// The digest of the chunk.
+        digest: Digest,
+        /// The cause.
+        cause: ChunkFault,
+    },
+    /// A chunk is neither in a pack that the index lists nor loose.
+    #[error(
+        "cannot find the chunk {digest} in {}: neither in the chunk index nor loose; if its pack is \
+         there, 'puzzlefs reindex' finds it", .store.display())]
+    ChunkMissing {
+        /// The path of the store.
+        store: PathBuf,
+        /// The digest of the chunk.
+        digest: Digest,
+    },
+    /// The catalogue of the chunk index violates a rule of the format.
+    #[error("cannot use {}: {cause}; 'puzzlefs reindex' rebuilds the chunk index", .path.display())]
+    ChunkIndex {
+        /// The path of the catalogue.
+        path: PathBuf,
+        /// The violated rule.
+        cause: IndexError,
+    },
+    /// A table of the chunk index cannot be used.
+    #[error("cannot use {}: {cause}; 'puzzlefs reindex' rebuilds the chunk index", .path.display())]
+    ChunkTable {
+        /// The path of the table.
+        path: PathBuf,
+        /// The cause.
+        cause: TableFault,
+    },
+    /// The store has more packs than a chunk index can list.
+    #[error(
+        "cannot index {}: the store has more than {MAX_PACKS} packs; 'puzzlefs repack' makes fewer of \
+         them", .store.display())]
+    TooManyPacks {
+        /// The path of the store.
+        store: PathBuf,
+    },
+    /// A table of the chunk index has the highest number that there is.
+    #[error(
+        "cannot write {}: a table has the highest number; remove the files beside it, and 'puzzlefs \
+         reindex' writes them again", .path.display())]
+    TableNumber {
+        /// The path of the catalogue.
+        path: PathBuf,
+    },
     /// A document cannot be written as JSON.
     #[error("cannot write {} as JSON: {cause}", .path.display())]
     NotJson {
@@ -166,6 +231,46 @@ pub enum StoreError {
         tag: String,
         /// The cause.
         cause: AnnotationsTooLarge,
+    },
+}
+
+/// The reason that a table of the chunk index cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TableFault {
+    /// The file of the table does not exist.
+    #[error("the table is missing")]
+    Missing,
+    /// The file has another length than the catalogue states.
+    #[error("the table has {found} bytes instead of {expected}")]
+    Length {
+        /// The length that the catalogue states.
+        expected: u64,
+        /// The length of the file.
+        found: u64,
+    },
+    /// The table has another number of records than the catalogue states.
+    #[error("the table has {found} records instead of {expected}")]
+    Records {
+        /// The number that the catalogue states.
+        expected: u32,
+        /// The number of records.
+        found: u64,
+    },
+    /// A page violates a rule.
+    #[error("page {page}: {cause}")]
+    Page {
+        /// The number of the page.
+        page: u32,
+        /// The violated rule.
+        cause: IndexError,
+    },
+    /// A page cannot be read.
+    #[error("page {page}: {cause}")]
+    Read {
+        /// The number of the page.
+        page: u32,
+        /// The cause.
+        cause: io::Error,
     },
 }
 

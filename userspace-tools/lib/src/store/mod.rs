@@ -11,11 +11,15 @@
 //! ├── blobs/
 //! │   └── sha256/
 //! │       └── <digest>       manifest, configuration, metadata or data: named by its SHA-256
-//! └── .puzzlefs/             private to these tools; readers need nothing in it
+//! └── .puzzlefs/             private to these tools; the kernel reads the chunk index
 //!     ├── gc.lock            between builders and garbage collection
+//!     ├── chunks.lock        between writers of the chunk index
 //!     ├── index.lock         between writers of the index
 //!     ├── index.json.new     new index while it replaces the old one
 //!     ├── oci-layout.new     the same while a store is created
+//!     ├── chunks/            chunk index: places of the chunks of images of format 4
+//!     │   ├── catalogue      packs and tables
+//!     │   └── <number>       table
 //!     └── staging-XXXXXX/    blobs of one builder, which no reader sees
 //!         └── <digest>
 //! ```
@@ -29,12 +33,13 @@
 //!
 //! # Locks
 //!
-//! Both are flock(2) locks, so the kernel releases them when a process dies. A process that takes both
-//! takes `gc.lock` first.
+//! All are flock(2) locks, so the kernel releases them when a process dies. A process that takes several
+//! takes them in the order of this table.
 //!
 //! | lock | shared | exclusive | protects |
 //! | --- | --- | --- | --- |
 //! | `gc.lock` | builders, copies, new tags | `gc` | a blob that a builder has found or put, and that no tag names yet |
+//! | `chunks.lock` | | writers of the chunk index | the chunk index between its read and its replacement |
 //! | `index.lock` | | writers of the index | `index.json` between its read and its replacement |
 //! | `staging-XXXXXX` | | its builder | the directory, which other builders remove as stale once it is unlocked |
 //!
@@ -66,6 +71,7 @@
 //! | module | content |
 //! | --- | --- |
 //! | `graph` | everything that an index refers to |
+//! | `chunks` | packs, loose chunks, and their index |
 //! | `staging` | writes blobs |
 //! | `tags` | sets and removes tags |
 //! | `index` | changes the index |
@@ -73,6 +79,9 @@
 //! | `replace` | replaces files of a store |
 //! | `locks` | the locks of a store |
 
+// The commands of format 4 use all of it.
+#[allow(dead_code)]
+pub(crate) mod chunks;
 pub(crate) mod graph;
 pub(crate) mod index;
 pub(crate) mod locks;

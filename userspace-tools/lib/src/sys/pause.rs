@@ -38,6 +38,12 @@ pub(crate) enum Point {
     Marked,
     /// A sweep has removed a blob.
     Removed,
+    /// A new table of the chunk index is durable, and no catalogue lists it.
+    Table,
+    /// A new catalogue of the chunk index is durable under its temporary name.
+    Catalogue,
+    /// The new catalogue has its final name, and the directory has not been synced.
+    Catalogued,
     /// An extraction has created a file, a directory or a link.
     Extracted,
 }
