@@ -7,16 +7,18 @@ use super::{
     fs_type::{MountContext, PuzzleFs, MAGIC},
     image::Image,
     inode,
-    node::Node,
     options::Options,
     sharing,
     stores::Stores,
     superblock, verity, xattr,
 };
-use crate::vfs::{
-    prelude::*, DirEmitter, FileSystem, FileSystemType, FolioRun, INode, INodeRef, Param,
-    ParamOutcome, ReadFolios, SharedMappings, StatFs, SuperBlock, SuperParams, WorkQueue,
-    XattrLister,
+use crate::{
+    tree::Node,
+    vfs::{
+        prelude::*, DirEmitter, FileSystem, FileSystemType, FolioRun, INode, INodeRef, Param,
+        ParamOutcome, ReadFolios, SharedMappings, StatFs, SuperBlock, SuperParams, WorkQueue,
+        XattrLister,
+    },
 };
 use core::ops::Range;
 use kernel::{seq_file::SeqFile, str::CStr, sync::Arc};
@@ -128,8 +130,12 @@ impl FileSystem for PuzzleFs {
         verity::is_known(inode)
     }
 
-    fn get_xattr<'a>(inode: &'a INode<Self>, name: &[u8]) -> Result<Option<&'a [u8]>> {
-        xattr::get(inode, name)
+    fn get_xattr<R>(
+        inode: &INode<Self>,
+        name: &[u8],
+        take: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        xattr::get(inode, name, take)
     }
 
     fn list_xattrs(inode: &INode<Self>, lister: &mut XattrLister<'_>) -> Result {

@@ -17,14 +17,17 @@ use crate::{
     codec::context::ReadContext,
     fill::{content::Content, reader::FileReader},
     store::blob_store::Opening,
-    tree::metadata_blob::MetadataBlob,
+    tree::{
+        v3::{self, metadata_blob::MetadataBlob},
+        Tree,
+    },
     vfs::{prelude::*, MAX_STACK_DEPTH},
 };
 use puzzlefs_schema::{Digest, Metadata};
 
 /// A mounted image.
 pub(crate) struct Image {
-    metadata: InUse<MetadataBlob>,
+    tree: Tree,
     store: InUse<MountedStore>,
     settings: Settings,
     statistics: Statistics,
@@ -45,16 +48,23 @@ impl Image {
         let metadata = open_metadata(&store, &settings)
             .map_err(|fault| explain(context, &settings.rootfs, fault))?;
         Ok(Self {
-            metadata,
+            tree: Tree::V3(v3::Tree::new(metadata)),
             store,
             settings,
             statistics: Statistics::default(),
         })
     }
 
+    /// Returns the tree of the image.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// Returns the image's metadata.
-    pub(crate) fn metadata(&self) -> Metadata<'_> {
-        self.metadata.metadata()
+    pub(super) fn metadata(&self) -> Metadata<'_> {
+        match &self.tree {
+            Tree::V3(tree) => tree.metadata(),
+        }
     }
 
     /// Returns the settings of the mount.
@@ -72,14 +82,14 @@ impl Image {
         &self.statistics
     }
 
-    /// Returns the digest of the metadata blob.
+    /// Returns the digest that is the identity of the image.
     pub(crate) fn rootfs(&self) -> &Digest {
-        self.metadata.digest()
+        self.tree.digest()
     }
 
     /// Returns the image, as faults name it.
     pub(crate) fn site(&self) -> FaultSite<'_> {
-        FaultSite::image(self.rootfs())
+        self.tree.site()
     }
 
     /// Returns the reader of a regular file.

@@ -11,7 +11,7 @@ use crate::{
     },
     codec::frame_cache::{FrameCache, ShrinkableFrames},
     store::blob_store::BlobStore,
-    tree::metadata_blob::MetadataBlob,
+    tree::v3::metadata_blob::MetadataBlob,
     vfs::{lower::Directory, prelude::*, SharedMappings, WorkQueue},
 };
 use kernel::{str::CStr, sync::Arc};

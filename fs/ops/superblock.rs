@@ -4,7 +4,7 @@
 
 use super::image::Image;
 use crate::{
-    base::{limits::READAHEAD, message::Show, verify::Verify},
+    base::{fault::Fault, limits::READAHEAD, message::Show, verify::Verify},
     vfs::{prelude::*, StatFs, SuperParams},
 };
 use kernel::{seq_file::SeqFile, seq_print};
@@ -21,12 +21,12 @@ pub(super) fn params(image: &Image) -> SuperParams {
 /// Returns the result of `statfs(2)`: the total size of files, of which nothing is free, and an
 /// identity made of the metadata's digest.
 pub(super) fn statfs(image: &Image) -> Result<StatFs> {
-    let metadata = image.metadata();
-    let malformed = |e: puzzlefs_schema::Error| image.site().report(e);
+    let tree = image.tree();
+    let malformed = |fault: Fault| image.site().report(fault);
     let [a, b, c, d, e, f, g, h, ..] = *image.rootfs().as_bytes();
     Ok(StatFs {
-        bytes: metadata.data_size().map_err(malformed)?,
-        files: metadata.inode_count().map_err(malformed)?,
+        bytes: tree.data_size().map_err(malformed)?,
+        files: tree.inode_count().map_err(malformed)?,
         id: [
             u32::from_le_bytes([a, b, c, d]),
             u32::from_le_bytes([e, f, g, h]),

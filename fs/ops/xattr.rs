@@ -10,38 +10,42 @@ use super::{
     node::{image, site},
 };
 use crate::vfs::{prelude::*, INode, XattrLister};
+use core::ops::ControlFlow;
 use puzzlefs_schema::overlay;
 
-/// Returns the value of an attribute; `None` if the inode has none of that name.
-pub(super) fn get<'a>(inode: &'a INode<PuzzleFs>, name: &[u8]) -> Result<Option<&'a [u8]>> {
+/// Calls a function with the value of an attribute; `None` if the inode has none of that name.
+pub(super) fn get<R>(
+    inode: &INode<PuzzleFs>,
+    name: &[u8],
+    take: impl FnOnce(&[u8]) -> R,
+) -> Result<Option<R>> {
     let image = image(inode);
-    let value = (|| {
-        let xattrs = image.metadata().inode_at(inode.data().at)?.xattrs()?;
-        if image.settings().escape_overlay {
-            xattrs.get_escaped(name)
-        } else {
-            xattrs.get(name)
-        }
-    })();
-    value.map_err(|e: puzzlefs_schema::Error| site(inode).report(e))
+    let escaped = image.settings().escape_overlay;
+    image
+        .tree()
+        .xattr(inode.data(), name, escaped, take)
+        .map_err(|fault| site(inode).report(fault))
 }
 
 /// Lists the names of all attributes.
 pub(super) fn list(inode: &INode<PuzzleFs>, lister: &mut XattrLister<'_>) -> Result {
     let image = image(inode);
-    let malformed = |e: puzzlefs_schema::Error| site(inode).report(e);
-    let metadata = image.metadata();
-    let xattrs = metadata
-        .inode_at(inode.data().at)
-        .and_then(|inode| inode.xattrs())
-        .map_err(malformed)?;
-    for xattr in xattrs.iter() {
-        let name = xattr.map_err(malformed)?.name;
-        if !image.settings().escape_overlay {
-            lister.add(&[name])?;
+    let escaped = image.settings().escape_overlay;
+    let listed = image.tree().for_each_xattr(inode.data(), |name| {
+        let added = if !escaped {
+            lister.add(&[name])
         } else if overlay::can_escape(name) {
-            lister.add(&overlay::escape(name))?;
+            lister.add(&overlay::escape(name))
+        } else {
+            Ok(())
+        };
+        match added {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(e) => ControlFlow::Break(e),
         }
+    });
+    match listed.map_err(|fault| site(inode).report(fault))? {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(e) => Err(e),
     }
-    Ok(())
 }

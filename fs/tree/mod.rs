@@ -2,12 +2,18 @@
 
 //! The metadata of an image.
 //!
-//! Owns its bytes, which only the crate `puzzlefs_schema` parses. Uses [`crate::store`] and the
-//! layers below it.
+//! Owns its bytes, which only the crate `puzzlefs_schema` parses. [`Tree`] is the interface above
+//! all versions of the format. Uses [`crate::fill`] and the layers below it.
 //!
 //! | module | content |
 //! | --- | --- |
-//! | `merged_dir`, `metadata_blob` | directories of all layers; the metadata blob in memory |
+//! | `tree` | the tree of an image, of any version |
+//! | `v3` | version 3: one metadata blob in memory |
+//! | `attributes` | attributes of nodes, entries of directories |
 
-pub(crate) mod merged_dir;
-pub(crate) mod metadata_blob;
+pub(crate) mod attributes;
+#[allow(clippy::module_inception)]
+mod tree;
+pub(crate) mod v3;
+
+pub(crate) use tree::{Node, Place, Tree};

@@ -105,10 +105,15 @@ pub(crate) trait FileSystem: ReadFolios {
         false
     }
 
-    /// Returns the value of an extended attribute, or `None` if the inode has none of that name.
+    /// Calls a function with the value of an extended attribute; returns `None` if the inode has
+    /// none of that name.
     ///
     /// `name` is the full name, prefix included.
-    fn get_xattr<'a>(_inode: &'a INode<Self>, _name: &[u8]) -> Result<Option<&'a [u8]>> {
+    fn get_xattr<R>(
+        _inode: &INode<Self>,
+        _name: &[u8],
+        _take: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
         Ok(None)
     }
 

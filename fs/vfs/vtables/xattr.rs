@@ -91,19 +91,21 @@ impl<T: FileSystem> Handlers<T> {
                 let name = bindings::xattr_full_name(handler, name);
                 (INode::<T>::from_raw(inode), CStr::from_char_ptr(name))
             };
-            let value = T::get_xattr(inode, name.to_bytes())?.ok_or(ENODATA)?;
-            let len = c_int::try_from(value.len()).map_err(|_| E2BIG)?;
-            if !buffer.is_null() {
-                if value.len() > size {
-                    return Err(ERANGE);
+            let copied = T::get_xattr(inode, name.to_bytes(), |value| {
+                let len = c_int::try_from(value.len()).map_err(|_| E2BIG)?;
+                if !buffer.is_null() {
+                    if value.len() > size {
+                        return Err(ERANGE);
+                    }
+                    // SAFETY: The VFS gives a buffer of `size` bytes, which nothing else refers to.
+                    unsafe {
+                        slice::from_raw_parts_mut(buffer.cast::<u8>(), value.len())
+                            .copy_from_slice(value)
+                    };
                 }
-                // SAFETY: The VFS gives a buffer of `size` bytes, which nothing else refers to.
-                unsafe {
-                    slice::from_raw_parts_mut(buffer.cast::<u8>(), value.len())
-                        .copy_from_slice(value)
-                };
-            }
-            Ok(len)
+                Ok(len)
+            });
+            copied?.ok_or(ENODATA)?
         })
     }
 }
@@ -146,17 +148,17 @@ pub(super) unsafe extern "C" fn get_acl<T: FileSystem>(
     };
     // SAFETY: The VFS gives an inode of this filesystem.
     let inode = unsafe { INode::<T>::from_raw(inode) };
-    match T::get_xattr(inode, name) {
-        // SAFETY: The value is valid for its length; one that is no ACL is an error. The initial
-        // user namespace always exists.
-        Ok(Some(value)) => unsafe {
-            bindings::posix_acl_from_xattr(
-                ptr::addr_of_mut!(bindings::init_user_ns),
-                value.as_ptr().cast(),
-                value.len(),
-            )
-            .cast()
-        },
+    // SAFETY: The value is valid for its length; one that is no ACL is an error. The initial user
+    // namespace always exists.
+    let acl = T::get_xattr(inode, name, |value| unsafe {
+        bindings::posix_acl_from_xattr(
+            ptr::addr_of_mut!(bindings::init_user_ns),
+            value.as_ptr().cast(),
+            value.len(),
+        )
+    });
+    match acl {
+        Ok(Some(acl)) => acl.cast(),
         Ok(None) => ptr::null_mut(),
         Err(e) => e.to_ptr(),
     }

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Nodes of version 3.
+
+use super::merged_dir::MergedDir;
+use crate::fill::content::Content;
+use puzzlefs_schema::Locator;
+
+/// A node of version 3, as far as it is kept while its inode is in memory.
+pub(crate) struct Node {
+    /// The place of the node in the metadata.
+    pub(super) at: Locator,
+    pub(super) body: Body,
+}
+
+impl Node {
+    /// Returns the content of a regular file.
+    pub(in crate::tree) fn content(&self) -> Option<&Content> {
+        match &self.body {
+            Body::File(content) => Some(content),
+            Body::Directory(_) | Body::Other => None,
+        }
+    }
+}
+
+/// The data that only nodes of one type have.
+pub(super) enum Body {
+    /// The content of a regular file.
+    File(Content),
+    /// The entries of a directory.
+    Directory(MergedDir),
+    /// Nothing more.
+    Other,
+}
