@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `builder` | layers, manifest, tag |
 //! | `metadata` | the metadata blob |
+//! | `blocks` | the metadata chunks of format 4 |
 //! | `delta` | the difference between a tree and an image |
 //! | `contents` | reads, cuts, hashes and stores files with several threads |
 //! | `scheduler` | distributes work over threads |
@@ -19,6 +20,7 @@
 //! | `layout` | the policy: chunk and pack sizes |
 //! | `source` | the files of a tree |
 
+pub(crate) mod blocks;
 pub(crate) mod build_options;
 pub(crate) mod builder;
 pub(crate) mod contents;

@@ -4,6 +4,7 @@
 
 use crate::model::chunk::EncodeError;
 use crate::model::tree::Difference;
+use puzzlefs_schema::v4::MetadataError;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -36,6 +37,16 @@ pub enum BuildError {
         store: PathBuf,
         /// The part that is too large.
         what: &'static str,
+    },
+    /// The metadata of a file breaks a rule of format 4.
+    #[error(
+        "cannot encode the metadata of {}: {cause}; change the file, or leave it out with --exclude",
+        .path.display())]
+    Metadata {
+        /// The path in the image.
+        path: PathBuf,
+        /// The rule.
+        cause: MetadataError,
     },
     /// The base has as many layers as an image can have.
     #[error(
