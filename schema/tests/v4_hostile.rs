@@ -67,22 +67,10 @@ fn every_byte_changed() {
     }
 }
 
-/// Changes words, most of them to others that say something to a reader of messages.
+/// Changes a few words.
 fn mutate(bytes: &mut [u8], random: &mut Random) {
-    let words = bytes.len() / 8;
     for _ in 0..=random.below(4) {
-        let at = random.below(words) * 8;
-        let from = random.below(words) * 8;
-        let field = at + [0, 2, 4, 6][random.below(4)];
-        match random.below(6) {
-            0 => bytes.copy_within(from..from + 8, at),
-            1 => bytes[at + random.below(8)] ^= 1 << random.below(8),
-            2 => bytes[at..at + 8].copy_from_slice(&random.number().to_le_bytes()),
-            // A small number, and one that is a little larger or smaller.
-            3 => bytes[field..field + 2].copy_from_slice(&(random.below(20) as u16).to_le_bytes()),
-            4 => bytes[field] = bytes[field].wrapping_add(1),
-            _ => bytes[field] = bytes[field].wrapping_sub(1),
-        }
+        v4::change_word(bytes, random);
     }
 }
 

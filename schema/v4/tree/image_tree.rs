@@ -196,6 +196,9 @@ impl<S: ChunkSource> Tree<S> {
             .node
             .follow(parent)
             .ok_or_else(|| self.broken(directory, Kind::NoSuchInode))?;
+        if self.number(&mut None, node)?.is_none() {
+            return Err(self.broken(directory, Kind::NoSuchInode));
+        }
         let parent = self.open(node, None)?;
         if self.inode(&parent)?.inode_type() != InodeType::Directory {
             return Err(self.broken(directory, Kind::ParentType));

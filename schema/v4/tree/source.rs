@@ -145,7 +145,7 @@ impl Layout {
 ///
 /// # Invariants
 ///
-/// `layout` was made of `bytes`, and `starts` are those of the children.
+/// `layout` was made of `bytes`. `starts` are those of the children, or empty.
 #[derive(Clone, Debug)]
 pub struct LoadedChunk<B, T> {
     chunk: ChunkRef,
@@ -155,8 +155,8 @@ pub struct LoadedChunk<B, T> {
 }
 
 impl<B: Deref<Target = [u8]>, T: DerefMut<Target = [Start]>> LoadedChunk<B, T> {
-    /// Checks a chunk, whose verified content is `bytes`. `allocate` makes a list of so many starts:
-    /// 0 to [`MAX_CHILDREN`](super::super::MAX_CHILDREN).
+    /// Checks a chunk, whose verified content is `bytes`. `allocate` makes a list of so many starts, at
+    /// most [`MAX_CHILDREN`](super::super::MAX_CHILDREN), or an empty one.
     ///
     /// Cost: that of [`Layout::check`].
     ///
@@ -177,7 +177,9 @@ impl<B: Deref<Target = [u8]>, T: DerefMut<Target = [Start]>> LoadedChunk<B, T> {
         let starts = match layout.children(&bytes)? {
             Some(children) => {
                 let mut starts = allocate(children.len() as usize)?;
-                children.fill_starts(&mut starts)?;
+                if !starts.is_empty() {
+                    children.fill_starts(&mut starts)?;
+                }
                 starts
             }
             None => allocate(0)?,

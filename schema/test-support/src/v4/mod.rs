@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Builds metadata chunks of format 4, valid or not: the lists are written as they are.
+//!
+//! `image` builds whole images; `chunks` has them in memory. `walk` reads everything of a structure, and
+//! `walk_tree` that of an image.
 
 use capnp::{
     message::{AllocationStrategy, Builder, HeapAllocator},
@@ -9,7 +12,12 @@ use capnp::{
 use puzzlefs_schema::v4::metadata_capnp as schema;
 
 #[cfg(feature = "walk")]
+pub mod chunks;
+pub mod image;
+#[cfg(feature = "walk")]
 pub mod walk;
+#[cfg(feature = "walk")]
+pub mod walk_tree;
 
 /// Fills a struct's digest fields.
 macro_rules! set_digest {
@@ -672,5 +680,22 @@ impl Random {
     /// A number below a limit.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.number() % limit.max(1) as u64) as usize
+    }
+}
+
+/// Changes a word of a message, mostly to another that says something to a reader.
+pub fn change_word(bytes: &mut [u8], random: &mut Random) {
+    let words = bytes.len() / 8;
+    let at = random.below(words) * 8;
+    let from = random.below(words) * 8;
+    let field = at + [0, 2, 4, 6][random.below(4)];
+    match random.below(6) {
+        0 => bytes.copy_within(from..from + 8, at),
+        1 => bytes[at + random.below(8)] ^= 1 << random.below(8),
+        2 => bytes[at..at + 8].copy_from_slice(&random.number().to_le_bytes()),
+        // A small number, and one that is a little larger or smaller.
+        3 => bytes[field..field + 2].copy_from_slice(&(random.below(20) as u16).to_le_bytes()),
+        4 => bytes[field] = bytes[field].wrapping_add(1),
+        _ => bytes[field] = bytes[field].wrapping_sub(1),
     }
 }
