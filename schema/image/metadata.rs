@@ -3,7 +3,7 @@
 //! The trait above all versions.
 
 use super::stat::Stat;
-use crate::v4::InodeType;
+use crate::v3::FileType;
 use core::ops::ControlFlow;
 
 /// A reference to an inode: one of a directory entry, or of a number.
@@ -11,9 +11,8 @@ use core::ops::ControlFlow;
 pub struct Link<P> {
     /// The number of the inode: not 0.
     pub ino: u64,
-    /// The type that a directory entry states. `None` if nothing states it, or it is none of the seven
-    /// types of [`InodeType`].
-    pub inode_type: Option<InodeType>,
+    /// The type that a directory entry states; [`FileType::Unknown`] if nothing states it.
+    pub file_type: FileType,
     /// The place of the inode.
     pub place: P,
 }

@@ -13,7 +13,7 @@
 //! | --- | --- |
 //! | `tree`, `versions` | images of version 4; images of one of two versions |
 //! | `metadata` | the trait |
-//! | `stat` | attributes of inodes |
+//! | `stat` | types and attributes of inodes |
 
 mod metadata;
 mod stat;
@@ -21,5 +21,5 @@ mod tree;
 mod versions;
 
 pub use metadata::{Entry, ImageMetadata, Link};
-pub use stat::{Device, Stat};
+pub use stat::Stat;
 pub use versions::Versions;

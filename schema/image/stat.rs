@@ -1,23 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Attributes of inodes.
+//! Types and attributes of inodes.
 
-use crate::{timestamp::Timestamp, v4::InodeType};
-
-/// The number of a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Device {
-    /// The major number, of 12 bits.
-    pub major: u32,
-    /// The minor number, of 20 bits.
-    pub minor: u32,
-}
+use crate::{
+    timestamp::Timestamp,
+    v3::{FileType, Kind},
+    v4::InodeType,
+};
 
 /// The attributes of an inode, as in `struct stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// The type.
-    pub inode_type: InodeType,
+    /// The type, and the number of a device.
+    pub kind: Kind,
     /// The lower twelve bits of the mode. No others are set.
     pub permissions: u16,
     /// The owner.
@@ -31,6 +26,25 @@ pub struct Stat {
     /// The size of a regular file, or the length of a symbolic link's target, in bytes; the number of
     /// entries of a directory; otherwise 0.
     pub size: u64,
-    /// The number of a device; 0 for other types.
-    pub device: Device,
+}
+
+impl Stat {
+    /// The type.
+    pub fn file_type(&self) -> FileType {
+        self.kind.file_type()
+    }
+}
+
+impl From<InodeType> for FileType {
+    fn from(inode_type: InodeType) -> Self {
+        match inode_type {
+            InodeType::Fifo => Self::Fifo,
+            InodeType::CharDevice => Self::Chr,
+            InodeType::Directory => Self::Dir,
+            InodeType::BlockDevice => Self::Blk,
+            InodeType::File => Self::File,
+            InodeType::Symlink => Self::Symlink,
+            InodeType::Socket => Self::Sock,
+        }
+    }
 }

@@ -4,10 +4,14 @@
 
 use super::{
     metadata::{Entry, ImageMetadata, Link},
-    stat::{Device, Stat},
+    stat::Stat,
 };
-use crate::v4::{
-    ChunkSource, Content, LoadedInode, MetadataErrorKind as Kind, Node, Target, Tree, Value,
+use crate::{
+    v3::{FileType, Kind},
+    v4::{
+        ChunkSource, Content, InodeType, LoadedInode, MetadataChunk, MetadataErrorKind as Rule,
+        Node, Target, Tree, Value,
+    },
 };
 use core::ops::ControlFlow;
 
@@ -15,7 +19,7 @@ impl From<Target> for Link<Node> {
     fn from(target: Target) -> Self {
         Self {
             ino: target.ino,
-            inode_type: Some(target.inode_type),
+            file_type: target.inode_type.into(),
             place: target.node,
         }
     }
@@ -42,13 +46,19 @@ impl<S: ChunkSource> ImageMetadata for Tree<S> {
         let found = Self::find(self, ino)?;
         Ok(found.map(|place| Link {
             ino,
-            inode_type: None,
+            file_type: FileType::Unknown,
             place,
         }))
     }
 
     fn open(&self, link: &Link<Node>) -> Result<Self::Inode, S::Error> {
-        Self::open(self, link.place, link.inode_type)
+        let inode = Self::open(self, link.place, None)?;
+        let is_expected = link.file_type == FileType::Unknown
+            || link.file_type == self.inode(&inode)?.inode_type().into();
+        if !is_expected {
+            return Err(self.broken(&inode, Rule::TypeMismatch));
+        }
+        Ok(inode)
     }
 
     fn ino(&self, inode: &Self::Inode) -> u64 {
@@ -57,22 +67,27 @@ impl<S: ChunkSource> ImageMetadata for Tree<S> {
 
     fn stat(&self, loaded: &Self::Inode) -> Result<Stat, S::Error> {
         let inode = self.inode(loaded)?;
-        let (mut size, mut device) = (inode.size(), Device::default());
-        match self.content(loaded)? {
-            Content::Directory(_) | Content::LongDirectory(_) => size = self.entry_count(loaded)?,
-            Content::Symlink(target) => size = target.len() as u64,
-            Content::Device { major, minor } => device = Device { major, minor },
-            Content::File(_) | Content::LongFile(_) | Content::None => (),
-        }
+        let (kind, size) = match self.content(loaded)? {
+            Content::File(_) | Content::LongFile(_) => (Kind::File, inode.size()),
+            Content::Directory(_) | Content::LongDirectory(_) => {
+                (Kind::Dir, self.entry_count(loaded)?)
+            }
+            Content::Symlink(target) => (Kind::Symlink, target.len() as u64),
+            Content::Device { major, minor } if inode.inode_type() == InodeType::CharDevice => {
+                (Kind::Chr { major, minor }, 0)
+            }
+            Content::Device { major, minor } => (Kind::Blk { major, minor }, 0),
+            Content::None if inode.inode_type() == InodeType::Fifo => (Kind::Fifo, 0),
+            Content::None => (Kind::Sock, 0),
+        };
         Ok(Stat {
-            inode_type: inode.inode_type(),
+            kind,
             permissions: inode.mode() & 0o7777,
             uid: inode.uid(),
             gid: inode.gid(),
             mtime: inode.mtime(),
             links: Some(inode.links()),
             size,
-            device,
         })
     }
 
@@ -99,7 +114,7 @@ impl<S: ChunkSource> ImageMetadata for Tree<S> {
         let parent = Self::parent(self, directory)?;
         Ok(Some(Link {
             ino: parent.ino(),
-            inode_type: Some(self.inode(&parent)?.inode_type()),
+            file_type: FileType::Dir,
             place: parent.node(),
         }))
     }
@@ -107,7 +122,7 @@ impl<S: ChunkSource> ImageMetadata for Tree<S> {
     fn symlink_target<'a>(&'a self, inode: &'a Self::Inode) -> Result<&'a [u8], S::Error> {
         match self.content(inode)? {
             Content::Symlink(target) => Ok(target),
-            _ => Err(self.broken(inode, Kind::Misuse)),
+            _ => Err(self.broken(inode, Rule::Misuse)),
         }
     }
 
@@ -147,9 +162,8 @@ impl<S: ChunkSource> ImageMetadata for Tree<S> {
     }
 
     fn other_image(&self) -> S::Error {
-        use crate::v4::MetadataChunk;
         let chunk = self.root_chunk().chunk();
-        self.source().malformed(chunk, Kind::Misuse.into())
+        self.source().malformed(chunk, Rule::Misuse.into())
     }
 }
 
@@ -163,7 +177,7 @@ fn each_attribute<S: ChunkSource, B>(
     for position in 0..attributes.len() {
         let attribute = attributes
             .get(position)
-            .and_then(|attribute| attribute.ok_or(Kind::Misuse.into()))
+            .and_then(|attribute| attribute.ok_or(Rule::Misuse.into()))
             .map_err(|e| tree.broken(inode, e))?;
         if let broken @ ControlFlow::Break(_) = give(attribute.name, attribute.value)? {
             return Ok(broken);

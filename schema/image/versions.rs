@@ -33,7 +33,7 @@ impl<P> Link<P> {
     fn with_place<Q>(self, place: impl FnOnce(P) -> Q) -> Link<Q> {
         Link {
             ino: self.ino,
-            inode_type: self.inode_type,
+            file_type: self.file_type,
             place: place(self.place),
         }
     }

@@ -4,9 +4,9 @@
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
-use puzzlefs_schema::image::{Device, ImageMetadata, Link};
+use puzzlefs_schema::image::{ImageMetadata, Link};
 use puzzlefs_schema::v4::{Extent, ExtentData, InodeType, Node, Tree};
-use puzzlefs_schema::ROOT_INO;
+use puzzlefs_schema::{FileType, Kind, ROOT_INO};
 use puzzlefs_test_support::v4::chunks::{Chunks, Naming};
 use puzzlefs_test_support::v4::image::{build, Content, Cut, ModelInode};
 use puzzlefs_test_support::v4::walk_tree::walk_tree;
@@ -132,7 +132,7 @@ fn same_inode(tree: &Tree<&Chunks>, inodes: &[ModelInode], number: usize) {
     let link = ImageMetadata::find(tree, ino).unwrap().unwrap();
     let inode = ImageMetadata::open(tree, &link).unwrap();
     let stat = tree.stat(&inode).unwrap();
-    assert_eq!(u16::from(stat.inode_type.code()), model.inode.mode >> 12);
+    assert_eq!(stat.file_type(), file_type(model));
     assert_eq!(stat.permissions, model.inode.mode & 0o7777);
     assert_eq!((stat.uid, stat.gid), (model.inode.uid, model.inode.gid));
     assert_eq!(
@@ -140,7 +140,10 @@ fn same_inode(tree: &Tree<&Chunks>, inodes: &[ModelInode], number: usize) {
         model.inode.mtime
     );
     assert_eq!(stat.links, Some(model.inode.links));
-    let device = (stat.device.major << 20) | stat.device.minor;
+    let device = match stat.kind {
+        Kind::Chr { major, minor } | Kind::Blk { major, minor } => (major << 20) | minor,
+        _ => 0,
+    };
     match &model.content {
         Content::None => assert_eq!((u64::from(device), stat.size), (model.inode.size, 0)),
         Content::Target(target) => {
@@ -187,10 +190,14 @@ fn same_inode(tree: &Tree<&Chunks>, inodes: &[ModelInode], number: usize) {
     assert_eq!(values, model.xattrs);
 }
 
+fn file_type(model: &ModelInode) -> FileType {
+    let code = (model.inode.mode >> 12) as u8;
+    InodeType::from_code(code).unwrap().into()
+}
+
 fn same_link(link: &Link<Node>, inodes: &[ModelInode], number: usize) {
     assert_eq!(link.ino, number as u64 + ROOT_INO);
-    let code = link.inode_type.map(InodeType::code);
-    assert_eq!(code, Some((inodes[number].inode.mode >> 12) as u8));
+    assert_eq!(link.file_type, file_type(&inodes[number]));
 }
 
 fn same_data(extent: &Extent, expected: Option<&(v4::Chunk, u32)>) {
@@ -279,7 +286,6 @@ fn an_extent_of_a_large_file_is_found_in_two_list_blocks() {
     }
 }
 
-/// Device numbers of [`Device`].
 #[test]
 fn devices_have_a_major_and_a_minor_number() {
     let mut device = plain(v4::BLOCK, Content::None);
@@ -296,13 +302,8 @@ fn devices_have_a_major_and_a_minor_number() {
     let stat = tree
         .stat(&ImageMetadata::open(&tree, &link).unwrap())
         .unwrap();
-    assert_eq!(
-        stat.device,
-        Device {
-            major: 8,
-            minor: 17
-        }
-    );
+    let (major, minor) = (8, 17);
+    assert_eq!(stat.kind, Kind::Blk { major, minor });
 }
 
 /// An image with something of everything, and list blocks of three levels.

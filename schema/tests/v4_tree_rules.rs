@@ -7,7 +7,7 @@ use puzzlefs_schema::image::{Entry, ImageMetadata, Versions};
 use puzzlefs_schema::v4::{
     ChunkSource, Layout, LoadedInode, MetadataErrorKind as Kind, Node, Tree,
 };
-use puzzlefs_schema::Digest;
+use puzzlefs_schema::{Digest, FileType};
 use puzzlefs_test_support::v4::chunks::{Chunk, Chunks, Naming, TreeError};
 use puzzlefs_test_support::v4::{self, Block, Inode, ListBlock, Part};
 use std::ops::ControlFlow;
@@ -159,7 +159,7 @@ fn walk_directory(tree: &Tree<&Chunks>, directory: &LoadedInode<Chunk>) -> Resul
     for (name, link) in links {
         assert_eq!(ImageMetadata::lookup(tree, directory, &name)?, Some(link));
         let inode = ImageMetadata::open(tree, &link)?;
-        if link.inode_type.is_some_and(|of| of.code() == v4::DIR) {
+        if link.file_type == FileType::Dir {
             walk_directory(tree, &inode)?;
         }
     }

@@ -58,6 +58,23 @@ pub enum Kind {
     Unknown,
 }
 
+impl Kind {
+    /// Returns the type alone.
+    pub fn file_type(self) -> FileType {
+        match self {
+            Self::File => FileType::File,
+            Self::Dir => FileType::Dir,
+            Self::Symlink => FileType::Symlink,
+            Self::Chr { .. } => FileType::Chr,
+            Self::Blk { .. } => FileType::Blk,
+            Self::Fifo => FileType::Fifo,
+            Self::Sock => FileType::Sock,
+            Self::Whiteout => FileType::Whiteout,
+            Self::Unknown => FileType::Unknown,
+        }
+    }
+}
+
 /// Fields that the reference implementation does not write.
 #[derive(Clone, Copy, Debug)]
 struct Extension {
@@ -143,17 +160,7 @@ impl<'a> Inode<'a> {
 
     /// Returns the inode's type.
     pub fn file_type(&self) -> FileType {
-        match self.kind {
-            Kind::File => FileType::File,
-            Kind::Dir => FileType::Dir,
-            Kind::Symlink => FileType::Symlink,
-            Kind::Chr { .. } => FileType::Chr,
-            Kind::Blk { .. } => FileType::Blk,
-            Kind::Fifo => FileType::Fifo,
-            Kind::Sock => FileType::Sock,
-            Kind::Whiteout => FileType::Whiteout,
-            Kind::Unknown => FileType::Unknown,
-        }
+        self.kind.file_type()
     }
 
     /// Returns the owner.

@@ -9,7 +9,7 @@ use puzzlefs_schema::steps::count;
 use puzzlefs_schema::v4::{
     Content, ExtentData, InodeType, LoadedInode, Node, Tree, LIST_LEVELS, MAX_METADATA_CONTENT,
 };
-use puzzlefs_schema::ROOT_INO;
+use puzzlefs_schema::{FileType, ROOT_INO};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -61,7 +61,7 @@ pub fn walk_tree(chunks: &Chunks, budget: u64) -> Result<Totals, TreeError> {
     assert_eq!(root.ino(), ROOT_INO);
     walk.waiting.push(Link {
         ino: ROOT_INO,
-        inode_type: Some(InodeType::Directory),
+        file_type: FileType::Dir,
         place: Node::ROOT,
     });
     while let Some(link) = walk.waiting.pop() {
@@ -113,18 +113,16 @@ impl Walk<'_> {
         let ino = self.cost(1, SEARCH, |tree| tree.ino(link.place))?;
         assert_eq!(ino, link.ino);
         let stat = self.cost(0, PARTS + SEARCH, |tree| tree.stat(&inode))?;
-        assert!(link
-            .inode_type
-            .is_none_or(|expected| expected == stat.inode_type));
+        assert_eq!(link.file_type, stat.file_type());
         self.totals.inodes += 1;
         self.xattrs(&inode)?;
-        match stat.inode_type {
-            InodeType::Directory => {
+        match stat.file_type() {
+            FileType::Dir => {
                 self.parent(&inode)?;
                 self.directory(&inode, stat.size)
             }
-            InodeType::File => self.file(&inode, stat.size),
-            InodeType::Symlink => {
+            FileType::File => self.file(&inode, stat.size),
+            FileType::Symlink => {
                 let target = self.cost(0, SEARCH, |tree| {
                     tree.symlink_target(&inode).map(<[u8]>::len)
                 });
