@@ -25,7 +25,7 @@ pub type Mutate = fn(&mut [u8], usize, usize) -> usize;
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those of the programs and of the corpora.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("metadata", metadata::run),
     ("seek_table", seek_table::run),
     ("compressed", compressed::run),
@@ -37,6 +37,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("v4_block_list", v4::run_block_list),
     ("v4_block", v4::run_block),
     ("v4_list_block", v4::run_list_block),
+    ("v4_tree", v4::run_tree),
     ("v4_pack", v4::run_pack),
     ("v4_page", v4::run_page),
     ("v4_catalogue", v4::run_catalogue),

@@ -6,7 +6,9 @@ use crate::random::Random;
 use crate::Mutate;
 use puzzlefs_schema::v4::{frame_content_len, root_ref, ChunkRef};
 use puzzlefs_schema::Digest;
+use puzzlefs_test_support::v4::chunks::{Chunks, Naming};
 use puzzlefs_test_support::v4::walk;
+use puzzlefs_test_support::v4::walk_tree::walk_tree;
 
 const WORD: usize = 8;
 
@@ -66,6 +68,51 @@ pub fn run_catalogue(data: &[u8]) {
     walk::walk_catalogue(data);
 }
 
+/// An image: chunks one after the other, the last of which is the root. A reference leads to the chunk
+/// whose number is in its digest.
+pub fn run_tree(data: &[u8]) {
+    /// More chunks than a small input has use for.
+    const MAX_CHUNKS: usize = 64;
+    /// The elements that are read. An input can have many more, all from one chunk.
+    const BUDGET: u64 = 300;
+
+    let mut chunks = Vec::new();
+    let mut rest = data;
+    while let Some((chunk, behind)) = split_message(rest) {
+        chunks.push(([0; 32], chunk.to_vec()));
+        rest = behind;
+        if chunks.len() == MAX_CHUNKS {
+            break;
+        }
+    }
+    if !chunks.is_empty() {
+        let _ = walk_tree(&Chunks::new(chunks, Naming::Numbers), BUDGET);
+    }
+}
+
+/// Splits off a message, whose length is in its segment table.
+fn split_message(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let words = data.get(4..).and_then(|bytes| bytes.first_chunk())?;
+    let words = u32::from_le_bytes(*words) as usize;
+    Some(data.split_at(data.len().min((words + 1) * WORD)))
+}
+
+/// Changes fields of messages one after the other, and leaves their lengths.
+pub fn mutate_tree(
+    data: &mut [u8],
+    size: usize,
+    max_size: usize,
+    seed: u32,
+    mutate: Mutate,
+) -> usize {
+    let mut random = Random(seed.into());
+    if size < 2 * WORD || random.below(8) == 0 {
+        return mutate(data, size, max_size);
+    }
+    change_words(data, size / WORD, &mut random);
+    size
+}
+
 /// Changes fields of a message, and mostly makes the segment table agree with its length.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32, mutate: Mutate) -> usize {
     let mut random = Random(seed.into());
@@ -73,6 +120,17 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32, mutate: 
         return mutate(data, size, max_size);
     }
     let words = size / WORD;
+    change_words(data, words, &mut random);
+    let size = words * WORD;
+    if random.below(16) != 0 {
+        data[..4].fill(0);
+        data[4..8].copy_from_slice(&(words as u32 - 1).to_le_bytes());
+    }
+    size
+}
+
+/// Changes some words, mostly to others that say something to a reader of messages.
+fn change_words(data: &mut [u8], words: usize, random: &mut Random) {
     for _ in 0..=random.below(3) {
         let at = random.below(words) * WORD;
         let from = random.below(words) * WORD;
@@ -89,10 +147,4 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32, mutate: 
             _ => data[field] = data[field].wrapping_sub(1),
         }
     }
-    let size = words * WORD;
-    if random.below(16) != 0 {
-        data[..4].fill(0);
-        data[4..8].copy_from_slice(&(words as u32 - 1).to_le_bytes());
-    }
-    size
 }
