@@ -5,7 +5,7 @@
 #![allow(missing_docs)]
 
 use puzzlefs_lib::builder::{self, BuildOptions};
-use puzzlefs_lib::{Progress, Store};
+use puzzlefs_lib::{Digest, Progress, Store};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -23,6 +23,17 @@ fn build(tree: &Path, store: &Path, tag: &str) -> builder::Summary {
     let store = Store::create(store).unwrap();
     let options = BuildOptions::new(tag);
     builder::build(tree, &store, &options, &Progress::default()).unwrap()
+}
+
+/// Adds the manifest of an image of format 4, and names the image.
+fn manifest(store: &str, root: &str) -> String {
+    let text = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"m","digest":"sha256:{root}","size":2}},
+            "layers":[],"annotations":{{"io.puzzlefs.root":"{root}"}}}}"#
+    );
+    let hex = Digest::of(text.as_bytes()).to_hex();
+    fs::write(format!("{store}/blobs/sha256/{hex}"), text).unwrap();
+    format!("{store}@sha256:{hex}")
 }
 
 #[test]
@@ -87,6 +98,19 @@ fn sources() {
         assert_eq!(output.status.code(), Some(code), "{option}: {said}");
         assert!(said.contains(message), "{option}: {said}");
     }
+
+    // Of an image of format 4, the kernel gets the root.
+    let root = "4".repeat(64);
+    let chunked = manifest(store, &root);
+    let wanted = format!("mount.puzzlefs: source {store}, options rootfs={root}");
+    let output = helper(&["-fv", &chunked, directory]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stderr(&output).lines().next(), Some(&*wanted));
+    let option = format!("digest={verity}");
+    let said = stderr(&helper(&["-f", &chunked, directory, "-o", &option]));
+    assert!(said.contains("not the image that was asked for"), "{said}");
+    let said = stderr(&helper(&["-f", &manifest(store, "44"), directory]));
+    assert!(said.contains("is not 64 hexadecimal digits"), "{said}");
 
     let missing = format!("{store}:third");
     let unknown = format!("{store}@sha256:{rootfs}");

@@ -60,6 +60,14 @@ pub enum StoreError {
         /// The path of the file.
         path: PathBuf,
     },
+    /// The root that a manifest names is not a digest.
+    #[error(
+        "cannot find the root of the image: the annotation {} of {} is not 64 hexadecimal digits; \
+         build or copy the image again", crate::model::oci::ROOT, .manifest.display())]
+    RootAnnotation {
+        /// The path of the manifest.
+        manifest: PathBuf,
+    },
     /// A file of the store is larger than the limit.
     #[error("cannot read {}: larger than the {max} bytes that are allowed here", .path.display())]
     TooLarge {

@@ -277,6 +277,20 @@ pub struct Rootfs {
     pub descriptor: Option<Descriptor>,
 }
 
+/// The part of a manifest that names the root of an image of format 4.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Root {
+    /// The value of the annotation [`ROOT`], if there is one.
+    #[serde(rename = "annotations", default, deserialize_with = "root_annotation")]
+    pub hex: Option<String>,
+}
+
+/// Reads annotations, and keeps the root.
+fn root_annotation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let annotations: Option<BTreeMap<String, String>> = Option::deserialize(deserializer)?;
+    Ok(annotations.and_then(|mut annotations| annotations.remove(ROOT)))
+}
+
 /// Reads a list of layers, and skips those behind the metadata blob.
 fn first_rootfs<'de, D: Deserializer<'de>>(
     deserializer: D,
@@ -479,6 +493,17 @@ mod tests {
         assert!(serde_json::from_str::<Rootfs>("{}").is_err());
         let null: Rootfs = serde_json::from_str(r#"{"layers":null}"#).unwrap();
         assert!(null.descriptor.is_none());
+    }
+
+    #[test]
+    fn the_annotation_names_the_root() {
+        let hex = |text: &str| serde_json::from_str::<Root>(text).map(|root| root.hex);
+        let named = format!(r#"{{"annotations":{{"a":"b","{ROOT}":"ab"}}}}"#);
+        assert_eq!(hex(&named).unwrap().as_deref(), Some("ab"));
+        for text in ["{}", r#"{"annotations":null}"#, r#"{"annotations":{}}"#] {
+            assert_eq!(hex(text).unwrap(), None, "{text}");
+        }
+        assert!(hex(r#"{"annotations":[]}"#).is_err());
     }
 
     #[test]

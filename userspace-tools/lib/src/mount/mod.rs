@@ -3,7 +3,7 @@
 //! Mounting images by the kernel module, and unmounting them.
 //!
 //! The kernel reads no JSON and resolves no tag. It gets the store's directory and the digest of the
-//! metadata blob, which [`resolve`] finds.
+//! metadata blob, or of the root of an image of format 4, which [`resolve`] finds.
 
 mod call;
 mod markers;
@@ -21,7 +21,7 @@ pub use writable::{copy_root, Upper, Writable};
 use crate::error::{MountError, Result};
 use crate::model::digest::Digest;
 use crate::model::reference::ImageRef;
-use crate::store::oci_layout::{ImageRoot, Store};
+use crate::store::oci_layout::{AnyRoot, ImageRoot, Store};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -51,39 +51,72 @@ pub fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString> {
         });
     }
     let image = ImageRef::parse(source)?;
-    let (store, image) = find(&image)?;
-    let hex = OsString::from(image.rootfs.to_hex());
+    let (store, root) = find_any(&image)?;
+    let hex = OsString::from(root.digest().to_hex());
     options.parameters.insert(0, ("rootfs".into(), Some(hex)));
     if let Some(wanted) = digest {
-        let rootfs_verity = check_digest(&image, wanted)?;
-        options.verify_from(rootfs_verity.to_hex());
+        match &root {
+            AnyRoot::V3(image) => options.verify_from(check_digest(image, wanted)?.to_hex()),
+            // Everything else follows from the root.
+            AnyRoot::V4(_) => {
+                check_manifest(root.manifest_verity(), wanted)?;
+                options.verify_data();
+            }
+        }
     }
     Ok(store.into_os_string())
+}
+
+/// Checks the fs-verity digest of a manifest.
+fn check_manifest(found: Digest, wanted: Digest) -> Result<()> {
+    if found != wanted {
+        return Err(MountError::OtherManifest { found, wanted }.into());
+    }
+    Ok(())
 }
 
 /// Checks the manifest of an image against its fs-verity digest, and returns the digest that it has for
 /// the metadata blob, against which the rest is verified.
 pub fn check_digest(image: &ImageRoot, wanted: Digest) -> Result<Digest> {
-    let found = image.manifest_verity();
-    if found != wanted {
-        return Err(MountError::OtherManifest { found, wanted }.into());
-    }
+    check_manifest(image.manifest_verity(), wanted)?;
     Ok(image.rootfs_verity.ok_or(MountError::NoRootVerity)?)
 }
 
-/// Finds an image whose metadata blob is there, and its store's absolute path.
+/// Finds an image of format 3 whose metadata blob is there, and its store's absolute path.
 pub fn find(image: &ImageRef) -> Result<(PathBuf, ImageRoot)> {
     let store = Store::open(&image.store)?;
     let root = store.image_root(&image.selector)?;
+    check_blob(&store, &root)?;
+    Ok((absolute(&store)?, root))
+}
+
+/// Finds an image of any format, and its store's absolute path.
+///
+/// The kernel finds out if the store has the root of an image of format 4.
+fn find_any(image: &ImageRef) -> Result<(PathBuf, AnyRoot)> {
+    let store = Store::open(&image.store)?;
+    let root = store.any_root(&image.selector)?;
+    if let AnyRoot::V3(root) = &root {
+        check_blob(&store, root)?;
+    }
+    Ok((absolute(&store)?, root))
+}
+
+/// Returns the absolute path of a store.
+fn absolute(store: &Store) -> Result<PathBuf> {
     let absolute = store.path().canonicalize();
-    let absolute = absolute.map_err(|cause| MountError::Unresolved {
+    Ok(absolute.map_err(|cause| MountError::Unresolved {
         path: store.path().to_path_buf(),
         cause,
-    })?;
+    })?)
+}
+
+/// Checks that the metadata blob of an image is there.
+fn check_blob(store: &Store, root: &ImageRoot) -> Result<()> {
     let path = store.blob_path(&root.rootfs);
     let wanted = root.rootfs_size;
     match store.blob_size(&root.rootfs)? {
-        Some(found) if found == wanted => Ok((absolute, root)),
+        Some(found) if found == wanted => Ok(()),
         Some(found) => Err(MountError::RootDamaged {
             path,
             found,

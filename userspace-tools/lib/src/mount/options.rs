@@ -189,6 +189,11 @@ impl Options {
     pub fn verify_from(&mut self, rootfs_verity: String) {
         let parameter = ("rootfs_verity".into(), Some(rootfs_verity.into()));
         self.parameters.push(parameter);
+        self.verify_data();
+    }
+
+    /// Adds the option for the kernel to verify data by fs-verity, unless `verify=` is given.
+    pub fn verify_data(&mut self) {
         if !self.parameters.iter().any(|(name, _)| name == "verify") {
             let parameter = ("verify".into(), Some("fsverity".into()));
             self.parameters.push(parameter);

@@ -7,7 +7,7 @@ use crate::model::digest::Digest;
 use crate::model::json::{self, ParseError};
 use crate::model::limits::{INDEX_MAX, MANIFEST_MAX};
 use crate::model::media::{Document, NotPuzzlefs};
-use crate::model::oci::{self, Descriptor, Index, Layout, Manifest, Rootfs};
+use crate::model::oci::{self, Descriptor, Index, Layout, Manifest, Root, Rootfs};
 use crate::model::reference::{ImageRef, Selector};
 use crate::model::verity;
 use crate::store::locks::{open_own, LockedStore};
@@ -55,6 +55,44 @@ impl ImageRoot {
     /// The manifest's fs-verity digest.
     pub fn manifest_verity(&self) -> Digest {
         verity::digest(&self.manifest_bytes)
+    }
+}
+
+/// The root of an image of format 4, which is enough to mount the image.
+#[derive(Clone, Debug)]
+pub struct ChunkRoot {
+    /// The digest of the manifest.
+    pub manifest_digest: Digest,
+    /// The bytes that all this was read from.
+    manifest_bytes: Vec<u8>,
+    /// The digest of the root, which the kernel takes as `rootfs=`.
+    pub root: Digest,
+}
+
+/// The root of an image of any format.
+#[derive(Clone, Debug)]
+pub enum AnyRoot {
+    /// Of format 3: a metadata blob.
+    V3(ImageRoot),
+    /// Of format 4: a chunk.
+    V4(ChunkRoot),
+}
+
+impl AnyRoot {
+    /// The digest that the kernel takes as `rootfs=`.
+    pub fn digest(&self) -> &Digest {
+        match self {
+            AnyRoot::V3(root) => &root.rootfs,
+            AnyRoot::V4(root) => &root.root,
+        }
+    }
+
+    /// The manifest's fs-verity digest.
+    pub fn manifest_verity(&self) -> Digest {
+        match self {
+            AnyRoot::V3(root) => root.manifest_verity(),
+            AnyRoot::V4(root) => verity::digest(&root.manifest_bytes),
+        }
     }
 }
 
@@ -361,6 +399,29 @@ impl Store {
         let bytes = self.read_blob(&digest, MANIFEST_MAX)?;
         let Rootfs { descriptor } = self.parsed(&digest, &bytes, selector)?;
         self.root_of(digest, bytes, descriptor.as_ref(), selector)
+    }
+
+    /// Finds the root of an image of any format.
+    pub fn any_root(&self, selector: &Selector) -> Result<AnyRoot> {
+        let (digest, _) = self.find(selector)?;
+        let bytes = self.read_blob(&digest, MANIFEST_MAX)?;
+        let Rootfs { descriptor } = self.parsed(&digest, &bytes, selector)?;
+        if descriptor.is_none() {
+            let Root { hex } = self.parsed(&digest, &bytes, selector)?;
+            if let Some(hex) = hex {
+                let Some(root) = Digest::from_hex(hex.as_bytes()) else {
+                    let manifest = self.blob_path(&digest);
+                    return Err(StoreError::RootAnnotation { manifest }.into());
+                };
+                return Ok(AnyRoot::V4(ChunkRoot {
+                    manifest_digest: digest,
+                    manifest_bytes: bytes,
+                    root,
+                }));
+            }
+        }
+        let root = self.root_of(digest, bytes, descriptor.as_ref(), selector)?;
+        Ok(AnyRoot::V3(root))
     }
 
     /// Finds the manifest of an image, and its annotations in the index.
