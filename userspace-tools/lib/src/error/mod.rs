@@ -45,7 +45,7 @@ use crate::error::problems::Problems;
 pub use crate::model::acl::AclFault;
 pub use crate::model::chunk::{ChunkFault, EncodeError};
 pub use crate::model::json::ParseError;
-pub use crate::model::media::NotPuzzlefs;
+pub use crate::model::media::{NotImportable, NotPuzzlefs};
 pub use crate::model::oci::{AnnotationsTooLarge, UnknownIndex};
 pub use crate::model::owners::Unmapped;
 pub use crate::model::reference::{ReferenceError, ReferenceFault};

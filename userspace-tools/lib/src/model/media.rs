@@ -82,8 +82,8 @@ enum Format {
     Index(Vec<Platform>),
     /// A container image.
     Container,
-    /// An image that `import` cannot read, for this reason.
-    NotImportable(String),
+    /// An image that `import` cannot read.
+    NotImportable(Box<NotImportable>),
     /// A manifest that cannot be parsed.
     Malformed,
     /// An image of Docker's schema 1.
@@ -106,9 +106,10 @@ impl NotPuzzlefs {
                 Format::Index(platforms.filter(Platform::is_known).take(SHOWN).collect())
             }
             Document::Manifest => match serde_json::from_slice::<Kind>(bytes) {
-                Ok(kind) => kind
-                    .not_importable()
-                    .map_or(Format::Container, Format::NotImportable),
+                Ok(kind) => match kind.not_importable() {
+                    Some(cause) => Format::NotImportable(Box::new(cause)),
+                    None => Format::Container,
+                },
                 Err(_) => Format::Malformed,
             },
             Document::Schema1 => Format::Schema1,
@@ -146,7 +147,7 @@ impl fmt::Display for NotPuzzlefs {
                 f.write_str(": it is an ordinary container image")?;
                 self.import(f)
             }
-            Format::NotImportable(reason) => write!(f, ": {reason}"),
+            Format::NotImportable(cause) => write!(f, ": {cause}"),
             Format::Malformed => f.write_str(": its manifest is malformed"),
             Format::Schema1 => write!(f, ": {SCHEMA1}"),
             Format::Artifact => write!(f, ": {}", artifact("")),
@@ -172,16 +173,62 @@ pub(crate) fn artifact(media_type: &str) -> String {
     )
 }
 
+/// A cause why `import` cannot read an image, by the media types in its manifest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotImportable {
+    /// It is an image of PuzzleFS.
+    #[error("it is a PuzzleFS image already; 'puzzlefs copy' copies it to another store")]
+    Puzzlefs,
+    /// It is an artifact of this type, which is empty if it is unknown.
+    #[error("{}", artifact(.0))]
+    Artifact(String),
+    /// A layer is encrypted.
+    #[error(
+        "layer {number} of it is encrypted ('{media_type}'); decrypt the image with \
+         'skopeo copy --decryption-key', and import the result"
+    )]
+    Encrypted {
+        /// The number of the layer, from 1 on.
+        number: usize,
+        /// The media type of the layer.
+        media_type: String,
+    },
+    /// A layer is no tar archive.
+    #[error(
+        "layer {number} of it is {} of the type '{media_type}'; 'puzzlefs import' reads layers that \
+         are tar archives", content_of(.media_type))]
+    NotAnArchive {
+        /// The number of the layer, from 1 on.
+        number: usize,
+        /// The media type of the layer.
+        media_type: String,
+    },
+}
+
+impl NotImportable {
+    /// Returns the cause if a layer of this type is none that `import` reads.
+    fn of_layer(number: usize, media_type: &str) -> Option<Self> {
+        if is_archive(media_type) {
+            return None;
+        }
+        let is_encrypted = media_type.contains("+encrypted");
+        let media_type = media_type.to_owned();
+        Some(if is_encrypted {
+            NotImportable::Encrypted { number, media_type }
+        } else {
+            NotImportable::NotAnArchive { number, media_type }
+        })
+    }
+}
+
 impl Kind {
-    /// Why `import` cannot read the image, as its media types say.
-    pub fn not_importable(&self) -> Option<String> {
+    /// Returns the cause why `import` cannot read the image, if there is one.
+    pub fn not_importable(&self) -> Option<NotImportable> {
         let types = || self.layers.iter().map(|layer| &*layer.media_type);
         if types().any(|layer| layer == oci::ROOTFS) {
-            return Some(
-                "it is a PuzzleFS image already; 'puzzlefs copy' copies it to another store"
-                    .to_owned(),
-            );
+            return Some(NotImportable::Puzzlefs);
         }
+        let artifact = |media_type: &str| Some(NotImportable::Artifact(media_type.to_owned()));
         let config = self.config.as_ref().map(|config| &*config.media_type);
         let of_an_image = types().all(is_layer_of_image);
         let artifact_type = self
@@ -190,16 +237,14 @@ impl Kind {
             .filter(|text| !text.is_empty());
         match (artifact_type, config) {
             (_, Some(oci::CONFIG | oci::DOCKER_CONFIG)) => {}
-            (Some(text), _) => return Some(artifact(text)),
+            (Some(text), _) => return artifact(text),
             // Some registries and builders had no type of their own for it.
-            (None, Some(oci::EMPTY) | None) => return Some(artifact("")),
+            (None, Some(oci::EMPTY) | None) => return artifact(""),
             (None, Some(_)) if of_an_image && !self.layers.is_empty() => {}
-            (None, Some(text)) => return Some(artifact(text)),
+            (None, Some(text)) => return artifact(text),
         }
-        types().enumerate().find_map(|(number, media_type)| {
-            let what = not_a_layer(media_type)?;
-            Some(format!("layer {} of it is {what}", number + 1))
-        })
+        let mut numbered = (1..).zip(types());
+        numbered.find_map(|(number, media_type)| NotImportable::of_layer(number, media_type))
     }
 }
 
@@ -223,17 +268,8 @@ pub(crate) fn is_foreign(media_type: &str) -> bool {
     media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
 }
 
-/// Describes a blob of this type if `import` cannot read it as a layer.
-fn not_a_layer(media_type: &str) -> Option<String> {
-    if is_archive(media_type) {
-        return None;
-    }
-    if media_type.contains("+encrypted") {
-        return Some(format!(
-            "encrypted ('{media_type}'); decrypt the image with 'skopeo copy --decryption-key', \
-             and import the result"
-        ));
-    }
+/// Describes the content of a blob of this type.
+fn content_of(media_type: &str) -> &'static str {
     let known = [
         ("in-toto", "an attestation"),
         ("cosign", "a signature"),
@@ -246,10 +282,7 @@ fn not_a_layer(media_type: &str) -> Option<String> {
         (".sif", "a Singularity image"),
     ];
     let what = known.iter().find(|(part, _)| media_type.contains(part));
-    let what = what.map_or("a blob", |(_, what)| *what);
-    Some(format!(
-        "{what} of the type '{media_type}'; 'puzzlefs import' reads layers that are tar archives"
-    ))
+    what.map_or("a blob", |(_, what)| *what)
 }
 
 #[cfg(test)]
@@ -268,17 +301,24 @@ mod tests {
             "application/vnd.docker.image.rootfs.diff.tar.gzip",
             "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
         ] {
-            assert_eq!(not_a_layer(media_type), None);
+            assert_eq!(NotImportable::of_layer(1, media_type), None);
         }
         for (media_type, wanted) in [
             (
                 "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
-                "encrypted (",
+                "layer 2 of it is encrypted (",
             ),
-            ("application/vnd.in-toto+json", "an attestation of the type"),
-            ("application/octet-stream", "a blob of the type"),
+            (
+                "application/vnd.in-toto+json",
+                "layer 2 of it is an attestation of the type",
+            ),
+            (
+                "application/octet-stream",
+                "layer 2 of it is a blob of the type",
+            ),
         ] {
-            assert!(not_a_layer(media_type).unwrap().starts_with(wanted));
+            let cause = NotImportable::of_layer(2, media_type).unwrap();
+            assert!(cause.to_string().starts_with(wanted), "{cause}");
         }
     }
 

@@ -308,8 +308,8 @@ impl Importer<'_> {
     fn manifest(&self, name: &str, bytes: &[u8]) -> Result<Chosen> {
         const WHAT: &str = "an OCI image manifest";
         let kind: media::Kind = self.parse(name, WHAT, bytes)?;
-        if let Some(reason) = kind.not_importable() {
-            return Err(self.error(ContainerFault::NotImportable(reason)));
+        if let Some(cause) = kind.not_importable() {
+            return Err(self.error(ContainerFault::NotImportable(cause)));
         }
         let manifest: Manifest = self.parse(name, WHAT, bytes)?;
         let mut layers = Vec::new();

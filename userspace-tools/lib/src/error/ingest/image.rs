@@ -3,7 +3,7 @@
 //! Faults of container images.
 
 use crate::model::json::ParseError;
-use crate::model::media;
+use crate::model::media::{self, NotImportable};
 use crate::model::platform::Platform;
 use std::fmt;
 use std::path::PathBuf;
@@ -71,8 +71,8 @@ pub enum ContainerFault {
     #[error("{}", media::artifact(.0))]
     Artifact(String),
     /// The media types of a manifest are not those of an image that can be imported.
-    #[error("{0}")]
-    NotImportable(String),
+    #[error(transparent)]
+    NotImportable(NotImportable),
     /// Indexes are nested too deeply.
     #[error("an index in an index in an index, too deep to be followed")]
     TooDeep,
