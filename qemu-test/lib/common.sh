@@ -88,6 +88,14 @@ mkdir -p "$CACHE" 2>/dev/null || {
 CACHE=$(cd "$CACHE" && pwd -P)
 export PUZZLEFS_CACHE=$CACHE
 
+# stop_tree PID: ends a process and all that it has started.
+stop_tree() {
+	local child children
+	children=$(pgrep -P "$1") || true
+	kill "$1" 2>/dev/null || true
+	for child in $children; do stop_tree "$child"; done
+}
+
 # step NAME LOG COMMAND...: run it in silence, tell how long it took. What it
 # printed is in LOG, whose end is shown when it fails: all of it when
 # STEP_SHOWS=all (a compiler's complaints are wanted whole), or V is set.
