@@ -38,6 +38,10 @@ def image(contents):
     return f"{store.path}@sha256:{hashlib.sha256(manifest).hexdigest()}"
 
 
+def names(directory):
+    return sorted(os.listdir(directory))
+
+
 differences = Differences()
 for what, contents in whole_blobs(blob, random).items():
     done = subprocess.run(["puzzlefs", "mount", "--fuse", image(contents), mnt], capture_output=True,
@@ -52,6 +56,8 @@ others = {"a whiteout": "ENOENT"} | dict.fromkeys([
     "a range of a blob beyond 2^64", "a digest of 31 bytes", "a digest of 33 bytes", "no digest",
     "a size that is not the sum",
 ], "EIO")
+# All other names are listed, as the kernel's filesystem does.
+lists = {"a whiteout": ["good"], "no inode": "EUCLEAN"}
 for what, inodes, use in bad_images(blob):
     with open("said", "w+") as said:
         server = subprocess.Popen(["puzzlefs", "mount", "--fuse", "-f", image(encode(inodes)), mnt],
@@ -60,6 +66,8 @@ for what, inodes, use in bad_images(blob):
         check(server.poll() is None,
               f"{what}: the server has ended with {server.returncode}: {open('said').read()}")
         for attempt in ("first", "second"):
+            differences.compare(outcome(names, mnt), lists.get(what, ["bad", "good"]),
+                                f"{what}: the names, the {attempt} time")
             differences.compare(outcome(use, f"{mnt}/bad"), others.get(what, "EUCLEAN"),
                                 f"{what}, the {attempt} time")
         differences.compare(outcome(read, f"{mnt}/good"), b"x" * 1000, f"{what}: another file")

@@ -440,28 +440,32 @@ impl Filesystem for ImageFs {
         mut reply: ReplyDirectoryPlus,
     ) {
         let listed = self.list(ino, offset, |listed, next| {
-            let (name, attributes) = match listed {
+            let unknown = |ino, kind| FileAttr {
+                ino,
+                ..no_attributes(kind)
+            };
+            let (name, attributes, valid) = match listed {
                 // The kernel uses only the name and the type of these two.
-                Listed::Dot(name, ino) => {
-                    let attributes = FileAttr {
-                        ino,
-                        ..no_attributes(FileType::Directory)
-                    };
-                    (name, attributes)
-                }
-                Listed::Entry(entry) => {
-                    // A malformed inode must not end the list, and its lookup returns the error. It
-                    // has number 0 here, because `fuser` has one number for the list and the inode,
-                    // and the kernel must not create an inode. The C library skips such names.
-                    let attributes = self.entry(ino, entry);
-                    (
-                        entry.name,
-                        attributes.unwrap_or_else(|_| no_attributes(type_of(entry))),
-                    )
-                }
+                Listed::Dot(name, ino) => (name, unknown(ino, FileType::Directory), TTL),
+                Listed::Entry(entry) => match self.entry(ino, entry) {
+                    Ok(attributes) => (entry.name, attributes, TTL),
+                    // A malformed inode must not end the list. The kernel uses the name, and looks it
+                    // up before it uses the rest, because that is not valid for any time.
+                    Err(_) => {
+                        let attributes = unknown(INodeNo(entry.ino), type_of(entry));
+                        (entry.name, attributes, Duration::ZERO)
+                    }
+                },
             };
             let name = OsStr::from_bytes(name);
-            reply.add(attributes.ino, next, name, &TTL, &attributes, Generation(0))
+            reply.add(
+                attributes.ino,
+                next,
+                name,
+                &valid,
+                &attributes,
+                Generation(0),
+            )
         });
         match listed {
             Ok(()) => reply.ok(),
