@@ -9,7 +9,7 @@ use super::{
 use core::ops::ControlFlow;
 
 /// An image of version 3 or 4, or a part of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Versions<A, B> {
     /// Version 3.
     V3(A),

@@ -82,9 +82,17 @@ impl<'a> Xattrs<'a> {
     /// Cost and errors: as [`get`](Self::get).
     pub fn get_escaped(&self, name: &[u8]) -> Result<Option<&'a [u8]>> {
         match overlay::unescape(name) {
-            Some([head, tail]) => self.find(|found| found.strip_prefix(head) == Some(tail)),
+            Some(parts) => self.get_parts(parts),
             None => Ok(None),
         }
+    }
+
+    /// Returns the value of the attribute of a name that is in two parts, as
+    /// [`overlay::unescape`](crate::overlay::unescape) returns it; `None` if there is none.
+    ///
+    /// Cost and errors: as [`get`](Self::get).
+    pub fn get_parts(&self, [head, tail]: [&[u8]; 2]) -> Result<Option<&'a [u8]>> {
+        self.find(|found| found.strip_prefix(head) == Some(tail))
     }
 
     fn find(&self, is_wanted: impl Fn(&[u8]) -> bool) -> Result<Option<&'a [u8]>> {

@@ -135,6 +135,15 @@ pub mod reader {
     pub use crate::image::reader::{Blobs, Counts, ImageReader, Parts};
 }
 
+pub mod tree {
+    //! Reading images of any format.
+    pub use crate::image::file_data::{FileData, Piece};
+    pub use crate::image::image_tree::{
+        ImageTree, InodeLink, Metadata, NamedLink, Place, TreeInode, Xattr,
+    };
+    pub use crate::store::oci_layout::{AnyRoot, ChunkRoot};
+}
+
 pub mod path {
     //! Resolving paths in images.
     pub use crate::image::path::LastLink;

@@ -2,6 +2,7 @@
 
 //! Failures to read an image.
 
+use crate::model::digest::Digest;
 use crate::model::json::ParseError;
 use std::fmt;
 use std::path::PathBuf;
@@ -24,6 +25,18 @@ pub enum ImageError {
         path: PathBuf,
         /// The contradiction.
         what: String,
+    },
+    /// A metadata chunk of an image of format 4 is not well-formed.
+    #[error(
+        "cannot read chunk {chunk} of {}: malformed metadata: {cause}; build or copy the image again",
+        .store.display())]
+    MalformedChunk {
+        /// The path of the store.
+        store: PathBuf,
+        /// The digest of the chunk.
+        chunk: Digest,
+        /// The cause.
+        cause: puzzlefs_schema::v4::MetadataError,
     },
     /// A path leads to nothing in the image.
     #[error("cannot find {}: {fault} in the image", .path.display())]

@@ -2,22 +2,33 @@
 
 //! Reading one image, and encoding its metadata.
 //!
-//! Owns format version 3. Verifies blobs while it reads them.
+//! Owns format version 3, and reads version 4. Verifies blobs and chunks while it reads them.
+//! [`ImageTree`](image_tree::ImageTree) reads images of both.
 //!
 //! Each module uses only those below it.
 //!
 //! | module | content |
 //! | --- | --- |
 //! | `config` | the configuration of a container image |
-//! | `visit` | goes through an image's tree |
-//! | `path` | resolves paths in an image |
-//! | `reader` | reads metadata and files |
+//! | `image_tree` | reads the tree and the files of an image of any format |
+//! | `file_data` | reads the data of files |
+//! | `v3_tree` | the tree of an image of format 3 |
+//! | `store_chunks` | the metadata chunks of a store |
+//! | `recent` | a cache of chunks |
+//! | `visit` | goes through the tree of an image of format 3 |
+//! | `path` | resolves paths in an image of format 3 |
+//! | `reader` | reads metadata and files of format 3 |
 //! | `encoding` | writes Cap'n Proto messages |
 //! | `seekable` | zstd's seekable format |
 
 pub(crate) mod config;
 pub(crate) mod encoding;
+pub(crate) mod file_data;
+pub(crate) mod image_tree;
 pub(crate) mod path;
 pub(crate) mod reader;
+mod recent;
 pub(crate) mod seekable;
+pub(crate) mod store_chunks;
+pub(crate) mod v3_tree;
 pub(crate) mod visit;

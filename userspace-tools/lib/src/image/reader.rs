@@ -204,6 +204,20 @@ impl<'s> ImageReader<'s> {
         blobs: &mut Blobs,
         mut give: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
+        self.for_each_extent(at, table, range, |extent| {
+            self.read_extent(&extent, blobs, &mut give)
+        })
+    }
+
+    /// Passes the extents of a range of the file at a place, each cut to the range, to a function. The
+    /// table is as for [`ImageReader::read_range`].
+    pub(crate) fn for_each_extent(
+        &self,
+        at: Locator,
+        table: &[u64],
+        range: Range<u64>,
+        mut give: impl FnMut(Extent) -> Result<()>,
+    ) -> Result<()> {
         let inode = self.checked(self.metadata().inode_at(at))?;
         let extents = self.checked(inode.extents())?;
         let (index, start) = self.checked(extents.seek(range.start, table))?;
@@ -214,9 +228,11 @@ impl<'s> ImageReader<'s> {
             }
             let skipped = range.start.saturating_sub(start);
             let end = chunk.len.min(range.end - start);
-            let digest = Digest(*chunk.blob.as_bytes());
-            let range = chunk.blob_offset + skipped..chunk.blob_offset + end;
-            blobs.read(self, &digest, chunk.compressed, range, &mut give)?;
+            give(Extent {
+                offset: chunk.blob_offset + skipped,
+                length: end - skipped,
+                ..Extent::from(chunk)
+            })?;
         }
         Ok(())
     }
