@@ -97,6 +97,7 @@ pub mod builder {
     pub use crate::build::build_options::BuildOptions;
     pub use crate::build::builder::Summary;
     pub use crate::model::count::Count;
+    pub use crate::model::version::Format;
     pub use crate::ops::build::build;
 }
 

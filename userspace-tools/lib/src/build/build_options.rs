@@ -6,12 +6,17 @@ use crate::build::layout::Layout;
 use crate::image::config::ConfigOptions;
 use crate::image::seekable::Compression;
 use crate::model::rules::Rules;
+use crate::model::version::Format;
 
 /// Options of a build.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
     /// The tag to put the image under.
     pub tag: String,
+    /// The version of the image format.
+    pub format: Format,
+    /// Store all chunks in new packs, even if the store has them. Only for format 4.
+    pub fresh: bool,
     /// The number of threads; the image does not depend on it.
     pub jobs: usize,
     /// Leave mount points beneath the source directory empty.
@@ -43,6 +48,8 @@ impl BuildOptions {
     pub fn new(tag: &str) -> Self {
         BuildOptions {
             tag: tag.to_owned(),
+            format: Format::default(),
+            fresh: false,
             jobs: 1,
             one_file_system: false,
             skip_unreadable: false,
@@ -73,6 +80,7 @@ mod tests {
         assert!(options.config.is_empty() && options.rules.exclude.is_empty());
         assert_eq!(options.retry_changed, 0);
         assert!(!options.one_file_system && !options.skip_unreadable && !options.keep_layers);
-        assert!(!options.ignore_zeros && !options.check);
+        assert!(!options.ignore_zeros && !options.check && !options.fresh);
+        assert_eq!(options.format, Format::V3);
     }
 }

@@ -3,7 +3,7 @@
 //! Builds images of trees in a store.
 
 use crate::build::build_options::BuildOptions;
-use crate::build::contents::{self, Blob};
+use crate::build::contents::{self, Blob, Reading};
 use crate::build::delta::{Base, OnBase};
 use crate::build::metadata;
 use crate::build::source::Source;
@@ -13,9 +13,10 @@ use crate::model::count::Count;
 use crate::model::digest::Digest;
 use crate::model::oci::{self, Descriptor, Manifest};
 use crate::model::reference::Selector;
-use crate::model::tree::LeftOut;
-use crate::model::tree::{Kind, Tree};
+use crate::model::rules::Rules;
+use crate::model::tree::{Fresh, Kind, LeftOut, NodeId, Tree};
 use crate::model::verity;
+use crate::model::version::Format;
 use crate::store::oci_layout::{Image, Store};
 use crate::store::staging::{Content, Staging};
 use crate::sys::progress::Progress;
@@ -26,11 +27,13 @@ use std::path::PathBuf;
 /// The result of a build.
 #[derive(Clone, Debug)]
 pub struct Summary {
+    /// The version of the image format.
+    pub format: Format,
     /// The digest of the manifest.
     pub manifest: Digest,
-    /// The digest of the metadata blob.
+    /// The digest of the metadata blob, or of the root.
     pub rootfs: Digest,
-    /// The size of the metadata blob in bytes.
+    /// The size of the metadata blob, or of the chunks with metadata, in bytes.
     pub rootfs_size: u64,
     /// The fs-verity digest of the manifest, which covers the whole image.
     pub manifest_verity: Digest,
@@ -44,10 +47,14 @@ pub struct Summary {
     pub bytes: u64,
     /// The number of extents.
     pub chunks: u64,
-    /// Data blobs of the image that the store did not have.
+    /// Data blobs or packs of the image that the store did not have.
     pub new: Count,
-    /// Data blobs of the image that the store had.
+    /// Data blobs or packs of the image that the store had.
     pub shared: Count,
+    /// Chunks with data that the store did not have, in format 4.
+    pub new_chunks: Count,
+    /// Chunks with data that the store had, in format 4.
+    pub shared_chunks: Count,
     /// The store's own directory, if it was left out of the tree.
     pub skipped_store: Option<PathBuf>,
     /// Mount points that were left empty.
@@ -63,6 +70,40 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// The summary of an image of a tree, without counts of stored data.
+    pub(crate) fn new(
+        format: Format,
+        tree: &Tree,
+        left_out: LeftOut,
+        remarks: Vec<String>,
+        digests: ImageDigests,
+    ) -> Self {
+        let mut summary = Summary {
+            format,
+            manifest: digests.manifest,
+            rootfs: digests.rootfs,
+            rootfs_size: 0,
+            manifest_verity: digests.manifest_verity,
+            inodes: tree.nodes.len() as u64,
+            entries: 0,
+            files: 0,
+            bytes: tree.data_size(),
+            chunks: 0,
+            new: Count::default(),
+            shared: Count::default(),
+            new_chunks: Count::default(),
+            shared_chunks: Count::default(),
+            skipped_store: left_out.store,
+            skipped_mounts: left_out.mount_points,
+            remarks,
+            unreadable: left_out.unreadable.len() as u64,
+            first_unreadable: left_out.unreadable_causes,
+            read_again: 0,
+        };
+        summary.count_nodes(tree);
+        summary
+    }
+
     fn count_nodes(&mut self, tree: &Tree) {
         for node in &tree.nodes {
             match &node.kind {
@@ -83,6 +124,49 @@ impl Summary {
             count.add(blob.size);
         }
     }
+}
+
+/// The digests of an image that was built.
+pub(crate) struct ImageDigests {
+    pub manifest: Digest,
+    pub rootfs: Digest,
+    pub manifest_verity: Digest,
+}
+
+/// Sets the tag of an image. Returns a remark if the annotations do not fit into the index.
+pub(crate) fn tag(
+    store: &Store,
+    tag: &str,
+    manifest: Descriptor,
+    annotations: &BTreeMap<String, String>,
+    source: &Source,
+) -> Result<Option<String>> {
+    let annotated = manifest.clone().annotated_for_index(annotations);
+    let (descriptor, remark) = match annotated {
+        Ok(descriptor) => (descriptor, None),
+        Err(cause) => {
+            let remark = format!("{}: {cause}, and so none", source.path.display());
+            (manifest, Some(remark))
+        }
+    };
+    store.set_tag(tag, descriptor)?;
+    Ok(remark)
+}
+
+/// Takes over the states of files that were read again, and applies the rules to them. Returns their
+/// number.
+pub(crate) fn refresh(
+    tree: &mut Tree,
+    fresh: Vec<(NodeId, Fresh)>,
+    rules: &Rules,
+    source: &Source,
+) -> Result<u64> {
+    let count = fresh.len() as u64;
+    for (node, fresh) in fresh {
+        tree.nodes[node as usize].refresh(fresh);
+        rules.apply_to(tree, node, &source.path)?;
+    }
+    Ok(count)
 }
 
 /// A tree to make an image of.
@@ -196,13 +280,16 @@ impl<'a> Stack<'a> {
             None => None,
         };
         let same = on_base.as_ref().map_or(&[][..], |on_base| &on_base.same);
-        let mut contents =
-            contents::store_contents(source, &tree, same, options, self.staging, progress)?;
-        for (node, fresh) in mem::take(&mut contents.fresh) {
-            self.read_again += 1;
-            tree.nodes[node as usize].refresh(fresh);
-            options.rules.apply_to(&mut tree, node, &source.path)?;
-        }
+        let mut contents = contents::store_blobs(&Reading {
+            source,
+            tree: &tree,
+            skip: same,
+            options,
+            staging: self.staging,
+            progress,
+        })?;
+        let fresh = mem::take(&mut contents.fresh);
+        self.read_again += refresh(&mut tree, fresh, &options.rules, source)?;
         let stored = contents.extents.iter().map(|file| file.len() as u64);
         self.chunks += stored.sum::<u64>();
         let top = match &on_base {
@@ -264,34 +351,24 @@ impl<'a> Stack<'a> {
             self.store_manifest(rootfs.clone(), config, annotations)?;
         self.progress.check()?;
         self.staging.commit()?;
-        let descriptor = Descriptor::new(oci::MANIFEST, manifest.0, manifest.1);
-        let annotated = descriptor.clone().annotated_for_index(&index_annotations);
-        let descriptor = annotated.unwrap_or_else(|cause| {
-            remarks.push(format!("{}: {cause}, and so none", source.path.display()));
-            descriptor
-        });
-        self.store.set_tag(&self.options.tag, descriptor)?;
-
-        let mut summary = Summary {
-            manifest: manifest.0,
-            rootfs: Digest::from_oci(&rootfs.digest).unwrap_or(manifest.0),
-            rootfs_size: rootfs.size,
+        let (manifest, size) = manifest;
+        let descriptor = Descriptor::new(oci::MANIFEST, manifest, size);
+        remarks.extend(tag(
+            self.store,
+            &self.options.tag,
+            descriptor,
+            &index_annotations,
+            &source,
+        )?);
+        let digests = ImageDigests {
+            manifest,
+            rootfs: Digest::from_oci(&rootfs.digest).unwrap_or(manifest),
             manifest_verity,
-            inodes: tree.nodes.len() as u64,
-            entries: 0,
-            files: 0,
-            bytes: tree.data_size(),
-            chunks: self.chunks,
-            new: Count::default(),
-            shared: Count::default(),
-            skipped_store: left_out.store,
-            skipped_mounts: left_out.mount_points,
-            remarks,
-            unreadable: left_out.unreadable.len() as u64,
-            first_unreadable: left_out.unreadable_causes,
-            read_again: self.read_again,
         };
-        summary.count_nodes(&tree);
+        let mut summary = Summary::new(Format::V3, &tree, left_out, remarks, digests);
+        summary.rootfs_size = rootfs.size;
+        summary.chunks = self.chunks;
+        summary.read_again = self.read_again;
         summary.count_blobs(self.blobs.values());
         Ok(summary)
     }

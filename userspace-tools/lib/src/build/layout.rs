@@ -53,6 +53,11 @@ impl Default for Layout {
 }
 
 impl Layout {
+    /// Returns the sizes for format 4.
+    pub fn packed() -> Self {
+        Self::of_average(64 << 10)
+    }
+
     /// Returns sizes for chunks and packs of about `average` bytes, at most four times that.
     /// `average` is a power of two, at most [`CHUNK_AVG_MAX`].
     pub fn of_average(average: usize) -> Self {

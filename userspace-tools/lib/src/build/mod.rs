@@ -8,9 +8,11 @@
 //!
 //! | module | content |
 //! | --- | --- |
-//! | `builder` | layers, manifest, tag |
-//! | `metadata` | the metadata blob |
-//! | `blocks` | the metadata chunks of format 4 |
+//! | `packed` | format 4: packs, manifest, tag |
+//! | `builder` | format 3: layers, manifest, tag |
+//! | `packs` | format 4: chunks in packs |
+//! | `blocks` | format 4: the chunks with metadata |
+//! | `metadata` | format 3: the metadata blob |
 //! | `delta` | the difference between a tree and an image |
 //! | `contents` | reads, cuts, hashes and stores files with several threads |
 //! | `scheduler` | distributes work over threads |
@@ -28,6 +30,8 @@ pub(crate) mod delta;
 pub(crate) mod flusher;
 pub(crate) mod layout;
 pub(crate) mod metadata;
+pub(crate) mod packed;
 pub(crate) mod packer;
+pub(crate) mod packs;
 pub(crate) mod scheduler;
 pub(crate) mod source;

@@ -82,6 +82,11 @@ impl<'a> Packer<'a> {
         (!self.open.is_empty()).then(|| self.close())
     }
 
+    /// The number of complete packs.
+    pub fn packs(&self) -> u32 {
+        self.number
+    }
+
     /// Returns the places of the files, in the order of the walk.
     pub fn placed(self) -> Vec<PlacedFile> {
         self.placed

@@ -4,7 +4,7 @@
 
 use crate::model::chunk::EncodeError;
 use crate::model::tree::Difference;
-use puzzlefs_schema::v4::MetadataError;
+use puzzlefs_schema::v4::{MetadataError, PackError};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -57,6 +57,14 @@ pub enum BuildError {
         store: PathBuf,
         /// The limit.
         layers: u32,
+    },
+    /// A chunk cannot be added to a pack.
+    #[error("cannot build an image in {}: cannot write a pack: {cause}", .store.display())]
+    Pack {
+        /// The path of the store.
+        store: PathBuf,
+        /// The violated rule.
+        cause: PackError,
     },
     /// A chunk cannot be encoded.
     #[error(transparent)]

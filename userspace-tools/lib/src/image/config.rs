@@ -287,7 +287,7 @@ fn set_variable(run: &mut Map<String, Value>, key: &str, value: &str) {
 }
 
 /// Parses a configuration, and keeps all of it.
-fn original(bytes: &[u8]) -> Result<Map<String, Value>, ParseError> {
+pub(crate) fn original(bytes: &[u8]) -> Result<Map<String, Value>, ParseError> {
     json::parse::<Configuration>(bytes, WHAT)?;
     json::parse(bytes, WHAT)
 }

@@ -96,6 +96,15 @@ impl ChunkEncoder {
 
     /// Encodes a chunk with this content, which is 1 byte to [`MAX_CHUNK_CONTENT`].
     pub fn encode<'c>(&self, content: &'c [u8]) -> Result<EncodedChunk<'c>, EncodeError> {
+        self.encode_hashed(content, None)
+    }
+
+    /// Does the same if the SHA-256 of the content may be known.
+    pub fn encode_hashed<'c>(
+        &self,
+        content: &'c [u8],
+        digest: Option<&Digest>,
+    ) -> Result<EncodedChunk<'c>, EncodeError> {
         let refused = |cause| EncodeError::Length {
             length: content.len(),
             cause,
@@ -110,7 +119,10 @@ impl ChunkEncoder {
             Some(frame) => Cow::Owned(frame),
             None => Cow::Borrowed(content),
         };
-        let digest = Digest::of(&stored);
+        let digest = match (&stored, digest) {
+            (Cow::Borrowed(_), Some(digest)) => *digest,
+            _ => Digest::of(&stored),
+        };
         // No stored form is longer than its content.
         let chunk = ChunkRef::new(digest.into(), stored.len() as u32, content_len);
         let chunk = chunk.map_err(refused)?;

@@ -22,6 +22,7 @@
 //! | `reference` | names of images |
 //! | `transport` | references of other tools |
 //! | `digest` | SHA-256 digests |
+//! | `version` | versions of the image format |
 //! | `acl` | POSIX ACLs |
 //! | `path_walk` | walks paths through trees |
 //! | `time` | times as text |
@@ -29,8 +30,6 @@
 //! | `limits` | limits |
 
 pub(crate) mod acl;
-// The builder and the reader of format 4 follow.
-#[allow(dead_code)]
 pub(crate) mod chunk;
 pub(crate) mod count;
 pub(crate) mod digest;
@@ -49,3 +48,4 @@ pub(crate) mod time;
 pub(crate) mod transport;
 pub(crate) mod tree;
 pub(crate) mod verity;
+pub(crate) mod version;

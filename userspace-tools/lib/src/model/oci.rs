@@ -256,13 +256,30 @@ impl Manifest {
         }
     }
 
+    /// The manifest of an image of format 4, whose layers are packs.
+    pub fn packed(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        Manifest {
+            schema_version: SCHEMA_VERSION,
+            media_type: Some(MANIFEST.to_owned()),
+            artifact_type: None,
+            config,
+            layers,
+            annotations: BTreeMap::new(),
+        }
+    }
+
     /// The bytes of the manifest blob.
     pub fn to_json(&self) -> Vec<u8> {
         // Strings, numbers and maps with string keys: nothing that JSON cannot have.
         serde_json::to_vec(self).expect("a manifest is always JSON")
     }
 
-    /// The descriptor of the metadata blob.
+    /// Returns true if it is the manifest of a PuzzleFS image, of any version.
+    pub fn is_puzzlefs(&self) -> bool {
+        self.rootfs().is_some() || self.annotations.contains_key(ROOT)
+    }
+
+    /// The descriptor of the metadata blob, in format 3.
     pub fn rootfs(&self) -> Option<&Descriptor> {
         self.layers.iter().find(|layer| layer.media_type == ROOTFS)
     }

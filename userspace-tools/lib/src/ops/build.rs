@@ -3,7 +3,8 @@
 //! From a directory or an archive to an image in a store.
 
 use crate::build::build_options::BuildOptions;
-use crate::build::builder::{self, Input, Summary};
+use crate::build::builder::{Input, Summary};
+use crate::build::packed;
 use crate::build::source::Source;
 use crate::error::problems::Problems;
 use crate::error::{ContainerFault, Error, Result};
@@ -41,7 +42,7 @@ pub fn build(
         remarks: archive.remarks,
         ..Input::new(archive.source, archive.tree, LeftOut::default())
     };
-    builder::store(input, store, &staging, options, progress)
+    packed::store(input, store, &staging, options, progress)
 }
 
 /// Builds an image of a directory. If the tree has changed since it was walked, or if a file cannot be
@@ -76,7 +77,7 @@ fn build_directory(
                 remarks: container_remark(&source, &tree).into_iter().collect(),
                 ..Input::new(source, tree, found)
             };
-            builder::store(input, store, &staging, options, progress)
+            packed::store(input, store, &staging, options, progress)
         });
         let problems = match built {
             Ok(summary) => return Ok(summary),

@@ -76,7 +76,7 @@ impl Tagged {
             let is_manifest = descriptor.is_some_and(|found| found.media_type == oci::MANIFEST);
             let digest = descriptor.and_then(|found| Digest::from_oci(&found.digest));
             let is_image = match digest.filter(|_| is_manifest) {
-                Some(digest) => store.manifest(&digest)?.0.rootfs().is_some(),
+                Some(digest) => store.manifest(&digest)?.0.is_puzzlefs(),
                 None => false,
             };
             if is_image {

@@ -7,7 +7,8 @@
 //! before it. Every blob is compared with its digest. The configuration is kept.
 
 use crate::build::build_options::BuildOptions;
-use crate::build::builder::{self, Config, Stack, Summary};
+use crate::build::builder::{Config, Input, Stack, Summary};
+use crate::build::packed;
 use crate::build::source::{Source, SourceData};
 use crate::error::{ContainerFault, Error, Result, TreeFault};
 use crate::image::config;
@@ -21,6 +22,7 @@ use crate::model::media::{self, Document};
 use crate::model::oci::{self, Descriptor, Index, Manifest};
 use crate::model::platform::Platform;
 use crate::model::tree::LeftOut;
+use crate::model::version::Format;
 use crate::store::oci_layout::Store;
 use crate::store::staging::Staging;
 use crate::sys::progress::Progress;
@@ -123,6 +125,7 @@ pub fn import(
     options: &BuildOptions,
     progress: &Progress,
 ) -> Result<Summary> {
+    packed::check_options(options)?;
     let staging = Staging::new(store)?.checking(options.check);
     let container = Container::open(&source.path, &staging, progress)?;
     let importer = Importer {
@@ -142,7 +145,7 @@ pub fn import(
             stack.push(&source, assembly.clone().finish(&options.rules))?;
         }
     }
-    stack.finish(builder::Input {
+    let input = Input {
         source: importer.contents_of(spool.finish()),
         tree: assembly.finish(&options.rules),
         left_out: LeftOut::default(),
@@ -150,7 +153,11 @@ pub fn import(
         config: Some(chosen.config),
         annotations: chosen.annotations,
         index_annotations: kept(chosen.index_annotations),
-    })
+    };
+    match options.format {
+        Format::V3 => stack.finish(input),
+        Format::V4 => packed::store(input, store, &staging, options, progress),
+    }
 }
 
 /// The annotations of an index that the image keeps: all but its names in the index that it is from.

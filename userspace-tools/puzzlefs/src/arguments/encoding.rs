@@ -3,18 +3,33 @@
 //! The encoding of an image: layers, chunks and frames.
 
 use clap::Args;
+use puzzlefs_lib::builder::Format;
+use puzzlefs_lib::error::Error;
 use puzzlefs_lib::layout::{Layout, CHUNK_AVG_MAX};
 use puzzlefs_lib::seekable::{Compression, FRAME_SIZE_MAX};
 
 /// The encoding of an image.
 #[derive(Debug, Args)]
 pub struct EncodingArgs {
+    /// Version of the image format, 3 or 4 [default: 3]
+    ///
+    /// Format 4 stores chunks in packs.
+    #[arg(long, value_name = "VERSION", value_parser = format, default_value = "3",
+          hide_default_value = true)]
+    pub format: Format,
+    /// Store all chunks in new packs, even if the store has them [format 4]
+    ///
+    /// The same tree and options then give the same packs in every store.
+    #[arg(long)]
+    pub fresh: bool,
     /// Build on the image of this tag in the same store
     ///
     /// The image gets one more layer, with the differences.
     #[arg(long, value_name = "TAG")]
     pub base: Option<String>,
-    /// Compress with zstd, level 1 to 19 [default without LEVEL: 3]
+    /// Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]
+    ///
+    /// Without this option, format 3 stores raw data, and format 4 compresses at level 3.
     #[arg(
         short = 'z',
         long,
@@ -22,7 +37,7 @@ pub struct EncodingArgs {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "3",
-        value_parser = clap::value_parser!(i32).range(1..=19)
+        value_parser = clap::value_parser!(i32).range(0..=19)
     )]
     compress: Option<i32>,
     /// Set the minimum content of a frame, 4K to 256K [default: 128K]
@@ -32,25 +47,53 @@ pub struct EncodingArgs {
     frame_size: Option<usize>,
     /// Set the average size of a chunk, 4K to 256K [default: 128K]
     ///
-    /// A chunk is the unit of sharing. SIZE is a power of two.
+    /// A chunk is the unit of sharing. SIZE is a power of two. In format 4, the default is 64K.
     #[arg(long, value_name = "SIZE", value_parser = chunk_size)]
     chunk_size: Option<usize>,
 }
 
 impl EncodingArgs {
+    /// Fails for options that the format does not have.
+    pub fn check(&self) -> Result<(), Error> {
+        let what = match self.format {
+            Format::V3 if self.fresh => "--fresh is for --format 4",
+            Format::V4 if self.frame_size.is_some() => {
+                "--frame-size is for --format 3; in format 4, each chunk is one frame"
+            }
+            Format::V3 | Format::V4 => return Ok(()),
+        };
+        Err(Error::Usage(what.to_owned()))
+    }
+
     /// Returns the sizes of chunks.
     pub fn layout(&self) -> Layout {
-        self.chunk_size
-            .map_or_else(Layout::default, Layout::of_average)
+        let default = match self.format {
+            Format::V3 => Layout::default,
+            Format::V4 => Layout::packed,
+        };
+        self.chunk_size.map_or_else(default, Layout::of_average)
     }
 
     /// Returns the compression; `None` if blobs are stored as they are.
     pub fn compression(&self) -> Option<Compression> {
         let default = Compression::default();
-        self.compress.map(|level| Compression {
+        let level = match (self.compress, self.format) {
+            (Some(level), _) => level,
+            (None, Format::V3) => 0,
+            (None, Format::V4) => default.level,
+        };
+        (level > 0).then(|| Compression {
             level,
             frame_size: self.frame_size.unwrap_or(default.frame_size),
         })
+    }
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "3" => Ok(Format::V3),
+        "4" => Ok(Format::V4),
+        _ => Err("there are the versions 3 and 4".to_owned()),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::arguments::{CheckArg, JobsArg, JsonArg, QuietArg};
 use crate::output::{say, Output};
 use crate::{format, interrupt, progress};
 use clap::Args;
-use puzzlefs_lib::builder::{self, BuildOptions, Summary};
+use puzzlefs_lib::builder::{self, BuildOptions, Count, Format, Summary};
 use puzzlefs_lib::error::{ReferenceError, SystemError};
 use puzzlefs_lib::{ImageRef, Progress, Selector, Store};
 use serde::Serialize;
@@ -76,6 +76,7 @@ pub struct MakeArgs {
 struct Report<'a> {
     store: String,
     tag: &'a str,
+    format: u8,
     manifest_digest: String,
     manifest_verity: String,
     rootfs_digest: String,
@@ -89,6 +90,8 @@ struct Report<'a> {
     new_bytes: u64,
     shared_blobs: u64,
     shared_bytes: u64,
+    #[serde(flatten)]
+    packed: Option<PackedReport>,
     /// Paths that were left out because they cannot be read.
     unreadable: u64,
     /// Files that changed while they were read, and were read again.
@@ -96,6 +99,15 @@ struct Report<'a> {
     seconds: f64,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     remarks: &'a [String],
+}
+
+/// The part of the object that images of format 4 have. `new_blobs` and `shared_blobs` count packs.
+#[derive(Serialize)]
+struct PackedReport {
+    new_chunks: u64,
+    new_chunk_bytes: u64,
+    shared_chunks: u64,
+    shared_chunk_bytes: u64,
 }
 
 /// Builds an image.
@@ -149,11 +161,14 @@ pub fn make(
     let rules = rules.rules()?;
     let progress = interrupt::stoppable()?;
     let encoding = &making.encoding;
+    encoding.check()?;
     let store = match encoding.base {
         Some(_) => Store::open(&image.store)?,
         None => Store::create(&image.store)?,
     };
     let options = BuildOptions {
+        format: encoding.format,
+        fresh: encoding.fresh,
         jobs: making.jobs.count(),
         rules: rules.clone(),
         base: encoding.base.clone(),
@@ -215,6 +230,7 @@ fn report<'a>(summary: &'a Summary, store: &Path, tag: &'a str, time: Duration) 
     Report {
         store: store.to_string_lossy().into_owned(),
         tag,
+        format: summary.format.number(),
         manifest_digest: summary.manifest.to_oci(),
         manifest_verity: summary.manifest_verity.to_hex(),
         rootfs_digest: summary.rootfs.to_hex(),
@@ -228,6 +244,12 @@ fn report<'a>(summary: &'a Summary, store: &Path, tag: &'a str, time: Duration) 
         new_bytes: summary.new.bytes,
         shared_blobs: summary.shared.blobs,
         shared_bytes: summary.shared.bytes,
+        packed: (summary.format == Format::V4).then_some(PackedReport {
+            new_chunks: summary.new_chunks.blobs,
+            new_chunk_bytes: summary.new_chunks.bytes,
+            shared_chunks: summary.shared_chunks.blobs,
+            shared_chunk_bytes: summary.shared_chunks.bytes,
+        }),
         unreadable: summary.unreadable,
         read_again: summary.read_again,
         seconds: time.as_millis() as f64 / 1000.0,
@@ -241,17 +263,33 @@ fn print(
     image: &ImageRef,
     time: Duration,
 ) -> anyhow::Result<()> {
-    let stored = summary.new.bytes + summary.shared.bytes;
+    let (new, shared, nouns) = match summary.format {
+        Format::V3 => (summary.new, summary.shared, ["blob", "blobs"]),
+        Format::V4 => (
+            summary.new_chunks,
+            summary.shared_chunks,
+            ["chunk", "chunks"],
+        ),
+    };
+    let number = |count: u64| format::count(count, nouns[0], nouns[1]);
     writeln!(
         out,
         "{} in {}: {} in {}",
         format::bytes(summary.bytes),
         format::count(summary.entries, "entry", "entries"),
-        format::bytes(stored),
-        format::count(summary.new.blobs + summary.shared.blobs, "blob", "blobs"),
+        format::bytes(new.bytes + shared.bytes),
+        number(new.blobs + shared.blobs),
     )?;
-    out.counts(8, [("new", summary.new), ("shared", summary.shared)])?;
+    for (kind, Count { blobs, bytes }) in [("new", new), ("shared", shared)] {
+        let bytes = format::bytes(bytes);
+        writeln!(out, "{kind:>8}: {bytes:>10} in {}", number(blobs))?;
+    }
     writeln!(out, "metadata: {:>10}", format::bytes(summary.rootfs_size))?;
+    if summary.format == Format::V4 {
+        let (new, shared) = (summary.new.blobs, summary.shared.blobs);
+        let packs = format::count(new + shared, "pack", "packs");
+        writeln!(out, "{packs}, {} new", format::number(new))?;
+    }
     writeln!(out, "image {image}, manifest sha256:{}", summary.manifest)?;
     writeln!(
         out,

@@ -86,7 +86,7 @@ fn listed<'a>(store: &Store, manifest: &'a Descriptor) -> Listed<'a> {
         Ok((image, _)) => {
             let blobs = image.layers.iter().chain([&image.config, manifest]);
             listed.bytes = Some(blobs.fold(0, |sum, blob| blob.size.saturating_add(sum)));
-            listed.puzzlefs = Some(image.rootfs().is_some());
+            listed.puzzlefs = Some(image.is_puzzlefs());
         }
         Err(error) => listed.error = Some(error.to_string()),
     }

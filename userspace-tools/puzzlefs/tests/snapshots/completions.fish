@@ -57,8 +57,9 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l uid-map -d '
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l gid-map -d 'Map group IDs in the same way' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l source-date-epoch -d 'Lower modification times to at most this, in seconds since 1970' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l format -d 'Version of the image format, 3 or 4 [default: 3]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l base -d 'Build on the image of this tag in the same store' -r
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s z -l compress -d 'Compress with zstd, level 1 to 19 [default without LEVEL: 3]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s z -l compress -d 'Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l frame-size -d 'Set the minimum content of a frame, 4K to 256K [default: 128K]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l chunk-size -d 'Set the average size of a chunk, 4K to 256K [default: 128K]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s j -l jobs -d 'Use N threads, 1 to 1024 [default: one per processor]' -r
@@ -74,6 +75,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s x -l one-fil
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l ignore-zeros -d 'Read an archive past zero blocks, to the end of its file'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l skip-unreadable -d 'Leave out unreadable files and directories\' contents, and report them'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l no-xattrs -d 'Keep no extended attributes'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l fresh -d 'Store all chunks in new packs, even if the store has them [format 4]'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l check -d 'Read blobs that the store already has, and replace damaged ones'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l json -d 'Print one JSON object on standard output'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s q -l quiet -d 'Show no progress and no summary'
@@ -85,13 +87,15 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l uid-map -d 
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l gid-map -d 'Map group IDs in the same way' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l source-date-epoch -d 'Lower modification times to at most this, in seconds since 1970' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l format -d 'Version of the image format, 3 or 4 [default: 3]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l base -d 'Build on the image of this tag in the same store' -r
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -s z -l compress -d 'Compress with zstd, level 1 to 19 [default without LEVEL: 3]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -s z -l compress -d 'Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l frame-size -d 'Set the minimum content of a frame, 4K to 256K [default: 128K]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l chunk-size -d 'Set the average size of a chunk, 4K to 256K [default: 128K]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -s j -l jobs -d 'Use N threads, 1 to 1024 [default: one per processor]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l layers -d 'Keep the image\'s layers, instead of merging them into one'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l no-xattrs -d 'Keep no extended attributes'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l fresh -d 'Store all chunks in new packs, even if the store has them [format 4]'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l check -d 'Read blobs that the store already has, and replace damaged ones'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l json -d 'Print one JSON object on standard output'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -s q -l quiet -d 'Show no progress and no summary'

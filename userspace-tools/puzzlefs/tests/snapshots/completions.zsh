@@ -38,9 +38,10 @@ _arguments "${_arguments_options[@]}" : \
 '*--gid-map=[Map group IDs in the same way]:FROM:TO:COUNT:_default' \
 '--source-date-epoch=[Lower modification times to at most this, in seconds since 1970]:SECONDS:_default' \
 '*--xattrs=[Keep only matching extended attributes, drop those matching '\''!PATTERN'\'' (repeatable)]:PATTERN:_default' \
+'--format=[Version of the image format, 3 or 4 \[default\: 3\]]:VERSION:_default' \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
-'-z+[Compress with zstd, level 1 to 19 \[default without LEVEL\: 3\]]::LEVEL:_default' \
-'--compress=[Compress with zstd, level 1 to 19 \[default without LEVEL\: 3\]]::LEVEL:_default' \
+'-z+[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
+'--compress=[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
 '--frame-size=[Set the minimum content of a frame, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
 '--chunk-size=[Set the average size of a chunk, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
 '-j+[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
@@ -58,6 +59,7 @@ _arguments "${_arguments_options[@]}" : \
 '--ignore-zeros[Read an archive past zero blocks, to the end of its file]' \
 '--skip-unreadable[Leave out unreadable files and directories'\'' contents, and report them]' \
 '(--xattrs)--no-xattrs[Keep no extended attributes]' \
+'--fresh[Store all chunks in new packs, even if the store has them \[format 4\]]' \
 '--check[Read blobs that the store already has, and replace damaged ones]' \
 '--json[Print one JSON object on standard output]' \
 '-q[Show no progress and no summary]' \
@@ -77,15 +79,17 @@ _arguments "${_arguments_options[@]}" : \
 '*--gid-map=[Map group IDs in the same way]:FROM:TO:COUNT:_default' \
 '--source-date-epoch=[Lower modification times to at most this, in seconds since 1970]:SECONDS:_default' \
 '*--xattrs=[Keep only matching extended attributes, drop those matching '\''!PATTERN'\'' (repeatable)]:PATTERN:_default' \
+'--format=[Version of the image format, 3 or 4 \[default\: 3\]]:VERSION:_default' \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
-'-z+[Compress with zstd, level 1 to 19 \[default without LEVEL\: 3\]]::LEVEL:_default' \
-'--compress=[Compress with zstd, level 1 to 19 \[default without LEVEL\: 3\]]::LEVEL:_default' \
+'-z+[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
+'--compress=[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
 '--frame-size=[Set the minimum content of a frame, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
 '--chunk-size=[Set the average size of a chunk, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
 '-j+[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
 '--jobs=[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
 '--layers[Keep the image'\''s layers, instead of merging them into one]' \
 '(--xattrs)--no-xattrs[Keep no extended attributes]' \
+'--fresh[Store all chunks in new packs, even if the store has them \[format 4\]]' \
 '--check[Read blobs that the store already has, and replace damaged ones]' \
 '--json[Print one JSON object on standard output]' \
 '-q[Show no progress and no summary]' \

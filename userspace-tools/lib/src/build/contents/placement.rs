@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Puts together the extents of all files from the work of all threads.
+//! The places of all contents, from the work of all threads.
 
 use crate::build::contents::attempts::ReadAgain;
-use crate::build::contents::writer::{Blob, StoredBlob};
 use crate::build::packer::PlacedFile;
 use crate::model::digest::Digest;
-use crate::model::extent::{Extent, Extents};
-use crate::model::tree::NodeId;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use crate::model::tree::{Fresh, NodeId};
 
 /// The place of a piece in the contents of a tree.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,83 +17,55 @@ pub(crate) struct Position {
     pub number: u32,
 }
 
-/// A piece of a file that was cut. A run of zeros is one piece, however long.
+/// A piece of a file that was cut.
 pub(crate) struct CutPiece {
     pub position: Position,
-    pub content: Digest,
+    pub data: PieceData,
     pub length: u64,
-    /// The most that one extent covers: a run of zeros refers to the blob of zeros many times.
-    pub unit: u64,
 }
 
-/// The packs and pieces that were stored, in any order. Digests are those of contents.
+/// The data of a piece.
+#[derive(Clone, Copy)]
+pub(crate) enum PieceData {
+    /// A chunk with the content of this digest.
+    Chunk(Digest),
+    /// Zeros, in a run of any length.
+    Zeros,
+}
+
+/// The contents of the files of a tree. Digests are those of contents.
 #[derive(Default)]
 pub(crate) struct Stored {
+    /// The packs, with their numbers; in the order of the numbers after [`finish`](Self::finish).
     pub packs: Vec<(u32, Digest)>,
+    /// The pieces of large files; in their order after [`finish`](Self::finish).
     pub pieces: Vec<CutPiece>,
+    /// The places of the small files.
+    pub small: Vec<PlacedFile>,
+    /// Files that changed while they were read, in the state in which they were read.
+    pub fresh: Vec<(NodeId, Fresh)>,
 }
 
 impl Stored {
-    /// Removes pieces of attempts that do not count.
-    pub fn retain_last_attempts(&mut self, read_again: &ReadAgain) {
+    /// Sorts the packs and the pieces, and removes pieces of attempts that do not count.
+    pub fn finish(mut self, small: Vec<PlacedFile>, read_again: ReadAgain) -> Self {
         self.pieces.retain(|piece| {
             let counts = read_again.get(&piece.position.node);
             piece.position.attempt == counts.map_or(0, |(attempt, _)| *attempt)
         });
-    }
-
-    /// Returns the extents of each of `nodes` nodes. `blobs` has the blob of each content.
-    pub fn extents(
-        mut self,
-        nodes: usize,
-        packed: &[PlacedFile],
-        blobs: &HashMap<Digest, StoredBlob>,
-    ) -> Vec<Extents> {
-        let extent = |content: &Digest, offset: u64, length: u64| {
-            // Each content was stored before its digest was noted.
-            let stored = blobs[content];
-            Extent {
-                blob: stored.digest,
-                offset,
-                length,
-                compressed: stored.compressed,
-            }
-        };
-        let mut extents = vec![Extents::default(); nodes];
-        self.packs.sort_unstable_by_key(|&(number, _)| number);
-        for file in packed {
-            let (number, content) = self.packs[file.pack as usize];
-            debug_assert_eq!(number, file.pack);
-            let only = extent(&content, file.offset.into(), file.size.into());
-            extents[file.node as usize] = Extents::One(only);
-        }
         self.pieces.sort_unstable_by_key(|piece| piece.position);
-        for piece in &self.pieces {
-            let extents = &mut extents[piece.position.node as usize];
-            let mut left = piece.length;
-            while left > 0 {
-                let length = left.min(piece.unit);
-                extents.push(extent(&piece.content, 0, length));
-                left -= length;
-            }
-        }
-        extents
+        self.packs.sort_unstable_by_key(|&(number, _)| number);
+        self.small = small;
+        let fresh = read_again.into_iter();
+        self.fresh = fresh.map(|(node, (_, fresh))| (node, fresh)).collect();
+        self.fresh.sort_unstable_by_key(|(node, _)| *node);
+        self
     }
-}
 
-/// Returns the blobs of contents, by the digests of the blobs.
-pub(crate) fn blobs(contents: &HashMap<Digest, StoredBlob>) -> BTreeMap<Digest, Blob> {
-    let mut blobs = BTreeMap::new();
-    for StoredBlob { digest, blob, .. } in contents.values() {
-        let known: &mut Blob = blobs.entry(*digest).or_insert(*blob);
-        known.new |= blob.new;
+    /// Returns the digest of the pack that a small file is in.
+    pub fn pack(&self, file: &PlacedFile) -> &Digest {
+        let (number, content) = &self.packs[file.pack as usize];
+        debug_assert_eq!(*number, file.pack);
+        content
     }
-    blobs
-}
-
-/// Removes blobs that no extent refers to.
-pub(crate) fn retain_referenced(blobs: &mut BTreeMap<Digest, Blob>, extents: &[Extents]) {
-    let referenced = extents.iter().flat_map(|extents| extents.iter());
-    let referenced: HashSet<Digest> = referenced.map(|extent| extent.blob).collect();
-    blobs.retain(|digest, _| referenced.contains(digest));
 }

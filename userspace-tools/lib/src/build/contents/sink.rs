@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The storage of contents, which differs between versions of the image format.
+
+use crate::error::Result;
+use crate::model::digest::Digest;
+use std::borrow::Cow;
+
+/// The position of a piece of content in the order that does not depend on threads.
+///
+/// Unit 0 has the packs of small files, by their numbers. Unit `n + 1` has the pieces of the large file
+/// of number `n`, in the order in which they were cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Turn {
+    pub unit: u32,
+    /// 0 for the first piece of the unit, and so on.
+    pub number: u32,
+}
+
+/// Stores the contents that several threads read.
+pub(crate) trait ContentSink: Sync {
+    /// State that each thread has for itself.
+    type Local: Default;
+
+    /// Stores a content of this digest. The same content can come several times, with several turns.
+    fn store(
+        &self,
+        turn: Turn,
+        content: Digest,
+        bytes: Cow<'_, [u8]>,
+        local: &mut Self::Local,
+    ) -> Result<()>;
+
+    /// Makes runs of zeros storable.
+    fn store_zeros(&self, local: &mut Self::Local) -> Result<()>;
+
+    /// Takes note that a unit has so many turns and no more.
+    fn end_unit(&self, unit: u32, turns: u32) -> Result<()>;
+}

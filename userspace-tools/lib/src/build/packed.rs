@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Builds images of format 4: contents, metadata, packs, manifest, chunk index, tag.
+//!
+//! The packs become durable before the chunk index names them, and both before the tag names the image.
+
+use crate::build::blocks;
+use crate::build::build_options::BuildOptions;
+use crate::build::builder::{self, Config, ImageDigests, Input, Summary};
+use crate::build::contents::Reading;
+use crate::build::flusher::Flusher;
+use crate::build::packs::{store_chunks, ImagePacks, KnownChunks, PackPolicy, Packs};
+use crate::error::{Error, ImageError, Result};
+use crate::image::config::{self, ConfigOptions};
+use crate::model::chunk::ChunkEncoder;
+use crate::model::digest::Digest;
+use crate::model::oci::{self, Descriptor, Manifest};
+use crate::model::verity;
+use crate::model::version::Format;
+use crate::store::chunks::update::add_packs;
+use crate::store::oci_layout::Store;
+use crate::store::staging::{Content, Staging};
+use crate::sys::progress::Progress;
+use std::collections::BTreeMap;
+use std::iter;
+
+/// Makes an image of a tree in the format that the options name, and sets the tag.
+pub(crate) fn store(
+    input: Input,
+    store: &Store,
+    staging: &Staging<'_>,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<Summary> {
+    match options.format {
+        Format::V3 => builder::store(input, store, staging, options, progress),
+        Format::V4 => store_packed(input, store, staging, options, progress),
+    }
+}
+
+fn store_packed(
+    input: Input,
+    store: &Store,
+    staging: &Staging<'_>,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<Summary> {
+    check_options(options)?;
+    let Input {
+        source,
+        mut tree,
+        left_out,
+        mut remarks,
+        config,
+        annotations,
+        index_annotations,
+    } = input;
+    options.rules.apply(&mut tree, &source.path)?;
+    let known = if options.fresh {
+        KnownChunks::none(store)
+    } else {
+        KnownChunks::open(store)?
+    };
+    let encoder = ChunkEncoder::new(options.compression.map(|compression| compression.level));
+    let flusher = Flusher::default();
+    let reading = Reading {
+        source: &source,
+        tree: &tree,
+        skip: &[],
+        options,
+        staging,
+        progress,
+    };
+    let packs = Packs::new(staging, &known, &flusher, PackPolicy::default());
+    let contents = store_chunks(&reading, &encoder, packs, &flusher)?;
+    let (extents, packs) = (contents.extents, contents.packs);
+    let read_again = builder::refresh(&mut tree, contents.fresh, &options.rules, &source)?;
+    let chunks = extents.iter().map(|file| file.len() as u64).sum();
+    let metadata = blocks::encode(&tree, &extents, &encoder, options.jobs)?;
+    let packs = packs.finish(iter::once(&metadata.root).chain(&metadata.chunks))?;
+    let rootfs = Digest::from(*metadata.root.chunk.digest());
+    let (manifest, manifest_verity) =
+        put_manifest(staging, store, options, &packs, rootfs, config, annotations)?;
+    progress.check()?;
+    staging.commit()?;
+    add_packs(store, &packs.written)?;
+    let digests = ImageDigests {
+        manifest: manifest.0,
+        rootfs,
+        manifest_verity,
+    };
+    let descriptor = Descriptor::new(oci::MANIFEST, manifest.0, manifest.1);
+    let remark = builder::tag(store, &options.tag, descriptor, &index_annotations, &source)?;
+    remarks.extend(remark);
+    let mut summary = Summary::new(Format::V4, &tree, left_out, remarks, digests);
+    summary.rootfs_size = packs.metadata.bytes;
+    summary.chunks = chunks;
+    summary.read_again = read_again;
+    (summary.new, summary.shared) = (packs.new_packs, packs.shared_packs);
+    (summary.new_chunks, summary.shared_chunks) = (packs.new, packs.shared);
+    Ok(summary)
+}
+
+/// Fails for options that only format 3 has.
+pub(crate) fn check_options(options: &BuildOptions) -> Result<()> {
+    let what = if options.base.is_some() {
+        "--base"
+    } else if options.keep_layers {
+        "--layers"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Usage(format!(
+        "{what} cannot be used with --format 4, which has no layers; give --format 3"
+    )))
+}
+
+/// Writes the manifest and the configuration that it names. Returns the manifest's digest and size, and
+/// its fs-verity digest.
+fn put_manifest(
+    staging: &Staging<'_>,
+    store: &Store,
+    options: &BuildOptions,
+    packs: &ImagePacks,
+    rootfs: Digest,
+    config: Option<Config>,
+    annotations: BTreeMap<String, String>,
+) -> Result<((Digest, u64), Digest)> {
+    let layers = packs.layers.iter();
+    let layers = layers.map(|pack| Descriptor::new(oci::PACK, pack.digest, pack.size));
+    let layers: Vec<Descriptor> = layers.collect();
+    let config = configuration(store, &options.config, config, &layers)?;
+    let config_digest = Digest::of(&config);
+    staging.put(&config_digest, Content::Bytes(&[&config]))?;
+    let config = Descriptor::new(oci::CONFIG, config_digest, config.len() as u64);
+    let mut manifest = Manifest::packed(config, layers);
+    manifest.annotations = annotations;
+    let root = rootfs.to_hex();
+    manifest.annotations.insert(oci::ROOT.to_owned(), root);
+    let text = manifest.to_json();
+    let digest = Digest::of(&text);
+    staging.put(&digest, Content::Bytes(&[&text]))?;
+    Ok(((digest, text.len() as u64), verity::digest(&text)))
+}
+
+/// Returns the bytes of the configuration: that of the container image that the tree came from, if any,
+/// with the options and these layers.
+fn configuration(
+    store: &Store,
+    options: &ConfigOptions,
+    config: Option<Config>,
+    layers: &[Descriptor],
+) -> Result<Vec<u8>> {
+    let layers: Vec<&str> = layers.iter().map(|layer| &*layer.digest).collect();
+    let mut options = options.clone();
+    if let Some(Config { bytes }) = config {
+        let original = config::original(&bytes).map_err(|cause| ImageError::Configuration {
+            path: store.path().to_path_buf(),
+            cause,
+        })?;
+        options.original.get_or_insert(original);
+    }
+    options.configuration(store, None, &layers)
+}
