@@ -8,7 +8,7 @@
 use super::message::{ErrorName, Show};
 use crate::vfs::{error_ratelimited, prelude::*};
 use kernel::{alloc::AllocError, fmt};
-use puzzlefs_schema::{Digest, ErrorKind, SeekTableError};
+use puzzlefs_schema::{v4::ChunkError, Digest, ErrorKind, SeekTableError};
 
 /// A cause why a part of an image cannot be read.
 #[derive(Clone, Copy)]
@@ -37,10 +37,16 @@ pub(crate) enum Fault {
     Verity,
     /// A frame cannot be decompressed.
     Frame,
-    /// A frame has another size than the seek table says.
+    /// A frame has another size than the seek table or the metadata says.
     FrameSize,
     /// A frame has another checksum than the seek table says.
     Checksum,
+    /// The store does not have the chunk.
+    NoChunk,
+    /// The file of a loose chunk has another size than the chunk.
+    ChunkSize,
+    /// A chunk violates a rule of the format.
+    Chunk(ChunkError),
 }
 
 /// A cause why a metadata blob cannot be used.
@@ -101,7 +107,10 @@ impl Fault {
             | Self::Verity
             | Self::Frame
             | Self::FrameSize
-            | Self::Checksum => EIO,
+            | Self::Checksum
+            | Self::NoChunk
+            | Self::ChunkSize => EIO,
+            Self::Chunk(_) => EUCLEAN,
         }
     }
 
@@ -156,6 +165,12 @@ impl From<SeekTableError> for Fault {
     }
 }
 
+impl From<ChunkError> for Fault {
+    fn from(e: ChunkError) -> Self {
+        Self::Chunk(e)
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -173,8 +188,11 @@ impl fmt::Display for Fault {
             Self::NoVerity => "fs-verity is not enabled on it",
             Self::Verity => "its fs-verity digest is not the image's",
             Self::Frame => "a frame cannot be decompressed",
-            Self::FrameSize => "a frame has another size than the seek table says",
+            Self::FrameSize => "a frame has another size than the image says",
             Self::Checksum => "a frame has another checksum than the seek table says",
+            Self::NoChunk => "the store does not have it",
+            Self::ChunkSize => "its file has another size",
+            Self::Chunk(e) => return core::fmt::Display::fmt(e, f),
         })
     }
 }

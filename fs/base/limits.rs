@@ -62,5 +62,8 @@ pub(crate) const MAX_CHUNKS_PREPARED: usize = 256;
 /// The time that a reader waits for a blob to be opened, in milliseconds.
 pub(crate) const OPEN_TIMEOUT: Msecs = 10_000;
 
+/// The largest number of times that a catalogue is read because it is replaced meanwhile.
+pub(crate) const MAX_INDEX_LOADS: usize = 4;
+
 /// The largest number of blobs that a store opens for readers at once.
 pub(crate) const MAX_OPENING: usize = 64;

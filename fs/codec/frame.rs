@@ -16,6 +16,7 @@ use crate::{
     vfs::{prelude::*, FolioRun},
 };
 use core::ops::Range;
+use puzzlefs_schema::v4::ChunkRef;
 
 /// A part of the content of a frame, which a reader needs.
 pub(super) struct FramePart {
@@ -43,6 +44,19 @@ impl FramePart {
             size: frame.len as usize,
             wanted: offset(content.offset)..offset(content.end()),
             checksum: table.checksum(index),
+        }
+    }
+
+    /// Returns a part of the content of a compressed chunk.
+    pub(super) fn of_chunk(name: FrameName, chunk: &ChunkRef, content: ByteRange) -> Self {
+        let size = chunk.content_len() as usize;
+        // A chunk is not larger than `MAX_CHUNK_CONTENT`: the offsets fit.
+        let offset = |at: u64| at.min(size as u64) as usize;
+        Self {
+            name,
+            size,
+            wanted: offset(content.offset)..offset(content.end()),
+            checksum: None,
         }
     }
 

@@ -27,7 +27,7 @@ use kernel::{
         Arc, Mutex, SpinLock,
     },
 };
-use puzzlefs_schema::MAX_FRAME_SIZE;
+use puzzlefs_schema::{v4::ChunkRef, MAX_FRAME_SIZE};
 
 /// The capacity of a small slot, in bytes: a frame that `puzzlefs build` makes by default fits.
 const SMALL: usize = 256 << 10;
@@ -38,11 +38,18 @@ const SMALL_PER_READER: usize = 4;
 
 /// The identity of a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FrameName {
-    pub(crate) blob: BlobId,
-    /// Set if the blob's digest was checked before the frame was decompressed.
-    pub(crate) verified: bool,
-    pub(crate) index: usize,
+pub(crate) enum FrameName {
+    /// A frame of a compressed blob.
+    Frame {
+        blob: BlobId,
+        /// Set if the blob's digest was checked before the frame was decompressed.
+        verified: bool,
+        index: usize,
+    },
+    /// A chunk whose digest was checked before it was decompressed, wherever it lies.
+    VerifiedChunk(ChunkRef),
+    /// A chunk that was not verified, in a file.
+    Chunk { blob: BlobId, chunk: ChunkRef },
 }
 
 /// The slot that the shrinker leaves alone, so that each frame can be decompressed somewhere even

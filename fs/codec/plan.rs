@@ -108,13 +108,14 @@ impl BlobPart<'_> {
     pub(crate) fn purpose(&self) -> Purpose {
         Purpose {
             blob: self.blob.id(),
+            chunk: None,
             whole: self.reads_all(),
         }
     }
 
     /// Returns the name of a frame of the blob.
     pub(crate) fn frame_name(&self, index: usize) -> FrameName {
-        FrameName {
+        FrameName::Frame {
             blob: self.blob.id(),
             verified: self.verified,
             index,

@@ -6,6 +6,7 @@ use super::plan::BlobPart;
 use crate::{
     base::{fault::Fault, limits::MAX_STORED, range::ByteRange, statistics::Statistics},
     io::pool::Workspace,
+    store::blob::Blob,
     vfs::FolioRun,
 };
 
@@ -19,19 +20,33 @@ pub(crate) fn fill(
     part: BlobPart<'_>,
     run: &mut FolioRun<'_>,
 ) -> Result<(), Fault> {
-    let file = part.blob.file();
+    let around = |range| part.around(range);
+    fill_range(statistics, workspace, part.blob, part.range, around, run)
+}
+
+/// Fills a run with a range of a file, as it is stored. `around` returns the range to read at once
+/// for a part of it.
+pub(super) fn fill_range(
+    statistics: &Statistics,
+    workspace: Option<&mut Workspace>,
+    blob: &Blob,
+    range: ByteRange,
+    around: impl Fn(ByteRange) -> ByteRange,
+    run: &mut FolioRun<'_>,
+) -> Result<(), Fault> {
+    let file = blob.file();
     let Some(workspace) = workspace.filter(|_| file.is_read_past_cache()) else {
-        run.fill_from(file, part.range.offset, part.range.len)?;
-        statistics.bytes_read.add(part.range.len);
+        run.fill_from(file, range.offset, range.len)?;
+        statistics.bytes_read.add(range.len);
         return Ok(());
     };
-    let mut left = part.range;
+    let mut left = range;
     while left.len > 0 {
         let next = ByteRange {
             len: left.len.min(MAX_STORED as u64),
             ..left
         };
-        let (source, around) = (part.blob.source(), part.around(next));
+        let (source, around) = (blob.source(), around(next));
         run.fill_bytes(workspace.buffer.read(source, statistics, next, around)?);
         left = left.after(next.len);
     }

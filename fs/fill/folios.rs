@@ -12,7 +12,7 @@ use crate::{
     base::{fault::Fault, range::ByteRange, verify::Verify},
     codec::{digest, plan::BlobPart, raw, zstd},
     io::pool::Workspace,
-    store::{blob::Blob, blob_store::Opening},
+    store::{blob::Blob, opening::Opening},
     vfs::{prelude::*, relax, FolioRun},
 };
 use core::ops::ControlFlow;

@@ -10,8 +10,11 @@
 //! | `folios`, `widen`, `open` | fill folios; widen requests; open blobs before reads |
 //! | `reader` | a file, and all that it takes to read it |
 //! | `content` | the chunks of a file, and its open blobs |
+//! | `extent_source` | the extents of a file of version 4 |
 
 pub(crate) mod content;
+#[allow(dead_code)]
+pub(crate) mod extent_source;
 pub(crate) mod folios;
 pub(crate) mod open;
 pub(crate) mod reader;

@@ -5,7 +5,7 @@
 use super::{content::Content, reader::FileReader};
 use crate::{
     base::limits::{MAX_CHUNKS_PINNED, MAX_CHUNKS_PREPARED},
-    store::{blob_store::Opening, pins::Pins},
+    store::{opening::Opening, pins::Pins},
     vfs::prelude::*,
 };
 use core::ops::{ControlFlow, Range};

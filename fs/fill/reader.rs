@@ -9,10 +9,7 @@ use crate::{
         verify::Verify,
     },
     codec::context::ReadContext,
-    store::{
-        blob::Blob,
-        blob_store::{BlobStore, Opening},
-    },
+    store::{blob::Blob, blob_store::BlobStore, opening::Opening},
 };
 use kernel::sync::Arc;
 use puzzlefs_schema::{Digest, Extents, Metadata};

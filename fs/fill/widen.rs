@@ -9,7 +9,7 @@ use crate::{
         range::ByteRange,
     },
     codec::{plan::BlobPart, zstd},
-    store::blob_store::Opening,
+    store::opening::Opening,
 };
 use core::ops::Range;
 use kernel::page::PAGE_SIZE;

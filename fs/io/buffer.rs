@@ -48,7 +48,7 @@ struct BufferedPart {
     range: ByteRange,
     /// The offset in the buffer.
     at: usize,
-    /// The digest of the blob, if the part is all of it and was verified.
+    /// The digest of the blob or chunk, if the part is all of it and was verified.
     verified: Option<Digest>,
 }
 
@@ -86,9 +86,12 @@ impl BlobBuffer {
         self.room
     }
 
-    /// Returns true if the buffer holds a part of a blob.
-    pub(super) fn holds(&self, blob: BlobId) -> bool {
-        self.parts.iter().any(|part| part.blob == blob)
+    /// Returns true if the buffer holds a part of a blob, or the wanted one if that is given.
+    pub(super) fn holds(&self, blob: BlobId, wanted: Option<ByteRange>) -> bool {
+        let has = |range: ByteRange| wanted.is_none_or(|wanted| range.place_of(wanted).is_some());
+        self.parts
+            .iter()
+            .any(|part| part.blob == blob && has(part.range))
     }
 
     /// Returns true if the buffer holds nothing.
@@ -104,14 +107,19 @@ impl BlobBuffer {
             .find_map(|part| Some(part.at + part.range.place_of(wanted)?))
     }
 
-    /// Returns all of the blob of a digest, if it is there and was verified.
+    /// Returns all of the blob or chunk of a digest, if it is there and was verified.
     pub(crate) fn verified(&self, wanted: &Digest) -> Option<&[u8]> {
-        let mut parts = self.parts.iter();
-        let part = parts.find(|part| part.verified.as_ref() == Some(wanted))?;
-        self.memory.get(part.place())
+        self.memory.get(self.verified_place(wanted)?)
     }
 
-    /// Notes that the bytes at a place are all of the blob of a digest.
+    /// Returns the place of all of the blob or chunk of a digest, if it is there and was verified.
+    pub(crate) fn verified_place(&self, wanted: &Digest) -> Option<Range<usize>> {
+        let mut parts = self.parts.iter();
+        let part = parts.find(|part| part.verified.as_ref() == Some(wanted))?;
+        Some(part.place())
+    }
+
+    /// Notes that the bytes at a place are all of the blob or chunk of a digest.
     pub(crate) fn set_verified(&mut self, place: &Range<usize>, digest: &Digest) {
         let mut parts = self.parts.iter_mut();
         if let Some(part) = parts.find(|part| part.place() == *place) {

@@ -14,6 +14,7 @@ use crate::{
     base::{
         blob_id::BlobId,
         limits::{max_readers, MAX_STORED, MAX_WORKSPACES},
+        range::ByteRange,
     },
     ports::zstd_safe::DCtx,
     vfs::{prelude::*, Shrink, WaitQueue, WorkQueue},
@@ -92,18 +93,24 @@ impl WorkItem for PooledWorkspace {
     }
 }
 
-/// The blob that a workspace is borrowed to read.
+/// The blob, or the chunk in one, that a workspace is borrowed to read.
 #[derive(Clone, Copy)]
 pub(crate) struct Purpose {
     pub(crate) blob: BlobId,
-    /// Set if the blob is read as a whole.
+    /// The range of the chunk in the blob, if it is about a chunk.
+    pub(crate) chunk: Option<ByteRange>,
+    /// Set if the blob or the chunk is read as a whole.
     pub(crate) whole: bool,
 }
 
+/// A blob, or the chunk at an offset of a blob, that is being read as a whole.
+type Reading = (BlobId, Option<u64>);
+
 impl Purpose {
-    /// Returns the blob, if it is read as a whole.
-    fn whole(self) -> Option<BlobId> {
-        self.whole.then_some(self.blob)
+    /// Returns the blob or the chunk, if it is read as a whole.
+    fn whole(self) -> Option<Reading> {
+        let chunk = self.chunk.map(|range| range.offset);
+        self.whole.then_some((self.blob, chunk))
     }
 }
 
@@ -120,8 +127,8 @@ struct Pool {
     count: usize,
     /// The number of workspaces, lent or free.
     made: usize,
-    /// The blobs that are being read as a whole to lent workspaces.
-    reading: [Option<BlobId>; MAX_WORKSPACES],
+    /// The blobs and chunks that are being read as a whole to lent workspaces.
+    reading: [Option<Reading>; MAX_WORKSPACES],
 }
 
 type LockedPool<'a> = Guard<'a, Pool, MutexBackend>;
@@ -139,11 +146,12 @@ enum Answer {
 }
 
 impl Pool {
-    /// Lends a workspace: one that holds a part of the blob, or else the least recently used one,
+    /// Lends a workspace: one that holds a part of the blob or the chunk, or else the least recently used one,
     /// unless another borrower is reading all of the blob.
     fn take(&mut self, purpose: Purpose) -> Answer {
         let mut free = self.free.iter();
-        let holding = free.position(|pooled| pooled.workspace.buffer.holds(purpose.blob));
+        let Purpose { blob, chunk, .. } = purpose;
+        let holding = free.position(|pooled| pooled.workspace.buffer.holds(blob, chunk));
         let whole = purpose.whole();
         if holding.is_none() && whole.is_some() && self.reading.contains(&whole) {
             return Answer::Reading;
@@ -183,7 +191,7 @@ impl Pool {
     }
 
     /// Notes that a blob is no longer being read as a whole.
-    fn end_reading(&mut self, whole: Option<BlobId>) {
+    fn end_reading(&mut self, whole: Option<Reading>) {
         if let Some(place) = self.reading.iter_mut().find(|place| **place == whole) {
             *place = None;
         }

@@ -16,7 +16,7 @@ use crate::{
     },
     codec::context::ReadContext,
     fill::{content::Content, reader::FileReader},
-    store::blob_store::Opening,
+    store::opening::Opening,
     tree::{
         v3::{self, metadata_blob::MetadataBlob},
         Tree,

@@ -60,7 +60,8 @@ impl Stores {
 
     /// Opens the store in a directory, or finds it in use by another mount.
     pub(crate) fn open(&self, path: &CStr, context: &MountContext) -> Result<InUse<MountedStore>> {
-        let directory = Arc::new(open_blobs(path, context)?, GFP_KERNEL)?;
+        let (root, directory) = open_directories(path, context)?;
+        let directory = Arc::new(directory, GFP_KERNEL)?;
         self.stores.get_or_make(
             |store| store.blobs.is_in(&directory),
             || {
@@ -69,7 +70,7 @@ impl Stores {
                     .get_or_make(|_| true, || ShrinkableFrames::new(max_readers()))?;
                 let mappings = Arc::new(SharedMappings::new(context, READAHEAD)?, GFP_KERNEL)?;
                 let store = MountedStore {
-                    blobs: BlobStore::new(directory.clone())?,
+                    blobs: BlobStore::new(root, directory.clone(), path)?,
                     mappings,
                     metadata: Registry::new()?,
                     readahead: WorkQueue::new(c"puzzlefs")?,
@@ -81,8 +82,8 @@ impl Stores {
     }
 }
 
-/// Opens the directory `blobs/sha256` of a store, with the mounter's credentials.
-fn open_blobs(path: &CStr, context: &MountContext) -> Result<Directory> {
+/// Opens the directory of a store, and `blobs/sha256` in it, with the mounter's credentials.
+fn open_directories(path: &CStr, context: &MountContext) -> Result<(Directory, Directory)> {
     let explain = |below: &str, e: Error| {
         let cause = match e {
             ENOENT | ENOTDIR if !below.is_empty() => "not an OCI image layout: ",
@@ -91,10 +92,11 @@ fn open_blobs(path: &CStr, context: &MountContext) -> Result<Directory> {
         context.error(fmt!("{}{below}: {cause}{}", Text(path), ErrorName(e)));
         e
     };
-    Directory::open(path, context.credentials())
-        .map_err(|e| explain("", e))?
+    let root = Directory::open(path, context.credentials()).map_err(|e| explain("", e))?;
+    let blobs = root
         .open_directory(c"blobs")
         .map_err(|e| explain("/blobs", e))?
         .open_directory(c"sha256")
-        .map_err(|e| explain("/blobs/sha256", e))
+        .map_err(|e| explain("/blobs/sha256", e))?;
+    Ok((root, blobs))
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     base::verify::Verify,
     fill::reader::FileReader,
-    store::blob_store::Opening,
+    store::opening::Opening,
     vfs::{prelude::*, INode},
 };
 use puzzlefs_schema::{Chunk, Digest};

@@ -76,6 +76,18 @@ impl WriteBuf for KVVec<u8> {
 #[derive(Debug)]
 pub(crate) struct ErrorCode;
 
+/// Returns the size of the compressed frame that some data begins with, in bytes.
+pub(crate) fn find_frame_compressed_size(src: &[u8]) -> Result<usize, ErrorCode> {
+    // SAFETY: The slice is valid for reads of its length. `zstd_is_error` only looks at the number.
+    unsafe {
+        let size = bindings::zstd_find_frame_compressed_size(src.as_ptr().cast(), src.len());
+        match bindings::zstd_is_error(size) {
+            0 => Ok(size),
+            _ => Err(ErrorCode),
+        }
+    }
+}
+
 impl DCtx {
     /// Makes a context.
     pub(crate) fn try_create() -> Result<Self> {

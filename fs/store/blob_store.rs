@@ -2,29 +2,56 @@
 
 //! The blob store: the directory `blobs/sha256` of an OCI image layout.
 
-use super::{blob::Blob, open_blobs::OpenBlobs, opener::Opener};
+use super::{
+    blob::Blob,
+    chunk_index::ChunkIndex,
+    open_blobs::OpenBlobs,
+    opener::{Open, Opener},
+    opening::Opening,
+};
 use crate::{
     base::{fault::Fault, statistics::Statistics},
     io::pool::Workspaces,
     vfs::{lower::Directory, prelude::*, ShrinkerRegistration, WorkQueue},
 };
-use kernel::sync::Arc;
+use kernel::{str::CStr, sync::Arc};
 use puzzlefs_schema::Digest;
 
-/// The patience of a caller that has a blob opened.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Opening {
-    /// The caller has folios locked, and does not wait.
-    Now,
-    /// The caller waits, until it is killed and for a limited time.
-    Waiting,
+/// The directory of a store's blobs, and those that are open.
+struct BlobFiles {
+    directory: Arc<Directory>,
+    open: Arc<OpenBlobs>,
+}
+
+impl BlobFiles {
+    /// Opens a blob, and keeps it open.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Directory::open_file`].
+    fn open(&self, digest: &Digest, wait: bool) -> Result<Arc<Blob>> {
+        let file = self.directory.open_file(&digest.to_hex(), wait)?;
+        let blob = Arc::new(Blob::new(file), GFP_KERNEL)?;
+        self.open.insert(digest, &blob);
+        Ok(blob)
+    }
+}
+
+/// Opens blobs for readers that must not wait for locks.
+impl Open for BlobFiles {
+    type Name = Digest;
+    type Opened = Arc<Blob>;
+
+    fn open(&self, digest: &Digest) -> Result<Arc<Blob>> {
+        self.open(digest, true)
+    }
 }
 
 /// A blob store. All mounts of a store share it, so that a blob is opened once.
 pub(crate) struct BlobStore {
-    directory: Arc<Directory>,
-    open: Arc<OpenBlobs>,
-    opener: Opener,
+    files: Arc<BlobFiles>,
+    opener: Opener<BlobFiles>,
+    index: ChunkIndex,
     workspaces: Arc<Workspaces>,
     /// Not the queue of readahead, which waits for workspaces.
     returns: WorkQueue,
@@ -33,20 +60,26 @@ pub(crate) struct BlobStore {
 }
 
 impl BlobStore {
-    /// Makes the store of a directory.
-    pub(crate) fn new(directory: Arc<Directory>) -> Result<Self> {
+    /// Makes the store in the directory `root`, whose blobs are in `directory`. Messages name the
+    /// store by `name`.
+    pub(crate) fn new(root: Directory, directory: Arc<Directory>, name: &CStr) -> Result<Self> {
         let open = Arc::new(OpenBlobs::new()?, GFP_KERNEL)?;
         let workspaces = Workspaces::new()?;
-        Ok(Self {
-            opener: Opener::new(directory.clone(), open.clone())?,
+        let files = BlobFiles {
             directory,
+            open: open.clone(),
+        };
+        let files = Arc::new(files, GFP_KERNEL)?;
+        Ok(Self {
+            opener: Opener::new(files.clone())?,
+            files,
+            index: ChunkIndex::new(root, name)?,
             returns: WorkQueue::new(c"puzzlefs_returns")?,
-            _open_shrinker: ShrinkerRegistration::new(c"puzzlefs-open-blobs", open.clone())?,
+            _open_shrinker: ShrinkerRegistration::new(c"puzzlefs-open-blobs", open)?,
             _workspaces_shrinker: ShrinkerRegistration::new(
                 c"puzzlefs-workspaces",
                 workspaces.clone(),
             )?,
-            open,
             workspaces,
         })
     }
@@ -65,27 +98,22 @@ impl BlobStore {
         how: Opening,
         statistics: &Statistics,
     ) -> Result<Arc<Blob>, Fault> {
-        if let Some(blob) = self.open.get(digest) {
+        if let Some(blob) = self.files.open.get(digest) {
             // Counted when it is used: other callers do not read it yet.
             if how == Opening::Now {
                 statistics.blobs_found_open.add(1);
             }
             return Ok(blob);
         }
-        let file = match self.directory.open_file(&digest.to_hex(), false) {
-            Err(EAGAIN) if how == Opening::Now => return Err(Fault::NotOpen),
-            Err(EAGAIN) => {
-                statistics.blobs_opened.add(1);
-                return Ok(self.opener.open(digest)?);
-            }
-            file => {
-                statistics.blobs_opened.add(1);
-                file?
-            }
-        };
-        let blob = Arc::new(Blob::new(file), GFP_KERNEL)?;
-        self.open.insert(digest, &blob);
-        Ok(blob)
+        let opened = self.files.open(digest, false);
+        if matches!(opened, Err(EAGAIN)) && how == Opening::Now {
+            return Err(Fault::NotOpen);
+        }
+        statistics.blobs_opened.add(1);
+        match opened {
+            Err(EAGAIN) => Ok(self.opener.open(digest)?),
+            opened => Ok(opened?),
+        }
     }
 
     /// Opens the file of a blob anew: it may have been replaced since, or have got its fs-verity
@@ -135,7 +163,12 @@ impl BlobStore {
 
     /// Closes a blob that could not be read, so that its replacement is found the next time.
     pub(crate) fn forget(&self, digest: &Digest) {
-        self.open.remove(digest);
+        self.files.open.remove(digest);
+    }
+
+    /// Returns the chunk index.
+    pub(super) fn index(&self) -> &ChunkIndex {
+        &self.index
     }
 
     /// Returns the buffers and decoders of readers.
@@ -150,16 +183,16 @@ impl BlobStore {
 
     /// Returns true if this is the store of a directory, opened with equal credentials.
     pub(crate) fn is_in(&self, directory: &Directory) -> bool {
-        self.directory.is_same(directory)
+        self.files.directory.is_same(directory)
     }
 
     /// Returns the number of filesystems that are stacked in the lower filesystem.
     pub(crate) fn stack_depth(&self) -> i32 {
-        self.directory.stack_depth()
+        self.files.directory.stack_depth()
     }
 
     /// Returns the magic number of the lower filesystem.
     pub(crate) fn filesystem_magic(&self) -> usize {
-        self.directory.filesystem_magic()
+        self.files.directory.filesystem_magic()
     }
 }

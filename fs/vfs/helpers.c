@@ -286,6 +286,11 @@ bool vfs_rs_d_is_reg(const struct dentry *dentry)
 	return d_is_reg(dentry);
 }
 
+bool vfs_rs_d_is_dir(const struct dentry *dentry)
+{
+	return d_is_dir(dentry);
+}
+
 struct inode *vfs_rs_d_real_inode(const struct dentry *dentry)
 {
 	return d_real_inode(dentry);

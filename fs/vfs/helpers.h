@@ -97,6 +97,7 @@ int vfs_rs_inode_trylock_shared(struct inode *inode);
 void vfs_rs_inode_unlock_shared(struct inode *inode);
 bool vfs_rs_dentry_is_negative(const struct dentry *dentry);
 bool vfs_rs_d_is_reg(const struct dentry *dentry);
+bool vfs_rs_d_is_dir(const struct dentry *dentry);
 struct inode *vfs_rs_d_real_inode(const struct dentry *dentry);
 bool vfs_rs_is_dax(const struct inode *inode);
 const struct path *vfs_rs_file_path(const struct file *file);

@@ -25,6 +25,15 @@ pub const CATALOGUE_HEADER_LEN: usize = 32;
 /// The length of a table's entry in a catalogue, in bytes.
 const TABLE_LEN: usize = 16;
 
+/// The length of the largest catalogue, in bytes.
+pub const MAX_CATALOGUE_LEN: usize = {
+    let packs = (MAX_PACKS as usize).saturating_mul(Digest::LEN);
+    let tables = (MAX_TABLES as usize).saturating_mul(TABLE_LEN);
+    CATALOGUE_HEADER_LEN
+        .saturating_add(packs)
+        .saturating_add(tables)
+};
+
 /// The length of a page, in bytes.
 pub const PAGE_LEN: usize = 4096;
 

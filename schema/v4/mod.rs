@@ -94,7 +94,7 @@ pub use error::{ListName, MetadataError, MetadataErrorKind};
 pub use extents::{Extent, ExtentData, Extents};
 pub use index::{
     home_page, Catalogue, IndexError, Location, Lookup, Page, Record, Table, CATALOGUE_HEADER_LEN,
-    PAGE_HEADER_LEN, PAGE_LEN, PAGE_RECORDS, RECORD_LEN, TABLE_NAME_LEN,
+    MAX_CATALOGUE_LEN, PAGE_HEADER_LEN, PAGE_LEN, PAGE_RECORDS, RECORD_LEN, TABLE_NAME_LEN,
 };
 pub use inode::{Content, Inode};
 pub use inode_type::InodeType;

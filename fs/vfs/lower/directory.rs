@@ -11,7 +11,7 @@
 use super::{
     credentials::{self, CredentialGuard},
     file::BackingFile,
-    open::open_file,
+    open::{open_directory, open_file},
 };
 use crate::vfs::{bindings, compat::prelude::*};
 use core::{mem::MaybeUninit, ptr::NonNull};
@@ -73,6 +73,23 @@ impl Directory {
         }?;
         // SAFETY: `file_open_root` has succeeded with these flags.
         unsafe { Self::from_raw(file) }
+    }
+
+    /// Opens a directory in this one, as [`Self::open_file`] opens a file. No mount on it is entered.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOENT`] if there is no such directory, [`ENOTDIR`] if something else has the name;
+    /// without `wait`, [`EAGAIN`] if this directory is locked.
+    pub(crate) fn open_directory_at(&self, name: &[u8], wait: bool) -> Result<Self> {
+        let _guard = CredentialGuard::new(self.file.cred());
+        // SAFETY: By the type invariants the file is an `O_PATH` file of a directory. The guard has
+        // overridden the credentials. Nobody else has the reference to the result, an `O_PATH` file
+        // of a directory.
+        unsafe {
+            let opened = open_directory(self.file.as_ptr(), name, wait)?;
+            Self::from_raw(opened.as_ptr())
+        }
     }
 
     /// Takes over a file.

@@ -106,6 +106,38 @@ impl BackingFile {
             .filter(|_| !unsafe { cached::is_cached(self.file.as_ptr()) })
     }
 
+    /// Returns true if another open file is the same file, and not one that has taken its name.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        // SAFETY: By the type invariants both files are valid, and keep their inodes.
+        unsafe { (*self.file.as_ptr()).f_inode == (*other.file.as_ptr()).f_inode }
+    }
+
+    /// Reads from the file's byte `offset` on through the page cache of the lower filesystem, until
+    /// `memory` is full or the file ends. Returns how much was read.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the file.
+    pub(crate) fn read_cached(&self, memory: &mut KVVec<u8>, offset: u64) -> Result<usize> {
+        let start = i64::try_from(offset).map_err(|_| EFBIG)?;
+        let _guard = CredentialGuard::new(self.file.cred());
+        let mut done = 0;
+        while let Some(rest) = memory.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let from = start.checked_add(done as i64).ok_or(EFBIG)?;
+            // SAFETY: By the type invariants the file is open for reading. The memory is borrowed
+            // mutably, and is of the kernel's allocators.
+            let read = unsafe {
+                let file = self.file.as_ptr();
+                cached::read_buffer(file, rest.as_mut_ptr(), rest.len(), from, false)
+            }?;
+            if read == 0 {
+                break;
+            }
+            done += read;
+        }
+        Ok(done)
+    }
+
     /// Returns the file's present version.
     pub(crate) fn version(&self) -> Version {
         // SAFETY: By the type invariants the file is valid, and its inode with it.

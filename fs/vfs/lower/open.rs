@@ -52,6 +52,43 @@ pub(super) unsafe fn open_file(
     NonNull::new(file).ok_or(EIO)
 }
 
+/// Opens a directory in a directory as an `O_PATH` file. No mount on it is entered.
+///
+/// # Errors
+///
+/// See [`Directory::open_directory_at`](super::directory::Directory::open_directory_at).
+///
+/// # Safety
+///
+/// Those of [`open_file`].
+pub(super) unsafe fn open_directory(
+    directory: *mut bindings::file,
+    name: &[u8],
+    wait: bool,
+) -> Result<NonNull<bindings::file>> {
+    let len = c_uint::try_from(name.len()).map_err(|_| ENAMETOOLONG)?;
+    // SAFETY: The file is valid by the safety requirements, and its path with it. The name is `len`
+    // bytes long. The dentry that `lookup` gives is positive, on the directory's mount, and its
+    // reference is ours; an open file has its own.
+    let file = unsafe {
+        let directory_path = *bindings::vfs_rs_file_path(directory);
+        let path = bindings::path {
+            mnt: directory_path.mnt,
+            dentry: lookup(&directory_path, name.as_ptr(), len, wait)?,
+        };
+        let file = if bindings::vfs_rs_d_is_dir(path.dentry) {
+            let flags = bindings::O_PATH | bindings::O_DIRECTORY;
+            let credentials = bindings::vfs_rs_current_cred();
+            from_err_ptr(bindings::dentry_open(&path, flags as c_int, credentials))
+        } else {
+            Err(ENOTDIR)
+        };
+        bindings::dput(path.dentry);
+        file
+    }?;
+    NonNull::new(file).ok_or(EIO)
+}
+
 /// Looks a name up in a directory; returns a positive dentry with a reference.
 ///
 /// # Errors

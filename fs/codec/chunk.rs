@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Chunks of version 4: verifies and decodes them, and fills folios with parts of their content.
+//!
+//! | chunk | bytes that are read for a part of its content |
+//! | --- | --- |
+//! | verified, or compressed | all |
+//! | raw and not verified | the part |
+//!
+//! The bytes that are used are those that were hashed, in the same buffer. A file that changes in
+//! between therefore gives nothing that was not checked.
+
+use super::{
+    context::ReadContext,
+    frame::FramePart,
+    frame_cache::{FrameCache, FrameName},
+    raw,
+};
+use crate::{
+    base::{fault::Fault, range::ByteRange, statistics::Statistics},
+    io::{
+        buffer::BlobBuffer,
+        pool::{Purpose, Workspace},
+    },
+    ports::{
+        sha256::{Digest as _, Sha256},
+        zstd_safe::find_frame_compressed_size,
+    },
+    store::chunks::OpenChunk,
+    vfs::{prelude::*, FolioRun},
+};
+use core::ops::Range;
+use puzzlefs_schema::{
+    v4::{ChunkError, ChunkRef, Encoding},
+    Digest,
+};
+
+/// A part of the content of a chunk, which a reader needs.
+#[derive(Clone, Copy)]
+pub(crate) struct ChunkPart<'a> {
+    /// The chunk, whose stored length is that of the reference.
+    pub(crate) open: &'a OpenChunk,
+    pub(crate) chunk: &'a ChunkRef,
+    /// Set if the digest of the chunk is checked.
+    pub(crate) verified: bool,
+    /// The range in the content of the chunk.
+    pub(crate) range: ByteRange,
+}
+
+impl ChunkPart<'_> {
+    fn is_raw(&self) -> bool {
+        self.chunk.encoding() == Encoding::Raw
+    }
+
+    /// Returns true if the whole chunk is read.
+    pub(crate) fn reads_all(&self) -> bool {
+        self.verified || !self.is_raw()
+    }
+
+    /// Returns the range of the file that is read.
+    fn wanted(&self) -> ByteRange {
+        let stored = self.open.stored;
+        if self.reads_all() {
+            return stored;
+        }
+        ByteRange {
+            offset: stored.offset.saturating_add(self.range.offset),
+            ..self.range
+        }
+    }
+
+    /// Returns the range of the file to read into a buffer before the part is decoded, if the lower
+    /// filesystem does not cache it and it is not decompressed already.
+    pub(crate) fn buffer_range(&self, cache: &FrameCache) -> Option<ByteRange> {
+        let is_read = self.open.blob.file().is_read_past_cache();
+        let is_needed = || self.is_raw() || !cache.has(self.frame_name());
+        (is_read && is_needed()).then(|| self.wanted())
+    }
+
+    /// Starts reading the part into the page cache of the lower filesystem, if that caches it.
+    pub(crate) fn will_need(&self) {
+        let file = self.open.blob.file();
+        if !file.is_read_past_cache() {
+            let wanted = self.wanted();
+            file.will_need(wanted.offset, wanted.len);
+        }
+    }
+
+    /// Returns the purpose of the workspace that the part is read with.
+    pub(crate) fn purpose(&self) -> Purpose {
+        Purpose {
+            blob: self.open.blob.id(),
+            chunk: Some(self.wanted()),
+            whole: self.reads_all(),
+        }
+    }
+
+    fn frame_name(&self) -> FrameName {
+        if self.verified {
+            return FrameName::VerifiedChunk(*self.chunk);
+        }
+        FrameName::Chunk {
+            blob: self.open.blob.id(),
+            chunk: *self.chunk,
+        }
+    }
+}
+
+/// Fills a run with a part of a chunk.
+///
+/// # Errors
+///
+/// [`Fault::Digest`] if the chunk is verified and its digest is another one; [`Fault::Chunk`],
+/// [`Fault::Frame`] and [`Fault::FrameSize`] if it cannot be decoded; those of reading the file.
+pub(crate) fn fill(
+    context: ReadContext<'_>,
+    workspace: Option<&mut Workspace>,
+    part: ChunkPart<'_>,
+    run: &mut FolioRun<'_>,
+) -> Result<(), Fault> {
+    let statistics = context.statistics;
+    if !part.reads_all() {
+        let around = |range| range;
+        let blob = &part.open.blob;
+        return raw::fill_range(statistics, workspace, blob, part.wanted(), around, run);
+    }
+    let frame = FramePart::of_chunk(part.frame_name(), part.chunk, part.range);
+    if !part.is_raw() && frame.fill_from(context.frames, run) {
+        return Ok(());
+    }
+    // The caller has waited for a workspace.
+    let Workspace { decoder, buffer } = workspace.ok_or(Fault::Errno(EIO))?;
+    let place = if part.verified {
+        read_verified(statistics, buffer, part.open, part.chunk.digest())?
+    } else {
+        read(statistics, buffer, part.open)?
+    };
+    let stored = buffer.get(place)?;
+    if part.is_raw() {
+        run.fill_bytes(slice(stored, part.range).ok_or(Fault::TooShort)?);
+        return Ok(());
+    }
+    check_frame(part.chunk, stored)?;
+    frame.fill(context, stored, decoder, run)
+}
+
+/// Returns a range of some bytes.
+fn slice(bytes: &[u8], range: ByteRange) -> Option<&[u8]> {
+    let start = usize::try_from(range.offset).ok()?;
+    bytes.get(start..usize::try_from(range.end()).ok()?)
+}
+
+/// Reads all stored bytes of a chunk, unless they are in the buffer.
+fn read(
+    statistics: &Statistics,
+    buffer: &mut BlobBuffer,
+    open: &OpenChunk,
+) -> Result<Range<usize>, Fault> {
+    buffer.read_place(open.blob.source(), statistics, open.stored, open.stored)
+}
+
+/// Reads all stored bytes of a chunk, unless they are in the buffer, and checks their digest.
+pub(super) fn read_verified(
+    statistics: &Statistics,
+    buffer: &mut BlobBuffer,
+    open: &OpenChunk,
+    digest: &Digest,
+) -> Result<Range<usize>, Fault> {
+    if let Some(place) = buffer.verified_place(digest) {
+        return Ok(place);
+    }
+    let place = read(statistics, buffer, open)?;
+    let mut hash = Sha256::new();
+    hash.update(buffer.get(place.clone())?);
+    statistics.bytes_hashed.add(open.stored.len);
+    if hash.finalize()[..] != digest.as_bytes()[..] {
+        // Otherwise the next reader would not read it again.
+        buffer.clear();
+        return Err(Fault::Digest);
+    }
+    buffer.set_verified(&place, digest);
+    Ok(place)
+}
+
+/// Checks that the stored bytes of a compressed chunk are one frame of the kind that the format
+/// allows. Whether it has as much content as it states, its decompression shows.
+pub(super) fn check_frame(chunk: &ChunkRef, stored: &[u8]) -> Result<(), Fault> {
+    chunk.check_frame(stored)?;
+    let size = find_frame_compressed_size(stored).map_err(|_| Fault::Frame)?;
+    if size == stored.len() {
+        Ok(())
+    } else {
+        Err(Fault::Chunk(ChunkError::NotAFrame))
+    }
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Metadata chunks of version 4: found, read, verified and decoded.
+//!
+//! They are verified in every mode of verification, because everything else follows from them. The
+//! caller has no workspace: borrowing a second one could wait for itself.
+
+use super::chunk::{check_frame, read_verified};
+use crate::{
+    base::{fault::Fault, statistics::Statistics},
+    io::pool::{Purpose, Workspace},
+    store::{
+        blob_store::BlobStore,
+        chunks::{ChunkQuery, OpenChunk},
+        opening::Opening,
+    },
+    vfs::prelude::*,
+};
+use puzzlefs_schema::{
+    v4::{root_ref, ChunkRef, Encoding},
+    Digest,
+};
+
+/// Reads the content of a metadata chunk.
+///
+/// With [`Opening::Now`] the caller may have folios locked. The content is charged to the memory
+/// control group of the task.
+///
+/// # Errors
+///
+/// [`Fault::NotOpen`] if the caller does not wait as long as it takes to find the chunk;
+/// [`Fault::NoChunk`] if the store does not have it; [`Fault::Digest`] if it has another digest;
+/// [`Fault::Chunk`], [`Fault::Frame`] and [`Fault::FrameSize`] if it cannot be decoded; those of
+/// opening and reading its file, [`ENOMEM`] and [`EINTR`].
+pub(crate) fn read(
+    store: &BlobStore,
+    chunk: &ChunkRef,
+    how: Opening,
+    statistics: &Statistics,
+) -> Result<KVVec<u8>, Fault> {
+    chunk.check_metadata()?;
+    let query = ChunkQuery::new(chunk, how, statistics);
+    read_with(store, &query, chunk.digest(), |_| Ok(*chunk)).map(|(_, content)| content)
+}
+
+/// Reads the content of the root of an image, of which only the digest is known. Returns the
+/// reference to it, too.
+///
+/// # Errors
+///
+/// Those of [`read`]; [`Fault::Chunk`] if the chunk cannot be a root.
+pub(crate) fn read_root(
+    store: &BlobStore,
+    digest: &Digest,
+    statistics: &Statistics,
+) -> Result<(ChunkRef, KVVec<u8>), Fault> {
+    let query = ChunkQuery::root(digest, Opening::Waiting, statistics);
+    read_with(store, &query, digest, |stored| {
+        let len = u32::try_from(stored.len()).map_err(|_| Fault::ChunkSize)?;
+        Ok(root_ref(*digest, len, stored)?)
+    })
+}
+
+/// Reads a chunk, whose reference is made from its stored bytes.
+fn read_with(
+    store: &BlobStore,
+    query: &ChunkQuery<'_>,
+    digest: &Digest,
+    reference: impl FnOnce(&[u8]) -> Result<ChunkRef, Fault>,
+) -> Result<(ChunkRef, KVVec<u8>), Fault> {
+    let open = store.open_chunk(query)?;
+    let purpose = Purpose {
+        blob: open.blob.id(),
+        chunk: Some(open.stored),
+        whole: true,
+    };
+    let read = |workspace: Option<&mut Workspace>| {
+        // The caller waits for a workspace.
+        let workspace = workspace.ok_or(Fault::Errno(EIO))?;
+        decode(query.statistics, workspace, &open, digest, reference)
+    };
+    let (workspaces, returns) = (store.workspaces(), store.workspace_returns());
+    let content = workspaces.with(returns, purpose, false, read)?;
+    if content
+        .as_ref()
+        .is_err_and(|fault| fault.passing().is_none())
+    {
+        // Another file may take its place.
+        open.blob.file().forget_cached();
+        store.forget(&open.file);
+    }
+    content
+}
+
+/// Reads and verifies the stored bytes of a chunk, and decodes them.
+fn decode(
+    statistics: &Statistics,
+    workspace: &mut Workspace,
+    open: &OpenChunk,
+    digest: &Digest,
+    reference: impl FnOnce(&[u8]) -> Result<ChunkRef, Fault>,
+) -> Result<(ChunkRef, KVVec<u8>), Fault> {
+    let Workspace { decoder, buffer } = workspace;
+    let place = read_verified(statistics, buffer, open, digest)?;
+    let stored = buffer.get(place)?;
+    let chunk = reference(stored)?;
+    let len = chunk.content_len() as usize;
+    let mut content = KVVec::with_capacity(len, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+    match chunk.encoding() {
+        Encoding::Raw => content.extend_from_slice(stored, GFP_KERNEL_ACCOUNT)?,
+        Encoding::Zstd => {
+            check_frame(&chunk, stored)?;
+            let decoded = decoder.decompress(&mut content, stored);
+            statistics.bytes_decompressed.add(len as u64);
+            decoded.map_err(|_| Fault::Frame)?;
+        }
+    }
+    if content.len() != len {
+        return Err(Fault::FrameSize);
+    }
+    Ok((chunk, content))
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Chunks: finds them in packs and among loose files.
+//!
+//! A lookup searches the tables of the chunk index, the newest first, and then the loose chunk. If
+//! the chunk is in neither, or its pack has disappeared, the index is read again if it was
+//! replaced. Nothing here verifies a chunk: a wrong place shows when its digest is checked.
+
+use super::{
+    blob::Blob, blob_store::BlobStore, chunk_index::Snapshot, opening::Opening, pins::Pins,
+};
+use crate::{
+    base::{fault::Fault, limits::MAX_INDEX_LOADS, range::ByteRange, statistics::Statistics},
+    vfs::prelude::*,
+};
+use kernel::sync::Arc;
+use puzzlefs_schema::{
+    v4::{ChunkRef, MAX_CHUNK_CONTENT},
+    Digest,
+};
+
+/// A chunk in an open file.
+pub(crate) struct OpenChunk {
+    pub(crate) blob: Arc<Blob>,
+    /// The digest of the file: of a pack, or of the chunk itself if that is loose.
+    pub(crate) file: Digest,
+    /// The range of the stored bytes in the file, which is in it.
+    pub(crate) stored: ByteRange,
+}
+
+/// A wanted chunk, and the terms on which it is looked for.
+#[derive(Clone, Copy)]
+pub(crate) struct ChunkQuery<'a> {
+    digest: &'a Digest,
+    /// The number of stored bytes, if that is known.
+    stored_len: Option<u32>,
+    pub(crate) how: Opening,
+    /// Files that are open already.
+    pub(crate) pins: Option<&'a Pins>,
+    pub(crate) statistics: &'a Statistics,
+}
+
+impl<'a> ChunkQuery<'a> {
+    /// Makes a query for a chunk that metadata refers to.
+    pub(crate) fn new(chunk: &'a ChunkRef, how: Opening, statistics: &'a Statistics) -> Self {
+        Self {
+            stored_len: Some(chunk.stored_len()),
+            ..Self::root(chunk.digest(), how, statistics)
+        }
+    }
+
+    /// Makes a query for a root, of which only the digest is known.
+    pub(crate) fn root(digest: &'a Digest, how: Opening, statistics: &'a Statistics) -> Self {
+        Self {
+            digest,
+            stored_len: None,
+            how,
+            pins: None,
+            statistics,
+        }
+    }
+
+    /// Returns true if the chunk can have so many stored bytes.
+    fn accepts(&self, stored_len: u64) -> bool {
+        match self.stored_len {
+            Some(wanted) => stored_len == u64::from(wanted),
+            None => (1..=u64::from(MAX_CHUNK_CONTENT)).contains(&stored_len),
+        }
+    }
+}
+
+/// The result of a search: a chunk, or a fault that shows only if the chunk is nowhere else.
+struct Search {
+    fault: Fault,
+}
+
+impl Search {
+    /// Notes that a place does not have the chunk.
+    ///
+    /// # Errors
+    ///
+    /// Faults that say nothing about the place.
+    fn note(&mut self, fault: Fault) -> Result<(), Fault> {
+        let is_final =
+            matches!(fault, Fault::NotOpen) || fault.is_timeout() || fault.passing().is_some();
+        if is_final {
+            return Err(fault);
+        }
+        if fault.errno() != ENOENT {
+            self.fault = fault;
+        }
+        Ok(())
+    }
+}
+
+impl BlobStore {
+    /// Finds a chunk, and opens its file.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::NotOpen`] if the caller does not wait as long as that takes; [`Fault::NoChunk`] if
+    /// the store does not have the chunk; [`Fault::TooShort`] if its pack ends before it, and
+    /// [`Fault::ChunkSize`] if the loose chunk has another size; those of [`Self::open`].
+    pub(crate) fn open_chunk(&self, query: &ChunkQuery<'_>) -> Result<OpenChunk, Fault> {
+        let mut snapshot = self.index().snapshot();
+        for _ in 0..MAX_INDEX_LOADS {
+            let mut search = Search {
+                fault: Fault::NoChunk,
+            };
+            if let Some(found) = self.find_chunk(&snapshot, query, &mut search)? {
+                return Ok(found);
+            }
+            snapshot = match self.index().newer_than(&snapshot, query.how)? {
+                Some(newer) => newer,
+                None => return Err(search.fault),
+            };
+        }
+        Err(Fault::NoChunk)
+    }
+
+    /// Finds a chunk by a state of the index, or as a loose chunk.
+    fn find_chunk(
+        &self,
+        snapshot: &Snapshot,
+        query: &ChunkQuery<'_>,
+        search: &mut Search,
+    ) -> Result<Option<OpenChunk>, Fault> {
+        let mut first = 0;
+        while let Some((place, next)) = self.index().find(snapshot, query.digest, first)? {
+            first = next;
+            let stored = ByteRange {
+                offset: place.offset,
+                len: place.stored_len.into(),
+            };
+            // A record of another length is wrong.
+            if !query.accepts(stored.len) {
+                continue;
+            }
+            let opened = self.open_holding(&place.pack, query, |size| match stored.end() <= size {
+                true => Ok(stored),
+                false => Err(Fault::TooShort),
+            });
+            match opened {
+                Ok(found) => return Ok(Some(found)),
+                Err(fault) => search.note(fault)?,
+            }
+        }
+        let opened = self.open_holding(query.digest, query, |size| match query.accepts(size) {
+            true => Ok(ByteRange::first(size)),
+            false => Err(Fault::ChunkSize),
+        });
+        match opened {
+            Ok(found) => Ok(Some(found)),
+            Err(fault) => search.note(fault).map(|()| None),
+        }
+    }
+
+    /// Opens the file that should hold a chunk. `place` returns the place for the file's size.
+    ///
+    /// A file of another size may have been replaced, and is opened anew once.
+    fn open_holding(
+        &self,
+        file: &Digest,
+        query: &ChunkQuery<'_>,
+        place: impl Fn(u64) -> Result<ByteRange, Fault>,
+    ) -> Result<OpenChunk, Fault> {
+        let ChunkQuery {
+            how, statistics, ..
+        } = *query;
+        let open = |blob: Arc<Blob>| {
+            place(blob.size()).map(|stored| OpenChunk {
+                blob,
+                file: *file,
+                stored,
+            })
+        };
+        let pinned = query.pins.and_then(|pins| pins.find(file));
+        let blob = match pinned {
+            Some(blob) => {
+                if how == Opening::Now {
+                    statistics.blobs_found_open.add(1);
+                }
+                blob
+            }
+            None => self.open(file, how, statistics)?,
+        };
+        match open(blob) {
+            Ok(found) => Ok(found),
+            Err(_) => open(self.reopen(file, how, statistics)?),
+        }
+    }
+}
