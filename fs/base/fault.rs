@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     NoChunk,
     /// The file of a loose chunk has another size than the chunk.
     ChunkSize,
+    /// The extents of a file end before the file.
+    NoExtent,
     /// A chunk violates a rule of the format.
     Chunk(ChunkError),
 }
@@ -110,7 +112,7 @@ impl Fault {
             | Self::Checksum
             | Self::NoChunk
             | Self::ChunkSize => EIO,
-            Self::Chunk(_) => EUCLEAN,
+            Self::Chunk(_) | Self::NoExtent => EUCLEAN,
         }
     }
 
@@ -192,12 +194,13 @@ impl fmt::Display for Fault {
             Self::Checksum => "a frame has another checksum than the seek table says",
             Self::NoChunk => "the store does not have it",
             Self::ChunkSize => "its file has another size",
+            Self::NoExtent => "the extents end before the file",
             Self::Chunk(e) => return core::fmt::Display::fmt(e, f),
         })
     }
 }
 
-/// The image, the inode and the blob that a fault is about, as far as they are known.
+/// The image, the inode and the blob or chunk that a fault is about, as far as they are known.
 #[derive(Clone, Copy)]
 pub(crate) struct FaultSite<'a> {
     /// The digest of the image's metadata blob.
@@ -205,7 +208,8 @@ pub(crate) struct FaultSite<'a> {
     ino: Option<u64>,
     /// The offset in the file, in bytes.
     offset: Option<u64>,
-    blob: Option<&'a Digest>,
+    /// `blob` or `chunk`, and its digest.
+    stored: Option<(&'static str, &'a Digest)>,
 }
 
 impl<'a> FaultSite<'a> {
@@ -215,7 +219,7 @@ impl<'a> FaultSite<'a> {
             image,
             ino: None,
             offset: None,
-            blob: None,
+            stored: None,
         }
     }
 
@@ -243,7 +247,15 @@ impl<'a> FaultSite<'a> {
     /// Adds the blob.
     pub(crate) fn blob(self, blob: &'a Digest) -> Self {
         Self {
-            blob: Some(blob),
+            stored: Some(("blob", blob)),
+            ..self
+        }
+    }
+
+    /// Adds the chunk.
+    pub(crate) fn chunk(self, chunk: &'a Digest) -> Self {
+        Self {
+            stored: Some(("chunk", chunk)),
             ..self
         }
     }
@@ -290,8 +302,8 @@ impl fmt::Display for FaultLine<'_> {
         if let Some(offset) = site.offset {
             f.write_fmt(fmt!(": offset {offset}"))?;
         }
-        if let Some(blob) = site.blob {
-            f.write_fmt(fmt!(": blob {}", Show(blob)))?;
+        if let Some((kind, digest)) = site.stored {
+            f.write_fmt(fmt!(": {kind} {}", Show(digest)))?;
         }
         match fault {
             Fault::Metadata(e) => f.write_fmt(fmt!(": {}", Show(e.kind()))),

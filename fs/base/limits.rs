@@ -56,6 +56,10 @@ pub(crate) const MAX_PINNED: usize = 4;
 /// The largest number of chunks that are searched for blobs to open with a file.
 pub(crate) const MAX_CHUNKS_PINNED: usize = 16 * MAX_PINNED;
 
+/// The largest number of extents of version 4 that are searched for packs to open with a file. Most
+/// files lie in one pack, which other files keep open.
+pub(crate) const MAX_EXTENTS_PINNED: usize = MAX_PINNED;
+
 /// The largest number of chunks in a range whose blobs are opened for it.
 pub(crate) const MAX_CHUNKS_PREPARED: usize = 256;
 

@@ -17,11 +17,11 @@ use crate::{
     vfs::prelude::*,
 };
 use puzzlefs_schema::{
-    v4::{root_ref, ChunkRef, Encoding},
+    v4::{root_ref, ChunkError, ChunkRef, Encoding, MAX_METADATA_CONTENT},
     Digest,
 };
 
-/// Reads the content of a metadata chunk.
+/// Reads the content of a metadata chunk, or of the value of an extended attribute.
 ///
 /// With [`Opening::Now`] the caller may have folios locked. The content is charged to the memory
 /// control group of the task.
@@ -38,7 +38,9 @@ pub(crate) fn read(
     how: Opening,
     statistics: &Statistics,
 ) -> Result<KVVec<u8>, Fault> {
-    chunk.check_metadata()?;
+    if chunk.content_len() > MAX_METADATA_CONTENT {
+        return Err(Fault::Chunk(ChunkError::MetadataLength));
+    }
     let query = ChunkQuery::new(chunk, how, statistics);
     read_with(store, &query, chunk.digest(), |_| Ok(*chunk)).map(|(_, content)| content)
 }

@@ -15,7 +15,6 @@
 //! | `plan` | how much of a blob is read |
 //! | `frame_cache` | decompressed frames |
 
-#[allow(dead_code)]
 pub(crate) mod chunk;
 pub(crate) mod context;
 pub(crate) mod digest;

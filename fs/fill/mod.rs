@@ -8,14 +8,15 @@
 //! | module | content |
 //! | --- | --- |
 //! | `folios`, `widen`, `open` | fill folios; widen requests; open blobs before reads |
+//! | `piece` | parts of files that lie in one extent |
 //! | `reader` | a file, and all that it takes to read it |
-//! | `content` | the chunks of a file, and its open blobs |
-//! | `extent_source` | the extents of a file of version 4 |
+//! | `content` | the size of a file, its open blobs, its chunks in version 3 |
+//! | `extent_map` | maps offsets in a file to stored bytes |
 
 pub(crate) mod content;
-#[allow(dead_code)]
-pub(crate) mod extent_source;
+pub(crate) mod extent_map;
 pub(crate) mod folios;
 pub(crate) mod open;
+mod piece;
 pub(crate) mod reader;
 pub(crate) mod widen;

@@ -2,14 +2,20 @@
 
 //! Opens the blobs of files before they are read.
 
-use super::{content::Content, reader::FileReader};
+use super::{
+    content::Content,
+    extent_map::{Extent, ExtentPlace},
+    reader::FileReader,
+};
 use crate::{
-    base::limits::{MAX_CHUNKS_PINNED, MAX_CHUNKS_PREPARED},
+    base::{
+        fault::Fault,
+        limits::{MAX_CHUNKS_PINNED, MAX_CHUNKS_PREPARED, MAX_EXTENTS_PINNED},
+    },
     store::{opening::Opening, pins::Pins},
     vfs::prelude::*,
 };
 use core::ops::{ControlFlow, Range};
-use puzzlefs_schema::{Chunk, ErrorKind};
 
 /// Opens the first blobs of a file that has been opened, and keeps them open until [`release`].
 ///
@@ -24,34 +30,54 @@ pub(crate) fn open(reader: &FileReader<'_>) -> Result {
         return Ok(());
     }
     let mut seen = 0;
-    let opened = reader.extents().for_each_from(0, |chunk| {
+    let mut result = Ok(());
+    let walked = reader.map.walk(0).for_each(Opening::Waiting, |extent| {
         seen += 1;
-        match pin(reader, pins, &chunk) {
-            ControlFlow::Continue(()) if seen < MAX_CHUNKS_PINNED => ControlFlow::Continue(()),
-            ControlFlow::Continue(()) => ControlFlow::Break(Ok(())),
-            stop => stop,
+        match pin(reader, pins, &extent) {
+            ControlFlow::Continue(()) if seen < max_pinned(&extent) => ControlFlow::Continue(()),
+            ControlFlow::Continue(()) => ControlFlow::Break(()),
+            ControlFlow::Break(stop) => {
+                result = stop;
+                ControlFlow::Break(())
+            }
         }
     });
-    let result = match opened {
-        Ok(ControlFlow::Break(result)) => result,
-        Err(e) if e.kind() == ErrorKind::Interrupted => Err(EINTR),
-        // Malformed extents are reported when they are read.
-        Ok(ControlFlow::Continue(())) | Err(_) => Ok(()),
-    };
+    // Malformed extents are reported when they are read.
+    if walked.is_err_and(|fault| fault.is_interruption()) {
+        result = Err(EINTR);
+    }
     if result.is_err() {
         pins.release();
     }
     result
 }
 
-/// Opens the blob of a chunk and keeps it open. Returns `Break` if enough blobs are open.
-fn pin(reader: &FileReader<'_>, pins: &Pins, chunk: &Chunk) -> ControlFlow<Result> {
-    if pins.find(&chunk.blob).is_some() {
-        return ControlFlow::Continue(());
+/// Returns the largest number of extents that are searched for blobs to open with a file.
+fn max_pinned(extent: &Extent) -> usize {
+    match extent.data {
+        ExtentPlace::Blob(_) => MAX_CHUNKS_PINNED,
+        ExtentPlace::Hole | ExtentPlace::Chunk { .. } => MAX_EXTENTS_PINNED,
     }
-    match reader.open_in_store(&chunk.blob, Opening::Waiting) {
-        Ok(blob) if pins.add(&chunk.blob, &blob) => ControlFlow::Continue(()),
-        Ok(_) => ControlFlow::Break(Ok(())),
+}
+
+/// Opens the blob of an extent and keeps it open. Returns `Break` if enough blobs are open.
+fn pin(reader: &FileReader<'_>, pins: &Pins, extent: &Extent) -> ControlFlow<Result> {
+    let opened = match &extent.data {
+        ExtentPlace::Hole => return ControlFlow::Continue(()),
+        ExtentPlace::Blob(chunk) if pins.find(&chunk.blob).is_some() => {
+            return ControlFlow::Continue(())
+        }
+        ExtentPlace::Blob(chunk) => {
+            let opened = reader.open_in_store(&chunk.blob, Opening::Waiting);
+            opened.map(|blob| pins.add(&chunk.blob, &blob))
+        }
+        ExtentPlace::Chunk { chunk, .. } => reader
+            .open_chunk(chunk, Opening::Waiting)
+            .map(|open| pins.find(&open.file).is_some() || pins.add(&open.file, &open.blob)),
+    };
+    match opened {
+        Ok(true) => ControlFlow::Continue(()),
+        Ok(false) => ControlFlow::Break(Ok(())),
         Err(fault) if fault.is_interruption() => ControlFlow::Break(Err(EINTR)),
         Err(fault) if fault.is_timeout() => ControlFlow::Break(Ok(())),
         Err(_) => ControlFlow::Continue(()),
@@ -73,37 +99,52 @@ pub(crate) fn release(content: &Content) {
 /// the range has more than [`MAX_CHUNKS_PREPARED`] chunks; [`EUCLEAN`] if the metadata is
 /// malformed.
 pub(crate) fn prepare(reader: &FileReader<'_>, range: &Range<u64>) -> Result {
-    let malformed = |e: puzzlefs_schema::Error| reader.site.report(e);
-    let extents = reader.extents();
-    let (first, mut start) = reader
-        .content
-        .seek(extents, range.start)
-        .map_err(malformed)?;
     let mut seen = 0;
-    let prepared = extents
-        .for_each_from(first, |chunk| {
-            let position = start;
-            start = start.saturating_add(chunk.len);
-            if position >= range.end {
-                return ControlFlow::Break(Ok(()));
-            }
-            seen += 1;
-            if seen > MAX_CHUNKS_PREPARED {
-                return ControlFlow::Break(Err(EDEADLK));
-            }
-            match reader.open_blob(&chunk.blob, Opening::Waiting) {
-                Err(fault) if fault.is_interruption() => ControlFlow::Break(Err(EINTR)),
-                Err(fault) if fault.is_timeout() => {
-                    reader.complain(&chunk.blob, position.max(range.start), fault);
-                    ControlFlow::Break(Err(EDEADLK))
-                }
-                // Another error shows when the range is read again.
-                _ => ControlFlow::Continue(()),
-            }
-        })
-        .map_err(malformed)?;
-    match prepared {
-        ControlFlow::Break(result) => result,
-        ControlFlow::Continue(()) => Ok(()),
+    let mut result = Ok(());
+    let mut walk = reader.map.walk(range.start);
+    let walked = walk.for_each(Opening::Waiting, |extent| {
+        if extent.start >= range.end {
+            return ControlFlow::Break(());
+        }
+        seen += 1;
+        result = if seen > MAX_CHUNKS_PREPARED {
+            Err(EDEADLK)
+        } else {
+            prepare_extent(reader, &extent, range.start)
+        };
+        match result {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
+    if let Err(fault) = walked {
+        return Err(reader.site.report(fault));
+    }
+    result
+}
+
+/// Waits until the blob of an extent is open; `start` is the offset in the file that is wanted.
+fn prepare_extent(reader: &FileReader<'_>, extent: &Extent, start: u64) -> Result {
+    let offset = extent.start.max(start);
+    let complain = |fault: Fault| match &extent.data {
+        ExtentPlace::Hole => {}
+        ExtentPlace::Blob(chunk) => reader.complain(&chunk.blob, offset, fault),
+        ExtentPlace::Chunk { chunk, .. } => {
+            reader.complain_chunk(chunk.digest(), None, offset, fault)
+        }
+    };
+    let opened = match &extent.data {
+        ExtentPlace::Hole => return Ok(()),
+        ExtentPlace::Blob(chunk) => reader.open_blob(&chunk.blob, Opening::Waiting).map(drop),
+        ExtentPlace::Chunk { chunk, .. } => reader.open_chunk(chunk, Opening::Waiting).map(drop),
+    };
+    match opened {
+        Err(fault) if fault.is_interruption() => Err(EINTR),
+        Err(fault) if fault.is_timeout() => {
+            complain(fault);
+            Err(EDEADLK)
+        }
+        // Another error shows when the range is read again.
+        _ => Ok(()),
     }
 }

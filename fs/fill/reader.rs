@@ -2,22 +2,27 @@
 
 //! The reader of a regular file of a mounted image.
 
-use super::content::Content;
+use super::{content::Content, extent_map::ExtentMap};
 use crate::{
     base::{
         fault::{Fault, FaultSite},
         verify::Verify,
     },
     codec::context::ReadContext,
-    store::{blob::Blob, blob_store::BlobStore, opening::Opening},
+    store::{
+        blob::Blob,
+        blob_store::BlobStore,
+        chunks::{ChunkQuery, OpenChunk},
+        opening::Opening,
+    },
 };
 use kernel::sync::Arc;
-use puzzlefs_schema::{Digest, Extents, Metadata};
+use puzzlefs_schema::{v4::ChunkRef, Digest};
 
 /// A regular file, and all that it takes to read it.
 pub(crate) struct FileReader<'a> {
     pub(crate) content: &'a Content,
-    pub(crate) metadata: Metadata<'a>,
+    pub(crate) map: ExtentMap<'a>,
     pub(crate) verify: Verify,
     pub(crate) store: &'a BlobStore,
     pub(crate) context: ReadContext<'a>,
@@ -25,15 +30,15 @@ pub(crate) struct FileReader<'a> {
     pub(crate) site: FaultSite<'a>,
 }
 
-impl<'a> FileReader<'a> {
-    /// Returns the chunks of the file.
-    pub(crate) fn extents(&self) -> Extents<'a> {
-        self.content.extents(&self.metadata)
+impl FileReader<'_> {
+    /// Returns true if blobs of version 3 are verified as a whole.
+    pub(super) fn verifies_blobs(&self) -> bool {
+        self.verify == Verify::Digest
     }
 
-    /// Returns true if blobs are verified as a whole.
-    pub(crate) fn verifies_blobs(&self) -> bool {
-        self.verify == Verify::Digest
+    /// Returns true if the digests of chunks of version 4 are checked.
+    pub(super) fn verifies_chunks(&self) -> bool {
+        self.verify != Verify::None
     }
 
     /// Opens a blob of the file, or finds it open. If fs-verity is to verify it, it does.
@@ -54,7 +59,10 @@ impl<'a> FileReader<'a> {
         if self.verify != Verify::FsVerity {
             return Ok(blob);
         }
-        let expected = self.metadata.verity(digest).map_err(|e| {
+        let ExtentMap::Version3 { metadata, .. } = self.map else {
+            return Err(Fault::NoVerity);
+        };
+        let expected = metadata.verity(digest).map_err(|e| {
             self.site.whole_image().report(e);
             Fault::NoVerity
         })?;
@@ -62,8 +70,53 @@ impl<'a> FileReader<'a> {
             .with_verity(blob, digest, expected.as_ref(), how, statistics)
     }
 
+    /// Finds a chunk of the file and opens its file, or finds it open. If fs-verity is to verify
+    /// that, it does.
+    pub(crate) fn open_chunk(&self, chunk: &ChunkRef, how: Opening) -> Result<OpenChunk, Fault> {
+        let mut query = ChunkQuery::new(chunk, how, self.context.statistics);
+        query.pins = self.content.pins();
+        let has_verity =
+            |open: &OpenChunk| self.verify != Verify::FsVerity || open.blob.verity().is_some();
+        let open = self.store.open_chunk(&query)?;
+        if has_verity(&open) {
+            return Ok(open);
+        }
+        // The file may have been replaced since, or have got its fs-verity digest.
+        self.forget(&open.file);
+        let reopened = self.store.open_chunk(&query)?;
+        if has_verity(&reopened) {
+            Ok(reopened)
+        } else {
+            Err(Fault::NoVerity)
+        }
+    }
+
+    /// Closes a file of the store, so that another one can take its place.
+    fn forget(&self, file: &Digest) {
+        self.store.forget(file);
+        if let Some(pins) = self.content.pins() {
+            pins.forget(file);
+        }
+    }
+
     /// Counts and logs that a blob cannot be read, unless the task only gave up, and closes it.
     pub(super) fn complain(&self, blob: &Digest, offset: u64, fault: Fault) {
+        self.complain_at(self.site.offset(offset).blob(blob), Some(blob), fault);
+    }
+
+    /// Counts and logs that a chunk cannot be read, unless the task only gave up, and closes the
+    /// file that it lies in.
+    pub(super) fn complain_chunk(
+        &self,
+        chunk: &Digest,
+        file: Option<&Digest>,
+        offset: u64,
+        fault: Fault,
+    ) {
+        self.complain_at(self.site.offset(offset).chunk(chunk), file, fault);
+    }
+
+    fn complain_at(&self, site: FaultSite<'_>, file: Option<&Digest>, fault: Fault) {
         if fault.is_interruption() {
             return;
         }
@@ -71,13 +124,10 @@ impl<'a> FileReader<'a> {
         if fault.is_verification() {
             self.context.statistics.verification_failures.add(1);
         }
-        // Another file may take the blob's place, unless the fault is not the blob's.
-        if fault.passing().is_none() {
-            self.store.forget(blob);
-            if let Some(pins) = self.content.pins() {
-                pins.forget(blob);
-            }
+        // Another file may take the place of this one, unless the fault is not the file's.
+        if let Some(file) = file.filter(|_| fault.passing().is_none()) {
+            self.forget(file);
         }
-        self.site.offset(offset).blob(blob).log(fault);
+        site.log(fault);
     }
 }

@@ -2,7 +2,7 @@
 
 //! Widens short requests to whole frames or chunks.
 
-use super::reader::FileReader;
+use super::{extent_map::ExtentPlace, reader::FileReader};
 use crate::{
     base::{
         limits::{MAX_WIDENED, MAX_WIDENED_TO},
@@ -13,6 +13,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::page::PAGE_SIZE;
+use puzzlefs_schema::v4::Encoding;
 
 /// Returns the range to read instead of a short one: all pages that the frames of the range have
 /// completely, or its chunks if they are verified. `None` if that is not more.
@@ -41,16 +42,21 @@ pub(crate) fn widen(reader: &FileReader<'_>, range: &Range<u64>) -> Option<Range
 
 /// Returns the part of a file that is decoded at once for a position.
 fn unit(reader: &FileReader<'_>, position: u64) -> Option<Range<u64>> {
-    let extents = reader.extents();
-    let (index, start) = reader.content.seek(extents, position).ok()?;
-    let chunk = extents.get(index).ok()?;
-    let end = start.checked_add(chunk.len)?;
-    if reader.verifies_blobs() {
-        return Some(start..end);
-    }
-    if !chunk.compressed {
-        return Some(position..position + 1);
-    }
+    let extent = reader.map.find(position, Opening::Now).ok()??;
+    let start = extent.start;
+    let all = start..start.checked_add(extent.len)?;
+    let chunk = match extent.data {
+        ExtentPlace::Blob(_) if reader.verifies_blobs() => return Some(all),
+        ExtentPlace::Blob(chunk) if chunk.compressed => chunk,
+        ExtentPlace::Chunk { chunk, .. }
+            if reader.verifies_chunks() || chunk.encoding() == Encoding::Zstd =>
+        {
+            return Some(all)
+        }
+        ExtentPlace::Hole | ExtentPlace::Blob(_) | ExtentPlace::Chunk { .. } => {
+            return Some(position..position + 1)
+        }
+    };
     let blob = reader.open_blob(&chunk.blob, Opening::Now).ok()?;
     let within = chunk
         .blob_offset
@@ -67,5 +73,5 @@ fn unit(reader: &FileReader<'_>, position: u64) -> Option<Range<u64>> {
     let frame = zstd::frame_at(reader.context, part)?;
     let from = frame.offset.saturating_sub(chunk.blob_offset);
     let to = frame.end().saturating_sub(chunk.blob_offset);
-    Some(start.checked_add(from)?..start.checked_add(to)?.min(end))
+    Some(start.checked_add(from)?..start.checked_add(to)?.min(all.end))
 }

@@ -15,15 +15,15 @@ use crate::{
         statistics::Statistics,
     },
     codec::context::ReadContext,
-    fill::{content::Content, reader::FileReader},
+    fill::reader::FileReader,
     store::opening::Opening,
     tree::{
         v3::{self, metadata_blob::MetadataBlob},
-        Tree,
+        Node, Tree,
     },
     vfs::{prelude::*, MAX_STACK_DEPTH},
 };
-use puzzlefs_schema::{Digest, Metadata};
+use puzzlefs_schema::Digest;
 
 /// A mounted image.
 pub(crate) struct Image {
@@ -60,13 +60,6 @@ impl Image {
         &self.tree
     }
 
-    /// Returns the image's metadata.
-    pub(super) fn metadata(&self) -> Metadata<'_> {
-        match &self.tree {
-            Tree::V3(tree) => tree.metadata(),
-        }
-    }
-
     /// Returns the settings of the mount.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
@@ -93,11 +86,11 @@ impl Image {
     }
 
     /// Returns the reader of a regular file.
-    pub(crate) fn reader<'a>(&'a self, ino: u64, content: &'a Content) -> FileReader<'a> {
+    pub(crate) fn reader<'a>(&'a self, ino: u64, node: &'a Node) -> Option<FileReader<'a>> {
         let store = &self.store.blobs;
-        FileReader {
-            content,
-            metadata: self.metadata(),
+        Some(FileReader {
+            content: node.content()?,
+            map: self.tree.extent_map(node)?,
             verify: self.settings.verify,
             store,
             context: ReadContext {
@@ -107,7 +100,7 @@ impl Image {
                 statistics: &self.statistics,
             },
             site: self.site().inode(ino),
-        }
+        })
     }
 }
 

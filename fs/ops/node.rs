@@ -26,5 +26,5 @@ pub(super) fn content(inode: &INode<PuzzleFs>) -> Option<&Content> {
 
 /// Returns the reader of a regular file.
 pub(super) fn reader(inode: &INode<PuzzleFs>) -> Option<FileReader<'_>> {
-    Some(image(inode).reader(inode.ino(), content(inode)?))
+    image(inode).reader(inode.ino(), inode.data())
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     base::verify::Verify,
-    fill::reader::FileReader,
+    fill::{extent_map::ExtentMap, reader::FileReader},
     store::opening::Opening,
     vfs::{prelude::*, INode},
 };
@@ -77,7 +77,12 @@ fn candidate(inode: &INode<PuzzleFs>) -> Result<Option<Candidate<'_>>, puzzlefs_
     if reader.verify != Verify::FsVerity {
         return Ok(None);
     }
-    let extents = reader.extents();
+    let ExtentMap::Version3 {
+        metadata, extents, ..
+    } = reader.map
+    else {
+        return Ok(None);
+    };
     if extents.len() != 1 {
         return Ok(None);
     }
@@ -85,7 +90,7 @@ fn candidate(inode: &INode<PuzzleFs>) -> Result<Option<Candidate<'_>>, puzzlefs_
     if chunk.compressed || chunk.blob_offset != 0 {
         return Ok(None);
     }
-    let digest = reader.metadata.verity(&chunk.blob)?;
+    let digest = metadata.verity(&chunk.blob)?;
     Ok(digest.map(|digest| Candidate {
         reader,
         chunk,

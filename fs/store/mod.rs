@@ -17,9 +17,7 @@
 
 pub(crate) mod blob;
 pub(crate) mod blob_store;
-#[allow(dead_code)]
 mod chunk_index;
-#[allow(dead_code)]
 pub(crate) mod chunks;
 pub(crate) mod frame_table;
 mod open_blobs;

@@ -11,7 +11,7 @@
 //! # Locking
 //!
 //! `requests` protects the list of requests. The work queue takes locks of directories without it.
-//! A request is dropped without it, because that may drop what was opened.
+//! A request is dropped without it, because that may drop an open file.
 
 use crate::{
     base::limits::{MAX_OPENING, OPEN_TIMEOUT},

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     base::fault::{Fault, FaultSite},
-    fill::content::Content,
+    fill::{content::Content, extent_map::ExtentMap},
     vfs::prelude::*,
 };
 use core::ops::ControlFlow;
@@ -127,6 +127,13 @@ impl Tree {
             (Self::V3(tree), Node::V3(_)) => {
                 Ok(tree.parent(ino)?.map(|parent| parent.map(Place::V3)))
             }
+        }
+    }
+
+    /// Returns the map of a regular file.
+    pub(crate) fn extent_map<'a>(&'a self, node: &'a Node) -> Option<ExtentMap<'a>> {
+        match (self, node) {
+            (Self::V3(tree), Node::V3(node)) => tree.extent_map(node),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     base::{fault::Fault, registry::InUse},
-    fill::content::Content,
+    fill::{content::Content, extent_map::ExtentMap},
     tree::attributes::{link_target, Attributes, Child, Entry, NodeType},
     vfs::prelude::*,
 };
@@ -35,6 +35,11 @@ impl Tree {
     /// Returns the metadata.
     pub(crate) fn metadata(&self) -> Metadata<'_> {
         self.blob.metadata()
+    }
+
+    /// Returns the map of a regular file.
+    pub(in crate::tree) fn extent_map<'a>(&'a self, node: &'a Node) -> Option<ExtentMap<'a>> {
+        Some(node.chunks()?.map(self.metadata()))
     }
 
     /// Reads the node of a number, whose place may be known already.
@@ -166,7 +171,7 @@ impl Tree {
 fn merged_dir(dir: &Node) -> Result<&MergedDir> {
     match &dir.body {
         Body::Directory(merged) => Ok(merged),
-        Body::File(_) | Body::Other => Err(ENOTDIR),
+        Body::File(..) | Body::Other => Err(ENOTDIR),
     }
 }
 
@@ -178,8 +183,12 @@ fn read_body(
 ) -> Result<(NodeType, u64, Body), Fault> {
     let node_type = match inode.kind() {
         Kind::File => {
-            let content = Content::new(inode)?;
-            return Ok((NodeType::Regular, content.size(), Body::File(content)));
+            let (content, chunks) = Content::index(inode)?;
+            return Ok((
+                NodeType::Regular,
+                content.size(),
+                Body::File(content, chunks),
+            ));
         }
         Kind::Dir => {
             let dir = MergedDir::new(metadata, at)?;
