@@ -17,7 +17,7 @@ use super::{
     raw,
 };
 use crate::{
-    base::{fault::Fault, range::ByteRange, statistics::Statistics},
+    base::{fault::Fault, range::ByteRange, statistics::Statistics, verify::Verify},
     io::{
         buffer::BlobBuffer,
         pool::{Purpose, Workspace},
@@ -35,14 +35,36 @@ use puzzlefs_schema::{
     Digest,
 };
 
+/// The verification of a chunk that is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verification {
+    /// There is none.
+    None,
+    /// The digest has to be checked.
+    Needed,
+    /// The digest was checked, and the lower filesystem guarantees that the file does not change.
+    Done,
+}
+
+impl Verification {
+    /// Returns the verification that a chunk needs in a mode.
+    pub(crate) fn of(chunk: &ChunkRef, open: &OpenChunk, verify: Verify) -> Self {
+        let is_done = || open.blob.has_verified(chunk.digest(), open.stored);
+        match verify {
+            Verify::None => Self::None,
+            Verify::FsVerity if is_done() => Self::Done,
+            Verify::Digest | Verify::FsVerity => Self::Needed,
+        }
+    }
+}
+
 /// A part of the content of a chunk, which a reader needs.
 #[derive(Clone, Copy)]
 pub(crate) struct ChunkPart<'a> {
     /// The chunk, whose stored length is that of the reference.
     pub(crate) open: &'a OpenChunk,
     pub(crate) chunk: &'a ChunkRef,
-    /// Set if the digest of the chunk is checked.
-    pub(crate) verified: bool,
+    pub(crate) verification: Verification,
     /// The range in the content of the chunk.
     pub(crate) range: ByteRange,
 }
@@ -54,7 +76,7 @@ impl ChunkPart<'_> {
 
     /// Returns true if the whole chunk is read.
     pub(crate) fn reads_all(&self) -> bool {
-        self.verified || !self.is_raw()
+        !self.is_raw() || self.verification == Verification::Needed
     }
 
     /// Returns the range of the file that is read.
@@ -69,20 +91,25 @@ impl ChunkPart<'_> {
         }
     }
 
+    /// Returns true if a read leaves nothing in the page cache of the lower filesystem.
+    fn is_read_past_cache(&self) -> bool {
+        let ByteRange { offset, len } = self.wanted();
+        let file = self.open.blob.file();
+        file.is_range_read_past_cache(offset, len)
+    }
+
     /// Returns the range of the file to read into a buffer before the part is decoded, if the lower
     /// filesystem does not cache it and it is not decompressed already.
     pub(crate) fn buffer_range(&self, cache: &FrameCache) -> Option<ByteRange> {
-        let is_read = self.open.blob.file().is_read_past_cache();
         let is_needed = || self.is_raw() || !cache.has(self.frame_name());
-        (is_read && is_needed()).then(|| self.wanted())
+        (self.is_read_past_cache() && is_needed()).then(|| self.wanted())
     }
 
     /// Starts reading the part into the page cache of the lower filesystem, if that caches it.
     pub(crate) fn will_need(&self) {
-        let file = self.open.blob.file();
-        if !file.is_read_past_cache() {
-            let wanted = self.wanted();
-            file.will_need(wanted.offset, wanted.len);
+        if !self.is_read_past_cache() {
+            let ByteRange { offset, len } = self.wanted();
+            self.open.blob.file().will_need(offset, len);
         }
     }
 
@@ -96,7 +123,7 @@ impl ChunkPart<'_> {
     }
 
     fn frame_name(&self) -> FrameName {
-        if self.verified {
+        if self.verification != Verification::None {
             return FrameName::VerifiedChunk(*self.chunk);
         }
         FrameName::Chunk {
@@ -130,8 +157,11 @@ pub(crate) fn fill(
     }
     // The caller has waited for a workspace.
     let Workspace { decoder, buffer } = workspace.ok_or(Fault::Errno(EIO))?;
-    let place = if part.verified {
-        read_verified(statistics, buffer, part.open, part.chunk.digest())?
+    let place = if part.verification == Verification::Needed {
+        let digest = part.chunk.digest();
+        let place = read_verified(statistics, buffer, part.open, digest)?;
+        part.open.blob.set_verified(digest, part.open.stored);
+        place
     } else {
         read(statistics, buffer, part.open)?
     };

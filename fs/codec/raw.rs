@@ -35,7 +35,9 @@ pub(super) fn fill_range(
     run: &mut FolioRun<'_>,
 ) -> Result<(), Fault> {
     let file = blob.file();
-    let Some(workspace) = workspace.filter(|_| file.is_read_past_cache()) else {
+    let Some(workspace) =
+        workspace.filter(|_| file.is_range_read_past_cache(range.offset, range.len))
+    else {
         run.fill_from(file, range.offset, range.len)?;
         statistics.bytes_read.add(range.len);
         return Ok(());

@@ -139,7 +139,8 @@ fn next_piece(
                 Some(fault) => Err(fault),
                 None => reader.open_chunk(&chunk, Opening::Now),
             };
-            Piece::of_chunk(chunk, u64::from(offset).saturating_add(within), len, open)
+            let offset = u64::from(offset).saturating_add(within);
+            Piece::of_chunk(reader, chunk, offset, len, open)
         }
     }
 }

@@ -6,7 +6,7 @@ use super::reader::FileReader;
 use crate::{
     base::{fault::Fault, range::ByteRange, verify::Verify},
     codec::{
-        chunk::{self, ChunkPart},
+        chunk::{self, ChunkPart, Verification},
         digest,
         frame_cache::FrameCache,
         plan::BlobPart,
@@ -42,7 +42,9 @@ enum PiecePlace {
         chunk: ChunkRef,
         /// The range in the content of the chunk.
         range: ByteRange,
-        open: Result<OpenChunk, Fault>,
+        /// The open chunk, and the verification that it needs: the latter does not change while
+        /// the piece is read.
+        open: Result<(OpenChunk, Verification), Fault>,
     },
 }
 
@@ -74,12 +76,17 @@ impl Piece {
 
     /// Makes a piece of a chunk of version 4, from an offset in its content on.
     pub(super) fn of_chunk(
+        reader: &FileReader<'_>,
         chunk: ChunkRef,
         offset: u64,
         len: u64,
         open: Result<OpenChunk, Fault>,
     ) -> Self {
         let range = ByteRange { offset, len };
+        let open = open.map(|open| {
+            let verification = Verification::of(&chunk, &open, reader.verify);
+            (open, verification)
+        });
         Self {
             len,
             place: PiecePlace::Chunk { chunk, range, open },
@@ -120,11 +127,11 @@ impl Piece {
             PiecePlace::Chunk {
                 chunk,
                 range,
-                open: Ok(open),
+                open: Ok((open, verification)),
             } => Some(StoredPart::Chunk(ChunkPart {
                 open,
                 chunk,
-                verified: reader.verifies_chunks(),
+                verification: *verification,
                 range: *range,
             })),
         })
@@ -134,7 +141,10 @@ impl Piece {
     pub(super) fn forget_cached(&self) {
         match &self.place {
             PiecePlace::Blob { blob: Ok(blob), .. } => blob.file().forget_cached(),
-            PiecePlace::Chunk { open: Ok(open), .. } => open.blob.file().forget_cached(),
+            PiecePlace::Chunk {
+                open: Ok((open, _)),
+                ..
+            } => open.blob.file().forget_cached(),
             _ => {}
         }
     }
@@ -146,7 +156,7 @@ impl Piece {
             PiecePlace::Hole => {}
             PiecePlace::Blob { chunk, .. } => reader.complain(&chunk.blob, offset, fault),
             PiecePlace::Chunk { chunk, open, .. } => {
-                let file = open.as_ref().ok().map(|open| &open.file);
+                let file = open.as_ref().ok().map(|(open, _)| &open.file);
                 reader.complain_chunk(chunk.digest(), file, offset, fault)
             }
         }

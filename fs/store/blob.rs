@@ -2,7 +2,7 @@
 
 //! Open blobs.
 
-use super::frame_table::FrameTable;
+use super::{frame_table::FrameTable, verified_chunks::VerifiedChunks};
 use crate::{
     base::{blob_id::BlobId, range::ByteRange},
     io::buffer::Source,
@@ -23,6 +23,8 @@ pub(crate) struct Blob {
     verity: Option<Digest>,
     /// The frames of a compressed blob, from their first use on.
     frame_table: SetOnce<Arc<FrameTable>>,
+    /// The chunks whose digests were checked, if the lower filesystem checks reads.
+    verified_chunks: SetOnce<VerifiedChunks>,
 }
 
 impl Blob {
@@ -33,6 +35,7 @@ impl Blob {
             verity: file.verity_digest().map(Digest::new),
             file,
             frame_table: SetOnce::new(),
+            verified_chunks: SetOnce::new(),
         }
     }
 
@@ -79,9 +82,33 @@ impl Blob {
         self.frame_table.populate(table.clone());
     }
 
+    /// Returns true if the bytes of a range are known to have a digest, and cannot change.
+    pub(crate) fn has_verified(&self, digest: &Digest, stored: ByteRange) -> bool {
+        let chunks = self.verified_chunks.as_ref();
+        chunks.is_some_and(|chunks| chunks.has(digest, stored))
+    }
+
+    /// Notes that the bytes of a range have a digest. Does nothing if the lower filesystem does not
+    /// guarantee that they keep it, or there is no memory.
+    pub(crate) fn set_verified(&self, digest: &Digest, stored: ByteRange) {
+        if self.verity.is_none() {
+            return;
+        }
+        if self.verified_chunks.as_ref().is_none() {
+            if let Ok(chunks) = VerifiedChunks::new(self.size()) {
+                // Another thread may be first.
+                self.verified_chunks.populate(chunks);
+            }
+        }
+        if let Some(chunks) = self.verified_chunks.as_ref() {
+            chunks.add(digest, stored);
+        }
+    }
+
     /// Returns the memory that the open blob takes, in pages.
     pub(super) fn pages(&self) -> usize {
-        let table = self.frame_table.as_ref();
-        1 + table.map_or(0, |table| table.memory()) / PAGE_SIZE
+        let table = self.frame_table.as_ref().map_or(0, |table| table.memory());
+        let verified = self.verified_chunks.as_ref();
+        1 + (table + verified.map_or(0, VerifiedChunks::memory)) / PAGE_SIZE
     }
 }

@@ -13,7 +13,8 @@
 //! | `opener` | opens files for readers that must not wait |
 //! | `open_blobs`, `pins` | the cache of open blobs; the blobs that open files keep open |
 //! | `blob` | an open blob |
-//! | `frame_table`, `opening` | the frames of a compressed blob; the patience of callers |
+//! | `frame_table` | the frames of a compressed blob |
+//! | `verified_chunks`, `opening` | chunks that were verified; the patience of callers |
 
 pub(crate) mod blob;
 pub(crate) mod blob_store;
@@ -24,3 +25,4 @@ mod open_blobs;
 mod opener;
 pub(crate) mod opening;
 pub(crate) mod pins;
+mod verified_chunks;

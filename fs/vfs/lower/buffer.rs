@@ -160,7 +160,7 @@ impl BackingFile {
         if buffer.is_in_flight() {
             return Err(EINTR);
         }
-        let first = self.past_cache_now();
+        let first = self.past_cache_now(offset, len as u64);
         let second = (first.is_some() && self.drops_behind()).then_some(PastCache::DropBehind);
         for how in [first, second].into_iter().flatten() {
             match self.read_past_cache(buffer, at, offset, len, how) {
@@ -328,7 +328,9 @@ impl<'a> FileRead<'a> {
         buffer: &'b mut ReadBuffer,
         at: usize,
     ) -> Option<(usize, i64, &'b mut [u8])> {
-        let PastCache::Direct { alignment } = self.file.past_cache_now()? else {
+        let PastCache::Direct { alignment } =
+            self.file.past_cache_now(self.offset, self.len as u64)?
+        else {
             return None;
         };
         let (head, start, size) = aligned(self.offset, self.len, alignment)?;

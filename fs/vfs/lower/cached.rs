@@ -100,21 +100,24 @@ pub(super) unsafe fn will_need(file: *mut bindings::file, offset: i64, len: i64)
     }
 }
 
-/// Returns true if there are pages of the file's data. Those of fs-verity, behind the end, do not
-/// count.
+/// Returns true if there are pages of a range of the file's data. Those of fs-verity, behind the
+/// end, do not count.
 ///
 /// # Safety
 ///
 /// `file` must be valid and open.
-pub(super) unsafe fn is_cached(file: *mut bindings::file) -> bool {
+pub(super) unsafe fn is_cached(file: *mut bindings::file, offset: u64, len: u64) -> bool {
     // SAFETY: The file is valid by the safety requirements, and so is its mapping. The number of
     // pages may change meanwhile.
     unsafe {
         let mapping = (*file).f_mapping;
         let size = bindings::vfs_rs_inode_size((*mapping).host);
+        let start = i64::try_from(offset).unwrap_or(i64::MAX);
+        let end = i64::try_from(offset.saturating_add(len)).unwrap_or(i64::MAX);
+        let end = end.min(size);
         ptr::addr_of!((*mapping).nrpages).read_volatile() != 0
-            && size > 0
-            && bindings::filemap_range_has_page(mapping, 0, size - 1)
+            && start < end
+            && bindings::filemap_range_has_page(mapping, start, end - 1)
     }
 }
 

@@ -93,17 +93,24 @@ impl BackingFile {
         digest.first_chunk().copied()
     }
 
-    /// Returns true if a read leaves nothing in the page cache of the lower filesystem: it supports
-    /// that, and has no pages of the file that a read should rather use.
+    /// Returns true if a read of any range leaves nothing in the page cache of the lower
+    /// filesystem: it supports that, and has no pages of the file that a read should rather use.
     pub(crate) fn is_read_past_cache(&self) -> bool {
-        self.past_cache_now().is_some()
+        self.is_range_read_past_cache(0, u64::MAX)
     }
 
-    /// Returns the way in which a read leaves nothing in that page cache now, if there is one.
-    pub(super) fn past_cache_now(&self) -> Option<PastCache> {
+    /// Returns true if a read of a range leaves nothing in the page cache of the lower filesystem:
+    /// it supports that, and has no pages of the range that a read should rather use.
+    pub(crate) fn is_range_read_past_cache(&self, offset: u64, len: u64) -> bool {
+        self.past_cache_now(offset, len).is_some()
+    }
+
+    /// Returns the way in which a read of a range leaves nothing in that page cache now, if there
+    /// is one.
+    pub(super) fn past_cache_now(&self, offset: u64, len: u64) -> Option<PastCache> {
         self.past_cache
             // SAFETY: By the type invariants the file is valid and open.
-            .filter(|_| !unsafe { cached::is_cached(self.file.as_ptr()) })
+            .filter(|_| !unsafe { cached::is_cached(self.file.as_ptr(), offset, len) })
     }
 
     /// Returns true if another open file is the same file, and not one that has taken its name.
