@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `misuse` | uses of `vfs` that the compiler must refuse |
 //! | `ops` | the VFS-facing filesystem: options, superblocks, inodes, directories, attributes |
-//! | `tree` | metadata: the blob that holds it, merged directories |
+//! | `tree` | metadata: the tree of an image of any version, the cache of metadata chunks |
 //! | `fill` | maps a request to pieces and folios |
 //! | `codec` | raw, zstd, digest: stored bytes in, verified content out |
 //! | `store` | the directory of blobs, open blobs |
@@ -26,8 +26,8 @@
 //!
 //! - No lock is taken under another, except for the spinlock of [`codec::frame_cache`] inside the
 //!   mutex of a frame's slot.
-//! - Memory reclaim takes the locks of [`codec::frame_cache`], [`io::pool`] and
-//!   `store::open_blobs`. Therefore no memory is allocated under them.
+//! - Memory reclaim takes the locks of [`codec::frame_cache`], [`io::pool`], `store::open_blobs`
+//!   and `tree::v4::chunk_cache`. Therefore no memory is allocated under them.
 //! - No lock but the mutex of a slot, under which a frame is decompressed, is held for longer than
 //!   a walk through a short list. None is held during I/O.
 

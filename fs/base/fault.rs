@@ -8,7 +8,10 @@
 use super::message::{ErrorName, Show};
 use crate::vfs::{error_ratelimited, prelude::*};
 use kernel::{alloc::AllocError, fmt};
-use puzzlefs_schema::{v4::ChunkError, Digest, ErrorKind, SeekTableError};
+use puzzlefs_schema::{
+    v4::{ChunkError, MetadataError},
+    Digest, ErrorKind, SeekTableError,
+};
 
 /// A cause why a part of an image cannot be read.
 #[derive(Clone, Copy)]
@@ -19,6 +22,10 @@ pub(crate) enum Fault {
     NotOpen,
     /// The metadata is malformed, or reading it was interrupted.
     Metadata(puzzlefs_schema::Error),
+    /// A metadata chunk is malformed.
+    MetadataChunk(MetadataError),
+    /// The fault was logged where it occurred.
+    Reported(Error),
     /// A directory names an inode of a kind that cannot be there.
     InodeKind,
     /// The metadata blob cannot be used, with the error of the mount.
@@ -74,6 +81,8 @@ pub(crate) enum Unusable {
     Digest,
     /// It has no bytes.
     Empty,
+    /// The mount requires its fs-verity digest, but the image has format 4.
+    RootfsVerity,
 }
 
 impl Unusable {
@@ -89,6 +98,7 @@ impl Unusable {
             Self::Shrank => "shrank while it was read",
             Self::Digest => "its contents have another digest",
             Self::Empty => "it is empty",
+            Self::RootfsVerity => "rootfs_verity applies only to images of format 3; leave it out",
         }
     }
 }
@@ -97,9 +107,9 @@ impl Fault {
     /// Returns the error that a caller gets.
     pub(crate) fn errno(self) -> Error {
         match self {
-            Self::Errno(e) | Self::MetadataBlob(_, e) => e,
+            Self::Errno(e) | Self::MetadataBlob(_, e) | Self::Reported(e) => e,
             Self::Metadata(e) if e.kind() == ErrorKind::Interrupted => EINTR,
-            Self::Metadata(_) | Self::InodeKind => EUCLEAN,
+            Self::Metadata(_) | Self::MetadataChunk(_) | Self::InodeKind => EUCLEAN,
             Self::NotOpen
             | Self::SeekTable(_)
             | Self::TooShort
@@ -161,6 +171,12 @@ impl From<puzzlefs_schema::Error> for Fault {
     }
 }
 
+impl From<MetadataError> for Fault {
+    fn from(e: MetadataError) -> Self {
+        Self::MetadataChunk(e)
+    }
+}
+
 impl From<SeekTableError> for Fault {
     fn from(e: SeekTableError) -> Self {
         Self::SeekTable(e)
@@ -176,9 +192,10 @@ impl From<ChunkError> for Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Errno(e) => return fmt::Display::fmt(&ErrorName(*e), f),
+            Self::Errno(e) | Self::Reported(e) => return fmt::Display::fmt(&ErrorName(*e), f),
             Self::NotOpen => "it is not open",
             Self::Metadata(e) => return core::fmt::Display::fmt(e, f),
+            Self::MetadataChunk(e) => return core::fmt::Display::fmt(e, f),
             Self::InodeKind => "it is of no kind that a directory can name",
             Self::MetadataBlob(cause, e) => {
                 return f.write_fmt(fmt!("{}: {}", cause.as_str(), ErrorName(*e)))
@@ -269,8 +286,11 @@ impl<'a> FaultSite<'a> {
         fault.errno()
     }
 
-    /// Logs a fault in one line, unless too many lines were logged lately.
+    /// Logs a fault in one line, unless it is logged already or too many lines were logged lately.
     pub(crate) fn log(self, fault: Fault) {
+        if matches!(fault, Fault::Reported(_)) {
+            return;
+        }
         // The line names the inode itself, which the metadata's error may know better.
         let known = match fault {
             Fault::Metadata(e) => e.ino(),

@@ -24,6 +24,9 @@ pub(crate) const MAX_READ_WHOLE: u64 = 256 << 10;
 /// image is mounted.
 pub(crate) const MAX_METADATA: u64 = 1 << 30;
 
+/// The largest memory of metadata chunks of format 4 that no inode in memory keeps, in bytes.
+pub(crate) const MAX_UNUSED_METADATA: usize = 8 << 20;
+
 /// The readahead of a mount, in bytes: several chunks, so that their blobs are read together.
 pub(crate) const READAHEAD: usize = 512 * 1024;
 

@@ -20,7 +20,6 @@ pub(crate) mod context;
 pub(crate) mod digest;
 mod frame;
 pub(crate) mod frame_cache;
-#[allow(dead_code)]
 pub(crate) mod metadata;
 pub(crate) mod plan;
 pub(crate) mod raw;

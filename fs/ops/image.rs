@@ -14,23 +14,24 @@ use crate::{
         registry::InUse,
         statistics::Statistics,
     },
-    codec::context::ReadContext,
+    codec::{context::ReadContext, metadata},
     fill::reader::FileReader,
     store::opening::Opening,
     tree::{
         v3::{self, metadata_blob::MetadataBlob},
-        Node, Tree,
+        v4, Node, Tree,
     },
     vfs::{prelude::*, MAX_STACK_DEPTH},
 };
-use puzzlefs_schema::Digest;
+use kernel::sync::Arc;
+use puzzlefs_schema::{v4::VERSION, Digest, ErrorKind};
 
 /// A mounted image.
 pub(crate) struct Image {
     tree: Tree,
     store: InUse<MountedStore>,
     settings: Settings,
-    statistics: Statistics,
+    statistics: Arc<Statistics>,
 }
 
 impl Image {
@@ -45,13 +46,14 @@ impl Image {
         let settings = options.settings(context)?;
         let store = stores.open(Options::store(context)?, context)?;
         check_stacking(&store, context)?;
-        let metadata = open_metadata(&store, &settings)
+        let statistics = Arc::new(Statistics::default(), GFP_KERNEL)?;
+        let tree = open_tree(&store, stores, &settings, &statistics)
             .map_err(|fault| explain(context, &settings.rootfs, fault))?;
         Ok(Self {
-            tree: Tree::V3(v3::Tree::new(metadata)),
+            tree,
             store,
             settings,
-            statistics: Statistics::default(),
+            statistics,
         })
     }
 
@@ -119,6 +121,58 @@ fn check_stacking(store: &MountedStore, context: &MountContext) -> Result {
     Ok(())
 }
 
+/// Opens the tree of an image, whose version follows from the blob or the chunk that has the digest.
+fn open_tree(
+    store: &MountedStore,
+    stores: &Stores,
+    settings: &Settings,
+    statistics: &Arc<Statistics>,
+) -> Result<Tree, Fault> {
+    match open_metadata(store, settings) {
+        Ok(metadata) => Ok(Tree::V3(v3::Tree::new(metadata))),
+        Err(of_v3) if may_be_root(&of_v3) => {
+            let opened = open_root(store, stores, settings, statistics);
+            opened.map_err(|fault| match fault {
+                Fault::NoChunk => of_v3,
+                fault => fault,
+            })
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Returns true if a digest that is not a metadata blob's, with this fault, can be a root's: there
+/// is no file of that name, or it begins as the root of an image of version 4.
+fn may_be_root(fault: &Fault) -> bool {
+    match fault {
+        Fault::MetadataBlob(Unusable::Open, e) => *e == ENOENT,
+        Fault::Metadata(e) => match e.kind() {
+            // The magic number of a zstd frame, taken for a number of segments.
+            ErrorKind::TooManySegments => true,
+            // The word has the kind of the message, too.
+            ErrorKind::Version(version) => version as u16 == VERSION,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Opens the tree of an image of version 4.
+fn open_root(
+    store: &MountedStore,
+    stores: &Stores,
+    settings: &Settings,
+    statistics: &Arc<Statistics>,
+) -> Result<Tree, Fault> {
+    let root = metadata::read_root(&store.blobs, &settings.rootfs, statistics)?;
+    if settings.rootfs_verity.is_some() {
+        return Err(Fault::MetadataBlob(Unusable::RootfsVerity, EINVAL));
+    }
+    let cache = stores.chunks()?;
+    let tree = v4::Tree::open(cache, store.blobs.clone(), statistics.clone(), root)?;
+    Ok(Tree::V4(tree))
+}
+
 /// Opens a metadata blob, and reads it unless a mounted image has it.
 fn open_metadata(store: &MountedStore, settings: &Settings) -> Result<InUse<MetadataBlob>, Fault> {
     let rootfs = &settings.rootfs;
@@ -142,15 +196,16 @@ fn open_metadata(store: &MountedStore, settings: &Settings) -> Result<InUse<Meta
     )
 }
 
-/// Explains to the mounter why a metadata blob cannot be used, and returns the error of the mount.
+/// Explains to the mounter why an image cannot be used, and returns the error of the mount.
 fn explain(context: &MountContext, digest: &Digest, fault: Fault) -> Error {
-    let is_explained = match fault {
-        Fault::MetadataBlob(..) | Fault::Metadata(_) => !fault.is_interruption(),
-        // There is no memory, which says nothing about the blob.
-        _ => false,
+    let object = match fault {
+        Fault::MetadataBlob(..) | Fault::Metadata(_) => "metadata blob",
+        Fault::Reported(_) => return fault.errno(),
+        _ => "root",
     };
-    if is_explained {
-        context.error(fmt!("metadata blob {}: {fault}", Show(digest)));
+    // If there is no memory, that says nothing about the image.
+    if fault.passing().is_none() || matches!(fault, Fault::MetadataBlob(Unusable::Memory, _)) {
+        context.error(fmt!("{object} {}: {fault}", Show(digest)));
     }
     fault.errno()
 }

@@ -62,6 +62,9 @@ fn params(attributes: Attributes, node: Node) -> INodeParams<Node> {
 /// [`ESTALE`] if the image has no such inode, or one that nothing can name; [`EUCLEAN`] if it is
 /// malformed.
 pub(super) fn by_number(sb: &SuperBlock<PuzzleFs>, ino: u64) -> Result<INodeRef<'_, PuzzleFs>> {
-    let at = sb.data().tree().find(ino).ok_or(ESTALE)?;
+    let image = sb.data();
+    let found = image.tree().find(ino);
+    let at = found.map_err(|fault| image.site().inode(ino).report(fault))?;
+    let at = at.ok_or(ESTALE)?;
     get(sb, ino, Some(at))
 }

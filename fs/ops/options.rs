@@ -5,7 +5,7 @@
 //! | option | value |
 //! | --- | --- |
 //! | `source` | the store: a directory that is an OCI image layout |
-//! | `rootfs` | the SHA-256 digest of the image's metadata blob, in hexadecimal |
+//! | `rootfs` | the SHA-256 digest of the image's metadata blob or root, in hexadecimal |
 //! | `verify` | verification of data blobs: `none`, `fsverity` or `digest` |
 //! | `share`, `noshare` | share the pages of files of equal content with other mounts, or not |
 //! | `escape_overlay` | escape the names of extended attributes that overlayfs claims |
@@ -23,7 +23,7 @@ use puzzlefs_schema::Digest;
 
 /// The settings of a mount, which a remount cannot change.
 pub(crate) struct Settings {
-    /// The digest of the metadata blob.
+    /// The digest of the metadata blob, or of the root.
     pub(crate) rootfs: Digest,
     /// The fs-verity digest that the metadata blob must have.
     pub(crate) rootfs_verity: Option<Digest>,

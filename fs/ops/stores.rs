@@ -11,14 +11,14 @@ use crate::{
     },
     codec::frame_cache::{FrameCache, ShrinkableFrames},
     store::blob_store::BlobStore,
-    tree::v3::metadata_blob::MetadataBlob,
+    tree::{v3::metadata_blob::MetadataBlob, v4::ShrinkableChunks},
     vfs::{lower::Directory, prelude::*, SharedMappings, WorkQueue},
 };
 use kernel::{str::CStr, sync::Arc};
 
 /// A store, and all that its mounts share.
 pub(crate) struct MountedStore {
-    pub(crate) blobs: BlobStore,
+    pub(crate) blobs: Arc<BlobStore>,
     /// The page caches that files of equal content share.
     pub(crate) mappings: Arc<SharedMappings<PuzzleFs>>,
     /// The metadata of mounted images.
@@ -46,6 +46,8 @@ pub(crate) struct Stores {
     stores: Arc<Registry<MountedStore>>,
     /// The one cache of frames, which exists while there are stores.
     frames: Arc<Registry<ShrinkableFrames>>,
+    /// The one cache of metadata chunks, which exists while images of format 4 are mounted.
+    chunks: Arc<Registry<ShrinkableChunks>>,
 }
 
 impl Stores {
@@ -54,8 +56,14 @@ impl Stores {
         let this = Self {
             stores: Registry::new()?,
             frames: Registry::new()?,
+            chunks: Registry::new()?,
         };
         Ok(Arc::new(this, GFP_KERNEL)?)
+    }
+
+    /// Returns the cache of metadata chunks.
+    pub(super) fn chunks(&self) -> Result<InUse<ShrinkableChunks>> {
+        self.chunks.get_or_make(|_| true, ShrinkableChunks::new)
     }
 
     /// Opens the store in a directory, or finds it in use by another mount.
@@ -70,7 +78,7 @@ impl Stores {
                     .get_or_make(|_| true, || ShrinkableFrames::new(max_readers()))?;
                 let mappings = Arc::new(SharedMappings::new(context, READAHEAD)?, GFP_KERNEL)?;
                 let store = MountedStore {
-                    blobs: BlobStore::new(root, directory.clone(), path)?,
+                    blobs: Arc::new(BlobStore::new(root, directory.clone(), path)?, GFP_KERNEL)?,
                     mappings,
                     metadata: Registry::new()?,
                     readahead: WorkQueue::new(c"puzzlefs")?,

@@ -6,7 +6,7 @@
 
 use super::{
     attributes::{Attributes, Child, Entry},
-    v3,
+    v3, v4,
 };
 use crate::{
     base::fault::{Fault, FaultSite},
@@ -16,20 +16,26 @@ use crate::{
 use core::ops::ControlFlow;
 use puzzlefs_schema::{Digest, Locator};
 
+/// The fault of a node, or a place, of another image: a programming error.
+const OTHER_IMAGE: Fault = Fault::Errno(EUCLEAN);
+
 /// The tree of an image.
 pub(crate) enum Tree {
     V3(v3::Tree),
+    V4(v4::Tree),
 }
 
 /// The place of a node in the metadata of its image.
 #[derive(Clone, Copy)]
 pub(crate) enum Place {
     V3(Locator),
+    V4(v4::Place),
 }
 
 /// A node, as far as it is kept while its inode is in memory.
 pub(crate) enum Node {
     V3(v3::Node),
+    V4(v4::Node),
 }
 
 impl Node {
@@ -37,15 +43,18 @@ impl Node {
     pub(crate) fn content(&self) -> Option<&Content> {
         match self {
             Self::V3(node) => node.content(),
+            Self::V4(node) => node.content(),
         }
     }
 }
 
 impl Tree {
-    /// Returns the digest that is the identity of the image: that of the metadata blob.
+    /// Returns the digest that is the identity of the image: that of the metadata blob, or
+    /// of the root.
     pub(crate) fn digest(&self) -> &Digest {
         match self {
             Self::V3(tree) => tree.digest(),
+            Self::V4(tree) => tree.digest(),
         }
     }
 
@@ -58,6 +67,7 @@ impl Tree {
     pub(crate) fn inode_count(&self) -> Result<u64, Fault> {
         match self {
             Self::V3(tree) => Ok(tree.metadata().inode_count()?),
+            Self::V4(tree) => Ok(tree.inode_count()),
         }
     }
 
@@ -65,14 +75,21 @@ impl Tree {
     pub(crate) fn data_size(&self) -> Result<u64, Fault> {
         match self {
             Self::V3(tree) => Ok(tree.metadata().data_size()?),
+            Self::V4(tree) => Ok(tree.data_size()),
         }
     }
 
-    /// Returns the place of the node of a number; `None` if there is none, or it cannot be found.
-    pub(crate) fn find(&self, ino: u64) -> Option<Place> {
-        match self {
+    /// Returns the place of the node of a number; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of version 4's chunks.
+    pub(crate) fn find(&self, ino: u64) -> Result<Option<Place>, Fault> {
+        Ok(match self {
+            // In malformed metadata, there is none.
             Self::V3(tree) => tree.metadata().find(ino).ok().map(Place::V3),
-        }
+            Self::V4(tree) => tree.find(ino)?.map(Place::V4),
+        })
     }
 
     /// Reads the node of a number, whose place may be known already.
@@ -81,12 +98,15 @@ impl Tree {
     ///
     /// Those of malformed metadata, also if there is no such node; [`ENOMEM`].
     pub(crate) fn read(&self, ino: u64, at: Option<Place>) -> Result<(Attributes, Node), Fault> {
-        match self {
-            Self::V3(tree) => {
-                let at = at.map(|Place::V3(at)| at);
-                let (attributes, node) = tree.read(ino, at)?;
-                Ok((attributes, Node::V3(node)))
+        match (self, at) {
+            (Self::V3(tree), Some(Place::V3(at))) => tree.read(ino, Some(at)).map(of_v3),
+            (Self::V3(tree), None) => tree.read(ino, None).map(of_v3),
+            (Self::V4(tree), Some(Place::V4(at))) => tree.read(at).map(of_v4),
+            (Self::V4(tree), None) => {
+                let at = tree.find(ino)?.ok_or(OTHER_IMAGE)?;
+                tree.read(at).map(of_v4)
             }
+            _ => Err(OTHER_IMAGE),
         }
     }
 
@@ -100,6 +120,10 @@ impl Tree {
             (Self::V3(tree), Node::V3(dir)) => {
                 Ok(tree.lookup(dir, name)?.map(|child| child.map(Place::V3)))
             }
+            (Self::V4(tree), Node::V4(dir)) => {
+                Ok(tree.lookup(dir, name)?.map(|child| child.map(Place::V4)))
+            }
+            _ => Err(OTHER_IMAGE),
         }
     }
 
@@ -118,6 +142,8 @@ impl Tree {
     ) -> Result<(), Fault> {
         match (self, dir) {
             (Self::V3(tree), Node::V3(dir)) => tree.for_each(dir, cursor, give),
+            (Self::V4(tree), Node::V4(dir)) => tree.for_each(dir, cursor, give),
+            _ => Err(OTHER_IMAGE),
         }
     }
 
@@ -127,6 +153,8 @@ impl Tree {
             (Self::V3(tree), Node::V3(_)) => {
                 Ok(tree.parent(ino)?.map(|parent| parent.map(Place::V3)))
             }
+            (Self::V4(tree), Node::V4(dir)) => Ok(Some(tree.parent(dir)?.map(Place::V4))),
+            _ => Err(OTHER_IMAGE),
         }
     }
 
@@ -134,6 +162,8 @@ impl Tree {
     pub(crate) fn extent_map<'a>(&'a self, node: &'a Node) -> Option<ExtentMap<'a>> {
         match (self, node) {
             (Self::V3(tree), Node::V3(node)) => tree.extent_map(node),
+            (Self::V4(_), Node::V4(node)) => node.extent_map(),
+            _ => None,
         }
     }
 
@@ -148,6 +178,8 @@ impl Tree {
     ) -> Result<Option<R>, Fault> {
         match (self, node) {
             (Self::V3(tree), Node::V3(node)) => tree.xattr(node, name, escaped, take),
+            (Self::V4(tree), Node::V4(node)) => tree.xattr(node, name, escaped, take),
+            _ => Err(OTHER_IMAGE),
         }
     }
 
@@ -159,6 +191,16 @@ impl Tree {
     ) -> Result<ControlFlow<B>, Fault> {
         match (self, node) {
             (Self::V3(tree), Node::V3(node)) => tree.for_each_xattr(node, give),
+            (Self::V4(tree), Node::V4(node)) => tree.for_each_xattr(node, give),
+            _ => Err(OTHER_IMAGE),
         }
     }
+}
+
+fn of_v3((attributes, node): (Attributes, v3::Node)) -> (Attributes, Node) {
+    (attributes, Node::V3(node))
+}
+
+fn of_v4((attributes, node): (Attributes, v4::Node)) -> (Attributes, Node) {
+    (attributes, Node::V4(node))
 }

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The source of an image's metadata chunks: the cache, and behind it the store.
+
+use super::chunk_cache::{CheckedChunk, ChunkHandle, ShrinkableChunks};
+use crate::{
+    base::{
+        fault::{Fault, FaultSite},
+        registry::InUse,
+        statistics::Statistics,
+    },
+    codec::metadata,
+    store::{blob_store::BlobStore, opening::Opening},
+    vfs::{prelude::*, relax},
+};
+use kernel::sync::Arc;
+use puzzlefs_schema::{
+    v4::{ChunkRef, ChunkSource, LoadedChunk, MetadataError, Start, Tree},
+    Digest,
+};
+
+/// The metadata chunks of a mounted image.
+pub(super) struct ImageChunks {
+    pub(super) cache: InUse<ShrinkableChunks>,
+    pub(super) blobs: Arc<BlobStore>,
+    pub(super) statistics: Arc<Statistics>,
+    /// The digest of the image's root.
+    pub(super) root: Digest,
+}
+
+/// The source of an image's metadata chunks, for callers of one patience.
+pub(super) struct Source {
+    chunks: Arc<ImageChunks>,
+    how: Opening,
+}
+
+impl Source {
+    /// Returns the digest of the image's root.
+    pub(super) fn root(&self) -> &Digest {
+        &self.chunks.root
+    }
+
+    /// Logs why a chunk cannot be used. The result is not logged again.
+    fn report(&self, chunk: &ChunkRef, fault: Fault) -> Fault {
+        if matches!(fault, Fault::NotOpen | Fault::Reported(_)) || fault.passing().is_some() {
+            return fault;
+        }
+        let site = FaultSite::image(&self.chunks.root).chunk(chunk.digest());
+        Fault::Reported(site.report(fault))
+    }
+
+    fn read(&self, chunk: &ChunkRef) -> Result<KVVec<u8>, Fault> {
+        let ImageChunks {
+            blobs, statistics, ..
+        } = &*self.chunks;
+        metadata::read(blobs, chunk, self.how, statistics)
+    }
+}
+
+impl ChunkSource for Source {
+    type Error = Fault;
+    type Chunk = ChunkHandle;
+    type Content = KVVec<u8>;
+
+    fn load(&self, chunk: &ChunkRef) -> Result<ChunkHandle, Fault> {
+        // Untrusted data determines the number of loads.
+        relax()?;
+        self.chunks
+            .cache
+            .cache()
+            .get_or_load(chunk, self.how, || check(*chunk, self.read(chunk)?))
+            .map_err(|fault| self.report(chunk, fault))
+    }
+
+    fn content(&self, chunk: &ChunkRef) -> Result<KVVec<u8>, Fault> {
+        self.read(chunk).map_err(|fault| self.report(chunk, fault))
+    }
+
+    fn malformed(&self, chunk: &ChunkRef, e: MetadataError) -> Fault {
+        self.report(chunk, e.into())
+    }
+}
+
+/// Checks the content of a metadata chunk.
+pub(super) fn check(chunk: ChunkRef, bytes: KVVec<u8>) -> Result<CheckedChunk, Fault> {
+    let starts =
+        |len| KVVec::from_elem(Start::default(), len, GFP_KERNEL_ACCOUNT).map_err(Fault::from);
+    LoadedChunk::check(chunk, bytes, starts)
+}
+
+/// The tree of an image, for callers of either patience.
+pub(super) struct Trees {
+    waiting: Tree<Source>,
+    now: Tree<Source>,
+}
+
+impl Trees {
+    /// Makes the trees of a root.
+    pub(super) fn new(chunks: ImageChunks, root: ChunkHandle) -> Result<Arc<Self>, Fault> {
+        let chunks = Arc::new(chunks, GFP_KERNEL)?;
+        let tree = |how| {
+            let chunks = chunks.clone();
+            Tree::new(Source { chunks, how }, root.clone())
+        };
+        let this = Self {
+            waiting: tree(Opening::Waiting)?,
+            now: tree(Opening::Now)?,
+        };
+        Ok(Arc::new(this, GFP_KERNEL)?)
+    }
+
+    /// Returns the tree for callers of a patience.
+    pub(super) fn of(&self, how: Opening) -> &Tree<Source> {
+        match how {
+            Opening::Waiting => &self.waiting,
+            Opening::Now => &self.now,
+        }
+    }
+}
