@@ -24,7 +24,7 @@ use crate::{
     vfs::{prelude::*, MAX_STACK_DEPTH},
 };
 use kernel::sync::Arc;
-use puzzlefs_schema::{v4::VERSION, Digest, ErrorKind};
+use puzzlefs_schema::{Digest, ErrorKind};
 
 /// A mounted image.
 pub(crate) struct Image {
@@ -149,8 +149,8 @@ fn may_be_root(fault: &Fault) -> bool {
         Fault::Metadata(e) => match e.kind() {
             // The magic number of a zstd frame, taken for a number of segments.
             ErrorKind::TooManySegments => true,
-            // The word has the kind of the message, too.
-            ErrorKind::Version(version) => version as u16 == VERSION,
+            // The kind of the message, which the word has from version 4 on.
+            ErrorKind::Version(version) => version >> 16 != 0,
             _ => false,
         },
         _ => false,
@@ -198,13 +198,13 @@ fn open_metadata(store: &MountedStore, settings: &Settings) -> Result<InUse<Meta
 
 /// Explains to the mounter why an image cannot be used, and returns the error of the mount.
 fn explain(context: &MountContext, digest: &Digest, fault: Fault) -> Error {
-    let object = match fault {
-        Fault::MetadataBlob(..) | Fault::Metadata(_) => "metadata blob",
-        Fault::Reported(_) => return fault.errno(),
-        _ => "root",
+    let (object, is_explained) = match fault {
+        Fault::MetadataBlob(..) | Fault::Metadata(_) => ("metadata blob", !fault.is_interruption()),
+        Fault::Reported(_) => ("root", false),
+        // If there is no memory, that says nothing about the image.
+        fault => ("root", fault.passing().is_none()),
     };
-    // If there is no memory, that says nothing about the image.
-    if fault.passing().is_none() || matches!(fault, Fault::MetadataBlob(Unusable::Memory, _)) {
+    if is_explained {
         context.error(fmt!("{object} {}: {fault}", Show(digest)));
     }
     fault.errno()
