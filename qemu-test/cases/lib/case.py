@@ -22,6 +22,10 @@ __all__ = ["CASE_DIR", "RESULT_DIR", "fail", "metric", "mount_image", "skip"]
 
 PAGE = 4096
 
+# The option of `puzzlefs build` for the format of images that the case is run for.
+FORMAT = int(os.environ.get("PUZZLEFS_FORMAT", "3"))
+BUILD_FORMAT = [] if FORMAT == 3 else [f"--format={FORMAT}"]
+
 
 def _explain(kind, value, trace):
     """A reason that says where in the case, which tells more than where in a helper."""
@@ -94,7 +98,7 @@ def run(*command, **options):
 def build_image(tree, *options, tag="image", store=None):
     """Builds an image, with options of puzzlefs build; returns what mount(8) wants as its source."""
     store = store or f"{CASE_DIR}/store"
-    run("puzzlefs", "build", "--quiet", *options, tree, f"{store}:{tag}")
+    run("puzzlefs", "build", "--quiet", *BUILD_FORMAT, *options, tree, f"{store}:{tag}")
     return f"{store}:{tag}"
 
 
