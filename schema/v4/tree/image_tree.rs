@@ -20,6 +20,7 @@ use super::{
     numbers::{find_block, Wanted},
     source::{ChunkSource, MetadataChunk},
 };
+use crate::limits::ROOT_INO;
 use core::ops::ControlFlow;
 
 /// An image: its root, and a source of the other chunks.
@@ -153,11 +154,45 @@ impl<S: ChunkSource> Tree<S> {
             node,
             ino: RootLayout::ino(found.start.inodes, node.slot),
         };
+        self.check_type(loaded, inode_type)
+    }
+
+    /// Opens an inode that a directory refers to, as [`open`](Self::open) does. If it lies in the block
+    /// of the directory, nothing is searched or loaded.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_in(
+        &self,
+        directory: &LoadedInode<S::Chunk>,
+        target: &Target,
+    ) -> Result<LoadedInode<S::Chunk>, S::Error>
+    where
+        S::Chunk: Clone,
+    {
+        if target.node.block != directory.node.block {
+            return self.open(target.node, Some(target.inode_type));
+        }
+        let loaded = LoadedInode {
+            block: directory.block.clone(),
+            node: target.node,
+            ino: target.ino,
+        };
+        self.check_type(loaded, Some(target.inode_type))
+    }
+
+    /// Checks the type of an inode that was opened.
+    fn check_type(
+        &self,
+        loaded: LoadedInode<S::Chunk>,
+        inode_type: Option<InodeType>,
+    ) -> Result<LoadedInode<S::Chunk>, S::Error> {
         let actual = self.inode(&loaded)?.inode_type();
         if inode_type.is_some_and(|expected| expected != actual) {
             return Err(self.broken(&loaded, Kind::TypeMismatch));
         }
-        if node == Node::ROOT && actual != InodeType::Directory {
+        if loaded.node == Node::ROOT && actual != InodeType::Directory {
             return Err(self.broken(&loaded, Kind::RootType));
         }
         Ok(loaded)
@@ -234,7 +269,9 @@ impl<S: ChunkSource> Tree<S> {
         let Some((inode_type, to)) = found else {
             return Ok(None);
         };
-        self.target(directory, &mut None, inode_type, to).map(Some)
+        // Most inodes lie in the block of their directory.
+        let mut last = Some(self.numbers(directory)?);
+        self.target(directory, &mut last, inode_type, to).map(Some)
     }
 
     /// Gives the entries of a directory from a cursor on, until `give` returns `Break`. The cursor 0 is
@@ -259,7 +296,7 @@ impl<S: ChunkSource> Tree<S> {
             tree: self,
             directory,
             give,
-            last: None,
+            last: Some(self.numbers(directory)?),
         };
         match self.content(directory)? {
             Content::Directory(entries) => listing.give(&directory.block, &entries, first, 0),
@@ -367,6 +404,16 @@ impl<S: ChunkSource> Tree<S> {
             node,
             ino,
             inode_type,
+        })
+    }
+
+    /// Returns the numbers of the inodes in the block of an inode.
+    fn numbers(&self, loaded: &LoadedInode<S::Chunk>) -> Result<NumberedBlock, S::Error> {
+        let position = loaded.ino.saturating_sub(ROOT_INO);
+        Ok(NumberedBlock {
+            number: loaded.node.block,
+            before: position.saturating_sub(loaded.node.slot.into()),
+            inodes: read_block(&self.source, &loaded.block)?.len(),
         })
     }
 
