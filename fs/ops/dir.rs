@@ -18,7 +18,7 @@ pub(super) fn lookup<'a>(
 ) -> Result<Option<INodeRef<'a, PuzzleFs>>> {
     let found = image(dir).tree().lookup(dir.data(), name);
     match found.map_err(|fault| site(dir).report(fault))? {
-        Some(child) => inode::get(dir.superblock(), child.ino, Some(child.at)).map(Some),
+        Some(child) => inode::of_entry(dir, &child).map(Some),
         None => Ok(None),
     }
 }

@@ -5,10 +5,10 @@
 use super::fs_type::PuzzleFs;
 use crate::{
     tree::{
-        attributes::{Attributes, NodeType},
+        attributes::{Attributes, Child, NodeType},
         Node, Place,
     },
-    vfs::{prelude::*, CachedINode, INodeKind, INodeParams, INodeRef, SuperBlock},
+    vfs::{prelude::*, CachedINode, INode, INodeKind, INodeParams, INodeRef, SuperBlock},
 };
 
 /// Returns the inode of a number, whose place in the metadata may be known already.
@@ -21,12 +21,38 @@ pub(crate) fn get(
     ino: u64,
     at: Option<Place>,
 ) -> Result<INodeRef<'_, PuzzleFs>> {
+    get_in(sb, ino, at, None)
+}
+
+/// Returns the inode of an entry of a directory.
+///
+/// # Errors
+///
+/// [`EUCLEAN`] if it is malformed.
+pub(super) fn of_entry<'a>(
+    dir: &'a INode<PuzzleFs>,
+    entry: &Child<Place>,
+) -> Result<INodeRef<'a, PuzzleFs>> {
+    get_in(
+        dir.superblock(),
+        entry.ino,
+        Some(entry.at),
+        Some(dir.data()),
+    )
+}
+
+fn get_in<'a>(
+    sb: &'a SuperBlock<PuzzleFs>,
+    ino: u64,
+    at: Option<Place>,
+    dir: Option<&Node>,
+) -> Result<INodeRef<'a, PuzzleFs>> {
     let new = match sb.get_inode(ino)? {
         CachedINode::Cached(inode) => return Ok(inode),
         CachedINode::New(new) => new,
     };
     let image = sb.data();
-    let read = image.tree().read(ino, at);
+    let read = image.tree().read(ino, at, dir);
     let (attributes, node) = read.map_err(|fault| image.site().inode(ino).report(fault))?;
     new.init(params(attributes, node))
 }

@@ -92,19 +92,31 @@ impl Tree {
         })
     }
 
-    /// Reads the node of a number, whose place may be known already.
+    /// Reads the node of a number, whose place may be known already: from an entry of `dir`, if that
+    /// is given.
     ///
     /// # Errors
     ///
     /// Those of malformed metadata, also if there is no such node; [`ENOMEM`].
-    pub(crate) fn read(&self, ino: u64, at: Option<Place>) -> Result<(Attributes, Node), Fault> {
+    pub(crate) fn read(
+        &self,
+        ino: u64,
+        at: Option<Place>,
+        dir: Option<&Node>,
+    ) -> Result<(Attributes, Node), Fault> {
         match (self, at) {
             (Self::V3(tree), Some(Place::V3(at))) => tree.read(ino, Some(at)).map(of_v3),
             (Self::V3(tree), None) => tree.read(ino, None).map(of_v3),
-            (Self::V4(tree), Some(Place::V4(at))) => tree.read(at).map(of_v4),
+            (Self::V4(tree), Some(Place::V4(at))) => {
+                let dir = match dir {
+                    Some(Node::V4(dir)) => Some(dir),
+                    _ => None,
+                };
+                tree.read(at, dir).map(of_v4)
+            }
             (Self::V4(tree), None) => {
                 let at = tree.find(ino)?.ok_or(OTHER_IMAGE)?;
-                tree.read(at).map(of_v4)
+                tree.read(at, None).map(of_v4)
             }
             _ => Err(OTHER_IMAGE),
         }

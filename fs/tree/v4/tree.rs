@@ -19,7 +19,7 @@ use kernel::sync::Arc;
 use puzzlefs_schema::{
     overlay,
     v4::{
-        self, ChunkRef, ChunkSource, Content as InodeContent, InodeType, RootLayout, Value,
+        self, ChunkRef, ChunkSource, Content as InodeContent, InodeType, RootLayout, Target, Value,
     },
     Digest, FileType,
 };
@@ -31,10 +31,11 @@ pub(crate) struct Tree {
 
 /// The place of a node.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
-    node: v4::Node,
-    /// The type that the directory states, from which the place is known.
-    inode_type: Option<InodeType>,
+pub(crate) enum Place {
+    /// The place of a number.
+    Node(v4::Node),
+    /// The place and the type that a directory states.
+    Target(Target),
 }
 
 impl Tree {
@@ -86,15 +87,22 @@ impl Tree {
 
     /// Returns the place of the node of a number; `None` if there is none.
     pub(in crate::tree) fn find(&self, ino: u64) -> Result<Option<Place>, Fault> {
-        Ok(self.tree().find(ino)?.map(|node| Place {
-            node,
-            inode_type: None,
-        }))
+        Ok(self.tree().find(ino)?.map(Place::Node))
     }
 
-    /// Reads the node at a place.
-    pub(in crate::tree) fn read(&self, at: Place) -> Result<(Attributes, Node), Fault> {
-        let loaded = self.tree().open(at.node, at.inode_type)?;
+    /// Reads the node at a place, which may be that of an entry of `dir`.
+    pub(in crate::tree) fn read(
+        &self,
+        at: Place,
+        dir: Option<&Node>,
+    ) -> Result<(Attributes, Node), Fault> {
+        let loaded = match (at, dir) {
+            (Place::Target(target), Some(dir)) => self.tree().open_in(dir.loaded(), &target)?,
+            (Place::Target(target), None) => {
+                self.tree().open(target.node, Some(target.inode_type))?
+            }
+            (Place::Node(node), _) => self.tree().open(node, None)?,
+        };
         let inode = self.tree().inode(&loaded)?;
         let (node_type, size) = match self.tree().content(&loaded)? {
             InodeContent::File(_) | InodeContent::LongFile(_) => (NodeType::Regular, inode.size()),
@@ -146,10 +154,7 @@ impl Tree {
         let found = self.tree().lookup(dir.loaded(), name)?;
         Ok(found.map(|target| Child {
             ino: target.ino,
-            at: Place {
-                node: target.node,
-                inode_type: Some(target.inode_type),
-            },
+            at: Place::Target(target),
         }))
     }
 
@@ -177,10 +182,7 @@ impl Tree {
         let parent = self.tree().parent(dir.loaded())?;
         Ok(Child {
             ino: parent.ino(),
-            at: Place {
-                node: parent.node(),
-                inode_type: Some(InodeType::Directory),
-            },
+            at: Place::Node(parent.node()),
         })
     }
 
@@ -222,7 +224,8 @@ impl Tree {
         let attributes = self.tree().attributes(node.loaded())?;
         for position in 0..attributes.len() {
             let attribute = attributes.get(position);
-            let Some(attribute) = attribute.map_err(|e| self.tree().broken(node.loaded(), e))? else {
+            let Some(attribute) = attribute.map_err(|e| self.tree().broken(node.loaded(), e))?
+            else {
                 break;
             };
             if let ControlFlow::Break(with) = give(attribute.name) {
