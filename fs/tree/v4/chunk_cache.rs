@@ -371,7 +371,8 @@ impl ChunkCache {
         let limit = MAX_UNUSED_METADATA / PAGE_SIZE;
         let unused = usize::try_from(before).unwrap_or(0).saturating_add(pages);
         if unused > limit {
-            self.shrink(unused - limit);
+            // More than is necessary, so that the search is not repeated for each chunk.
+            self.shrink(unused - limit + limit / 8);
         }
     }
 }
