@@ -486,3 +486,53 @@ fn every_state_of_an_interrupted_change_is_usable() {
     add(&store, 4, 1);
     assert!(!names(&store).contains(&"0000000000000001".to_owned()));
 }
+
+/// Adds packs of `chunks` chunks, which exist only in the index. Returns the bytes that were written.
+fn add_fabricated(store: &Store, first: u64, packs: u64, chunks: u64) -> u64 {
+    let mut written = 0;
+    for pack in first..first + packs {
+        let chunk = |number: u64| PackedChunk {
+            digest: Digest::of(format!("{pack} {number}").as_bytes()).into(),
+            offset: number << 16,
+            stored_len: 1 << 16,
+        };
+        let pack = NewPack {
+            digest: Digest::of(&pack.to_le_bytes()),
+            footer: PackFooter::new(0, chunks as u32).unwrap(),
+            records: (0..chunks).map(chunk).collect(),
+        };
+        add_packs(store, &[pack]).unwrap();
+        let catalogue = catalogue(store);
+        written += u64::from(catalogue.tables[0].pages) * 4096;
+        written += catalogue.to_bytes().len() as u64;
+    }
+    written
+}
+
+/// A lookup reads at most two pages of each table, and one on average; an addition rewrites each chunk
+/// a logarithmic number of times.
+#[test]
+fn lookups_and_additions_are_cheap() {
+    const PACKS: u64 = 20;
+    const ADDITIONS: u64 = 60;
+    let scratch = tempfile::tempdir().unwrap();
+    let store = store(scratch.path());
+    add_fabricated(&store, 0, PACKS, 1000);
+    let written = add_fabricated(&store, 1 << 32, ADDITIONS, 100);
+    let index = ChunkIndex::open(&store).unwrap();
+    let tables = catalogue(&store).tables.len() as u64;
+    let lookups: u64 = 400;
+    for number in 0..lookups {
+        // One half is not there, and so is looked up in every table.
+        let name = format!("{} {}", number % PACKS, number / PACKS * 100);
+        let found = index.packed(&Digest::of(name.as_bytes())).count();
+        assert_eq!(found, usize::from(number / PACKS < 10));
+    }
+    let (pages, damaged) = index.pages_read();
+    assert_eq!(damaged, 0);
+    assert!(
+        pages * 10 < lookups * tables * 11,
+        "{pages} pages in {tables} tables"
+    );
+    assert!(written < ADDITIONS << 20, "{written} bytes");
+}
