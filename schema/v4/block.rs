@@ -3,11 +3,13 @@
 //! Blocks.
 
 use super::{
+    chunk::ChunkRef,
     error::{MetadataErrorKind as Kind, Result},
     inode::{Checker, Inode, Lists, Places, StoredInode},
     inode_type::InodeType,
     limits::MAX_BLOCK_INODES,
     message::{List, Message, MessageKind},
+    parts::part_chunks,
     root::Child,
 };
 
@@ -54,6 +56,20 @@ impl BlockLayout {
     /// The number of inodes.
     pub fn inodes(&self) -> u32 {
         self.inodes.len()
+    }
+
+    /// The chunks that the block refers to, of every kind. `bytes` are those that the layout was made of.
+    ///
+    /// Cost of each step: constant.
+    pub fn chunk_refs<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = ChunkRef> + 'a {
+        self.places.chunks(bytes).iter()
+    }
+
+    /// The list blocks that the block refers to, which are among its chunks.
+    ///
+    /// Cost of each step: constant.
+    pub fn list_blocks<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = ChunkRef> + 'a {
+        part_chunks(self.places.parts(bytes), self.places.chunks(bytes))
     }
 
     /// Checks the block against the reference by which it was reached.

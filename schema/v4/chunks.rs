@@ -76,6 +76,11 @@ impl<'a> Chunks<'a> {
         Ok(())
     }
 
+    /// All chunks.
+    pub(super) fn iter(&self) -> impl Iterator<Item = ChunkRef> + 'a {
+        self.0.iter().filter_map(|stored| stored.data().ok())
+    }
+
     /// The chunk of a number.
     pub(super) fn get(&self, number: u32) -> Result<ChunkRef> {
         let stored = self.0.get(number).ok_or(Kind::ChunkNumber)?;

@@ -96,6 +96,16 @@ impl Places {
             pool: block.pool(7)?,
         })
     }
+
+    /// The chunks that the block refers to.
+    pub(super) fn chunks<'a>(&self, bytes: &'a [u8]) -> Chunks<'a> {
+        Chunks::new(self.chunks.of(bytes))
+    }
+
+    /// The parts of its long lists.
+    pub(super) fn parts<'a>(&self, bytes: &'a [u8]) -> Elements<'a, StoredPart> {
+        self.parts.of(bytes)
+    }
 }
 
 /// The lists that the inodes of a block refer to.

@@ -3,6 +3,7 @@
 //! List blocks: parts of long lists.
 
 use super::{
+    chunk::ChunkRef,
     chunks::{Chunks, StoredRef},
     directory::{Entries, StoredEntry},
     error::{ListName, MetadataError, MetadataErrorKind as Kind, Result},
@@ -10,7 +11,7 @@ use super::{
     inode_type::InodeType,
     limits::LIST_LEVELS,
     message::{List, Message, MessageKind, Pool},
-    parts::{Bounds, Part, Parts, StoredPart},
+    parts::{part_chunks, Bounds, Part, Parts, StoredPart},
     words::halves,
 };
 
@@ -122,6 +123,21 @@ impl ListLayout {
                 end: u64::MAX,
             },
         }
+    }
+
+    /// The chunks that the list block refers to, of every kind. `bytes` are those that the layout was
+    /// made of.
+    ///
+    /// Cost of each step: constant.
+    pub fn chunk_refs<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = ChunkRef> + 'a {
+        self.chunks(bytes).iter()
+    }
+
+    /// The list blocks that the list block refers to, which are among its chunks.
+    ///
+    /// Cost of each step: constant.
+    pub fn list_blocks<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = ChunkRef> + 'a {
+        part_chunks(self.parts.of(bytes), self.chunks(bytes))
     }
 
     fn chunks<'a>(&self, bytes: &'a [u8]) -> Chunks<'a> {

@@ -40,6 +40,16 @@ impl Element for StoredPart {
     }
 }
 
+/// Returns the chunks of parts: list blocks.
+pub(super) fn part_chunks<'a>(
+    parts: Elements<'a, StoredPart>,
+    chunks: Chunks<'a>,
+) -> impl Iterator<Item = ChunkRef> + 'a {
+    parts
+        .iter()
+        .filter_map(move |part| chunks.get(part.chunk).ok())
+}
+
 /// The bounds of a list's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bounds<'a> {

@@ -196,7 +196,7 @@ pub mod verity {
 
 pub mod gc {
     //! Removing the blobs that no image needs.
-    pub use crate::ops::gc::{collect, dry_run, Collected};
+    pub use crate::ops::gc::{collect, dry_run, Collected, GcOptions};
 }
 
 pub mod usage {

@@ -4,6 +4,7 @@
 
 use super::Error;
 use crate::model::digest::Digest;
+use crate::model::oci;
 use std::path::PathBuf;
 
 /// A failure of a command on images and stores.
@@ -72,6 +73,14 @@ pub enum CommandError {
          nothing was removed", .path.display())]
     IndexChanged {
         /// The path of the index.
+        path: PathBuf,
+    },
+    /// A manifest lists packs and does not name the root of its image.
+    #[error(
+        "cannot use {}: the annotation '{}' is not the digest of a root",
+        .path.display(), oci::ROOT)]
+    NoRoot {
+        /// The path of the manifest.
         path: PathBuf,
     },
     /// Not all blobs that the images need are known.

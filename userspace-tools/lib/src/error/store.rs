@@ -170,6 +170,22 @@ pub enum StoreError {
         /// The violated rule.
         cause: PackError,
     },
+    /// A pack cannot be written.
+    #[error("cannot write a pack in {}: {cause}", .path.display())]
+    NewPack {
+        /// The path of the directory.
+        path: PathBuf,
+        /// The violated rule.
+        cause: PackError,
+    },
+    /// The recipe of a pack violates a rule of the format.
+    #[error("cannot use {}: malformed recipe of a pack: {cause}; remove the file", .path.display())]
+    Recipe {
+        /// The path of the recipe.
+        path: PathBuf,
+        /// The violated rule.
+        cause: PackError,
+    },
     /// A chunk is damaged.
     #[error("cannot use the chunk {digest} of {}: {cause}", .path.display())]
     Chunk {
@@ -197,6 +213,12 @@ pub enum StoreError {
         path: PathBuf,
         /// The violated rule.
         cause: IndexError,
+    },
+    /// A part of the chunk index is damaged.
+    #[error("cannot use {}: the chunk index is damaged; 'puzzlefs reindex' rebuilds it", .path.display())]
+    ChunkIndexDamaged {
+        /// The path of the index.
+        path: PathBuf,
     },
     /// A table of the chunk index cannot be used.
     #[error("cannot use {}: {cause}; 'puzzlefs reindex' rebuilds the chunk index", .path.display())]

@@ -18,9 +18,11 @@
 //! | `visit` | goes through the tree of an image of format 3 |
 //! | `path` | resolves paths in an image of format 3 |
 //! | `reader` | reads metadata and files of format 3 |
+//! | `chunk_walk` | lists the chunks of images of format 4 |
 //! | `encoding` | writes Cap'n Proto messages |
 //! | `seekable` | zstd's seekable format |
 
+pub(crate) mod chunk_walk;
 pub(crate) mod config;
 pub(crate) mod encoding;
 pub(crate) mod file_data;

@@ -31,5 +31,7 @@ pub(crate) mod gc;
 pub(crate) mod import;
 pub(crate) mod report;
 pub(crate) mod structure;
+#[cfg(test)]
+pub(crate) mod test_images;
 pub(crate) mod usage;
 pub(crate) mod verify;

@@ -65,7 +65,7 @@ pub fn usage(store: &Store) -> Result<Usage> {
         let mut image = ImageUsage {
             tags: root.tags,
             manifest: root.digest,
-            is_puzzlefs: !root.images.is_empty(),
+            is_puzzlefs: !(root.images.is_empty() && root.packed.is_empty()),
             alone: Count::default(),
             unique: Count::default(),
             shared: Count::default(),

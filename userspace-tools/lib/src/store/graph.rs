@@ -26,6 +26,9 @@ pub(crate) struct Root {
     pub digest: Digest,
     /// All blobs, including the manifest, with the sizes in their descriptors.
     pub blobs: BTreeMap<Digest, u64>,
+    /// The packs of images of format 4, with the sizes in their descriptors. They are among the blobs,
+    /// and need not exist: their chunks can lie elsewhere.
+    pub packs: BTreeMap<Digest, u64>,
     /// Further sizes of the same blobs in other descriptors, of which all but one are wrong.
     pub other_sizes: Vec<(Digest, u64)>,
     /// The PuzzleFS images of format 3, by their manifests.
@@ -111,6 +114,7 @@ fn follow(store: &Store, digest: Digest, descriptor: &Descriptor) -> Root {
         tags: Vec::new(),
         digest,
         blobs: BTreeMap::from([(digest, descriptor.size)]),
+        packs: BTreeMap::new(),
         other_sizes: Vec::new(),
         images: Vec::new(),
         packed: Vec::new(),
@@ -174,6 +178,9 @@ fn read(
                 // Blobs of another algorithm are in another directory.
                 if let Some(digest) = Digest::from_oci(&blob.digest) {
                     root.add_blob(digest, blob.size);
+                    if blob.media_type == oci::PACK {
+                        root.packs.insert(digest, blob.size);
+                    }
                 }
             }
             Ok(manifest.subject.into_iter().collect())

@@ -37,7 +37,8 @@ pub(crate) struct Staging<'a> {
     check: bool,
     pending: Mutex<Pending>,
     /// Keeps garbage collection off: no blob that is found or put is removed before the tag is set.
-    _in_use: UseLock,
+    /// `None` if the caller has the lock.
+    _in_use: Option<UseLock>,
 }
 
 /// Blobs that are written, but neither durable nor visible.
@@ -80,6 +81,15 @@ impl<'a> Staging<'a> {
     pub fn new(store: &'a Store) -> Result<Self> {
         store.known_index()?;
         let in_use = UseLock::shared(store.locked())?;
+        Self::with_lock(store, Some(in_use))
+    }
+
+    /// Does the same for a caller that has the lock, shared or exclusive, and keeps it.
+    pub fn under(store: &'a Store, _lock: &'a UseLock) -> Result<Self> {
+        Self::with_lock(store, None)
+    }
+
+    fn with_lock(store: &'a Store, in_use: Option<UseLock>) -> Result<Self> {
         let private = store.path.join(PRIVATE);
         remove_stale(&private);
         loop {

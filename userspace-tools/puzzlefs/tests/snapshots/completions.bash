@@ -431,12 +431,16 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__gc)
-            opts="-n -h --dry-run --no-wait --json --help"
+            opts="-n -h --dry-run --no-wait --max-dead --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --max-dead)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

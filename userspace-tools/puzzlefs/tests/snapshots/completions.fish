@@ -146,6 +146,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand du" -l json -d 'Print 
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand du" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand diff" -l json -d 'Print one JSON object on standard output'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand diff" -s h -l help -d 'Print help'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand gc" -l max-dead -d 'Rewrite packs of which more than PERCENT is dead data, that is, chunks that no image needs [0-100]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand gc" -s n -l dry-run -d 'Show the blobs that would be removed, and remove nothing'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand gc" -l no-wait -d 'Fail if builders use the store, instead of waiting for them'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand gc" -l json -d 'Print one JSON object on standard output'

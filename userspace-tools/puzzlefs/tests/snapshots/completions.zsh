@@ -255,6 +255,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (gc)
 _arguments "${_arguments_options[@]}" : \
+'--max-dead=[Rewrite packs of which more than PERCENT is dead data, that is, chunks that no image needs \[0-100\]]:PERCENT:_default' \
 '-n[Show the blobs that would be removed, and remove nothing]' \
 '--dry-run[Show the blobs that would be removed, and remove nothing]' \
 '--no-wait[Fail if builders use the store, instead of waiting for them]' \

@@ -132,9 +132,10 @@ impl Fixture {
     /// Puts the contents and some metadata into a store.
     fn pack(&self, store: &Store, how: How) -> (Vec<Vec<FileExtent>>, ImagePacks) {
         let staging = Staging::new(store).unwrap();
-        let known = match how.fresh {
-            true => KnownChunks::none(store),
-            false => KnownChunks::open(store).unwrap(),
+        let known = if how.fresh {
+            KnownChunks::none(store)
+        } else {
+            KnownChunks::open(store).unwrap()
         };
         let flusher = Flusher::default();
         let mut options = BuildOptions::new("t");

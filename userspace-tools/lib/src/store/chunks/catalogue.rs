@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result, StoreError};
 use crate::model::digest::Digest;
-use crate::store::chunks::directory::ChunkDirectory;
+use crate::store::chunks::directory::PrivateDirectory;
 use puzzlefs_schema::v4::{self, IndexError, Table, CATALOGUE_HEADER_LEN, MAX_PACKS, MAX_TABLES};
 use std::fs::File;
 use std::io::Read;
@@ -50,7 +50,7 @@ impl Catalogue {
 
     /// Reads the catalogue of a directory, if there is one. The inner error is the rule that the
     /// catalogue violates. The file stays open, so that no other file gets its inode number.
-    pub fn read(directory: &ChunkDirectory) -> Result<Option<(File, Result<Self, IndexError>)>> {
+    pub fn read(directory: &PrivateDirectory) -> Result<Option<(File, Result<Self, IndexError>)>> {
         let Some(file) = directory.open_file(CATALOGUE)? else {
             return Ok(None);
         };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The directory of the chunk index, and the lock of its writers.
+//! The directories of the chunk index and of recipes, and the lock of the index's writers.
 
 use crate::error::{Error, Result, StoreError};
 use crate::store::locks::{lock_path, make_private, open_lock, open_own, PRIVATE};
@@ -12,8 +12,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// The name of the directory, in the private directory of a store.
+/// The name of the directory of the chunk index, in the private directory of a store.
 pub(crate) const CHUNKS: &str = "chunks";
+/// The name of the directory of recipes.
+pub(super) const RECIPES: &str = "recipes";
 const LOCK: &str = "chunks.lock";
 
 /// The lock of the writers of a chunk index. Dropping it unlocks.
@@ -34,29 +36,29 @@ impl ChunkLock {
     }
 }
 
-/// The open directory of a chunk index.
-pub(crate) struct ChunkDirectory {
+/// An open directory in the private directory of a store.
+pub(crate) struct PrivateDirectory {
     path: PathBuf,
     directory: OwnedFd,
 }
 
-impl ChunkDirectory {
+impl PrivateDirectory {
     /// Opens the directory, or returns `None` if the store has none.
-    pub fn open(store: &Store) -> Result<Option<Self>> {
+    pub fn open(store: &Store, name: &str) -> Result<Option<Self>> {
         let private = store.path.join(PRIVATE);
         let Some(parent) = existing(open_own(&store.root, &private, PRIVATE))? else {
             return Ok(None);
         };
-        let path = private.join(CHUNKS);
-        let directory = existing(open_own(&parent, &path, CHUNKS))?;
-        Ok(directory.map(|directory| ChunkDirectory { path, directory }))
+        let path = private.join(name);
+        let directory = existing(open_own(&parent, &path, name))?;
+        Ok(directory.map(|directory| PrivateDirectory { path, directory }))
     }
 
     /// Opens the directory, and creates it if the store has none.
-    pub fn create(store: &Store) -> Result<Self> {
+    pub fn create(store: &Store, name: &str) -> Result<Self> {
         let private = make_private(&store.path, &store.root)?;
-        let path = store.path.join(PRIVATE).join(CHUNKS);
-        match rustix::fs::mkdirat(&private, CHUNKS, Mode::from_raw_mode(0o755)) {
+        let path = store.path.join(PRIVATE).join(name);
+        match rustix::fs::mkdirat(&private, name, Mode::from_raw_mode(0o755)) {
             Ok(()) => {
                 let sync = |directory: &OwnedFd, path: &Path| {
                     rustix::fs::fsync(directory).map_err(Error::io(path, "sync"))
@@ -67,8 +69,8 @@ impl ChunkDirectory {
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(Error::io(path, "create")(errno)),
         }
-        let directory = open_own(&private, &path, CHUNKS)?;
-        Ok(ChunkDirectory { path, directory })
+        let directory = open_own(&private, &path, name)?;
+        Ok(PrivateDirectory { path, directory })
     }
 
     /// The path of a file, for messages.

@@ -2,11 +2,12 @@
 
 //! Searching the chunk index.
 
-use crate::error::{Result, StoreError, TableFault};
+use crate::error::{Error, Result, StoreError, TableFault};
 use crate::model::digest::Digest;
 use crate::store::chunks::catalogue::{checksum, table_name, Catalogue, CATALOGUE};
-use crate::store::chunks::directory::ChunkDirectory;
+use crate::store::chunks::directory::{PrivateDirectory, CHUNKS};
 use crate::store::chunks::table::{check_length, read_page};
+use crate::store::locks::PRIVATE;
 use crate::store::oci_layout::Store;
 use puzzlefs_schema::v4::{Lookup, Page, Table, MAX_CHUNK_CONTENT, PAGE_LEN};
 use std::fs::File;
@@ -40,7 +41,7 @@ pub(crate) enum Location {
 pub(crate) struct ChunkIndex<'s> {
     store: &'s Store,
     /// The directory and the open catalogue; `None` if there is none.
-    opened: Option<(ChunkDirectory, File)>,
+    opened: Option<(PrivateDirectory, File)>,
     packs: Vec<Option<Digest>>,
     tables: Vec<(Table, File)>,
     faults: Vec<StoreError>,
@@ -72,7 +73,7 @@ impl<'s> ChunkIndex<'s> {
             pages_read: AtomicU64::new(0),
             damaged_pages: AtomicU64::new(0),
         };
-        let Some(directory) = ChunkDirectory::open(store)? else {
+        let Some(directory) = PrivateDirectory::open(store, CHUNKS)? else {
             return Ok(index);
         };
         let Some((file, catalogue)) = Catalogue::read(&directory)? else {
@@ -94,7 +95,7 @@ impl<'s> ChunkIndex<'s> {
         Ok(index)
     }
 
-    fn open_table(&mut self, directory: &ChunkDirectory, table: Table) -> Result<()> {
+    fn open_table(&mut self, directory: &PrivateDirectory, table: Table) -> Result<()> {
         let name = table_name(&table);
         let opened = match directory.open_file(&name)? {
             Some(file) => check_length(&file, &table).map(|()| file),
@@ -114,7 +115,7 @@ impl<'s> ChunkIndex<'s> {
     pub fn is_replaced(&self) -> Result<bool> {
         match &self.opened {
             Some((directory, file)) => Ok(!directory.is_named(file, CATALOGUE)),
-            None => match ChunkDirectory::open(self.store)? {
+            None => match PrivateDirectory::open(self.store, CHUNKS)? {
                 Some(directory) => Ok(directory.open_file(CATALOGUE)?.is_some()),
                 None => Ok(false),
             },
@@ -189,6 +190,17 @@ impl<'s> ChunkIndex<'s> {
     /// The faults of the catalogue and of tables that cannot be used.
     pub fn faults(&self) -> &[StoreError] {
         &self.faults
+    }
+
+    /// Returns an error if a part of the index cannot be used: the catalogue, a table, or a page that a
+    /// lookup has read.
+    pub fn damage(&self) -> Option<Error> {
+        let (_, damaged) = self.pages_read();
+        if self.faults.is_empty() && damaged == 0 {
+            return None;
+        }
+        let path = self.store.path.join(PRIVATE).join(CHUNKS);
+        Some(StoreError::ChunkIndexDamaged { path }.into())
     }
 
     /// The number of pages that lookups have read, and the number of these that are damaged.

@@ -29,20 +29,24 @@
 //! | --- | --- |
 //! | `reader` | finds, verifies and decodes chunks |
 //! | `update` | adds and removes packs, rebuilds the index |
+//! | `recipes` | the recipes of packs |
+//! | `writer` | writes packs |
 //! | `rebuild` | collects the records of packs |
 //! | `index` | searches the index |
 //! | `pack` | opens packs |
 //! | `table` | encodes and reads tables |
 //! | `catalogue` | encodes and reads the catalogue |
-//! | `directory` | the files of the index, and its lock |
+//! | `directory` | private directories of the store; the lock of the index |
 
 pub(crate) mod catalogue;
 pub(crate) mod directory;
 pub(crate) mod index;
 pub(crate) mod pack;
 pub(crate) mod reader;
-mod rebuild;
+pub(crate) mod rebuild;
+pub(crate) mod recipes;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod update;
+pub(crate) mod writer;

@@ -11,6 +11,16 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+/// A pack that is durable in the store, and whose chunks the index shall find.
+pub(crate) struct NewPack {
+    /// The digest.
+    pub digest: Digest,
+    /// The footer.
+    pub footer: PackFooter,
+    /// The chunks, in order of position. The caller has compared each with its digest.
+    pub records: Vec<PackedChunk>,
+}
+
 /// An open pack, whose index keeps the rules.
 ///
 /// Its contents are not compared with its digest. Each chunk is, when it is read.

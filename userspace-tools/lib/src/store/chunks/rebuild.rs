@@ -81,7 +81,7 @@ fn is_valid(store: &Store, pack: &Digest, record: &Record) -> bool {
 }
 
 /// Lists the blobs that end as a pack does.
-pub(super) fn find_packs(store: &Store) -> Result<Vec<Digest>> {
+pub(crate) fn find_packs(store: &Store) -> Result<Vec<Digest>> {
     let mut packs = Vec::new();
     for digest in store.list_blobs()?.0 {
         if PackFile::is_pack(store, &digest)? {

@@ -6,7 +6,7 @@ use crate::error::{Error, StoreError};
 use crate::model::chunk::ChunkEncoder;
 use crate::model::digest::Digest;
 use crate::store::chunks::catalogue::{Catalogue, CATALOGUE};
-use crate::store::chunks::directory::ChunkDirectory;
+use crate::store::chunks::directory::{PrivateDirectory, CHUNKS};
 use crate::store::chunks::index::{ChunkIndex, Location};
 use crate::store::chunks::pack::PackFile;
 use crate::store::chunks::reader::ChunkReader;
@@ -89,7 +89,7 @@ fn assert_readable(store: &Store, chunks: &[Vec<u8>]) {
 }
 
 fn names(store: &Store) -> Vec<String> {
-    let mut names = ChunkDirectory::open(store)
+    let mut names = PrivateDirectory::open(store, CHUNKS)
         .unwrap()
         .unwrap()
         .names()

@@ -6,7 +6,8 @@
 use crate::error::{Error, Result, StoreError, TableFault};
 use crate::model::digest::Digest;
 use crate::store::chunks::catalogue::{table_name, Catalogue, CATALOGUE, CATALOGUE_NEW};
-use crate::store::chunks::directory::{ChunkDirectory, ChunkLock};
+use crate::store::chunks::directory::{ChunkLock, PrivateDirectory, CHUNKS};
+pub(crate) use crate::store::chunks::pack::NewPack;
 use crate::store::chunks::pack::PackFile;
 use crate::store::chunks::rebuild::{self, Collected};
 use crate::store::chunks::table;
@@ -14,7 +15,7 @@ use crate::store::locks::UseLock;
 use crate::store::oci_layout::Store;
 use crate::sys::pause::{self, Point};
 use crate::sys::progress::Progress;
-use puzzlefs_schema::v4::{PackFooter, PackedChunk, Record, Table, MAX_PACKS};
+use puzzlefs_schema::v4::{Record, Table, MAX_PACKS};
 use std::collections::HashSet;
 use std::slice;
 
@@ -22,16 +23,6 @@ use std::slice;
 const MERGE_RATIO: u64 = 4;
 /// The name of a loose chunk before it has its final name.
 const LOOSE_NEW: &str = "loose.new";
-
-/// A pack that is durable in the store, and whose chunks the index shall find.
-pub(crate) struct NewPack {
-    /// The digest.
-    pub digest: Digest,
-    /// The footer.
-    pub footer: PackFooter,
-    /// The chunks, in order of position. The caller has compared each with its digest.
-    pub records: Vec<PackedChunk>,
-}
 
 /// The result of a rebuild.
 #[derive(Debug, Default)]
@@ -117,7 +108,7 @@ enum Added {
 /// A writer of the index, which holds its lock.
 struct Writer<'s> {
     store: &'s Store,
-    directory: ChunkDirectory,
+    directory: PrivateDirectory,
     /// The present catalogue; `None` if it is missing or damaged.
     catalogue: Option<Catalogue>,
     _lock: ChunkLock,
@@ -126,7 +117,7 @@ struct Writer<'s> {
 impl<'s> Writer<'s> {
     fn open(store: &'s Store) -> Result<Self> {
         let lock = ChunkLock::take(store)?;
-        let directory = ChunkDirectory::create(store)?;
+        let directory = PrivateDirectory::create(store, CHUNKS)?;
         let catalogue = Catalogue::read(&directory)?.and_then(|(_, catalogue)| catalogue.ok());
         Ok(Writer {
             store,
