@@ -18,6 +18,15 @@ pub(crate) const MAX_STORED: usize = MAX_FRAME_SIZE as usize + (64 << 10);
 /// bytes.
 pub(crate) const MAX_READ_WHOLE: u64 = 256 << 10;
 
+/// The range of a pack that is read at once if chunks are read in their order in it, in bytes.
+///
+/// Files that follow each other in an image do so in its packs.
+pub(crate) const MAX_READ_AHEAD: u64 = 256 << 10;
+
+/// The largest gap between chunks of a pack that are read in order, in bytes: shorter than most
+/// chunks, and longer than the alignment of packs.
+pub(crate) const MAX_GAP: u64 = 8 << 10;
+
 /// The largest metadata blob that can be mounted, in bytes.
 ///
 /// An image of a million files has about 140 MB of metadata, which is held in memory while the

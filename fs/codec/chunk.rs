@@ -5,7 +5,10 @@
 //! | chunk | bytes that are read for a part of its content |
 //! | --- | --- |
 //! | verified, or compressed | all |
+//! | raw, not verified, small, and holds other files | all, if the lower filesystem does not cache it |
 //! | raw and not verified | the part |
+//!
+//! If chunks are read in their order in a pack, more of the pack is read at once.
 //!
 //! The bytes that are used are those that were hashed, in the same buffer. A file that changes in
 //! between therefore gives nothing that was not checked.
@@ -17,7 +20,10 @@ use super::{
     raw,
 };
 use crate::{
-    base::{fault::Fault, range::ByteRange, statistics::Statistics, verify::Verify},
+    base::{
+        fault::Fault, limits::MAX_READ_WHOLE, range::ByteRange, statistics::Statistics,
+        verify::Verify,
+    },
     io::{
         buffer::BlobBuffer,
         pool::{Purpose, Workspace},
@@ -67,6 +73,8 @@ pub(crate) struct ChunkPart<'a> {
     pub(crate) verification: Verification,
     /// The range in the content of the chunk.
     pub(crate) range: ByteRange,
+    /// Set if the chunk holds other content than that of the file.
+    pub(crate) is_shared: bool,
 }
 
 impl ChunkPart<'_> {
@@ -79,7 +87,7 @@ impl ChunkPart<'_> {
         !self.is_raw() || self.verification == Verification::Needed
     }
 
-    /// Returns the range of the file that is read.
+    /// Returns the range of the file that is decoded.
     fn wanted(&self) -> ByteRange {
         let stored = self.open.stored;
         if self.reads_all() {
@@ -88,6 +96,17 @@ impl ChunkPart<'_> {
         ByteRange {
             offset: stored.offset.saturating_add(self.range.offset),
             ..self.range
+        }
+    }
+
+    /// Returns the range of the file that is read at once for a part of it.
+    fn around(&self, wanted: ByteRange) -> ByteRange {
+        let stored = self.open.stored;
+        // The other files in it are likely to be read next.
+        if self.is_shared && stored.len <= MAX_READ_WHOLE && self.is_read_past_cache() {
+            stored
+        } else {
+            wanted
         }
     }
 
@@ -102,7 +121,7 @@ impl ChunkPart<'_> {
     /// filesystem does not cache it and it is not decompressed already.
     pub(crate) fn buffer_range(&self, cache: &FrameCache) -> Option<ByteRange> {
         let is_needed = || self.is_raw() || !cache.has(self.frame_name());
-        (self.is_read_past_cache() && is_needed()).then(|| self.wanted())
+        (self.is_read_past_cache() && is_needed()).then(|| self.around(self.wanted()))
     }
 
     /// Starts reading the part into the page cache of the lower filesystem, if that caches it.
@@ -117,7 +136,7 @@ impl ChunkPart<'_> {
     pub(crate) fn purpose(&self) -> Purpose {
         Purpose {
             blob: self.open.blob.id(),
-            chunk: Some(self.wanted()),
+            chunk: Some(self.around(self.wanted())),
             whole: self.reads_all(),
         }
     }
@@ -147,7 +166,7 @@ pub(crate) fn fill(
 ) -> Result<(), Fault> {
     let statistics = context.statistics;
     if !part.reads_all() {
-        let around = |range| range;
+        let around = |range| part.around(range);
         let blob = &part.open.blob;
         return raw::fill_range(statistics, workspace, blob, part.wanted(), around, run);
     }
@@ -186,7 +205,9 @@ fn read(
     buffer: &mut BlobBuffer,
     open: &OpenChunk,
 ) -> Result<Range<usize>, Fault> {
-    buffer.read_place(open.blob.source(), statistics, open.stored, open.stored)
+    let OpenChunk { blob, stored, .. } = open;
+    let around = blob.around(*stored);
+    buffer.read_place(blob.source(), statistics, *stored, around)
 }
 
 /// Reads all stored bytes of a chunk, unless they are in the buffer, and checks their digest.

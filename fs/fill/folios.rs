@@ -13,7 +13,7 @@ use super::{
     reader::FileReader,
 };
 use crate::{
-    base::fault::Fault,
+    base::{fault::Fault, range::ByteRange},
     io::pool::Workspace,
     store::opening::Opening,
     vfs::{prelude::*, relax, FolioRun},
@@ -139,8 +139,11 @@ fn next_piece(
                 Some(fault) => Err(fault),
                 None => reader.open_chunk(&chunk, Opening::Now),
             };
-            let offset = u64::from(offset).saturating_add(within);
-            Piece::of_chunk(reader, chunk, offset, len, open)
+            let range = ByteRange {
+                offset: u64::from(offset).saturating_add(within),
+                len,
+            };
+            Piece::of_chunk(reader, chunk, range, extent.len, open)
         }
     }
 }

@@ -42,6 +42,8 @@ enum PiecePlace {
         chunk: ChunkRef,
         /// The range in the content of the chunk.
         range: ByteRange,
+        /// Set if the chunk holds other content than that of the extent.
+        is_shared: bool,
         /// The open chunk, and the verification that it needs: the latter does not change while
         /// the piece is read.
         open: Result<(OpenChunk, Verification), Fault>,
@@ -74,22 +76,27 @@ impl Piece {
         }
     }
 
-    /// Makes a piece of a chunk of version 4, from an offset in its content on.
+    /// Makes a piece of a chunk of version 4: a range of its content, which lies in an extent of
+    /// `extent_len` bytes.
     pub(super) fn of_chunk(
         reader: &FileReader<'_>,
         chunk: ChunkRef,
-        offset: u64,
-        len: u64,
+        range: ByteRange,
+        extent_len: u64,
         open: Result<OpenChunk, Fault>,
     ) -> Self {
-        let range = ByteRange { offset, len };
         let open = open.map(|open| {
             let verification = Verification::of(&chunk, &open, reader.verify);
             (open, verification)
         });
         Self {
-            len,
-            place: PiecePlace::Chunk { chunk, range, open },
+            len: range.len,
+            place: PiecePlace::Chunk {
+                chunk,
+                range,
+                is_shared: extent_len < u64::from(chunk.content_len()),
+                open,
+            },
         }
     }
 
@@ -127,12 +134,14 @@ impl Piece {
             PiecePlace::Chunk {
                 chunk,
                 range,
+                is_shared,
                 open: Ok((open, verification)),
             } => Some(StoredPart::Chunk(ChunkPart {
                 open,
                 chunk,
                 verification: *verification,
                 range: *range,
+                is_shared: *is_shared,
             })),
         })
     }

@@ -4,13 +4,20 @@
 
 use super::{frame_table::FrameTable, verified_chunks::VerifiedChunks};
 use crate::{
-    base::{blob_id::BlobId, range::ByteRange},
+    base::{
+        blob_id::BlobId,
+        limits::{MAX_GAP, MAX_READ_AHEAD},
+        range::ByteRange,
+    },
     io::buffer::Source,
     vfs::lower::BackingFile,
 };
 use kernel::{
     page::PAGE_SIZE,
-    sync::{Arc, SetOnce},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, SetOnce,
+    },
 };
 use puzzlefs_schema::Digest;
 
@@ -23,6 +30,8 @@ pub(crate) struct Blob {
     verity: Option<Digest>,
     /// The frames of a compressed blob, from their first use on.
     frame_table: SetOnce<Arc<FrameTable>>,
+    /// The end of the chunk that was read last, to notice reads in order.
+    read_end: Atomic<u64>,
     /// The chunks whose digests were checked, if the lower filesystem checks reads.
     verified_chunks: SetOnce<VerifiedChunks>,
 }
@@ -35,6 +44,7 @@ impl Blob {
             verity: file.verity_digest().map(Digest::new),
             file,
             frame_table: SetOnce::new(),
+            read_end: Atomic::new(u64::MAX),
             verified_chunks: SetOnce::new(),
         }
     }
@@ -80,6 +90,29 @@ impl Blob {
     /// Keeps the frames. If another thread was first, its table is equal.
     pub(crate) fn set_frame_table(&self, table: &Arc<FrameTable>) {
         self.frame_table.populate(table.clone());
+    }
+
+    /// Returns the range to read at once for a chunk that is read now. It is longer than the chunk
+    /// if chunks are read in order, and reads leave nothing in the page cache of the lower
+    /// filesystem.
+    pub(crate) fn around(&self, stored: ByteRange) -> ByteRange {
+        let before = self.read_end.load(Relaxed);
+        self.read_end.store(stored.end(), Relaxed);
+        let is_next = stored.offset >= before && stored.offset - before <= MAX_GAP;
+        let rest = self.size().saturating_sub(stored.offset);
+        let around = ByteRange {
+            len: rest.min(MAX_READ_AHEAD).max(stored.len),
+            ..stored
+        };
+        let is_past_cache = || {
+            self.file
+                .is_range_read_past_cache(around.offset, around.len)
+        };
+        if is_next && is_past_cache() {
+            around
+        } else {
+            stored
+        }
     }
 
     /// Returns true if the bytes of a range are known to have a digest, and cannot change.

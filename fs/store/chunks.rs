@@ -136,18 +136,24 @@ impl BlobStore {
             if !query.accepts(stored.len) {
                 continue;
             }
-            let opened = self.open_holding(&place.pack, query, |size| match stored.end() <= size {
-                true => Ok(stored),
-                false => Err(Fault::TooShort),
+            let opened = self.open_holding(&place.pack, query, |size| {
+                if stored.end() <= size {
+                    Ok(stored)
+                } else {
+                    Err(Fault::TooShort)
+                }
             });
             match opened {
                 Ok(found) => return Ok(Some(found)),
                 Err(fault) => search.note(fault)?,
             }
         }
-        let opened = self.open_holding(query.digest, query, |size| match query.accepts(size) {
-            true => Ok(ByteRange::first(size)),
-            false => Err(Fault::ChunkSize),
+        let opened = self.open_holding(query.digest, query, |size| {
+            if query.accepts(size) {
+                Ok(ByteRange::first(size))
+            } else {
+                Err(Fault::ChunkSize)
+            }
         });
         match opened {
             Ok(found) => Ok(Some(found)),
