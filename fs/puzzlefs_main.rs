@@ -8,8 +8,8 @@
 //! | `ops` | the VFS-facing filesystem: options, superblocks, inodes, directories, attributes |
 //! | `tree` | metadata: the tree of an image of any version, the cache of metadata chunks |
 //! | `fill` | maps a request to pieces and folios |
-//! | `codec` | raw, zstd, digest: stored bytes in, verified content out |
-//! | `store` | the directory of blobs, open blobs |
+//! | `codec` | raw, zstd, digest, chunks: stored bytes in, verified content out |
+//! | `store` | the directory of blobs, open blobs, the chunk index |
 //! | `io` | buffers, direct reads, the pool of workspaces |
 //! | `base` | ranges, limits, faults, counters |
 //! | `ports` | the kernel's zstd, SHA-256 and XXH64 behind the interfaces of crates |
