@@ -124,7 +124,7 @@ fn next_piece(
     // The metadata was checked: nothing here can overflow or fall below zero. If it did, the piece
     // would be empty, and the folios remain unread.
     let within = position.saturating_sub(extent.start);
-    let len = extent.len.saturating_sub(within).min(end - position);
+    let len = extent.len.saturating_sub(within).min(end.saturating_sub(position));
     match extent.data {
         ExtentPlace::Hole => Piece::hole(len),
         ExtentPlace::Blob(chunk) => {

@@ -42,7 +42,9 @@ impl VerifiedChunks {
 
     fn place(&self, digest: &Digest) -> usize {
         let [a, b, c, d, ..] = *digest.as_bytes();
-        u32::from_le_bytes([a, b, c, d]) as usize % self.places
+        let number = u32::from_le_bytes([a, b, c, d]) as usize;
+        // There is at least one place.
+        number.checked_rem(self.places).unwrap_or(0)
     }
 
     /// Returns true if the bytes of a range are known to have a digest.
