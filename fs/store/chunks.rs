@@ -119,6 +119,8 @@ impl BlobStore {
     }
 
     /// Finds a chunk by a state of the index, or as a loose chunk.
+    // Not inlined, because the index would then be loaded on top of its variables on the stack.
+    #[inline(never)]
     fn find_chunk(
         &self,
         snapshot: &Snapshot,
