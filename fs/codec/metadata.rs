@@ -89,7 +89,7 @@ fn read_with(
     {
         // Another file may take its place.
         open.blob.file().forget_cached();
-        store.forget(&open.file);
+        store.forget(open.blob.digest());
     }
     content
 }

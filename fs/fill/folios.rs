@@ -88,6 +88,8 @@ impl Walk<'_> {
     /// Finds the next pieces up to an offset in the file, and opens their files.
     ///
     /// Returns `Continue` if the extents end before that.
+    // Not inlined, so that pieces are decoded without its variables on the stack.
+    #[inline(never)]
     fn next_pieces(
         &mut self,
         reader: &FileReader<'_>,
@@ -124,7 +126,10 @@ fn next_piece(
     // The metadata was checked: nothing here can overflow or fall below zero. If it did, the piece
     // would be empty, and the folios remain unread.
     let within = position.saturating_sub(extent.start);
-    let len = extent.len.saturating_sub(within).min(end.saturating_sub(position));
+    let len = extent
+        .len
+        .saturating_sub(within)
+        .min(end.saturating_sub(position));
     match extent.data {
         ExtentPlace::Hole => Piece::hole(len),
         ExtentPlace::Blob(chunk) => {
@@ -150,6 +155,8 @@ fn next_piece(
 
 /// Fills a run with pieces that follow each other. Those that cannot be read are left out and
 /// logged.
+// Not inlined, so that extents are found without its variables on the stack.
+#[inline(never)]
 fn fill_pieces(reader: &FileReader<'_>, pieces: &Pieces, run: &mut FolioRun<'_>) {
     let context = reader.context;
     // A single part is best read when it is decoded.

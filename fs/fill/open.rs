@@ -12,10 +12,11 @@ use crate::{
         fault::Fault,
         limits::{MAX_CHUNKS_PINNED, MAX_CHUNKS_PREPARED, MAX_EXTENTS_PINNED},
     },
-    store::{opening::Opening, pins::Pins},
+    store::{blob::Blob, opening::Opening, pins::Pins},
     vfs::prelude::*,
 };
 use core::ops::{ControlFlow, Range};
+use kernel::sync::Arc;
 
 /// Opens the first blobs of a file that has been opened, and keeps them open until [`release`].
 ///
@@ -73,7 +74,7 @@ fn pin(reader: &FileReader<'_>, pins: &Pins, extent: &Extent) -> ControlFlow<Res
         }
         ExtentPlace::Chunk { chunk, .. } => reader
             .open_chunk(chunk, Opening::Waiting)
-            .map(|open| pins.find(&open.file).is_some() || pins.add(&open.file, &open.blob)),
+            .map(|open| pin_blob(pins, &open.blob)),
     };
     match opened {
         Ok(true) => ControlFlow::Continue(()),
@@ -82,6 +83,11 @@ fn pin(reader: &FileReader<'_>, pins: &Pins, extent: &Extent) -> ControlFlow<Res
         Err(fault) if fault.is_timeout() => ControlFlow::Break(Ok(())),
         Err(_) => ControlFlow::Continue(()),
     }
+}
+
+/// Keeps a blob open. Returns true if there is room for more.
+fn pin_blob(pins: &Pins, blob: &Arc<Blob>) -> bool {
+    pins.find(blob.digest()).is_some() || pins.add(blob.digest(), blob)
 }
 
 /// Closes the blobs that were opened with a file, if no other open file of the inode is left.

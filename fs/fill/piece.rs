@@ -165,7 +165,7 @@ impl Piece {
             PiecePlace::Hole => {}
             PiecePlace::Blob { chunk, .. } => reader.complain(&chunk.blob, offset, fault),
             PiecePlace::Chunk { chunk, open, .. } => {
-                let file = open.as_ref().ok().map(|(open, _)| &open.file);
+                let file = open.as_ref().ok().map(|(open, _)| open.blob.digest());
                 reader.complain_chunk(chunk.digest(), file, offset, fault)
             }
         }

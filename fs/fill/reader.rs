@@ -82,7 +82,7 @@ impl FileReader<'_> {
             return Ok(open);
         }
         // The file may have been replaced since, or have got its fs-verity digest.
-        self.forget(&open.file);
+        self.forget(open.blob.digest());
         let reopened = self.store.open_chunk(&query)?;
         if has_verity(&reopened) {
             Ok(reopened)

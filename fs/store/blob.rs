@@ -25,6 +25,8 @@ use puzzlefs_schema::Digest;
 pub(crate) struct Blob {
     file: BackingFile,
     id: BlobId,
+    /// The name of the file.
+    digest: Digest,
     /// The fs-verity digest, as it was when the blob was opened, if the lower filesystem checks
     /// reads against it.
     verity: Option<Digest>,
@@ -37,10 +39,11 @@ pub(crate) struct Blob {
 }
 
 impl Blob {
-    /// Makes a blob of its open file.
-    pub(crate) fn new(file: BackingFile) -> Self {
+    /// Makes a blob of its open file, whose name is a digest.
+    pub(crate) fn new(file: BackingFile, digest: &Digest) -> Self {
         Self {
             id: BlobId::new(),
+            digest: *digest,
             verity: file.verity_digest().map(Digest::new),
             file,
             frame_table: SetOnce::new(),
@@ -52,6 +55,11 @@ impl Blob {
     /// Returns the identity of the blob.
     pub(crate) fn id(&self) -> BlobId {
         self.id
+    }
+
+    /// Returns the digest that is the name of the blob.
+    pub(crate) fn digest(&self) -> &Digest {
+        &self.digest
     }
 
     /// Returns the size of the blob as it is stored, in bytes.

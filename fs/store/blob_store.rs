@@ -31,7 +31,7 @@ impl BlobFiles {
     /// Those of [`Directory::open_file`].
     fn open(&self, digest: &Digest, wait: bool) -> Result<Arc<Blob>> {
         let file = self.directory.open_file(&digest.to_hex(), wait)?;
-        let blob = Arc::new(Blob::new(file), GFP_KERNEL)?;
+        let blob = Arc::new(Blob::new(file, digest), GFP_KERNEL)?;
         self.open.insert(digest, &blob);
         Ok(blob)
     }

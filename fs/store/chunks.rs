@@ -21,9 +21,8 @@ use puzzlefs_schema::{
 
 /// A chunk in an open file.
 pub(crate) struct OpenChunk {
+    /// The file: a pack, or the chunk itself if that is loose.
     pub(crate) blob: Arc<Blob>,
-    /// The digest of the file: of a pack, or of the chunk itself if that is loose.
-    pub(crate) file: Digest,
     /// The range of the stored bytes in the file, which is in it.
     pub(crate) stored: ByteRange,
 }
@@ -175,13 +174,7 @@ impl BlobStore {
         let ChunkQuery {
             how, statistics, ..
         } = *query;
-        let open = |blob: Arc<Blob>| {
-            place(blob.size()).map(|stored| OpenChunk {
-                blob,
-                file: *file,
-                stored,
-            })
-        };
+        let open = |blob: Arc<Blob>| place(blob.size()).map(|stored| OpenChunk { blob, stored });
         let pinned = query.pins.and_then(|pins| pins.find(file));
         let blob = match pinned {
             Some(blob) => {
