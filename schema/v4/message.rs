@@ -328,7 +328,7 @@ impl<'a> Message<'a> {
         if size.data < T::WORDS as usize {
             return Err(Kind::StructSize.into());
         }
-        if (count as u64).checked_mul(size.data as u64) != Some(len.into()) {
+        if u64::from(count).checked_mul(size.data as u64) != Some(len.into()) {
             return Err(Kind::ListLength.into());
         }
         Ok(List {
