@@ -321,6 +321,13 @@ impl Children<'_> {
         }))
     }
 
+    /// All children in order.
+    ///
+    /// Cost of each step: constant.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Child>> + '_ {
+        (0..self.len()).filter_map(|number| self.get(number).transpose())
+    }
+
     /// Writes the inodes and blocks before each child, for [`find_inode`](Self::find_inode) and
     /// [`find_block`](Self::find_block).
     ///

@@ -5,6 +5,7 @@
 use super::{
     super::{
         attributes::Attributes,
+        block::Block,
         directory::{Entries, InodeRef},
         error::{MetadataError, MetadataErrorKind as Kind},
         extents::{Extent, Extents},
@@ -12,9 +13,9 @@ use super::{
         inode_type::InodeType,
         list_block::ListElements,
         parts::Parts,
-        root::RootLayout,
+        root::{Child, ChildType, RootLayout},
     },
-    loading::{load_block, malformed, read_block},
+    loading::{load_block, load_block_list, malformed, read_block, read_block_list, read_root},
     long_lists::{walk, Begin, Leaves},
     node::{LoadedInode, Node},
     numbers::{find_block, Wanted},
@@ -97,6 +98,37 @@ impl<S: ChunkSource> Tree<S> {
     /// As [`open`](Self::open).
     pub fn root(&self) -> Result<LoadedInode<S::Chunk>, S::Error> {
         self.open(Node::ROOT, None)
+    }
+
+    /// Gives the references to all blocks in order, until `give` returns `Break`. Loads no block.
+    ///
+    /// Cost: the number of blocks, and one loaded chunk for each block list.
+    ///
+    /// # Errors
+    ///
+    /// Those of a chunk that differs from the reference to it.
+    pub fn for_each_block<B>(
+        &self,
+        mut give: impl FnMut(&Child) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, S::Error> {
+        let children = read_root(&self.source, &self.root)?;
+        for child in children.iter() {
+            let child = child.map_err(|e| malformed(&self.source, &self.root, e))?;
+            if children.child_type() == ChildType::Block {
+                if let broken @ ControlFlow::Break(_) = give(&child) {
+                    return Ok(broken);
+                }
+                continue;
+            }
+            let list = load_block_list(&self.source, &child)?;
+            for child in read_block_list(&self.source, &list)?.iter() {
+                let child = child.map_err(|e| malformed(&self.source, &list, e))?;
+                if let broken @ ControlFlow::Break(_) = give(&child) {
+                    return Ok(broken);
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Finds the place of an inode; `None` if the image has none of that number.
@@ -209,6 +241,17 @@ impl<S: ChunkSource> Tree<S> {
         read_block(&self.source, &loaded.block)?
             .inode(loaded.node.slot)
             .map_err(|e| malformed(&self.source, &loaded.block, e))
+    }
+
+    /// Reads the block of an inode.
+    ///
+    /// Cost: constant.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataErrorKind::Misuse`](super::super::MetadataErrorKind::Misuse).
+    pub fn block<'a>(&self, loaded: &'a LoadedInode<S::Chunk>) -> Result<Block<'a>, S::Error> {
+        read_block(&self.source, &loaded.block)
     }
 
     /// Opens the parent of a directory, which is the directory itself for the root.

@@ -89,7 +89,7 @@ pub use error::problems::Problems;
 pub use error::{Error, Result};
 pub use model::digest::Digest;
 pub use model::reference::{ImageRef, Selector};
-pub use store::oci_layout::{find_image, Image, ImageRoot, Store};
+pub use store::oci_layout::{find_image, find_root, Image, ImageRoot, Store};
 pub use sys::progress::Progress;
 
 pub mod builder {

@@ -107,7 +107,7 @@ fn diff_names_what_differs() {
     };
     times();
     time("link");
-    build(&tree, &store, "old", 2);
+    build_formats(&tree, &store, "old");
 
     let mut edited = noise(1 << 20, 2);
     edited[600_000] ^= 1;
@@ -127,63 +127,118 @@ fn diff_names_what_differs() {
     fs::hard_link(tree.join("name"), tree.join("name-joined")).unwrap();
     times();
     time("link");
-    build(&tree, &store, "new", 2);
+    build_formats(&tree, &store, "new");
 
-    let (old, new) = (reference(&store, "old"), reference(&store, "new"));
-    let found = json_of(&["diff", "--json", &old, &new]);
-    let changes: Vec<_> = found["changes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|change| {
-            let what = change["what"].as_array().into_iter().flatten();
-            let what: Vec<_> = what
-                .map(|word| word.as_str().unwrap())
-                .filter(|word| *word != "mtime")
-                .collect();
-            let [path, change] = ["path", "change"].map(|field| change[field].as_str().unwrap());
-            format!("{change} {path} {}", what.join(","))
-        })
-        .collect();
-    assert_eq!(
-        changes,
-        [
-            "added comes ",
-            "added comes/copy ",
-            "changed edited contents",
-            "removed goes ",
-            "removed goes/deep ",
-            "removed goes/deep/file ",
-            "changed link target",
-            "changed mode mode",
-            "changed name-joined links",
-            "changed name-parted links",
-            "changed turns type,mode",
-        ]
-    );
-    let of = |path: &str, field: &str| {
-        let mut changes = found["changes"].as_array().unwrap().iter();
-        changes.find(|change| change["path"] == path).unwrap()[field]
-            .as_u64()
-            .unwrap()
-    };
-    // A copy of what was there is nothing new; of the edited file one chunk is.
-    assert_eq!(of("comes/copy", "shared_bytes"), 300_000);
-    assert_eq!(of("edited", "bytes"), 1 << 20);
-    let new_bytes = of("edited", "bytes") - of("edited", "shared_bytes");
-    assert!((1..=600_000).contains(&new_bytes), "{new_bytes}");
-    assert_eq!(
-        (&found["added"], &found["removed"], &found["changed"]),
-        (&json!(2), &json!(3), &json!(6))
-    );
+    for (old, new) in [("old-3", "new-3"), ("old-4", "new-4"), ("old-3", "new-4")] {
+        let (old, new) = (reference(&store, old), reference(&store, new));
+        let found = json_of(&["diff", "--json", &old, &new]);
+        assert_eq!(
+            changes(&found),
+            [
+                "added comes ",
+                "added comes/copy ",
+                "changed edited contents",
+                "removed goes ",
+                "removed goes/deep ",
+                "removed goes/deep/file ",
+                "changed link target",
+                "changed mode mode",
+                "changed name-joined links",
+                "changed name-parted links",
+                "changed turns type,mode",
+            ]
+        );
+        assert_eq!(
+            (&found["added"], &found["removed"], &found["changed"]),
+            (&json!(2), &json!(3), &json!(6))
+        );
+        let same = says(&["diff", &old, &old]);
+        assert!(
+            same.starts_with("0 added, 0 removed, 0 changed; "),
+            "{same}"
+        );
+        let text = says(&["diff", &old, &new]);
+        assert!(text.contains("M link (target)\n"), "{text}");
+    }
+    for format in ["3", "4"] {
+        let [old, new] = ["old", "new"].map(|tag| reference(&store, &format!("{tag}-{format}")));
+        let found = json_of(&["diff", "--json", &old, &new]);
+        let of = |path: &str, field: &str| {
+            let mut changes = found["changes"].as_array().unwrap().iter();
+            changes.find(|change| change["path"] == path).unwrap()[field]
+                .as_u64()
+                .unwrap()
+        };
+        // A copy of what was there is nothing new; of the edited file one chunk is.
+        assert_eq!(of("comes/copy", "shared_bytes"), 300_000);
+        assert_eq!(of("edited", "bytes"), 1 << 20);
+        let new_bytes = of("edited", "bytes") - of("edited", "shared_bytes");
+        assert!((1..=600_000).contains(&new_bytes), "{new_bytes}");
+    }
+}
 
-    let same = says(&["diff", &old, &old]);
-    assert!(
-        same.starts_with("0 added, 0 removed, 0 changed; "),
-        "{same}"
-    );
-    let text = says(&["diff", &old, &new]);
-    assert!(text.contains("M link (target)\n"), "{text}");
+/// Builds an image of each format.
+fn build_formats(tree: &Path, store: &Path, tag: &str) {
+    for format in ["3", "4"] {
+        let options = ["--format", format, "--compress=0"];
+        let output = build_with(&options, tree, store, &format!("{tag}-{format}"));
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+}
+
+/// The changes, each with its attributes except the time.
+fn changes(found: &Value) -> Vec<String> {
+    let changes = found["changes"].as_array().unwrap().iter().map(|change| {
+        let what = change["what"].as_array().into_iter().flatten();
+        let what: Vec<_> = what
+            .map(|word| word.as_str().unwrap())
+            .filter(|word| *word != "mtime")
+            .collect();
+        let [path, change] = ["path", "change"].map(|field| change[field].as_str().unwrap());
+        format!("{change} {path} {}", what.join(","))
+    });
+    changes.collect()
+}
+
+/// Images of format 4 with many blocks differ in the same paths as those of format 3.
+#[test]
+fn diff_finds_the_differences_between_many_blocks() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    let file = |directory: usize, file: usize| tree.join(format!("{directory}/sub/{file}"));
+    for directory in 0..120 {
+        fs::create_dir_all(tree.join(format!("{directory}/sub"))).unwrap();
+        for number in 0..30 {
+            fs::write(file(directory, number), format!("{directory} {number}")).unwrap();
+        }
+        // Each of some inodes has names in two directories.
+        if directory % 10 == 3 {
+            fs::hard_link(file(directory - 1, 7), file(directory, 70)).unwrap();
+        }
+    }
+    build_formats(&tree, &store, "0");
+    let edits: [&dyn Fn(); 5] = [
+        &|| fs::write(file(60, 9), "edited").unwrap(),
+        &|| fs::write(file(0, 100), "added").unwrap(),
+        &|| fs::remove_dir_all(tree.join("99")).unwrap(),
+        &|| fs::set_permissions(tree.join("7/sub"), PermissionsExt::from_mode(0o700)).unwrap(),
+        &|| {
+            fs::remove_file(file(33, 70)).unwrap();
+            fs::write(file(33, 70), "32 7").unwrap();
+        },
+    ];
+    for (number, edit) in (1..).zip(edits) {
+        edit();
+        build_formats(&tree, &store, &number.to_string());
+        let of = |format: &str| {
+            let images =
+                [number - 1, number].map(|tag| reference(&store, &format!("{tag}-{format}")));
+            json_of(&["diff", "--json", &images[0], &images[1]])
+        };
+        let (old, new) = (of("3"), of("4"));
+        assert_eq!(changes(&old), changes(&new), "{number}");
+        assert!(!changes(&new).is_empty(), "{number}");
+    }
 }
 
 /// Compressed or cut otherwise, a tree is the same.

@@ -558,6 +558,13 @@ pub fn find_image(reference: &ImageRef) -> Result<(Store, Image)> {
     Ok((store, image))
 }
 
+/// Finds the root of an image of any format in its store.
+pub fn find_root(reference: &ImageRef) -> Result<(Store, AnyRoot)> {
+    let store = Store::open(&reference.store)?;
+    let root = store.any_root(&reference.selector)?;
+    Ok((store, root))
+}
+
 /// The directories that lead to a store's blobs.
 const BLOBS: [&str; 2] = ["blobs", "sha256"];
 

@@ -7,8 +7,8 @@ use crate::format;
 use crate::output::{JsonPath, Output};
 use clap::Args;
 use puzzlefs_lib::diff::{self, Change, Difference, Shared, Totals};
-use puzzlefs_lib::reader::ImageReader;
-use puzzlefs_lib::{find_image, Error, ImageRef};
+use puzzlefs_lib::tree::ImageTree;
+use puzzlefs_lib::{find_root, Error, ImageRef};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -70,10 +70,10 @@ impl From<Shared> for SharedReport {
 
 /// Prints the paths in which two images differ, and the chunks they share.
 pub fn run(arguments: &DiffArgs) -> anyhow::Result<()> {
-    let (old_store, old) = find_image(&ImageRef::parse(&arguments.old)?)?;
-    let (new_store, new) = find_image(&ImageRef::parse(&arguments.new)?)?;
-    let old = ImageReader::new(&old_store, &old)?;
-    let new = ImageReader::new(&new_store, &new)?;
+    let (old_store, old) = find_root(&ImageRef::parse(&arguments.old)?)?;
+    let (new_store, new) = find_root(&ImageRef::parse(&arguments.new)?)?;
+    let old = ImageTree::new(&old_store, &old)?;
+    let new = ImageTree::new(&new_store, &new)?;
     let mut out = Output::new();
     if arguments.json.json {
         out.write_all(b"{\"changes\":[")?;
