@@ -75,6 +75,12 @@ pub(crate) const MAX_EXTENTS_PINNED: usize = MAX_PINNED;
 /// The largest number of chunks in a range whose blobs are opened for it.
 pub(crate) const MAX_CHUNKS_PREPARED: usize = 256;
 
+/// The largest number of times that the blobs of a range are opened for one read.
+///
+/// A second time is rarely needed. Blobs that do not stay open long enough for a third are more
+/// than the cache of open blobs has room for.
+pub(crate) const MAX_PREPARATIONS: usize = 3;
+
 /// The time that a reader waits for a blob to be opened, in milliseconds.
 pub(crate) const OPEN_TIMEOUT: Msecs = 10_000;
 

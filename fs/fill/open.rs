@@ -10,7 +10,7 @@ use super::{
 use crate::{
     base::{
         fault::Fault,
-        limits::{MAX_CHUNKS_PINNED, MAX_CHUNKS_PREPARED, MAX_EXTENTS_PINNED},
+        limits::{MAX_CHUNKS_PINNED, MAX_CHUNKS_PREPARED, MAX_EXTENTS_PINNED, MAX_PREPARATIONS},
     },
     store::{blob::Blob, opening::Opening, pins::Pins},
     vfs::prelude::*,
@@ -97,18 +97,89 @@ pub(crate) fn release(content: &Content) {
     }
 }
 
-/// Waits until the blobs of a range of a file are open.
+/// Waits until the blobs of a range of a file are open, all at once.
+///
+/// The cache of open blobs has little room for blobs whose digests begin alike, and other readers
+/// use it, too: a blob may be closed again before the read finds it open. The read of a range
+/// whose blobs do not stay open fails, because it would be postponed again and again.
 ///
 /// # Errors
 ///
-/// [`EINTR`] if the task is being killed; [`EDEADLK`] if that takes too long, which is logged, or
-/// the range has more than [`MAX_CHUNKS_PREPARED`] chunks; [`EUCLEAN`] if the metadata is
+/// [`EINTR`] if the task is being killed; [`EDEADLK`] if that takes too long or a blob does not
+/// stay open, which are logged, or the range has more than [`MAX_CHUNKS_PREPARED`] chunks; the
+/// error of a blob that cannot be opened, if it is the cause; [`EUCLEAN`] if the metadata is
 /// malformed.
 pub(crate) fn prepare(reader: &FileReader<'_>, range: &Range<u64>) -> Result {
+    let mut unopened = None;
+    for _ in 0..MAX_PREPARATIONS {
+        each_extent(reader, range, Opening::Waiting, |extent| {
+            match open_extent(reader, &extent, Opening::Waiting) {
+                Err(fault) if fault.is_interruption() => return Err(EINTR),
+                Err(fault) if fault.is_timeout() => {
+                    return Err(refuse(reader, range, &extent, fault))
+                }
+                // It shows when the range is read again, if the read finds it.
+                Err(fault) => unopened = Some((extent, fault)),
+                Ok(()) => {}
+            }
+            Ok(())
+        })?;
+        let mut closed = None;
+        let has_extents = each_extent(reader, range, Opening::Now, |extent| {
+            if let Err(Fault::NotOpen) = open_extent(reader, &extent, Opening::Now) {
+                closed = Some((extent, Fault::Errno(EDEADLK)));
+            }
+            Ok(())
+        })?;
+        if has_extents && closed.is_none() {
+            return Ok(());
+        }
+        unopened = unopened.or(closed);
+    }
+    Err(match unopened {
+        Some((extent, fault)) => refuse(reader, range, &extent, fault),
+        None => EDEADLK,
+    })
+}
+
+/// Opens the blob of an extent, or finds it open.
+fn open_extent(reader: &FileReader<'_>, extent: &Extent, how: Opening) -> Result<(), Fault> {
+    match &extent.data {
+        ExtentPlace::Hole => Ok(()),
+        ExtentPlace::Blob(chunk) => reader.open_blob(&chunk.blob, how).map(drop),
+        ExtentPlace::Chunk { chunk, .. } => reader.open_chunk(chunk, how).map(drop),
+    }
+}
+
+/// Logs that the blob of an extent is not open for the read of a range, and returns the error.
+fn refuse(reader: &FileReader<'_>, range: &Range<u64>, extent: &Extent, fault: Fault) -> Error {
+    let offset = extent.start.max(range.start);
+    match &extent.data {
+        ExtentPlace::Hole => {}
+        ExtentPlace::Blob(chunk) => reader.complain(&chunk.blob, offset, fault),
+        ExtentPlace::Chunk { chunk, .. } => {
+            reader.complain_chunk(chunk.digest(), None, offset, fault)
+        }
+    }
+    fault.errno()
+}
+
+/// Does something with each extent of a range of a file. Returns false if the extents must be read
+/// first, and the caller does not wait for that.
+///
+/// # Errors
+///
+/// That of `act`; [`EDEADLK`] if the range has more than [`MAX_CHUNKS_PREPARED`] chunks; those of
+/// reading the extents, which are logged.
+fn each_extent(
+    reader: &FileReader<'_>,
+    range: &Range<u64>,
+    how: Opening,
+    mut act: impl FnMut(Extent) -> Result,
+) -> Result<bool> {
     let mut seen = 0;
     let mut result = Ok(());
-    let mut walk = reader.map.walk(range.start);
-    let walked = walk.for_each(Opening::Waiting, |extent| {
+    let walked = reader.map.walk(range.start).for_each(how, |extent| {
         if extent.start >= range.end {
             return ControlFlow::Break(());
         }
@@ -116,41 +187,16 @@ pub(crate) fn prepare(reader: &FileReader<'_>, range: &Range<u64>) -> Result {
         result = if seen > MAX_CHUNKS_PREPARED {
             Err(EDEADLK)
         } else {
-            prepare_extent(reader, &extent, range.start)
+            act(extent)
         };
         match result {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
     });
-    if let Err(fault) = walked {
-        return Err(reader.site.report(fault));
-    }
-    result
-}
-
-/// Waits until the blob of an extent is open; `start` is the offset in the file that is wanted.
-fn prepare_extent(reader: &FileReader<'_>, extent: &Extent, start: u64) -> Result {
-    let offset = extent.start.max(start);
-    let complain = |fault: Fault| match &extent.data {
-        ExtentPlace::Hole => {}
-        ExtentPlace::Blob(chunk) => reader.complain(&chunk.blob, offset, fault),
-        ExtentPlace::Chunk { chunk, .. } => {
-            reader.complain_chunk(chunk.digest(), None, offset, fault)
-        }
-    };
-    let opened = match &extent.data {
-        ExtentPlace::Hole => return Ok(()),
-        ExtentPlace::Blob(chunk) => reader.open_blob(&chunk.blob, Opening::Waiting).map(drop),
-        ExtentPlace::Chunk { chunk, .. } => reader.open_chunk(chunk, Opening::Waiting).map(drop),
-    };
-    match opened {
-        Err(fault) if fault.is_interruption() => Err(EINTR),
-        Err(fault) if fault.is_timeout() => {
-            complain(fault);
-            Err(EDEADLK)
-        }
-        // Another error shows when the range is read again.
-        _ => Ok(()),
+    match walked {
+        Err(Fault::NotOpen) => Ok(false),
+        Err(fault) => Err(reader.site.report(fault)),
+        Ok(_) => result.map(|()| true),
     }
 }
