@@ -4,7 +4,7 @@
 //!
 //! The image does not change, so the kernel may cache every answer. Inode numbers are those of the
 //! image, so any inode of a request can be found without a record of the inodes that the kernel knows.
-//! Caches are bounded by a number, or by the size of the metadata.
+//! The library's caches are bounded.
 //!
 //! # Locking
 //!
@@ -17,34 +17,28 @@ use fuser::{
     ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 use puzzlefs_lib::error::ImageError;
-use puzzlefs_lib::reader::{Blobs, ImageReader, Parts};
+use puzzlefs_lib::tree::{FileData, ImageTree, InodeLink, Place, TreeInode};
 use puzzlefs_lib::{Error, Result};
-use puzzlefs_schema::{overlay, DirEntry, Inode, Kind, Locator, ROOT_INO};
+use puzzlefs_schema::image::{Entry, ImageMetadata};
+use puzzlefs_schema::{overlay, Kind, ROOT_INO};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The time for which the kernel may cache an answer.
 const TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The size of a block, as the kernel module reports it.
 const BLOCK: u32 = 4096;
-/// Maximum number of files with an index of their chunks.
-const TABLES_MAX: usize = 256;
-/// Maximum number of entries of such an index, and minimum number of chunks per entry.
-const TABLE_MAX: usize = 4096;
-const TABLE_STEP: usize = 16;
-/// Maximum number of directories that are kept prepared for lookups.
-const DIRS_MAX: usize = 4096;
 /// Number of names before a directory's entries: `.` and `..`.
 const DOTS: u64 = 2;
 
 /// An image as a filesystem.
 pub(crate) struct ImageFs {
-    reader: ImageReader<'static>,
+    tree: ImageTree<'static>,
     /// Escape the names of extended attributes that overlayfs claims.
     escape_overlay: bool,
     /// Gets each error for which the kernel gets an errno.
@@ -54,37 +48,28 @@ pub(crate) struct ImageFs {
 
 /// Caches between requests.
 struct State {
-    blobs: Blobs,
+    data: FileData,
     /// Content for the current read request.
     buffer: Vec<u8>,
-    /// Indexes of files' chunks, by inode number.
-    tables: HashMap<u64, Arc<[u64]>>,
-    /// Parts of directories in the layers, by inode number.
-    dirs: HashMap<u64, Arc<Parts>>,
-    /// Number of entries in all of `dirs`.
-    dirs_weight: usize,
     /// The parent of each directory that was looked up.
     parents: HashMap<u64, u64>,
 }
 
 impl ImageFs {
-    /// Makes a filesystem of an image. `blobs` decides how data is verified.
+    /// Makes a filesystem of an image. `data` decides how data is verified.
     pub(crate) fn new(
-        reader: ImageReader<'static>,
-        blobs: Blobs,
+        tree: ImageTree<'static>,
+        data: FileData,
         escape_overlay: bool,
         report: impl Fn(&Error) + Send + Sync + 'static,
     ) -> Self {
         ImageFs {
-            reader,
+            tree,
             escape_overlay,
             report: Box::new(report),
             state: Mutex::new(State {
-                blobs,
+                data,
                 buffer: Vec::new(),
-                tables: HashMap::new(),
-                dirs: HashMap::new(),
-                dirs_weight: 0,
                 parents: HashMap::new(),
             }),
         }
@@ -94,73 +79,35 @@ impl ImageFs {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn locate(&self, ino: INodeNo) -> Result<Locator> {
-        self.reader.checked(self.reader.metadata().find(ino.0))
-    }
-
-    fn inode(&self, ino: INodeNo) -> Result<Inode<'_>> {
-        let at = self.locate(ino)?;
-        self.reader.checked(self.reader.metadata().inode_at(at))
-    }
-
-    /// Returns the parts of a directory in the layers.
-    fn parts(&self, ino: INodeNo) -> Result<Arc<Parts>> {
-        if let Some(parts) = self.state().dirs.get(&ino.0) {
-            return Ok(Arc::clone(parts));
-        }
-        let parts = Arc::new(self.reader.parts(self.locate(ino)?)?);
-        let weight = parts.iter().map(|part| part.len()).sum();
-        let mut state = self.state();
-        // In a hostile image, directories may share entries: their sum can exceed the metadata.
-        if state.dirs.len() >= DIRS_MAX
-            || state.dirs_weight.saturating_add(weight) > self.reader.entries_max()
-        {
-            state.dirs.clear();
-            state.dirs_weight = 0;
-        }
-        state.dirs_weight = state.dirs_weight.saturating_add(weight);
-        state.dirs.insert(ino.0, Arc::clone(&parts));
-        Ok(parts)
+    fn inode(&self, ino: INodeNo) -> Result<TreeInode> {
+        self.tree.open_number(ino.0)
     }
 
     fn find(&self, parent: INodeNo, name: &OsStr) -> Result<Option<FileAttr>> {
-        let parts = self.parts(parent)?;
-        let metadata = self.reader.metadata();
-        let found = metadata
-            .dir(&parts)
-            .and_then(|dir| dir.lookup(name.as_bytes()));
-        match self.reader.checked(found)? {
-            Some(entry) => self.entry(parent, &entry).map(Some),
+        let directory = self.inode(parent)?;
+        match self.tree.lookup(&directory, name.as_bytes())? {
+            Some(link) => self.entry(parent, &link).map(Some),
             None => Ok(None),
         }
     }
 
     /// Returns the attributes of a directory's entry.
-    fn entry(&self, parent: INodeNo, entry: &DirEntry<'_>) -> Result<FileAttr> {
-        let inode = self.reader.metadata().inode_at(entry.at);
-        let attributes = self.attributes(&self.reader.checked(inode)?)?;
+    fn entry(&self, parent: INodeNo, link: &InodeLink) -> Result<FileAttr> {
+        let attributes = self.attributes(&self.tree.open(link)?)?;
         if attributes.kind == FileType::Directory {
-            self.state().parents.insert(entry.ino, parent.0);
+            self.state().parents.insert(link.ino, parent.0);
         }
         Ok(attributes)
     }
 
-    fn attributes(&self, inode: &Inode<'_>) -> Result<FileAttr> {
-        let mut size = 0;
-        let mut device = 0;
-        let kind = match inode.kind() {
-            Kind::File => {
-                size = self.reader.file_size(inode)?;
-                FileType::RegularFile
-            }
-            Kind::Dir => {
-                size = self.entries(inode)?;
-                FileType::Directory
-            }
-            Kind::Symlink => {
-                size = self.reader.checked(inode.symlink_target())?.len() as u64;
-                FileType::Symlink
-            }
+    fn attributes(&self, inode: &TreeInode) -> Result<FileAttr> {
+        let stat = self.tree.stat(inode)?;
+        let ino = self.tree.ino(inode);
+        let (size, mut device) = (stat.size, 0);
+        let kind = match stat.kind {
+            Kind::File => FileType::RegularFile,
+            Kind::Dir => FileType::Directory,
+            Kind::Symlink => FileType::Symlink,
             Kind::Chr { major, minor } => {
                 device = device_number(major, minor);
                 FileType::CharDevice
@@ -172,21 +119,17 @@ impl ImageFs {
             Kind::Fifo => FileType::NamedPipe,
             Kind::Sock => FileType::Socket,
             Kind::Whiteout | Kind::Unknown => {
-                let what = format!(
-                    "inode {}: its type cannot occur in a directory",
-                    inode.ino()
-                );
-                return Err(self.reader.malformed_by(what));
+                let what = format!("inode {ino}: its type cannot occur in a directory");
+                return Err(self.tree.malformed_by(what));
             }
         };
-        let mtime = self.reader.checked(inode.mtime())?;
-        let mtime = time(mtime.seconds, mtime.nanoseconds);
+        let mtime = time(stat.mtime.seconds, stat.mtime.nanoseconds);
         let blocks = match kind {
             FileType::RegularFile => size.div_ceil(512),
             _ => 0,
         };
         Ok(FileAttr {
-            ino: INodeNo(inode.ino()),
+            ino: INodeNo(ino),
             size,
             blocks,
             atime: mtime,
@@ -194,47 +137,15 @@ impl ImageFs {
             ctime: mtime,
             crtime: UNIX_EPOCH,
             kind,
-            perm: inode.permissions(),
+            perm: stat.permissions,
             // The kernel module has the same default for images without link counts.
-            nlink: inode.nlink().unwrap_or(1),
-            uid: inode.uid(),
-            gid: inode.gid(),
+            nlink: stat.links.unwrap_or(1),
+            uid: stat.uid,
+            gid: stat.gid,
             rdev: device,
             blksize: BLOCK,
             flags: 0,
         })
-    }
-
-    /// Returns the sum of the entries of a directory's parts, which the kernel module reports as its
-    /// size.
-    fn entries(&self, inode: &Inode<'_>) -> Result<u64> {
-        let count = || {
-            let mut entries: u64 = 0;
-            let mut layer = Some(inode.dir()?);
-            while let Some(part) = layer {
-                entries = entries.saturating_add(part.len() as u64);
-                layer = part.below()?;
-            }
-            Ok(entries)
-        };
-        self.reader.checked(count())
-    }
-
-    /// Returns the index of a file's chunks, which finds one without a linear search.
-    fn table(&self, ino: INodeNo) -> Result<Arc<[u64]>> {
-        if let Some(table) = self.state().tables.get(&ino.0) {
-            return Ok(Arc::clone(table));
-        }
-        let extents = self.reader.checked(self.inode(ino)?.extents())?;
-        let mut table = vec![0; (extents.len() / TABLE_STEP).min(TABLE_MAX)];
-        self.reader.checked(extents.index(&mut table))?;
-        let table: Arc<[u64]> = table.into();
-        let mut state = self.state();
-        if state.tables.len() >= TABLES_MAX {
-            state.tables.clear();
-        }
-        state.tables.insert(ino.0, Arc::clone(&table));
-        Ok(table)
     }
 
     /// Passes a directory's entries from an offset on to `add`, each with the offset after it, until
@@ -255,49 +166,51 @@ impl ImageFs {
                 return Ok(());
             }
         }
-        let parts = self.parts(ino)?;
-        let metadata = self.reader.metadata();
-        let listed = metadata.dir(&parts).and_then(|dir| {
-            dir.for_each(offset.saturating_sub(DOTS), |entry| {
+        let directory = self.inode(ino)?;
+        let cursor = offset.saturating_sub(DOTS);
+        let listed = self
+            .tree
+            .metadata()
+            .for_each_entry(&directory, cursor, |entry| {
                 if add(Listed::Entry(&entry), entry.cursor.saturating_add(DOTS)) {
                     ControlFlow::Break(())
                 } else {
                     ControlFlow::Continue(())
                 }
-            })
-        });
-        self.reader.checked(listed).map(|_| ())
+            });
+        listed.map(|_| ())
     }
 
     /// Returns the value of an extended attribute; `None` if the inode has none of this name.
-    fn xattr(&self, ino: INodeNo, name: &OsStr) -> Result<Option<&[u8]>> {
-        let xattrs = self.reader.checked(self.inode(ino)?.xattrs())?;
-        let value = if self.escape_overlay {
-            xattrs.get_escaped(name.as_bytes())
+    fn xattr(&self, ino: INodeNo, name: &OsStr) -> Result<Option<Vec<u8>>> {
+        let parts = if self.escape_overlay {
+            overlay::unescape(name.as_bytes())
         } else {
-            xattrs.get(name.as_bytes())
+            Some([name.as_bytes(), b""])
         };
-        self.reader.checked(value)
+        let Some(parts) = parts else {
+            return Ok(None);
+        };
+        let inode = self.inode(ino)?;
+        self.tree.metadata().xattr(&inode, parts, <[u8]>::to_vec)
     }
 
     /// Returns the names of an inode's extended attributes, each followed by a NUL. Only root gets
     /// names of attributes that only root can read.
     fn xattr_names(&self, ino: INodeNo, root: bool) -> Result<Vec<u8>> {
         let mut names = Vec::new();
-        for xattr in self.reader.checked(self.inode(ino)?.xattrs())?.iter() {
-            let name = self.reader.checked(xattr)?.name;
-            if !root && name.starts_with(b"trusted.") {
-                continue;
-            }
-            if !self.escape_overlay {
+        let inode = self.inode(ino)?;
+        let _ = self.tree.metadata().for_each_xattr_name(&inode, |name| {
+            let is_shown = root || !name.starts_with(b"trusted.");
+            if is_shown && !self.escape_overlay {
                 names.extend_from_slice(name);
-            } else if overlay::can_escape(name) {
+                names.push(0);
+            } else if is_shown && overlay::can_escape(name) {
                 names.extend(overlay::escape(name).concat());
-            } else {
-                continue;
+                names.push(0);
             }
-            names.push(0);
-        }
+            ControlFlow::<()>::Continue(())
+        })?;
         Ok(names)
     }
 
@@ -305,9 +218,11 @@ impl ImageFs {
     fn errno(&self, error: &Error) -> Errno {
         (self.report)(error);
         match error {
-            Error::Image(ImageError::Malformed { .. } | ImageError::Inconsistent { .. }) => {
-                Errno::from_i32(rustix::io::Errno::UCLEAN.raw_os_error())
-            }
+            Error::Image(
+                ImageError::Malformed { .. }
+                | ImageError::MalformedChunk { .. }
+                | ImageError::Inconsistent { .. },
+            ) => Errno::from_i32(rustix::io::Errno::UCLEAN.raw_os_error()),
             _ => Errno::EIO,
         }
     }
@@ -318,7 +233,7 @@ enum Listed<'e, 'a> {
     /// `.` or `..`.
     Dot(&'e [u8], INodeNo),
     /// An entry.
-    Entry(&'e DirEntry<'a>),
+    Entry(&'e Entry<'a, Place>),
 }
 
 impl Filesystem for ImageFs {
@@ -358,9 +273,9 @@ impl Filesystem for ImageFs {
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
         let target = self
             .inode(ino)
-            .and_then(|inode| self.reader.checked(inode.symlink_target()));
+            .and_then(|inode| Ok(self.tree.symlink_target(&inode)?.to_vec()));
         match target {
-            Ok(target) => reply.data(target),
+            Ok(target) => reply.data(&target),
             Err(error) => reply.error(self.errno(&error)),
         }
     }
@@ -386,12 +301,12 @@ impl Filesystem for ImageFs {
         reply: ReplyData,
     ) {
         let read = || {
-            let (at, table) = (self.locate(ino)?, self.table(ino)?);
+            let file = self.inode(ino)?;
             let mut state = self.state();
-            let State { blobs, buffer, .. } = &mut *state;
+            let State { data, buffer, .. } = &mut *state;
             buffer.clear();
             let range = offset..offset.saturating_add(size.into());
-            self.reader.read_range(at, &table, range, blobs, |piece| {
+            self.tree.read_range(&file, range, data, |piece| {
                 buffer.extend_from_slice(piece);
                 Ok(())
             })?;
@@ -422,7 +337,7 @@ impl Filesystem for ImageFs {
             }
             Listed::Entry(entry) => {
                 let name = OsStr::from_bytes(entry.name);
-                reply.add(INodeNo(entry.ino), next, type_of(entry), name)
+                reply.add(INodeNo(entry.link.ino), next, type_of(entry), name)
             }
         });
         match listed {
@@ -447,12 +362,12 @@ impl Filesystem for ImageFs {
             let (name, attributes, valid) = match listed {
                 // The kernel uses only the name and the type of these two.
                 Listed::Dot(name, ino) => (name, unknown(ino, FileType::Directory), TTL),
-                Listed::Entry(entry) => match self.entry(ino, entry) {
+                Listed::Entry(entry) => match self.entry(ino, &entry.link) {
                     Ok(attributes) => (entry.name, attributes, TTL),
                     // A malformed inode must not end the list. The kernel uses the name, and looks it
                     // up before it uses the rest, because that is not valid for any time.
                     Err(_) => {
-                        let attributes = unknown(INodeNo(entry.ino), type_of(entry));
+                        let attributes = unknown(INodeNo(entry.link.ino), type_of(entry));
                         (entry.name, attributes, Duration::ZERO)
                     }
                 },
@@ -474,11 +389,11 @@ impl Filesystem for ImageFs {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let metadata = self.reader.metadata();
+        let metadata = self.tree.metadata();
         let sizes = metadata
             .data_size()
             .and_then(|bytes| Ok((bytes, metadata.inode_count()?)));
-        match self.reader.checked(sizes) {
+        match sizes {
             Ok((bytes, files)) => {
                 let blocks = bytes.div_ceil(BLOCK.into());
                 reply.statfs(blocks, 0, 0, files, 0, BLOCK, NAME_MAX, BLOCK);
@@ -489,7 +404,7 @@ impl Filesystem for ImageFs {
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         match self.xattr(ino, name) {
-            Ok(Some(value)) => sized(value, size, reply),
+            Ok(Some(value)) => sized(&value, size, reply),
             Ok(None) => reply.error(Errno::ENODATA),
             Err(error) => reply.error(self.errno(&error)),
         }
@@ -536,9 +451,9 @@ fn no_attributes(kind: FileType) -> FileAttr {
     }
 }
 
-fn type_of(entry: &DirEntry<'_>) -> FileType {
+fn type_of(entry: &Entry<'_, Place>) -> FileType {
     use puzzlefs_schema::FileType as Type;
-    match entry.file_type {
+    match entry.link.file_type {
         Type::Dir => FileType::Directory,
         Type::Symlink => FileType::Symlink,
         Type::Chr => FileType::CharDevice,

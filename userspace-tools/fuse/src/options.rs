@@ -4,7 +4,7 @@
 
 use fuser::{Config, MountOption, SessionACL};
 use puzzlefs_lib::mount::{self, Options};
-use puzzlefs_lib::reader::Blobs;
+use puzzlefs_lib::tree::FileData;
 use puzzlefs_lib::{Error, Result};
 use rustix::mount::MountAttrFlags as Attr;
 
@@ -15,7 +15,7 @@ pub fn escapes_overlay(options: &Options) -> bool {
 }
 
 /// Returns the session's configuration. Makes `blobs` verified if an option says so.
-pub(crate) fn config(options: &Options, blobs: &mut Blobs) -> Result<Config> {
+pub(crate) fn config(options: &Options, data: &mut FileData) -> Result<Config> {
     let root = rustix::process::geteuid().is_root();
     let mut config = Config::default();
     if root {
@@ -28,7 +28,7 @@ pub(crate) fn config(options: &Options, blobs: &mut Blobs) -> Result<Config> {
         ) {
             (Some("allow_other"), None) => config.acl = SessionACL::All,
             (Some(mount::ESCAPE_OVERLAY), None) | (Some("verify"), Some("none")) => {}
-            (Some("verify"), Some("fsverity")) => *blobs = Blobs::verified(),
+            (Some("verify"), Some("fsverity")) => *data = FileData::verified(),
             (Some("verify"), Some("digest")) => {
                 return Err(usage(
                     "verify=digest is not an option over FUSE; use verify=fsverity, or the kernel module",
@@ -92,11 +92,11 @@ mod tests {
     #[test]
     fn options_of_the_kernel_module_are_refused() {
         for list in ["verify=digest", "share", "rootfs_verity=0", "nosymfollow"] {
-            let error = config(&parsed(list), &mut Blobs::default()).err();
+            let error = config(&parsed(list), &mut FileData::default()).err();
             assert!(matches!(error, Some(Error::Usage(_))), "{list}");
         }
         for list in ["verify=none", "verify=fsverity", "escape_overlay", "nodev"] {
-            config(&parsed(list), &mut Blobs::default()).unwrap();
+            config(&parsed(list), &mut FileData::default()).unwrap();
         }
     }
 

@@ -8,7 +8,7 @@ use crate::options::{config, escapes_overlay};
 use fuser::{Config, MountOption, Session};
 use puzzlefs_lib::error::{MountError, SystemError};
 use puzzlefs_lib::mount::{self, Options};
-use puzzlefs_lib::reader::{Blobs, ImageReader};
+use puzzlefs_lib::tree::{FileData, ImageTree};
 use puzzlefs_lib::{Error, ImageRef, Result, Store};
 use rustix::io::Errno;
 use std::fmt;
@@ -19,8 +19,8 @@ use std::thread;
 
 /// An image that was opened and checked for a mount.
 pub struct Image {
-    reader: ImageReader<'static>,
-    blobs: Blobs,
+    tree: ImageTree<'static>,
+    data: FileData,
     escape_overlay: bool,
     config: Config,
     directory: PathBuf,
@@ -31,19 +31,19 @@ impl Image {
     pub fn open(image: &ImageRef, directory: &Path, mut options: Options) -> Result<Self> {
         let digest = options.take_digest()?;
         let (path, found) = mount::find(image)?;
-        let mut blobs = Blobs::default();
+        let mut data = FileData::default();
         if let Some(digest) = digest {
             mount::check_digest(&found, digest)?;
-            blobs = Blobs::verified();
+            data = FileData::verified();
         }
-        let mut config = config(&options, &mut blobs)?;
-        let name = mount::source_name(&path, &found.manifest_digest);
+        let mut config = config(&options, &mut data)?;
+        let name = mount::source_name(&path, found.manifest_digest());
         let name = name.to_string_lossy().into_owned();
         config.mount_options.push(MountOption::FSName(name));
         // The session's threads borrow the store for as long as this process lives.
         let store: &'static Store = Box::leak(Box::new(Store::open(&path)?));
-        let reader = ImageReader::new(store, &found)?;
-        blobs.check_root(&reader, &found)?;
+        let tree = ImageTree::new(store, &found)?;
+        tree.check_root(&data, &found)?;
         mount::check_mount_point(directory)?;
         let directory = directory
             .canonicalize()
@@ -53,8 +53,8 @@ impl Image {
                 cause,
             })?;
         Ok(Image {
-            reader,
-            blobs,
+            tree,
+            data,
             escape_overlay: escapes_overlay(&options),
             config,
             directory,
@@ -75,7 +75,7 @@ impl Image {
         let Image {
             config, directory, ..
         } = self;
-        let fs = ImageFs::new(self.reader, self.blobs, self.escape_overlay, report);
+        let fs = ImageFs::new(self.tree, self.data, self.escape_overlay, report);
         let session = match fusermount::check_direct() {
             Ok(()) => Session::new(fs, &directory, &config).map_err(explained)?,
             Err(reason) => {

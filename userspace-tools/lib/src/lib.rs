@@ -142,7 +142,7 @@ pub mod tree {
     pub use crate::image::image_tree::{
         ImageTree, InodeLink, Metadata, NamedLink, Place, TreeInode, Xattr,
     };
-    pub use crate::store::oci_layout::{AnyRoot, ChunkRoot};
+    pub use crate::store::oci_layout::{find_any_image, AnyImage, AnyRoot, ChunkRoot};
 }
 
 pub mod path {

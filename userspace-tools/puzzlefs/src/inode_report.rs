@@ -3,8 +3,9 @@
 //! Reports of inodes, which `ls` and `inspect` share.
 
 use crate::output::hex_unless_text;
-use puzzlefs_lib::reader::ImageReader;
-use puzzlefs_schema::{Inode, Kind};
+use puzzlefs_lib::tree::{ImageTree, TreeInode};
+use puzzlefs_schema::image::Stat;
+use puzzlefs_schema::Kind;
 use serde::Serialize;
 
 /// An inode, as `--json` prints it. Fields are added, never renamed.
@@ -36,23 +37,23 @@ pub struct InodeReport {
 
 impl InodeReport {
     /// Reads the properties of an inode.
-    pub fn new(reader: &ImageReader<'_>, inode: &Inode<'_>) -> anyhow::Result<Self> {
-        let mtime = reader.checked(inode.mtime())?;
-        let target = match inode.kind() {
-            Kind::Symlink => Some(reader.checked(inode.symlink_target())?),
+    pub fn new(tree: &ImageTree<'_>, inode: &TreeInode) -> anyhow::Result<Self> {
+        let stat = tree.stat(inode)?;
+        let target = match stat.kind {
+            Kind::Symlink => Some(tree.symlink_target(inode)?),
             _ => None,
         };
         Ok(InodeReport {
-            ino: inode.ino(),
-            file_type: type_of(inode.kind()).1,
-            mode: format!("{:04o}", inode.permissions()),
-            uid: inode.uid(),
-            gid: inode.gid(),
-            nlink: inode.nlink(),
-            size: size(reader, inode)?,
-            mtime_seconds: mtime.seconds,
-            mtime_nanoseconds: mtime.nanoseconds,
-            device: device(inode.kind()),
+            ino: tree.ino(inode),
+            file_type: type_of(stat.kind).1,
+            mode: format!("{:04o}", stat.permissions),
+            uid: stat.uid,
+            gid: stat.gid,
+            nlink: stat.links,
+            size: size(&stat),
+            mtime_seconds: stat.mtime.seconds,
+            mtime_nanoseconds: stat.mtime.nanoseconds,
+            device: device(stat.kind),
             target: target.map(|target| String::from_utf8_lossy(target).into_owned()),
             target_hex: target.and_then(hex_unless_text),
         })
@@ -83,9 +84,6 @@ pub fn device(kind: Kind) -> Option<(u32, u32)> {
 }
 
 /// Returns the size of a regular file.
-pub fn size(reader: &ImageReader<'_>, inode: &Inode<'_>) -> puzzlefs_lib::Result<Option<u64>> {
-    match inode.kind() {
-        Kind::File => reader.file_size(inode).map(Some),
-        _ => Ok(None),
-    }
+pub fn size(stat: &Stat) -> Option<u64> {
+    (stat.kind == Kind::File).then_some(stat.size)
 }

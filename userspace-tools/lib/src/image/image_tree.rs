@@ -12,7 +12,7 @@ use crate::model::path_walk::{PathWalk, Step, Stop};
 use crate::store::oci_layout::{AnyRoot, Store};
 use puzzlefs_schema::image::{ImageMetadata, Link, Stat, Versions};
 use puzzlefs_schema::v4::{LoadedInode, Node, Tree};
-use puzzlefs_schema::{FileType, Locator};
+use puzzlefs_schema::{FileType, Kind, Locator};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -104,9 +104,29 @@ impl<'s> ImageTree<'s> {
         }
     }
 
+    /// Returns the reference to an open inode. It takes less memory.
+    pub fn link(&self, inode: &TreeInode) -> InodeLink {
+        Link {
+            ino: self.ino(inode),
+            file_type: FileType::Unknown,
+            place: match inode {
+                Versions::V3(inode) => Versions::V3(inode.place()),
+                Versions::V4(inode) => Versions::V4(inode.node()),
+            },
+        }
+    }
+
     /// Returns the attributes of an inode.
     pub fn stat(&self, inode: &TreeInode) -> Result<Stat> {
         self.metadata.stat(inode)
+    }
+
+    /// Returns the type of an inode, and the number of a device.
+    pub fn kind(&self, inode: &TreeInode) -> Result<Kind> {
+        match (&self.metadata, inode) {
+            (Versions::V3(tree), Versions::V3(inode)) => tree.kind(inode),
+            (metadata, inode) => Ok(metadata.stat(inode)?.kind),
+        }
     }
 
     /// Returns the number of an inode.

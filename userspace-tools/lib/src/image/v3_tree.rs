@@ -103,6 +103,11 @@ impl<'s> V3Tree<'s> {
         Ok(table)
     }
 
+    /// Returns the type of an inode, and reads nothing else of it.
+    pub(crate) fn kind(&self, inode: &V3Inode) -> Result<Kind> {
+        Ok(self.inode(inode.at)?.kind())
+    }
+
     fn inode(&self, at: Locator) -> Result<puzzlefs_schema::Inode<'_>> {
         self.reader.checked(self.reader.metadata().inode_at(at))
     }

@@ -51,49 +51,37 @@ pub fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString> {
         });
     }
     let image = ImageRef::parse(source)?;
-    let (store, root) = find_any(&image)?;
+    let (store, root) = find(&image)?;
     let hex = OsString::from(root.digest().to_hex());
     options.parameters.insert(0, ("rootfs".into(), Some(hex)));
     if let Some(wanted) = digest {
-        match &root {
-            AnyRoot::V3(image) => options.verify_from(check_digest(image, wanted)?.to_hex()),
+        match check_digest(&root, wanted)? {
+            Some(rootfs_verity) => options.verify_from(rootfs_verity.to_hex()),
             // Everything else follows from the root.
-            AnyRoot::V4(_) => {
-                check_manifest(root.manifest_verity(), wanted)?;
-                options.verify_data();
-            }
+            None => options.verify_data(),
         }
     }
     Ok(store.into_os_string())
 }
 
-/// Checks the fs-verity digest of a manifest.
-fn check_manifest(found: Digest, wanted: Digest) -> Result<()> {
+/// Checks the manifest of an image against its fs-verity digest. Returns the digest that it has for the
+/// metadata blob, against which the rest is verified; `None` for an image of format 4, whose root has a
+/// digest of its own.
+pub fn check_digest(image: &AnyRoot, wanted: Digest) -> Result<Option<Digest>> {
+    let found = image.manifest_verity();
     if found != wanted {
         return Err(MountError::OtherManifest { found, wanted }.into());
     }
-    Ok(())
+    match image {
+        AnyRoot::V3(image) => Ok(Some(image.rootfs_verity.ok_or(MountError::NoRootVerity)?)),
+        AnyRoot::V4(_) => Ok(None),
+    }
 }
 
-/// Checks the manifest of an image against its fs-verity digest, and returns the digest that it has for
-/// the metadata blob, against which the rest is verified.
-pub fn check_digest(image: &ImageRoot, wanted: Digest) -> Result<Digest> {
-    check_manifest(image.manifest_verity(), wanted)?;
-    Ok(image.rootfs_verity.ok_or(MountError::NoRootVerity)?)
-}
-
-/// Finds an image of format 3 whose metadata blob is there, and its store's absolute path.
-pub fn find(image: &ImageRef) -> Result<(PathBuf, ImageRoot)> {
-    let store = Store::open(&image.store)?;
-    let root = store.image_root(&image.selector)?;
-    check_blob(&store, &root)?;
-    Ok((absolute(&store)?, root))
-}
-
-/// Finds an image of any format, and its store's absolute path.
+/// Finds an image, and its store's absolute path. The metadata blob of an image of format 3 is there.
 ///
-/// The kernel finds out if the store has the root of an image of format 4.
-fn find_any(image: &ImageRef) -> Result<(PathBuf, AnyRoot)> {
+/// The reader of an image of format 4 finds out if the store has its root.
+pub fn find(image: &ImageRef) -> Result<(PathBuf, AnyRoot)> {
     let store = Store::open(&image.store)?;
     let root = store.any_root(&image.selector)?;
     if let AnyRoot::V3(root) = &root {

@@ -87,6 +87,14 @@ impl AnyRoot {
         }
     }
 
+    /// The digest of the manifest.
+    pub fn manifest_digest(&self) -> &Digest {
+        match self {
+            AnyRoot::V3(root) => &root.manifest_digest,
+            AnyRoot::V4(root) => &root.manifest_digest,
+        }
+    }
+
     /// The manifest's fs-verity digest.
     pub fn manifest_verity(&self) -> Digest {
         match self {
@@ -96,7 +104,18 @@ impl AnyRoot {
     }
 }
 
-/// An image found in a store.
+/// An image of any format, found in a store.
+#[derive(Clone, Debug)]
+pub struct AnyImage {
+    /// The root of its metadata.
+    pub root: AnyRoot,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The annotations in the index, including the tag. Empty if the image was found by its digest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// An image of format 3, found in a store.
 #[derive(Clone, Debug)]
 pub struct Image {
     /// The location of its metadata.
@@ -401,27 +420,57 @@ impl Store {
         self.root_of(digest, bytes, descriptor.as_ref(), selector)
     }
 
+    /// Finds an image of any format, and reads all of its manifest.
+    pub fn any_image(&self, selector: &Selector) -> Result<AnyImage> {
+        let (digest, annotations) = self.find(selector)?;
+        let bytes = self.read_blob(&digest, MANIFEST_MAX)?;
+        let manifest: Manifest = self.parsed(&digest, &bytes, selector)?;
+        let hex = manifest.annotations.get(oci::ROOT).cloned();
+        Ok(AnyImage {
+            root: self.any_root_of(digest, bytes, manifest.rootfs(), hex, selector)?,
+            manifest,
+            annotations,
+        })
+    }
+
     /// Finds the root of an image of any format.
     pub fn any_root(&self, selector: &Selector) -> Result<AnyRoot> {
         let (digest, _) = self.find(selector)?;
         let bytes = self.read_blob(&digest, MANIFEST_MAX)?;
         let Rootfs { descriptor } = self.parsed(&digest, &bytes, selector)?;
-        if descriptor.is_none() {
-            let Root { hex } = self.parsed(&digest, &bytes, selector)?;
-            if let Some(hex) = hex {
-                let Some(root) = Digest::from_hex(hex.as_bytes()) else {
-                    let manifest = self.blob_path(&digest);
-                    return Err(StoreError::RootAnnotation { manifest }.into());
-                };
-                return Ok(AnyRoot::V4(ChunkRoot {
-                    manifest_digest: digest,
-                    manifest_bytes: bytes,
-                    root,
-                }));
+        let hex = match descriptor {
+            Some(_) => None,
+            None => {
+                let Root { hex } = self.parsed(&digest, &bytes, selector)?;
+                hex
             }
-        }
-        let root = self.root_of(digest, bytes, descriptor.as_ref(), selector)?;
-        Ok(AnyRoot::V3(root))
+        };
+        self.any_root_of(digest, bytes, descriptor.as_ref(), hex, selector)
+    }
+
+    /// Returns the root of the metadata that a manifest describes. `hex` is the annotation with the root
+    /// of an image of format 4.
+    fn any_root_of(
+        &self,
+        manifest_digest: Digest,
+        manifest_bytes: Vec<u8>,
+        rootfs: Option<&Descriptor>,
+        hex: Option<String>,
+        selector: &Selector,
+    ) -> Result<AnyRoot> {
+        let Some(hex) = hex.filter(|_| rootfs.is_none()) else {
+            let root = self.root_of(manifest_digest, manifest_bytes, rootfs, selector)?;
+            return Ok(AnyRoot::V3(root));
+        };
+        let Some(root) = Digest::from_hex(hex.as_bytes()) else {
+            let manifest = self.blob_path(&manifest_digest);
+            return Err(StoreError::RootAnnotation { manifest }.into());
+        };
+        Ok(AnyRoot::V4(ChunkRoot {
+            manifest_digest,
+            manifest_bytes,
+            root,
+        }))
     }
 
     /// Finds the manifest of an image, and its annotations in the index.
@@ -551,7 +600,14 @@ pub(crate) fn not_a_digest(descriptor: &Descriptor, found_in: &Path) -> Error {
     .into()
 }
 
-/// Opens a store and finds an image in it.
+/// Opens a store and finds an image of any format in it.
+pub fn find_any_image(reference: &ImageRef) -> Result<(Store, AnyImage)> {
+    let store = Store::open(&reference.store)?;
+    let image = store.any_image(&reference.selector)?;
+    Ok((store, image))
+}
+
+/// Opens a store and finds an image of format 3 in it.
 pub fn find_image(reference: &ImageRef) -> Result<(Store, Image)> {
     let store = Store::open(&reference.store)?;
     let image = store.image(&reference.selector)?;

@@ -13,7 +13,7 @@ const PATH_PIECE: usize = 4000;
 /// as their length takes. No names open the root anew.
 pub(crate) fn open_beneath(
     root: &OwnedFd,
-    names: &[&[u8]],
+    names: &[impl AsRef<[u8]>],
     flags: OFlags,
 ) -> Result<OwnedFd, Errno> {
     if names.is_empty() {
@@ -25,9 +25,9 @@ pub(crate) fn open_beneath(
         if !piece.is_empty() {
             piece.push(b'/');
         }
-        piece.extend_from_slice(name);
+        piece.extend_from_slice(name.as_ref());
         let last = at + 1 == names.len();
-        if last || piece.len() + 1 + names[at + 1].len() > PATH_PIECE {
+        if last || piece.len() + 1 + names[at + 1].as_ref().len() > PATH_PIECE {
             let from = base.as_ref().map_or(root.as_fd(), |base| base.as_fd());
             let step = if last {
                 flags

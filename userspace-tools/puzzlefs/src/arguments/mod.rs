@@ -15,6 +15,7 @@ pub mod rules;
 
 use clap::Args;
 use puzzlefs_lib::error::ReferenceError;
+use puzzlefs_lib::tree::AnyRoot;
 use puzzlefs_lib::{find_image, Error, Image, ImageRef, Selector, Store};
 use std::ffi::{OsStr, OsString};
 use std::num::NonZero;
@@ -39,6 +40,14 @@ impl ImageArg {
     /// Finds the image in its store.
     pub fn find(&self) -> puzzlefs_lib::Result<(Store, Image)> {
         find_image(&ImageRef::parse(&self.image)?)
+    }
+
+    /// Finds the root of the image of any format in its store.
+    pub fn find_root(&self) -> puzzlefs_lib::Result<(Store, AnyRoot)> {
+        let image = ImageRef::parse(&self.image)?;
+        let store = Store::open(&image.store)?;
+        let root = store.any_root(&image.selector)?;
+        Ok((store, root))
     }
 }
 

@@ -8,9 +8,9 @@ use anyhow::bail;
 use clap::Args;
 use puzzlefs_lib::message::printable;
 use puzzlefs_lib::path::LastLink;
-use puzzlefs_lib::reader::{Blobs, ImageReader};
+use puzzlefs_lib::tree::{FileData, ImageTree};
 use puzzlefs_lib::Error;
-use puzzlefs_schema::FileType;
+use puzzlefs_schema::Kind;
 use std::ffi::OsString;
 use std::io::Write;
 use std::mem;
@@ -31,15 +31,15 @@ pub struct CatArgs {
 /// Writes files of an image to standard output, one after the other. As with cat(1), an unreadable file
 /// does not keep the others from being written.
 pub fn run(arguments: &CatArgs) -> anyhow::Result<()> {
-    let (store, image) = arguments.image.find()?;
-    let reader = ImageReader::new(&store, &image)?;
-    let mut blobs = Blobs::checked();
+    let (store, root) = arguments.image.find_root()?;
+    let tree = ImageTree::new(&store, &root)?;
+    let mut data = FileData::checked();
     let mut out = Output::new();
     let mut failed = Ok(());
     for path in &arguments.paths {
         // The reader returns the library's errors only, so an error of the output is kept here.
         let mut written = Ok(());
-        let read = read(&reader, path.as_bytes(), &mut blobs, |piece| {
+        let read = read(&tree, path.as_bytes(), &mut data, |piece| {
             written = out.write_all(piece);
             match &written {
                 Ok(()) => Ok(()),
@@ -60,15 +60,14 @@ pub fn run(arguments: &CatArgs) -> anyhow::Result<()> {
 
 /// Passes the contents of a file to `give`, piece by piece.
 fn read(
-    reader: &ImageReader<'_>,
+    tree: &ImageTree<'_>,
     path: &[u8],
-    blobs: &mut Blobs,
+    data: &mut FileData,
     give: impl FnMut(&[u8]) -> puzzlefs_lib::Result<()>,
 ) -> anyhow::Result<()> {
-    let at = reader.resolve(path, LastLink::Follow)?;
-    let inode = reader.checked(reader.metadata().inode_at(at))?;
-    if inode.file_type() != FileType::File {
+    let inode = tree.resolve(path, LastLink::Follow)?;
+    if tree.kind(&inode)? != Kind::File {
         bail!("{}: not a regular file in the image", printable(path));
     }
-    Ok(reader.read_file(at, blobs, give)?)
+    Ok(tree.read_file(&inode, data, give)?)
 }

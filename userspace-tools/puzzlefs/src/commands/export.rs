@@ -11,7 +11,8 @@ use clap::{Args, ValueEnum};
 use puzzlefs_lib::error::ReferenceError;
 use puzzlefs_lib::export::{self, Compressor, Exported, LayerCompression, LayoutOptions};
 use puzzlefs_lib::platform::Platform;
-use puzzlefs_lib::{find_image, Image, ImageRef, Progress, Store};
+use puzzlefs_lib::tree::{find_any_image, AnyImage};
+use puzzlefs_lib::{ImageRef, Progress, Store};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
@@ -110,7 +111,7 @@ struct LayoutReport {
 /// Exports an image.
 pub fn run(arguments: &ExportArgs) -> anyhow::Result<()> {
     let (image_ref, path) = ImageRef::parse_with_path(&arguments.image)?;
-    let (store, image) = find_image(&image_ref)?;
+    let (store, image) = find_any_image(&image_ref)?;
     match &arguments.oci {
         Some(_) if path.is_some() => Err(ReferenceError::refused(
             &arguments.image,
@@ -128,7 +129,7 @@ pub fn run(arguments: &ExportArgs) -> anyhow::Result<()> {
 fn to_layout(
     arguments: &ExportArgs,
     store: &Store,
-    image: &Image,
+    image: &AnyImage,
     layout: &Path,
     tag: &str,
 ) -> anyhow::Result<()> {
@@ -174,7 +175,7 @@ fn to_layout(
 fn to_archive(
     arguments: &ExportArgs,
     store: &Store,
-    image: &Image,
+    image: &AnyImage,
     path: Option<&[u8]>,
 ) -> anyhow::Result<()> {
     let compression = arguments
@@ -183,7 +184,7 @@ fn to_archive(
     let export = |output: &mut dyn Write, progress: &Progress| -> anyhow::Result<Exported> {
         let mut output = Compressor::new(compression, output).context("cannot compress")?;
         let exported = progress::shown_as(WORDS, progress, arguments.quiet.quiet, || {
-            export::export_tar(store, image, path, &mut output, progress)
+            export::export_tar(store, &image.root, path, &mut output, progress)
         })?;
         let output = output.finish().and_then(|output| output.flush());
         output.context("cannot write the archive")?;

@@ -9,7 +9,7 @@ use crate::{format, interrupt, progress};
 use anyhow::bail;
 use clap::Args;
 use puzzlefs_lib::extract::{self, Extracted, Refusal, RefusalKind};
-use puzzlefs_lib::{find_image, ImageRef};
+use puzzlefs_lib::{ImageRef, Store};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write;
@@ -115,11 +115,12 @@ impl<'a> FirstReport<'a> {
 /// Extracts an image, or a part of it.
 pub fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
     let (image, path) = ImageRef::parse_with_path(&arguments.image)?;
-    let (store, image) = find_image(&image)?;
+    let store = Store::open(&image.store)?;
+    let root = store.any_root(&image.selector)?;
     let progress = interrupt::stoppable()?;
     let target = &arguments.directory;
     let extracted = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {
-        extract::extract(&store, &image, path, target, &progress)
+        extract::extract(&store, &root, path, target, &progress)
     })?;
     let mut output = Output::new();
     if arguments.json.json {

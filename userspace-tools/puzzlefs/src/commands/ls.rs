@@ -8,8 +8,8 @@ use crate::inode_report::{device, size, type_of, InodeReport};
 use crate::output::{JsonPath, Output};
 use clap::Args;
 use puzzlefs_lib::path::LastLink;
-use puzzlefs_lib::reader::ImageReader;
-use puzzlefs_schema::{FileType, Inode, Kind, Locator};
+use puzzlefs_lib::tree::{ImageTree, TreeInode};
+use puzzlefs_schema::Kind;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write;
@@ -46,24 +46,24 @@ struct Entry {
 
 /// Lists a directory of an image, everything below it, or a file.
 pub fn run(arguments: &LsArgs) -> anyhow::Result<()> {
-    let (store, image) = arguments.image.find()?;
-    let reader = ImageReader::new(&store, &image)?;
+    let (store, root) = arguments.image.find_root()?;
+    let tree = ImageTree::new(&store, &root)?;
     let path = arguments.path.as_bytes();
     let last = if arguments.long {
         LastLink::Keep
     } else {
         LastLink::Follow
     };
-    let at = reader.resolve(path, last)?;
+    let inode = tree.resolve(path, last)?;
     let mut out = Output::new();
-    let inode = reader.checked(reader.metadata().inode_at(at))?;
-    if inode.file_type() != FileType::Dir {
-        show(&reader, arguments, path, at, &mut out)?;
+    if tree.kind(&inode)? != Kind::Dir {
+        show(&tree, arguments, path, || Ok(inode.clone()), &mut out)?;
     } else if arguments.recursive {
         // The visitor returns the library's errors only, so an error of the output is kept here.
         let mut written = Ok(());
-        let visited = reader.visit(at, |path, entry| {
-            written = show(&reader, arguments, path, entry.at, &mut out);
+        let visited = tree.visit(&inode, |path, entry| {
+            let open = || tree.open(&entry.link);
+            written = show(&tree, arguments, path, open, &mut out);
             match &written {
                 Ok(()) => Ok(()),
                 Err(_) => Err(puzzlefs_lib::Error::Interrupted),
@@ -72,34 +72,35 @@ pub fn run(arguments: &LsArgs) -> anyhow::Result<()> {
         written?;
         visited?;
     } else {
-        for entry in reader.entries(at)? {
-            show(&reader, arguments, entry.name, entry.at, &mut out)?;
+        for entry in tree.entries(&inode)? {
+            let open = || tree.open(&entry.link);
+            show(&tree, arguments, &entry.name, open, &mut out)?;
         }
     }
     Ok(out.flush()?)
 }
 
+/// Prints a file. Its inode is opened only if more than the name is printed.
 fn show(
-    reader: &ImageReader<'_>,
+    tree: &ImageTree<'_>,
     arguments: &LsArgs,
     path: &[u8],
-    at: Locator,
+    open: impl FnOnce() -> puzzlefs_lib::Result<TreeInode>,
     out: &mut Output,
 ) -> anyhow::Result<()> {
-    let inode = || reader.checked(reader.metadata().inode_at(at));
     if arguments.json {
         return out.json(&Entry {
             path: JsonPath::new(path),
-            inode: InodeReport::new(reader, &inode()?)?,
+            inode: InodeReport::new(tree, &open()?)?,
         });
     }
     let name = out.name(path);
     if arguments.long {
-        let inode = inode()?;
-        long(reader, &inode, out)?;
+        let inode = open()?;
+        long(tree, &inode, out)?;
         out.write_all(&name)?;
-        if inode.kind() == Kind::Symlink {
-            let target = out.name(reader.checked(inode.symlink_target())?);
+        if tree.kind(&inode)? == Kind::Symlink {
+            let target = out.name(tree.symlink_target(&inode)?);
             out.write_all(b" -> ")?;
             out.write_all(&target)?;
         }
@@ -110,21 +111,21 @@ fn show(
 }
 
 /// Prints the columns before the name.
-fn long(reader: &ImageReader<'_>, inode: &Inode<'_>, out: &mut Output) -> anyhow::Result<()> {
-    let (letter, _) = type_of(inode.kind());
-    let nlink = inode.nlink().map_or("?".to_owned(), |n| n.to_string());
-    let size = match (device(inode.kind()), size(reader, inode)?) {
+fn long(tree: &ImageTree<'_>, inode: &TreeInode, out: &mut Output) -> anyhow::Result<()> {
+    let stat = tree.stat(inode)?;
+    let (letter, _) = type_of(stat.kind);
+    let nlink = stat.links.map_or("?".to_owned(), |n| n.to_string());
+    let size = match (device(stat.kind), size(&stat)) {
         (Some((major, minor)), _) => format!("{major}, {minor}"),
         (None, Some(size)) => size.to_string(),
         (None, None) => "-".to_owned(),
     };
-    let mtime = reader.checked(inode.mtime())?;
     Ok(write!(
         out,
         "{} {nlink:>3} {:>5} {:>5} {size:>10} {} ",
-        format::mode(letter, inode.permissions()),
-        inode.uid(),
-        inode.gid(),
-        format::time(mtime.seconds)
+        format::mode(letter, stat.permissions),
+        stat.uid,
+        stat.gid,
+        format::time(stat.mtime.seconds)
     )?)
 }

@@ -4,16 +4,15 @@
 
 use super::{Archive, Exported};
 use crate::error::{CommandError, Error, Result};
-use crate::image::reader::ImageReader;
+use crate::image::image_tree::ImageTree;
 use crate::model::digest::Digest;
 use crate::model::limits::READ_SIZE;
 use crate::model::oci::{self, Descriptor, Manifest};
 use crate::model::platform::Platform;
-use crate::store::oci_layout::{Image, Store};
+use crate::store::oci_layout::{AnyImage, Store};
 use crate::store::staging::{Content, Staging};
 use crate::sys::progress::Progress;
 use flate2::write::GzEncoder;
-use puzzlefs_schema::ROOT_INO;
 use serde_json::{json, Value};
 use sha2::{Digest as _, Sha256};
 use std::io::{self, BufWriter, Write};
@@ -80,13 +79,13 @@ pub struct LayoutSummary {
 /// whiteout in a layer. The tag does not change then.
 pub fn export_layout(
     store: &Store,
-    image: &Image,
+    image: &AnyImage,
     to: &Store,
     tag: &str,
     options: &LayoutOptions,
     progress: &Progress,
 ) -> Result<LayoutSummary> {
-    if store.is_same(to)? && is_tag_of(store, tag, &image.manifest_digest)? {
+    if store.is_same(to)? && is_tag_of(store, tag, image.root.manifest_digest())? {
         return Err(CommandError::ExportOverItself {
             store: to.path().into(),
             tag: tag.to_owned(),
@@ -103,6 +102,8 @@ pub fn export_layout(
     let mut manifest = Manifest::new(vec![Descriptor::new(media_type, layer.digest, layer.size)]);
     manifest.artifact_type = None;
     manifest.annotations = image.manifest.annotations.clone();
+    // The exported image has no root.
+    manifest.annotations.remove(oci::ROOT);
     manifest.config = config;
     let text = manifest.to_json();
     let digest = Digest::of(&text);
@@ -140,7 +141,7 @@ struct Layer {
 
 fn write_layer(
     store: &Store,
-    image: &Image,
+    image: &AnyImage,
     staging: &Staging<'_>,
     compression: LayerCompression,
     progress: &Progress,
@@ -150,10 +151,10 @@ fn write_layer(
     let fail = || Error::io(path, "write the layer in");
     let compressor = Compressor::new(compression, Hashing::new(file)).map_err(fail())?;
     let mut output = BufWriter::with_capacity(READ_SIZE, Hashing::new(compressor));
-    let reader = ImageReader::new(store, image)?;
-    let mut archive = Archive::new(&reader, &mut output, progress);
+    let tree = ImageTree::new(store, &image.root)?;
+    let mut archive = Archive::new(&tree, &mut output, progress);
     archive.is_layer = true;
-    archive.tree(reader.checked(reader.metadata().find(ROOT_INO))?)?;
+    archive.tree(&tree.root()?)?;
     let exported = archive.finish()?;
     let content = output
         .into_inner()
@@ -174,12 +175,12 @@ fn write_layer(
 /// The configuration of the exported image.
 fn configuration(
     store: &Store,
-    image: &Image,
+    image: &AnyImage,
     diff_id: &Digest,
     platform: Option<&Platform>,
 ) -> Result<Vec<u8>> {
     let descriptor = &image.manifest.config;
-    let digest = store.digest(descriptor, &store.blob_path(&image.manifest_digest))?;
+    let digest = store.digest(descriptor, &store.blob_path(image.root.manifest_digest()))?;
     let bytes = match &*descriptor.media_type {
         oci::EMPTY => oci::EMPTY_CONTENT.to_vec(),
         _ => store.read_blob(&digest, CONFIG_MAX)?,
@@ -220,7 +221,7 @@ fn set_platform(config: &mut serde_json::Map<String, Value>, platform: Option<&P
 }
 
 /// Marks the entries of the history as entries without a layer, and adds one for the layer.
-fn set_history(config: &mut serde_json::Map<String, Value>, image: &Image) {
+fn set_history(config: &mut serde_json::Map<String, Value>, image: &AnyImage) {
     // As many entries must have a layer as there are layers.
     let mut history = match config.remove("history") {
         Some(Value::Array(history)) => history,
@@ -234,7 +235,7 @@ fn set_history(config: &mut serde_json::Map<String, Value>, image: &Image) {
     history.retain(Value::is_object);
     history.push(json!({
         "created_by": "puzzlefs export",
-        "comment": format!("of the PuzzleFS image {}", image.manifest_digest.to_oci()),
+        "comment": format!("of the PuzzleFS image {}", image.root.manifest_digest().to_oci()),
     }));
     config.insert("history".to_owned(), Value::Array(history));
 }

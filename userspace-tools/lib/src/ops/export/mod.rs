@@ -11,13 +11,15 @@ mod pax;
 pub use layout::{export_layout, Compressor, LayerCompression, LayoutOptions, LayoutSummary};
 
 use crate::error::{CommandError, Error, Result};
+use crate::image::file_data::FileData;
+use crate::image::image_tree::{ImageTree, TreeInode};
 use crate::image::path::LastLink;
-use crate::image::reader::{Blobs, ImageReader};
 use crate::model::acl;
-use crate::store::oci_layout::{ImageRoot, Store};
+use crate::store::oci_layout::{AnyRoot, Store};
 use crate::sys::progress::Progress;
 use pax::Records;
-use puzzlefs_schema::{Inode, Kind, Locator};
+use puzzlefs_schema::image::Stat;
+use puzzlefs_schema::Kind;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::Write;
@@ -56,32 +58,31 @@ pub struct Exported {
 /// If the image cannot be read or the output cannot be written. The archive then has no end.
 pub fn export_tar(
     store: &Store,
-    image: &ImageRoot,
+    image: &AnyRoot,
     path: Option<&[u8]>,
     output: &mut dyn Write,
     progress: &Progress,
 ) -> Result<Exported> {
-    let reader = ImageReader::new(store, image)?;
+    let image = ImageTree::new(store, image)?;
     let path = path.unwrap_or_default();
-    let from = reader.resolve(path, LastLink::Keep)?;
-    let mut archive = Archive::new(&reader, output, progress);
-    let inode = reader.checked(reader.metadata().inode_at(from))?;
-    if inode.kind() == Kind::Dir {
-        archive.tree(from)?;
+    let from = image.resolve(path, LastLink::Keep)?;
+    let mut archive = Archive::new(&image, output, progress);
+    if image.stat(&from)?.kind == Kind::Dir {
+        archive.tree(&from)?;
     } else {
         let mut names = path.split(|&byte| byte == b'/').rev();
         let name = names.find(|name| !name.is_empty()).unwrap_or(path);
-        archive.entry(name, from)?;
+        archive.entry(name, &from)?;
     }
     archive.finish()
 }
 
 /// An archive in the making.
 struct Archive<'a> {
-    reader: &'a ImageReader<'a>,
+    image: &'a ImageTree<'a>,
     output: &'a mut dyn Write,
     progress: &'a Progress,
-    blobs: Blobs,
+    data: FileData,
     /// The first path of each inode with several names.
     links: HashMap<u64, Vec<u8>>,
     exported: Exported,
@@ -90,35 +91,38 @@ struct Archive<'a> {
 }
 
 impl<'a> Archive<'a> {
-    fn new(reader: &'a ImageReader<'a>, output: &'a mut dyn Write, progress: &'a Progress) -> Self {
+    fn new(image: &'a ImageTree<'a>, output: &'a mut dyn Write, progress: &'a Progress) -> Self {
         Archive {
-            reader,
+            image,
             output,
             progress,
-            blobs: Blobs::checked(),
+            data: FileData::checked(),
             links: HashMap::new(),
             exported: Exported::default(),
             is_layer: false,
         }
     }
 
-    /// Writes the directory at a place, with everything beneath it.
-    fn tree(&mut self, from: Locator) -> Result<()> {
-        let reader = self.reader;
-        let root = reader.checked(reader.metadata().inode_at(from))?;
-        self.member(b"./", EntryType::Directory, None, &root)?;
-        reader.visit(from, |path, entry| self.entry(path, entry.at))
+    /// Writes a directory, with everything beneath it.
+    fn tree(&mut self, from: &TreeInode) -> Result<()> {
+        let image = self.image;
+        let root = image.stat(from)?;
+        self.member(b"./", EntryType::Directory, None, (from, &root))?;
+        image.visit(from, |path, entry| {
+            self.entry(path, &image.open(&entry.link)?)
+        })
     }
 
     /// Writes a name of an inode.
-    fn entry(&mut self, path: &[u8], at: Locator) -> Result<()> {
+    fn entry(&mut self, path: &[u8], inode: &TreeInode) -> Result<()> {
         self.progress.check()?;
         self.progress.found_entry();
-        let inode = self.reader.checked(self.reader.metadata().inode_at(at))?;
+        let stat = self.image.stat(inode)?;
+        let source = (inode, &stat);
         if self.is_layer {
             refuse_whiteout(path)?;
         }
-        if inode.kind() == Kind::Sock {
+        if stat.kind == Kind::Sock {
             self.exported.sockets += 1;
             if self.exported.first_sockets.len() < SHOWN {
                 let path = PathBuf::from(OsStr::from_bytes(path));
@@ -127,29 +131,30 @@ impl<'a> Archive<'a> {
             return Ok(());
         }
         self.exported.entries += 1;
-        if inode.kind() == Kind::Dir {
+        if stat.kind == Kind::Dir {
             let path = [path, b"/"].concat();
-            return self.member(&path, EntryType::Directory, None, &inode);
+            return self.member(&path, EntryType::Directory, None, source);
         }
-        if inode.nlink() != Some(1) {
-            if let Some(first) = self.links.get(&inode.ino()) {
+        let ino = self.image.ino(inode);
+        if stat.links != Some(1) {
+            if let Some(first) = self.links.get(&ino) {
                 let first = first.clone();
-                return self.member(path, EntryType::Link, Some(&first), &inode);
+                return self.member(path, EntryType::Link, Some(&first), source);
             }
-            self.links.insert(inode.ino(), path.to_vec());
+            self.links.insert(ino, path.to_vec());
         }
-        match inode.kind() {
+        match stat.kind {
             Kind::File => {
-                self.member(path, EntryType::Regular, None, &inode)?;
-                self.contents(at, &inode)
+                self.member(path, EntryType::Regular, None, source)?;
+                self.contents(source)
             }
             Kind::Symlink => {
-                let target = self.reader.checked(inode.symlink_target())?;
-                self.member(path, EntryType::Symlink, Some(target), &inode)
+                let target = self.image.symlink_target(inode)?;
+                self.member(path, EntryType::Symlink, Some(target), source)
             }
-            Kind::Fifo => self.member(path, EntryType::Fifo, None, &inode),
-            Kind::Chr { .. } => self.member(path, EntryType::Char, None, &inode),
-            Kind::Blk { .. } => self.member(path, EntryType::Block, None, &inode),
+            Kind::Fifo => self.member(path, EntryType::Fifo, None, source),
+            Kind::Chr { .. } => self.member(path, EntryType::Char, None, source),
+            Kind::Blk { .. } => self.member(path, EntryType::Block, None, source),
             Kind::Dir | Kind::Sock | Kind::Whiteout | Kind::Unknown => {
                 let path = PathBuf::from(OsStr::from_bytes(path));
                 Err(CommandError::UnknownFileType { path }.into())
@@ -163,30 +168,29 @@ impl<'a> Archive<'a> {
         path: &[u8],
         kind: EntryType,
         link: Option<&[u8]>,
-        inode: &Inode<'_>,
+        (inode, stat): (&TreeInode, &Stat),
     ) -> Result<()> {
         let mut records = Records::default();
         let mut header = Header::new_ustar();
         header.set_entry_type(kind);
-        header.set_mode(inode.permissions().into());
+        header.set_mode(stat.permissions.into());
         let fields = header.as_old_mut();
         records.text(b"path", path, &mut fields.name);
         if let Some(link) = link {
             records.text(b"linkpath", link, &mut fields.linkname);
         }
         let size = match kind {
-            EntryType::Regular => self.reader.file_size(inode)?,
+            EntryType::Regular => stat.size,
             _ => 0,
         };
         header.set_size(records.number(b"size", size, SIZE_MAX));
         let id = |records: &mut Records, key: &'static [u8], id: u32| {
             records.number(key, id.into(), ID_MAX.into())
         };
-        header.set_uid(id(&mut records, b"uid", inode.uid()));
-        header.set_gid(id(&mut records, b"gid", inode.gid()));
-        let mtime = self.reader.checked(inode.mtime())?;
-        header.set_mtime(records.time(mtime.seconds, mtime.nanoseconds));
-        if let Kind::Chr { major, minor } | Kind::Blk { major, minor } = inode.kind() {
+        header.set_uid(id(&mut records, b"uid", stat.uid));
+        header.set_gid(id(&mut records, b"gid", stat.gid));
+        header.set_mtime(records.time(stat.mtime.seconds, stat.mtime.nanoseconds));
+        if let Kind::Chr { major, minor } | Kind::Blk { major, minor } = stat.kind {
             // A device number of Linux has 12 and 20 bits, and each field has 21.
             let set = header.set_device_major(major);
             set.and_then(|()| header.set_device_minor(minor))
@@ -214,46 +218,43 @@ impl<'a> Archive<'a> {
         self.write(header.as_bytes())
     }
 
-    fn xattrs(&self, records: &mut Records, inode: &Inode<'_>) -> Result<()> {
-        for xattr in self.reader.checked(inode.xattrs())?.iter() {
-            let xattr = self.reader.checked(xattr)?;
+    fn xattrs(&self, records: &mut Records, inode: &TreeInode) -> Result<()> {
+        for (name, value) in self.image.xattrs(inode)? {
             // tar(1) reads a list from the text, container tools from the attribute.
-            let key: Option<&[u8]> = match xattr.name {
+            let key: Option<&[u8]> = match &*name {
                 acl::ACCESS => Some(b"SCHILY.acl.access"),
                 acl::DEFAULT => Some(b"SCHILY.acl.default"),
                 _ => None,
             };
-            if let Some((key, text)) = key.zip(acl::to_text(xattr.value)) {
+            if let Some((key, text)) = key.zip(acl::to_text(&value)) {
                 records.add(key, text.as_bytes());
             }
-            records.add(&[b"SCHILY.xattr.", xattr.name].concat(), xattr.value);
+            records.add(&[b"SCHILY.xattr.", &*name].concat(), &value);
         }
         Ok(())
     }
 
     /// Writes the contents of a regular file.
-    fn contents(&mut self, at: Locator, inode: &Inode<'_>) -> Result<()> {
-        let size = self.reader.file_size(inode)?;
+    fn contents(&mut self, (inode, stat): (&TreeInode, &Stat)) -> Result<()> {
+        let size = stat.size;
         let Archive {
-            reader,
+            image,
             output,
             progress,
-            blobs,
+            data,
             ..
         } = self;
         let mut written = 0;
-        reader.read_file(at, blobs, |bytes| {
+        image.read_file(inode, data, |bytes| {
             progress.check()?;
             output.write_all(bytes).map_err(output_error)?;
             written += bytes.len() as u64;
             Ok(())
         })?;
         if written != size {
-            let what = format!(
-                "inode {}: it has {written} bytes instead of {size}",
-                inode.ino()
-            );
-            return Err(self.reader.malformed_by(what));
+            let ino = image.ino(inode);
+            let what = format!("inode {ino}: it has {written} bytes instead of {size}");
+            return Err(image.malformed_by(what));
         }
         self.exported.bytes += size;
         self.pad(size)

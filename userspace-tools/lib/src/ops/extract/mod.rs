@@ -10,17 +10,17 @@ mod refusal;
 pub use refusal::{Refusal, RefusalKind, Refusals};
 
 use crate::error::{is_full, CommandError, Error, Result};
+use crate::image::file_data::{FileData, Piece};
+use crate::image::image_tree::{Descent, ImageTree, InodeLink, TreeInode};
 use crate::image::path::LastLink;
-use crate::image::reader::{Blobs, ImageReader};
-use crate::image::visit::Descent;
 use crate::model::acl;
-use crate::model::extent::Extent;
 use crate::model::message::printable;
-use crate::store::oci_layout::{Image, Store};
+use crate::store::oci_layout::{AnyRoot, Store};
 use crate::sys::beneath::open_beneath;
 use crate::sys::pause::{self, Point};
 use crate::sys::progress::Progress;
-use puzzlefs_schema::{Inode, Kind, Locator, Timestamp};
+use puzzlefs_schema::image::Stat as Attributes;
+use puzzlefs_schema::{Kind, Timestamp};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, CWD,
@@ -34,6 +34,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The result of an extraction.
 #[derive(Debug, Default)]
@@ -65,14 +66,14 @@ pub struct Extracted {
 /// is interrupted. The files that were made by then stay.
 pub fn extract(
     store: &Store,
-    image: &Image,
+    image: &AnyRoot,
     path: Option<&[u8]>,
     target: &Path,
     progress: &Progress,
 ) -> Result<Extracted> {
-    let reader = ImageReader::new(store, image)?;
+    let tree = ImageTree::new(store, image)?;
     let path = path.unwrap_or_default();
-    let from = reader.resolve(path, LastLink::Keep)?;
+    let from = tree.resolve(path, LastLink::Keep)?;
     std::fs::create_dir_all(target).map_err(Error::io(target, "create"))?;
     let mut entries = std::fs::read_dir(target).map_err(Error::io(target, "list"))?;
     if entries.next().is_some() {
@@ -82,29 +83,29 @@ pub fn extract(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = fs::open(target, flags, Mode::empty()).map_err(Error::io(target, "open"))?;
     let mut extractor = Extractor {
-        reader: &reader,
+        image: &tree,
         progress,
         target,
         root,
         privileged: rustix::process::geteuid().is_root(),
-        blobs: Blobs::checked(),
+        data: FileData::checked(),
         links: HashMap::new(),
         made: Extracted::default(),
     };
     extractor.remove_inherited_lists();
-    extractor.run(from, path).map_err(Error::outside_stores)?;
+    extractor.run(&from, path).map_err(Error::outside_stores)?;
     Ok(extractor.made)
 }
 
 struct Extractor<'a> {
-    reader: &'a ImageReader<'a>,
+    image: &'a ImageTree<'a>,
     progress: &'a Progress,
     target: &'a Path,
     root: OwnedFd,
     privileged: bool,
-    blobs: Blobs,
+    data: FileData,
     /// The latest name that was made of each inode with several names.
-    links: HashMap<u64, Names<'a>>,
+    links: HashMap<u64, Names>,
     made: Extracted,
 }
 
@@ -170,7 +171,13 @@ impl Place<'_> {
 const SET_ID: u16 = 0o6000;
 
 /// The names that lead to something from the root.
-type Names<'a> = Vec<&'a [u8]>;
+type Names = Vec<Arc<[u8]>>;
+
+/// An inode of the image, and its attributes.
+struct Source<'i> {
+    inode: &'i TreeInode,
+    attributes: Attributes,
+}
 
 /// The range of times, in seconds, that every filesystem can store: FAT begins with 1980, in an unknown
 /// time zone, and older filesystems end in 2038.
@@ -178,7 +185,7 @@ const COMMON_TIMES: Range<i64> = 315_619_200..i32::MAX as i64;
 /// The granularity of times on FAT, in seconds.
 const TIME_GRANULARITY: u64 = 2;
 
-impl<'a> Extractor<'a> {
+impl Extractor<'_> {
     /// Removes the access control lists that the target inherited from its parent directory, because
     /// everything that is made in the target would inherit them too.
     fn remove_inherited_lists(&mut self) {
@@ -196,33 +203,42 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    fn run(&mut self, from: Locator, path: &[u8]) -> Result<()> {
-        let inode = self.reader.checked(self.reader.metadata().inode_at(from))?;
-        if inode.kind() == Kind::Dir {
+    fn source<'i>(&self, inode: &'i TreeInode) -> Result<Source<'i>> {
+        Ok(Source {
+            inode,
+            attributes: self.image.stat(inode)?,
+        })
+    }
+
+    fn run(&mut self, from: &TreeInode, path: &[u8]) -> Result<()> {
+        let source = self.source(from)?;
+        if source.attributes.kind == Kind::Dir {
             return self.tree(from);
         }
         let mut names = path.split(|&byte| byte == b'/').rev();
         let name = names.find(|name| !name.is_empty()).unwrap_or(path);
-        let root = open_beneath(&self.root, &[], OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(|errno| self.error(&[], "open", errno))?;
+        let root = open_beneath(
+            &self.root,
+            &[] as &[&[u8]],
+            OFlags::RDONLY | OFlags::DIRECTORY,
+        )
+        .map_err(|errno| self.error(&[], "open", errno))?;
         let name = NewName {
-            path: &[name],
+            path: &[name.into()],
             directory: &root,
-            name,
         };
-        self.make(name, &inode)?;
+        self.make(name, &source)?;
         Ok(())
     }
 
-    /// Extracts the directory at a place of the image, with everything beneath it.
-    fn tree(&mut self, from: Locator) -> Result<()> {
-        let reader = self.reader;
+    /// Extracts a directory of the image, with everything beneath it.
+    fn tree(&mut self, from: &TreeInode) -> Result<()> {
         // Directories get their attributes last, children before parents: names that are made in them
         // change their times, and they may be read-only.
-        let mut directories: Vec<(Names<'a>, Locator)> = Vec::new();
-        let mut pending: Vec<(Names<'a>, Locator)> = vec![(Vec::new(), from)];
-        let mut descent = Descent::new(reader);
-        while let Some((names, at)) = pending.pop() {
+        let mut directories: Vec<(Names, InodeLink)> = Vec::new();
+        let mut pending: Vec<(Names, InodeLink)> = vec![(Vec::new(), self.image.link(from))];
+        let mut descent = Descent::new(self.image);
+        while let Some((names, link)) = pending.pop() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
             let directory = match open_beneath(&self.root, &names, flags) {
                 Ok(directory) => directory,
@@ -232,28 +248,33 @@ impl<'a> Extractor<'a> {
                     continue;
                 }
             };
-            for entry in descent.enter(at)? {
+            descent.check_depth(names.len())?;
+            for entry in descent.enter(&self.image.open(&link)?)? {
                 self.progress.check()?;
                 self.progress.found_entry();
                 let mut path = names.clone();
-                path.push(entry.name);
-                let inode = reader.checked(reader.metadata().inode_at(entry.at))?;
-                if inode.kind() != Kind::Dir {
-                    self.name(path, &directory, entry.name, &inode)?;
-                } else if let Err(errno) = fs::mkdirat(&directory, entry.name, Mode::RWXU) {
+                path.push(Arc::clone(&entry.name));
+                let inode = self.image.open(&entry.link)?;
+                let source = self.source(&inode)?;
+                if source.attributes.kind != Kind::Dir {
+                    self.name(path, &directory, &source)?;
+                } else if let Err(errno) = fs::mkdirat(&directory, &*entry.name, Mode::RWXU) {
                     self.not_made(RefusalKind::Directory, &path, errno)?;
                 } else {
                     self.made.entries += 1;
-                    pending.push((path, entry.at));
+                    pending.push((path, entry.link));
                 }
                 pause::at(Point::Extracted);
             }
-            directories.push((names, at));
+            directories.push((names, link));
         }
-        for (names, at) in directories.into_iter().rev() {
-            let inode = reader.checked(reader.metadata().inode_at(at))?;
+        for (names, link) in directories.into_iter().rev() {
             match open_beneath(&self.root, &names, OFlags::RDONLY | OFlags::DIRECTORY) {
-                Ok(fd) => self.attributes(&names, Place::Open(fd.as_fd()), &inode)?,
+                Ok(fd) => {
+                    let inode = self.image.open(&link)?;
+                    let source = self.source(&inode)?;
+                    self.attributes(&names, Place::Open(fd.as_fd()), &source)?;
+                }
                 Err(errno) => {
                     let cause = || format!("cannot open it: {errno}");
                     self.refuse(RefusalKind::Permissions, &names, cause);
@@ -264,17 +285,15 @@ impl<'a> Extractor<'a> {
     }
 
     /// Makes a name of an inode that is not a directory: a link, if another name was made before.
-    fn name(
-        &mut self,
-        path: Names<'a>,
-        directory: &OwnedFd,
-        name: &'a [u8],
-        inode: &Inode<'_>,
-    ) -> Result<()> {
-        let ino = inode.ino();
+    fn name(&mut self, path: Names, directory: &OwnedFd, source: &Source<'_>) -> Result<()> {
+        let ino = self.image.ino(source.inode);
+        let new = NewName {
+            path: &path,
+            directory,
+        };
         let not_linked = match self.links.get(&ino) {
             None => None,
-            Some(first) => match self.link(first, directory, name) {
+            Some(first) => match self.link(first, directory, new.name()) {
                 Ok(()) => {
                     self.made.entries += 1;
                     return Ok(());
@@ -286,12 +305,7 @@ impl<'a> Extractor<'a> {
             return Err(self.error(&path, "link", errno));
         }
         let bytes = self.made.bytes;
-        let new = NewName {
-            path: &path,
-            directory,
-            name,
-        };
-        if !self.make(new, inode)? {
+        if !self.make(new, source)? {
             return Ok(());
         }
         if let Some(errno) = not_linked {
@@ -300,33 +314,30 @@ impl<'a> Extractor<'a> {
                 io::Error::from(errno).to_string()
             });
         }
-        if inode.nlink() != Some(1) {
+        if source.attributes.links != Some(1) {
             // Further names are links to this one: an inode with too many links takes no more.
             self.links.insert(ino, path);
         }
         Ok(())
     }
 
-    fn link(&self, first: &[&[u8]], directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    fn link(&self, first: &[Arc<[u8]>], directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
         let file = open_beneath(&self.root, first, OFlags::PATH)?;
         let file = format!("/proc/self/fd/{}", file.as_raw_fd());
         fs::linkat(CWD, file, directory, name, AtFlags::SYMLINK_FOLLOW)
     }
 
     /// Makes anything but a directory. Returns false if the target refuses it.
-    fn make(&mut self, new: NewName<'_>, inode: &Inode<'_>) -> Result<bool> {
-        let NewName {
-            path,
-            directory,
-            name,
-        } = new;
+    fn make(&mut self, new: NewName<'_>, source: &Source<'_>) -> Result<bool> {
+        let NewName { path, directory } = new;
+        let name = new.name();
         let node = |kind: FileType, device: u64| {
             fs::mknodat(directory, name, kind, Mode::RUSR | Mode::WUSR, device)
         };
-        let (kind, result) = match inode.kind() {
-            Kind::File => return self.file(new, inode),
+        let (kind, result) = match source.attributes.kind {
+            Kind::File => return self.file(new, source),
             Kind::Symlink => {
-                let target = self.reader.checked(inode.symlink_target())?;
+                let target = self.image.symlink_target(source.inode)?;
                 let made = fs::symlinkat(target, directory, name);
                 (RefusalKind::Symlink, made)
             }
@@ -350,17 +361,14 @@ impl<'a> Extractor<'a> {
             return Ok(false);
         }
         self.made.entries += 1;
-        self.attributes(path, Place::Entry(directory.as_fd(), name), inode)?;
+        self.attributes(path, Place::Entry(directory.as_fd(), name), source)?;
         Ok(true)
     }
 
     /// Makes a regular file. Returns false if the target refuses it.
-    fn file(&mut self, new: NewName<'_>, inode: &Inode<'_>) -> Result<bool> {
-        let NewName {
-            path,
-            directory,
-            name,
-        } = new;
+    fn file(&mut self, new: NewName<'_>, source: &Source<'_>) -> Result<bool> {
+        let NewName { path, directory } = new;
+        let name = new.name();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = match fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => File::from(file),
@@ -369,7 +377,7 @@ impl<'a> Extractor<'a> {
                 return Ok(false);
             }
         };
-        match self.contents(&file, inode)? {
+        match self.contents(&file, source.inode)? {
             Written::All(size) => self.made.bytes += size,
             Written::Refused(action, cause) => {
                 // Data that does not fit is never the fault of the one file.
@@ -386,30 +394,28 @@ impl<'a> Extractor<'a> {
             }
         }
         self.made.entries += 1;
-        self.attributes(path, Place::Open(file.as_fd()), inode)?;
+        self.attributes(path, Place::Open(file.as_fd()), source)?;
         Ok(true)
     }
 
     /// Writes the contents of a regular file.
-    fn contents(&mut self, file: &File, inode: &Inode<'_>) -> Result<Written> {
+    fn contents(&mut self, file: &File, inode: &TreeInode) -> Result<Written> {
         let mut at = 0;
-        // A hole is many references to one chunk of zeros, which is read once.
-        let mut zeros = None;
+        let mut refused = None;
         let progress = self.progress;
-        for extent in self.reader.checked(inode.extents())?.iter_from(0, 0) {
-            let (_, chunk) = self.reader.checked(extent)?;
-            let extent = Extent::from(chunk);
-            if zeros == Some(extent) {
-                at += extent.length;
-                continue;
-            }
-            let mut is_zero = true;
-            let mut refused = None;
-            let read = self.reader.read_extent(&extent, &mut self.blobs, |bytes| {
+        let read = self
+            .image
+            .read_pieces(inode, 0..u64::MAX, &mut self.data, |piece| {
                 progress.check()?;
+                let bytes = match piece {
+                    Piece::Data(bytes) => bytes,
+                    Piece::Hole(length) => {
+                        at += length;
+                        return Ok(());
+                    }
+                };
                 // Zeros stay holes.
                 if bytes.iter().any(|&byte| byte != 0) {
-                    is_zero = false;
                     if let Err(cause) = file.write_all_at(bytes, at) {
                         refused = Some(cause);
                         // Ends the read. The cause above is the one that counts.
@@ -419,14 +425,10 @@ impl<'a> Extractor<'a> {
                 at += bytes.len() as u64;
                 Ok(())
             });
-            if let Some(cause) = refused {
-                return Ok(Written::Refused("write", cause));
-            }
-            read?;
-            if is_zero {
-                zeros = Some(extent);
-            }
+        if let Some(cause) = refused {
+            return Ok(Written::Refused("write", cause));
         }
+        read?;
         match file.set_len(at) {
             Ok(()) => Ok(Written::All(at)),
             Err(cause) => Ok(Written::Refused("resize", cause)),
@@ -435,54 +437,58 @@ impl<'a> Extractor<'a> {
 
     /// Sets owner, extended attributes, permissions and time. In this order: a change of owner
     /// clears set-uid bits and file capabilities, and an ACL changes the permissions.
-    fn attributes(&mut self, path: &[&[u8]], place: Place<'_>, inode: &Inode<'_>) -> Result<()> {
-        let mut permissions = inode.permissions();
-        let (uid, gid) = (Uid::from_raw(inode.uid()), Gid::from_raw(inode.gid()));
+    fn attributes(
+        &mut self,
+        path: &[Arc<[u8]>],
+        place: Place<'_>,
+        source: &Source<'_>,
+    ) -> Result<()> {
+        let attributes = &source.attributes;
+        let mut permissions = attributes.permissions;
+        let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
         if let Err(errno) = place.set_owner(uid, gid) {
             let kind = match errno {
                 Errno::PERM if !self.privileged => RefusalKind::OwnerPrivilege,
                 _ => RefusalKind::Owner,
             };
             self.refuse(kind, path, || io::Error::from(errno).to_string());
-            if inode.kind() != Kind::Dir {
+            if attributes.kind != Kind::Dir {
                 permissions &= !SET_ID;
             }
         }
-        permissions &= self.xattrs(path, place, inode)?;
-        if inode.kind() != Kind::Symlink {
+        permissions &= self.xattrs(path, place, source.inode)?;
+        if attributes.kind != Kind::Symlink {
             self.permissions(path, place, permissions);
         }
-        let time = self.reader.checked(inode.mtime())?;
-        self.time(path, place, time);
+        self.time(path, place, attributes.mtime);
         Ok(())
     }
 
     /// Sets extended attributes, and returns the permissions that the file can have without those
     /// that were refused.
-    fn xattrs(&mut self, path: &[&[u8]], place: Place<'_>, inode: &Inode<'_>) -> Result<u16> {
+    fn xattrs(&mut self, path: &[Arc<[u8]>], place: Place<'_>, inode: &TreeInode) -> Result<u16> {
         let mut permissions = 0o7777;
         // An inode counts once for each kind.
         let mut refused = BTreeMap::new();
-        for xattr in self.reader.checked(inode.xattrs())?.iter() {
-            let xattr = self.reader.checked(xattr)?;
-            let Err(errno) = place.set_xattr(xattr.name, xattr.value) else {
+        for (xattr_name, value) in self.image.xattrs(inode)? {
+            let Err(errno) = place.set_xattr(&xattr_name, &value) else {
                 continue;
             };
-            let is_list = xattr.name == acl::ACCESS || xattr.name == acl::DEFAULT;
+            let is_list = xattr_name == acl::ACCESS || xattr_name == acl::DEFAULT;
             let kind = match errno {
                 Errno::PERM | Errno::ACCESS if !self.privileged => RefusalKind::XattrPrivilege,
                 _ if is_list => RefusalKind::Acl,
                 _ => RefusalKind::Xattr,
             };
-            if xattr.name == acl::ACCESS {
-                let bits = acl::mode_without(xattr.value).unwrap_or_default();
+            if xattr_name == acl::ACCESS {
+                let bits = acl::mode_without(&value).unwrap_or_default();
                 permissions &= 0o7000 | bits;
             }
             // ENOSPC means here that the attribute is too large, not that the filesystem is full.
-            let name = printable(xattr.name);
+            let name = printable(&xattr_name);
             let what = match errno {
                 Errno::NOSPC | Errno::TOOBIG | Errno::RANGE => {
-                    format!("{name} of {} bytes", xattr.value.len())
+                    format!("{name} of {} bytes", value.len())
                 }
                 _ => name,
             };
@@ -497,7 +503,7 @@ impl<'a> Extractor<'a> {
     }
 
     /// Sets the permissions. A filesystem that has none, such as FAT, ignores them without an error.
-    fn permissions(&mut self, path: &[&[u8]], place: Place<'_>, wanted: u16) {
+    fn permissions(&mut self, path: &[Arc<[u8]>], place: Place<'_>, wanted: u16) {
         const ACCESS: u32 = 0o777;
         let mode = Mode::from_raw_mode(wanted.into());
         match place.set_mode(mode).and_then(|()| place.stat()) {
@@ -516,7 +522,7 @@ impl<'a> Extractor<'a> {
 
     /// Sets the time. A filesystem stores a time that is out of its range as another one, without an
     /// error.
-    fn time(&mut self, path: &[&[u8]], place: Place<'_>, time: Timestamp) {
+    fn time(&mut self, path: &[Arc<[u8]>], place: Place<'_>, time: Timestamp) {
         let Timestamp {
             seconds,
             nanoseconds,
@@ -551,7 +557,7 @@ impl<'a> Extractor<'a> {
     }
 
     /// Counts a name that the target refuses, or fails if its filesystem is full.
-    fn not_made(&mut self, kind: RefusalKind, path: &[&[u8]], errno: Errno) -> Result<()> {
+    fn not_made(&mut self, kind: RefusalKind, path: &[Arc<[u8]>], errno: Errno) -> Result<()> {
         if self.is_full(errno) {
             return Err(self.error(path, "create", errno));
         }
@@ -582,17 +588,17 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    fn refuse(&mut self, kind: RefusalKind, path: &[&[u8]], cause: impl FnOnce() -> String) {
+    fn refuse(&mut self, kind: RefusalKind, path: &[Arc<[u8]>], cause: impl FnOnce() -> String) {
         let target = self.target;
         let refusals = &mut self.made.refusals;
         refusals.add(kind, || path_beneath(target, path), cause);
     }
 
-    fn path(&self, names: &[&[u8]]) -> PathBuf {
+    fn path(&self, names: &[Arc<[u8]>]) -> PathBuf {
         path_beneath(self.target, names)
     }
 
-    fn error(&self, names: &[&[u8]], action: &'static str, errno: Errno) -> Error {
+    fn error(&self, names: &[Arc<[u8]>], action: &'static str, errno: Errno) -> Error {
         Error::io(self.path(names), action)(errno)
     }
 }
@@ -601,9 +607,15 @@ impl<'a> Extractor<'a> {
 #[derive(Clone, Copy)]
 struct NewName<'n> {
     /// The names from the target on.
-    path: &'n [&'n [u8]],
+    path: &'n [Arc<[u8]>],
     directory: &'n OwnedFd,
-    name: &'n [u8],
+}
+
+impl<'n> NewName<'n> {
+    /// The last name.
+    fn name(&self) -> &'n [u8] {
+        self.path.last().map_or(b"", |name| name)
+    }
 }
 
 /// The outcome of writing the contents of a file.
@@ -614,7 +626,7 @@ enum Written {
     Refused(&'static str, io::Error),
 }
 
-fn path_beneath(target: &Path, names: &[&[u8]]) -> PathBuf {
+fn path_beneath(target: &Path, names: &[Arc<[u8]>]) -> PathBuf {
     let mut path = target.to_path_buf();
     path.extend(names.iter().map(|name| OsStr::from_bytes(name)));
     path

@@ -6,10 +6,13 @@ use super::InspectArgs;
 use crate::format;
 use crate::inode_report::{type_of, InodeReport};
 use crate::output::{hex, hex_unless_text, JsonPath, Output};
+use anyhow::bail;
 use puzzlefs_lib::message::printable;
 use puzzlefs_lib::path::LastLink;
 use puzzlefs_lib::reader::ImageReader;
+use puzzlefs_lib::tree::ImageTree;
 use puzzlefs_lib::Digest;
+use puzzlefs_schema::image::Versions;
 use puzzlefs_schema::{Chunk, Inode, Kind};
 use serde::Serialize;
 use std::ffi::OsStr;
@@ -51,16 +54,20 @@ struct ExtentReport {
 
 /// Prints the properties of a file.
 pub fn run(arguments: &InspectArgs, path: &OsStr) -> anyhow::Result<()> {
-    let (store, image) = arguments.image.find()?;
-    let reader = ImageReader::new(&store, &image)?;
+    let (store, root) = arguments.image.find_root()?;
+    let tree = ImageTree::new(&store, &root)?;
     let path = path.as_bytes();
-    let at = reader.resolve(path, LastLink::Keep)?;
-    let inode = reader.checked(reader.metadata().inode_at(at))?;
+    let opened = tree.resolve(path, LastLink::Keep)?;
+    let (Some(reader), Versions::V3(found)) = (tree.v3(), &opened) else {
+        bail!("cannot inspect a file of an image of format 4: use 'puzzlefs ls --json'");
+    };
+    let inode = reader.checked(reader.metadata().inode_at(found.place()))?;
     let mut out = Output::new();
     if arguments.json.json {
-        out.json(&report(&reader, &inode, path)?)?;
+        let inode_report = InodeReport::new(&tree, &opened)?;
+        out.json(&report(reader, &inode, inode_report, path)?)?;
     } else {
-        print(&reader, &inode, path, &mut out)?;
+        print(reader, &inode, path, &mut out)?;
     }
     Ok(out.flush()?)
 }
@@ -75,7 +82,12 @@ fn extents(reader: &ImageReader<'_>, inode: &Inode<'_>) -> anyhow::Result<Vec<(u
     Ok(reader.checked(extents)?)
 }
 
-fn report(reader: &ImageReader<'_>, inode: &Inode<'_>, path: &[u8]) -> anyhow::Result<Report> {
+fn report(
+    reader: &ImageReader<'_>,
+    inode: &Inode<'_>,
+    inode_report: InodeReport,
+    path: &[u8],
+) -> anyhow::Result<Report> {
     let xattrs = reader.checked(inode.xattrs())?;
     let xattrs = xattrs.iter().map(|xattr| {
         xattr.map(|xattr| XattrReport {
@@ -94,7 +106,7 @@ fn report(reader: &ImageReader<'_>, inode: &Inode<'_>, path: &[u8]) -> anyhow::R
     });
     Ok(Report {
         path: JsonPath::new(path),
-        inode: InodeReport::new(reader, inode)?,
+        inode: inode_report,
         layer: inode.locator().layer,
         xattrs: reader.checked(xattrs.collect())?,
         extents: (inode.kind() == Kind::File).then(|| extents.collect()),

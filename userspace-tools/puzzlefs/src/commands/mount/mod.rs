@@ -159,12 +159,12 @@ fn writable(
     // The mount must use this image, even if the tag is moved meanwhile.
     let mut image = store.clone().into_os_string();
     image.push("@");
-    image.push(found.manifest_digest.to_oci());
+    image.push(found.manifest_digest().to_oci());
     if mount::needs_escape(&store, &found)? {
         options.escape_overlay();
     }
     let overlay = Writable::prepare(&arguments.directory, upper)?;
     read_only(arguments, &image, &overlay.lower(), options)?;
-    let name = mount::source_name(&store, &found.manifest_digest);
+    let name = mount::source_name(&store, found.manifest_digest());
     Ok(overlay.finish(&name, attributes, &progress)?)
 }
