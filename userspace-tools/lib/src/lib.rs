@@ -121,6 +121,11 @@ pub mod import {
     pub use crate::ops::import::{import, ImportSource};
 }
 
+pub mod convert {
+    //! Changing the version of the format of images.
+    pub use crate::ops::convert::convert;
+}
+
 pub mod config {
     //! Configurations of container images.
     pub use crate::image::config::{ConfigOptions, Configuration, History, Run};

@@ -54,8 +54,11 @@ impl Default for Layout {
 
 impl Layout {
     /// Returns the sizes for format 4.
-    pub fn packed() -> Self {
-        Self::of_average(64 << 10)
+    ///
+    /// Small chunks share more, large ones compress better. `Documentation/image-format-4.md` has the
+    /// measurements.
+    pub fn packed(is_compressed: bool) -> Self {
+        Self::of_average(if is_compressed { 128 << 10 } else { 32 << 10 })
     }
 
     /// Returns sizes for chunks and packs of about `average` bytes, at most four times that.

@@ -10,7 +10,7 @@ use crate::build::builder::{self, Config, ImageDigests, Input, Summary};
 use crate::build::contents::Reading;
 use crate::build::flusher::Flusher;
 use crate::build::packs::{store_chunks, ImagePacks, KnownChunks, PackPolicy, Packs};
-use crate::error::{Error, ImageError, Result};
+use crate::error::{Error, Result};
 use crate::image::config::{self, ConfigOptions};
 use crate::model::chunk::ChunkEncoder;
 use crate::model::digest::Digest;
@@ -111,7 +111,7 @@ pub(crate) fn check_options(options: &BuildOptions) -> Result<()> {
         return Ok(());
     };
     Err(Error::Usage(format!(
-        "{what} cannot be used with --format 4, which has no layers; give --format 3"
+        "{what} is for --format 3; images of format 4 have no layers"
     )))
 }
 
@@ -154,10 +154,7 @@ fn configuration(
     let layers: Vec<&str> = layers.iter().map(|layer| &*layer.digest).collect();
     let mut options = options.clone();
     if let Some(Config { bytes }) = config {
-        let original = config::original(&bytes).map_err(|cause| ImageError::Configuration {
-            path: store.path().to_path_buf(),
-            cause,
-        })?;
+        let original = config::parse_original(store.path().to_path_buf(), &bytes)?;
         options.original.get_or_insert(original);
     }
     options.configuration(store, None, &layers)

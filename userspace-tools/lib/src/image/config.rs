@@ -15,7 +15,7 @@ use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The largest configuration that is read.
 pub(crate) const CONFIG_MAX: u64 = 16 << 20;
@@ -286,8 +286,14 @@ fn set_variable(run: &mut Map<String, Value>, key: &str, value: &str) {
     }
 }
 
+/// Parses a configuration that was found at a path, and keeps all of it.
+pub(crate) fn parse_original(path: PathBuf, bytes: &[u8]) -> Result<Map<String, Value>> {
+    let original = original(bytes);
+    original.map_err(|cause| ImageError::Configuration { path, cause }.into())
+}
+
 /// Parses a configuration, and keeps all of it.
-pub(crate) fn original(bytes: &[u8]) -> Result<Map<String, Value>, ParseError> {
+fn original(bytes: &[u8]) -> Result<Map<String, Value>, ParseError> {
     json::parse::<Configuration>(bytes, WHAT)?;
     json::parse(bytes, WHAT)
 }

@@ -271,6 +271,7 @@ impl Assembly {
             MemberKind::CharDevice(major, minor) => Kind::CharDevice(major, minor),
             MemberKind::BlockDevice(major, minor) => Kind::BlockDevice(major, minor),
             MemberKind::Fifo => Kind::Fifo,
+            MemberKind::Socket => Kind::Socket,
             MemberKind::Directory | MemberKind::HardLink(_) => {
                 return Err(TreeFault::Type);
             }

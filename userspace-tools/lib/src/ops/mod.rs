@@ -13,6 +13,7 @@
 //! | `structure` | checks manifests and metadata |
 //! | `report` | the result of a verification |
 //! | `build` | builds an image of a directory or an archive |
+//! | `convert` | builds an image of another version of the format |
 //! | `import` | builds an image of a container image |
 //! | `copy` | copies images between stores |
 //! | `diff` | compares two images |
@@ -22,6 +23,7 @@
 //! | `usage` | counts the blobs of images |
 
 pub(crate) mod build;
+pub(crate) mod convert;
 pub(crate) mod copy;
 pub(crate) mod diff;
 pub(crate) mod enable_verity;

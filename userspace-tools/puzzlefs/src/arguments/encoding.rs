@@ -47,7 +47,8 @@ pub struct EncodingArgs {
     frame_size: Option<usize>,
     /// Set the average size of a chunk, 4K to 256K [default: 128K]
     ///
-    /// A chunk is the unit of sharing. SIZE is a power of two. In format 4, the default is 64K.
+    /// A chunk is the unit of sharing. SIZE is a power of two. In format 4, the default for raw
+    /// data is 32K.
     #[arg(long, value_name = "SIZE", value_parser = chunk_size)]
     chunk_size: Option<usize>,
 }
@@ -60,6 +61,9 @@ impl EncodingArgs {
             Format::V4 if self.frame_size.is_some() => {
                 "--frame-size is for --format 3; in format 4, each chunk is one frame"
             }
+            Format::V4 if self.base.is_some() => {
+                "--base is for --format 3; images of format 4 have no layers"
+            }
             Format::V3 | Format::V4 => return Ok(()),
         };
         Err(Error::Usage(what.to_owned()))
@@ -67,11 +71,11 @@ impl EncodingArgs {
 
     /// Returns the sizes of chunks.
     pub fn layout(&self) -> Layout {
-        let default = match self.format {
-            Format::V3 => Layout::default,
-            Format::V4 => Layout::packed,
-        };
-        self.chunk_size.map_or_else(default, Layout::of_average)
+        match (self.chunk_size, self.format) {
+            (Some(average), _) => Layout::of_average(average),
+            (None, Format::V3) => Layout::default(),
+            (None, Format::V4) => Layout::packed(self.compression().is_some()),
+        }
     }
 
     /// Returns the compression; `None` if blobs are stored as they are.

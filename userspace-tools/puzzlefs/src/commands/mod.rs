@@ -7,6 +7,7 @@
 mod build;
 mod cat;
 mod completions;
+mod convert;
 mod copy;
 mod diff;
 mod du;
@@ -53,6 +54,7 @@ pub struct Cli {
 pub enum Command {
     Build(build::BuildArgs),
     Import(import::ImportArgs),
+    Convert(convert::ConvertArgs),
     Extract(extract::ExtractArgs),
     Export(export::ExportArgs),
     Mount(mount::MountArgs),
@@ -82,6 +84,7 @@ impl Command {
         match self {
             Command::Build(arguments) => build::run(arguments),
             Command::Import(arguments) => import::run(arguments),
+            Command::Convert(arguments) => convert::run(arguments),
             Command::Extract(arguments) => extract::run(arguments),
             Command::Export(arguments) => export::run(arguments),
             Command::Mount(arguments) => mount::run(arguments),
@@ -107,7 +110,9 @@ impl Command {
     /// Returns the state that an interruption leaves, for the message about it.
     pub fn interrupted_state(&self) -> &'static str {
         match self {
-            Command::Build(_) | Command::Import(_) | Command::Copy(_) => "nothing was tagged",
+            Command::Build(_) | Command::Import(_) | Command::Convert(_) | Command::Copy(_) => {
+                "nothing was tagged"
+            }
             Command::Extract(_) => "the files extracted so far remain",
             Command::Export(_) => "nothing was exported",
             _ => "the result is incomplete",

@@ -482,9 +482,11 @@ pub fn check_store(path: &Path) -> usize {
         blobs += 1;
     }
     let store = Store::open(path).unwrap();
-    for tag in store.index().unwrap().tags() {
-        let (store, image) = open(path, &tag);
-        for layer in image.manifest.layers.iter().chain([&image.manifest.config]) {
+    let index = store.index().unwrap();
+    for tag in index.tags() {
+        let digest = Digest::from_oci(&index.find(&tag).unwrap().digest).unwrap();
+        let (manifest, _) = store.manifest(&digest).unwrap();
+        for layer in manifest.layers.iter().chain([&manifest.config]) {
             let digest = Digest::from_oci(&layer.digest).unwrap();
             assert_eq!(
                 store.blob_size(&digest).unwrap(),
@@ -500,7 +502,9 @@ pub fn check_store(path: &Path) -> usize {
 pub fn leftovers(store: &Path) -> Vec<String> {
     let names = fs::read_dir(store.join(".puzzlefs")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| !name.ends_with(".lock")).collect()
+    names
+        .filter(|name| !name.ends_with(".lock") && name != "chunks")
+        .collect()
 }
 
 /// Runs the command with these arguments.

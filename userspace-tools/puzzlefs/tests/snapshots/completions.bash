@@ -26,6 +26,9 @@ _puzzlefs() {
             puzzlefs,completions)
                 cmd="puzzlefs__subcmd__completions"
                 ;;
+            puzzlefs,convert)
+                cmd="puzzlefs__subcmd__convert"
+                ;;
             puzzlefs,copy)
                 cmd="puzzlefs__subcmd__copy"
                 ;;
@@ -95,6 +98,9 @@ _puzzlefs() {
             puzzlefs__subcmd__help,completions)
                 cmd="puzzlefs__subcmd__help__subcmd__completions"
                 ;;
+            puzzlefs__subcmd__help,convert)
+                cmd="puzzlefs__subcmd__help__subcmd__convert"
+                ;;
             puzzlefs__subcmd__help,copy)
                 cmd="puzzlefs__subcmd__help__subcmd__copy"
                 ;;
@@ -159,7 +165,7 @@ _puzzlefs() {
 
     case "${cmd}" in
         puzzlefs)
-            opts="-h -V --help --version build import extract export mount umount inspect ls cat list images tag untag copy du diff gc verify enable-verity resolve completions man help"
+            opts="-h -V --help --version build import convert extract export mount umount inspect ls cat list images tag untag copy du diff gc verify enable-verity resolve completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -299,6 +305,76 @@ _puzzlefs() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__convert)
+            opts="-z -j -q -h --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --base --compress --frame-size --chunk-size --jobs --check --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --exclude)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --owner)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uid-map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --gid-map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source-date-epoch)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --xattrs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --base)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --compress)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -z)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --frame-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --chunk-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -449,7 +525,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__help)
-            opts="build import extract export mount umount inspect ls cat list tag untag copy du diff gc verify enable-verity resolve completions man help"
+            opts="build import convert extract export mount umount inspect ls cat list tag untag copy du diff gc verify enable-verity resolve completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -491,6 +567,20 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__help__subcmd__completions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__help__subcmd__convert)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -100,6 +100,34 @@ _arguments "${_arguments_options[@]}" : \
 ':image -- Store, created if it does not exist, and the tag to set:_default' \
 && ret=0
 ;;
+(convert)
+_arguments "${_arguments_options[@]}" : \
+'*--exclude=[Leave out matching paths and everything below them (repeatable)]:PATTERN:_default' \
+'(--uid-map --gid-map)--owner=[Give everything to one user and group]:UID:GID:_default' \
+'*--uid-map=[Map user IDs FROM..FROM+COUNT to TO.. (repeatable; every ID must be covered)]:FROM:TO:COUNT:_default' \
+'*--gid-map=[Map group IDs in the same way]:FROM:TO:COUNT:_default' \
+'--source-date-epoch=[Lower modification times to at most this, in seconds since 1970]:SECONDS:_default' \
+'*--xattrs=[Keep only matching extended attributes, drop those matching '\''!PATTERN'\'' (repeatable)]:PATTERN:_default' \
+'--format=[Version of the image format, 3 or 4 \[default\: 3\]]:VERSION:_default' \
+'--base=[Build on the image of this tag in the same store]:TAG:_default' \
+'-z+[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
+'--compress=[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
+'--frame-size=[Set the minimum content of a frame, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
+'--chunk-size=[Set the average size of a chunk, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
+'-j+[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
+'--jobs=[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
+'(--xattrs)--no-xattrs[Keep no extended attributes]' \
+'--fresh[Store all chunks in new packs, even if the store has them \[format 4\]]' \
+'--check[Read blobs that the store already has, and replace damaged ones]' \
+'--json[Print one JSON object on standard output]' \
+'-q[Show no progress and no summary]' \
+'--quiet[Show no progress and no summary]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':image -- Image, STORE\:TAG or STORE@sha256\:DIGEST:_default' \
+'::target -- Store, created if it does not exist, and the tag to set \[default\: IMAGE\]:_default' \
+&& ret=0
+;;
 (extract)
 _arguments "${_arguments_options[@]}" : \
 '--json[Print one JSON object on standard output]' \
@@ -330,6 +358,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(convert)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (extract)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -424,6 +456,7 @@ _puzzlefs_commands() {
     local commands; commands=(
 'build:Build an image of a directory tree or a tar archive' \
 'import:Import a container image, in OCI or Docker format' \
+'convert:Convert an image to another version of the image format' \
 'extract:Extract an image, or a part of it, into a directory' \
 'export:Export an image as a tar archive or as an ordinary OCI image' \
 'mount:Mount an image, read-only or writable, by the kernel module or over FUSE' \
@@ -462,6 +495,11 @@ _puzzlefs__subcmd__cat_commands() {
 _puzzlefs__subcmd__completions_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs completions commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__convert_commands] )) ||
+_puzzlefs__subcmd__convert_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs convert commands' commands "$@"
 }
 (( $+functions[_puzzlefs__subcmd__copy_commands] )) ||
 _puzzlefs__subcmd__copy_commands() {
@@ -503,6 +541,7 @@ _puzzlefs__subcmd__help_commands() {
     local commands; commands=(
 'build:Build an image of a directory tree or a tar archive' \
 'import:Import a container image, in OCI or Docker format' \
+'convert:Convert an image to another version of the image format' \
 'extract:Extract an image, or a part of it, into a directory' \
 'export:Export an image as a tar archive or as an ordinary OCI image' \
 'mount:Mount an image, read-only or writable, by the kernel module or over FUSE' \
@@ -540,6 +579,11 @@ _puzzlefs__subcmd__help__subcmd__cat_commands() {
 _puzzlefs__subcmd__help__subcmd__completions_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs help completions commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__help__subcmd__convert_commands] )) ||
+_puzzlefs__subcmd__help__subcmd__convert_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs help convert commands' commands "$@"
 }
 (( $+functions[_puzzlefs__subcmd__help__subcmd__copy_commands] )) ||
 _puzzlefs__subcmd__help__subcmd__copy_commands() {

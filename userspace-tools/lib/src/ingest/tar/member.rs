@@ -60,6 +60,8 @@ pub(crate) enum MemberKind {
     Symlink(Vec<u8>),
     Directory,
     Fifo,
+    /// No archive has it; images do.
+    Socket,
     CharDevice(u32, u32),
     BlockDevice(u32, u32),
 }
