@@ -82,6 +82,42 @@ fn du_adds_up() {
     assert!(said.contains(&wanted), "{said}");
 }
 
+/// Images of format 4 take their chunks, wherever these are.
+#[test]
+fn du_counts_chunks() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("common"), noise(500_000, 1)).unwrap();
+    for (tag, size) in [("a", 100_000), ("b", 70_000)] {
+        fs::write(tree.join("own"), noise(size, size as u64)).unwrap();
+        let options = ["--format=4", "--compress=0"];
+        let output = build_with(&options, &tree, &store, tag);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let of = |image: &Value, field: &str| image[field].as_u64().unwrap();
+    let usage = json_of(&["du", "--json", store.to_str().unwrap()]);
+    assert_eq!(usage["bytes"], stored(&store));
+    assert_eq!(of(&usage, "unreferenced_bytes"), 0);
+    assert_eq!(of(&usage, "dead_chunks"), 0);
+    let images = usage["images"].as_array().unwrap();
+    for (image, size) in images.iter().zip([100_000, 70_000]) {
+        assert_eq!(of(image, "shared_bytes"), 500_000, "{image}");
+        let unique = of(image, "unique_bytes");
+        assert_eq!(of(image, "bytes"), unique + 500_000, "{image}");
+        assert!((size..size + 5_000).contains(&unique), "{image}");
+    }
+
+    // The pack of the first image has chunks that the second one needs.
+    says(&["untag", &reference(&store, "a")]);
+    let usage = json_of(&["du", "--json", store.to_str().unwrap()]);
+    let freed = of(&usage, "unreferenced_bytes") + of(&usage, "dead_chunk_bytes");
+    assert_eq!(freed, of(&images[0], "unique_bytes"));
+    assert!(of(&usage, "dead_chunk_bytes") > 100_000);
+    let said = says(&["du", store.to_str().unwrap()]);
+    assert!(said.contains(" chunks of packs, unreferenced\n"), "{said}");
+}
+
 #[test]
 fn diff_names_what_differs() {
     let scratch = tempfile::tempdir().unwrap();

@@ -16,7 +16,8 @@ use std::io::Write;
 /// Show the size of each image of a store, and the part it shares with others
 ///
 /// 'alone' is the size of the image's blobs, 'unique' of those that no other image has, 'shared' of the
-/// rest. Blobs that no image needs are unreferenced; 'puzzlefs gc' removes them.
+/// rest. Blobs that no image needs are unreferenced; 'puzzlefs gc' removes them. In format 4, the chunks of
+/// the image count instead of its packs.
 #[derive(Debug, Args)]
 pub struct DuArgs {
     #[command(flatten)]
@@ -33,6 +34,9 @@ struct Report<'a> {
     bytes: u64,
     unreferenced_blobs: u64,
     unreferenced_bytes: u64,
+    /// In packs that have chunks of images, too.
+    dead_chunks: u64,
+    dead_chunk_bytes: u64,
     errors: Vec<String>,
 }
 
@@ -86,6 +90,8 @@ fn report(usage: &Usage) -> Report<'_> {
         bytes: usage.total.bytes,
         unreferenced_blobs: usage.unreferenced.blobs,
         unreferenced_bytes: usage.unreferenced.bytes,
+        dead_chunks: usage.dead_chunks.blobs,
+        dead_chunk_bytes: usage.dead_chunks.bytes,
         errors: usage.errors.iter().map(ToString::to_string).collect(),
     }
 }
@@ -115,9 +121,12 @@ fn table(usage: &Usage, out: &mut Output) -> anyhow::Result<()> {
         format!("{:>10} in {blobs}", format::bytes(count.bytes))
     };
     writeln!(out, "{}", blobs(usage.total))?;
-    Ok(writeln!(
-        out,
-        "{}, unreferenced",
-        blobs(usage.unreferenced)
-    )?)
+    writeln!(out, "{}, unreferenced", blobs(usage.unreferenced))?;
+    let dead = usage.dead_chunks;
+    if dead.blobs > 0 {
+        let chunks = format::count(dead.blobs, "chunk", "chunks");
+        let bytes = format::bytes(dead.bytes);
+        writeln!(out, "{bytes:>10} in {chunks} of packs, unreferenced")?;
+    }
+    Ok(())
 }
