@@ -3,7 +3,7 @@
 //! Mounts images over FUSE in this process, and compares the mounts with the trees.
 
 use puzzlefs_fuse::Image;
-use puzzlefs_lib::builder::{self, BuildOptions};
+use puzzlefs_lib::builder::{self, BuildOptions, Format};
 use puzzlefs_lib::mount::{self, Options};
 use puzzlefs_lib::oci::{self, Descriptor, Manifest};
 use puzzlefs_lib::{Digest, Error, ImageRef, Progress, Result, Selector, Store};
@@ -67,8 +67,13 @@ fn options(list: &str) -> Options {
 }
 
 fn build(tree: &Path, store: &Path) {
+    build_format(tree, store, Format::V3);
+}
+
+fn build_format(tree: &Path, store: &Path, format: Format) {
     let store = Store::create(store).unwrap();
-    let options = BuildOptions::new("image");
+    let mut options = BuildOptions::new("image");
+    options.format = format;
     builder::build(tree, &store, &options, &Progress::default()).unwrap();
 }
 
@@ -104,6 +109,16 @@ fn files(root: &Path) -> BTreeMap<PathBuf, (u32, u64, Vec<u8>)> {
 #[test]
 #[ignore = "needs root and /dev/fuse"]
 fn a_mount_is_the_tree() {
+    check_mount(Format::V3);
+}
+
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn a_mount_of_format_4_is_the_tree() {
+    check_mount(Format::V4);
+}
+
+fn check_mount(format: Format) {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     fs::create_dir_all(tree.join("a/b")).unwrap();
@@ -117,7 +132,7 @@ fn a_mount_is_the_tree() {
     for number in 0..500 {
         fs::write(tree.join(format!("a/b/{number}")), number.to_string()).unwrap();
     }
-    build(&tree, &store);
+    build_format(&tree, &store, format);
 
     let mounted = Served::new(&store, "image", &scratch.path().join("mnt"));
     let wanted = files(&tree);
