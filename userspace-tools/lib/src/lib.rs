@@ -204,6 +204,13 @@ pub mod gc {
     pub use crate::ops::gc::{collect, dry_run, Collected, GcOptions};
 }
 
+pub mod chunk_map {
+    //! The chunks of images of format 4, and their places.
+    pub use crate::ops::chunk_map::{
+        chunk_map, placed_extents, ChunkCount, ChunkMap, ChunkPlace, PlacedChunk, PlacedExtent,
+    };
+}
+
 pub mod usage {
     //! The space that images take.
     pub use crate::ops::usage::{usage, ImageUsage, Usage};

@@ -273,6 +273,65 @@ fn inspect_shows_a_file() {
     assert!(followed.contains("size    3145728 in "), "{followed}");
 }
 
+/// The parts of an image of format 4, and the places of its chunks.
+#[test]
+fn inspect_shows_chunks() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
+    make_tree(&tree, false);
+    let options = ["--format=4", "--compress=0"];
+    assert!(build_with(&options, &tree, &store, "t").status.success());
+    let image = reference(&store, "t");
+    let json = |arguments: &[&str]| -> Value { serde_json::from_str(&says(arguments)).unwrap() };
+    let blob = |digest: &Value| store.join("blobs/sha256").join(digest.as_str().unwrap());
+
+    let large = json(&["inspect", "--json", &image, "large"]);
+    let mut contents = Vec::new();
+    for extent in large["extents"].as_array().unwrap() {
+        assert_eq!(extent["offset"], contents.len());
+        assert_eq!(extent["place"], "pack");
+        let pack = fs::read(blob(&extent["pack"])).unwrap();
+        let at = |field: &str| extent[field].as_u64().unwrap() as usize;
+        let start = at("pack_offset") + at("chunk_offset");
+        contents.extend_from_slice(&pack[start..][..at("bytes")]);
+    }
+    assert!(contents == fs::read(tree.join("large")).unwrap());
+    let text = says(&["inspect", &image, "large"]);
+    assert!(
+        text.contains(" of pack ") && text.contains("size    3145728 in "),
+        "{text}"
+    );
+
+    let whole = json(&["inspect", "--json", &image]);
+    let inventory = directory_inventory(&tree);
+    // The root directory is not an entry.
+    let names = inventory
+        .keys()
+        .filter(|path| !path.as_os_str().is_empty())
+        .count();
+    assert_eq!(whole["entries"], names);
+    // The root and the blocks.
+    assert_eq!(
+        whole["metadata_chunks"],
+        whole["blocks"].as_u64().unwrap() + 1
+    );
+    let packs = whole["packs"].as_array().unwrap();
+    let packed: u64 = packs
+        .iter()
+        .map(|pack| pack["bytes"].as_u64().unwrap())
+        .sum();
+    let stored = ["metadata_stored_bytes", "data_stored_bytes"];
+    let stored = stored.map(|field| whole[field].as_u64().unwrap());
+    assert_eq!(packed, stored.iter().sum::<u64>());
+    assert!(packs.iter().all(|pack| pack["listed"] == true));
+    assert_eq!(whole["missing_chunks"], 0);
+
+    let text = says(&["inspect", &image]);
+    for line in ["root       ", "metadata   ", "data       ", "pack       "] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
 #[test]
 fn what_is_no_text_is_told_in_json() {
     let scratch = tempfile::tempdir().unwrap();

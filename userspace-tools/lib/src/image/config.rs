@@ -6,8 +6,9 @@
 //! configuration, unless options set parts of it.
 
 use crate::error::{Error, ImageError, Result, StoreError};
+use crate::model::digest::Digest;
 use crate::model::json::{self, ParseError};
-use crate::model::oci::{self, or_null};
+use crate::model::oci::{self, or_null, Manifest};
 use crate::model::platform::Platform;
 use crate::store::oci_layout::{Image, Store};
 use serde::{Deserialize, Serialize};
@@ -109,14 +110,23 @@ impl Configuration {
 impl Store {
     /// Reads the configuration of an image; `None` if it is not one of a container.
     pub fn configuration(&self, image: &Image) -> Result<Option<Configuration>> {
-        let Some(bytes) = self.configuration_bytes(image)? else {
+        self.configuration_of(&image.manifest_digest, &image.manifest)
+    }
+
+    /// Reads the configuration that a manifest names; `None` if it is not one of a container.
+    pub fn configuration_of(
+        &self,
+        digest: &Digest,
+        manifest: &Manifest,
+    ) -> Result<Option<Configuration>> {
+        let Some(bytes) = self.configuration_bytes(digest, manifest)? else {
             return Ok(None);
         };
         let config = json::parse(&bytes, WHAT);
         let path = || {
             self.path
                 .join("blobs")
-                .join(image.manifest.config.digest.replace(':', "/"))
+                .join(manifest.config.digest.replace(':', "/"))
         };
         config.map(Some).map_err(|cause| {
             let path = path();
@@ -124,12 +134,12 @@ impl Store {
         })
     }
 
-    fn configuration_bytes(&self, image: &Image) -> Result<Option<Vec<u8>>> {
-        let descriptor = &image.manifest.config;
+    fn configuration_bytes(&self, digest: &Digest, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
+        let descriptor = &manifest.config;
         if ![oci::CONFIG, oci::DOCKER_CONFIG].contains(&&*descriptor.media_type) {
             return Ok(None);
         }
-        let digest = self.digest(descriptor, &self.blob_path(&image.manifest_digest))?;
+        let digest = self.digest(descriptor, &self.blob_path(digest))?;
         self.read_blob(&digest, CONFIG_MAX).map(Some)
     }
 }
@@ -193,13 +203,15 @@ impl ConfigOptions {
     ) -> Result<Vec<u8>> {
         let original = match (&self.original, base) {
             (Some(original), _) => original.clone(),
-            (None, Some(base)) => match store.configuration_bytes(base)? {
-                Some(bytes) => original(&bytes).map_err(|cause| {
-                    let path = store.blob_path(&base.manifest_digest);
-                    ImageError::Configuration { path, cause }
-                })?,
-                None => Map::new(),
-            },
+            (None, Some(base)) => {
+                match store.configuration_bytes(&base.manifest_digest, &base.manifest)? {
+                    Some(bytes) => original(&bytes).map_err(|cause| {
+                        let path = store.blob_path(&base.manifest_digest);
+                        ImageError::Configuration { path, cause }
+                    })?,
+                    None => Map::new(),
+                }
+            }
             (None, None) => Map::new(),
         };
         let configuration = Value::Object(self.applied(original, layers));

@@ -39,6 +39,11 @@ impl<'s> StoreChunks<'s> {
         Tree::new(self, root)
     }
 
+    /// The reader of chunks.
+    pub(crate) fn reader(&self) -> &ChunkReader<'s> {
+        &self.reader
+    }
+
     /// Returns an error about the metadata of an image as a whole.
     pub(crate) fn inconsistent(&self, what: String) -> Error {
         let path = self.reader.store().path().to_path_buf();

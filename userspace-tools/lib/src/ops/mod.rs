@@ -21,8 +21,10 @@
 //! | `export` | writes an image as an archive |
 //! | `gc` | removes blobs that no image needs |
 //! | `usage` | counts the blobs of images |
+//! | `chunk_map` | describes the chunks of an image of format 4 |
 
 pub(crate) mod build;
+pub(crate) mod chunk_map;
 pub(crate) mod convert;
 pub(crate) mod copy;
 pub(crate) mod diff;

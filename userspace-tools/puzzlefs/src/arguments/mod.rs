@@ -16,7 +16,7 @@ pub mod rules;
 use clap::Args;
 use puzzlefs_lib::error::ReferenceError;
 use puzzlefs_lib::tree::AnyRoot;
-use puzzlefs_lib::{find_image, Error, Image, ImageRef, Selector, Store};
+use puzzlefs_lib::{find_image, find_root, Error, Image, ImageRef, Selector, Store};
 use std::ffi::{OsStr, OsString};
 use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
@@ -44,10 +44,7 @@ impl ImageArg {
 
     /// Finds the root of the image of any format in its store.
     pub fn find_root(&self) -> puzzlefs_lib::Result<(Store, AnyRoot)> {
-        let image = ImageRef::parse(&self.image)?;
-        let store = Store::open(&image.store)?;
-        let root = store.any_root(&image.selector)?;
-        Ok((store, root))
+        find_root(&ImageRef::parse(&self.image)?)
     }
 }
 

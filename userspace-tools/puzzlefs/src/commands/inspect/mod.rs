@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `puzzlefs inspect`: an image; [`path`] shows one file of it.
+//! `puzzlefs inspect`: an image, which is one of format 4 in [`packed`]; [`path`] shows one file of it.
 
+mod packed;
 mod path;
 
 use crate::arguments::{ImageArg, JsonArg};
@@ -13,6 +14,7 @@ use puzzlefs_lib::message::printable;
 use puzzlefs_lib::oci;
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::reader::ImageReader;
+use puzzlefs_lib::tree::AnyRoot;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -108,6 +110,9 @@ pub fn run(arguments: &InspectArgs) -> anyhow::Result<()> {
 
 /// Prints the properties of an image.
 fn image(arguments: &InspectArgs) -> anyhow::Result<()> {
+    if let (store, AnyRoot::V4(root)) = arguments.image.find_root()? {
+        return packed::run(arguments, &store, root);
+    }
     let (store, image) = arguments.image.find()?;
     let counts = ImageReader::new(&store, &image)?.counts()?;
     let blobs = image.data_blobs();
