@@ -20,9 +20,6 @@
 //! | `sizes` | the policy: sizes of blocks and lists |
 //! | `extent` | extents of files |
 
-// The builder of format 4 follows.
-#![allow(dead_code)]
-
 mod encoder;
 pub(crate) mod extent;
 mod lists;
