@@ -312,9 +312,16 @@ def start(work, *arguments):
 
 
 def end(child, who):
-    """Kills a child process, which has to go."""
+    """Kills a child process, which has to be there still, and to go."""
     os.kill(child, signal.SIGKILL)
-    eventually(lambda: os.waitpid(child, os.WNOHANG) != (0, 0), f"{who} is killed, and does not go")
+    status = None
+
+    def is_gone():
+        nonlocal status
+        gone, status = os.waitpid(child, os.WNOHANG)
+        return gone
+    eventually(is_gone, f"{who} is killed, and does not go")
+    equal(os.waitstatus_to_exitcode(status), -signal.SIGKILL, f"the status of {who}, who is killed")
 
 
 def turns(work, most, stuck):

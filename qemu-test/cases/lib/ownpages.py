@@ -10,25 +10,28 @@ import os
 import struct
 import sys
 
-from case import check, end, equal, start, turns, write_file
+from case import check, end, equal, eventually, start, turns, write_file
 
 PAGE = mmap.PAGESIZE
 LEN = 2 * PAGE
 FS_IOC_FIEMAP = 0xC020660B
 FIEMAP = struct.Struct("QQIIII")
 TURNS = 60
-STUCK = 5  # seconds
+STUCK = 20  # seconds
 CHANGERS = 3
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _second_page(path):
-    """A turn's beginning, and the address of a page of the file that is not there after it."""
+def _second_page(path, changes):
+    """A turn's beginning, and the address of a page of the file that is not there after it. The blob has been
+    changed since the turn before: a process that could change it is waiting for its lock."""
     with open(path, "rb") as file:
         view = mmap.mmap(file.fileno(), LEN, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
 
     def begin():
+        before = sum(changes)
+        eventually(lambda: sum(changes) >= before + CHANGERS, "nobody changes the blob")
         view.madvise(mmap.MADV_DONTNEED)
         # The first page is there before the second is needed.
         FIEMAP.pack_into(view, PAGE - FIEMAP.size, 0, LEN, 0, 0, 1, 0)
@@ -36,9 +39,9 @@ def _second_page(path):
     return begin, ctypes.addressof(ctypes.c_char.from_buffer(view)) + PAGE
 
 
-def reads(path, blob, contents):
+def reads(path, blob, contents, changes):
     """Reads the blob, which must have these contents."""
-    begin, address = _second_page(path)
+    begin, address = _second_page(path, changes)
     file = os.open(blob, os.O_RDONLY)
 
     def turn():
@@ -48,9 +51,9 @@ def reads(path, blob, contents):
     return turn
 
 
-def maps(path, blob, _contents):
+def maps(path, blob, _contents, changes):
     """Asks where the blob is on the disk."""
-    begin, address = _second_page(path)
+    begin, address = _second_page(path, changes)
     file = os.open(blob, os.O_RDONLY)
 
     def turn():
@@ -60,17 +63,19 @@ def maps(path, blob, _contents):
     return turn
 
 
-def _change(blob):
+def _change(blob, changes, own):
     file = os.open(blob, os.O_RDONLY)
     while True:
         os.fchmod(file, 0o644)
+        changes[own] += 1
 
 
 def try_all(path, blob, contents, works):
     """No process waits, and all bytes are right."""
-    changers = [start(_change, blob) for _ in range(CHANGERS)]
+    changes = memoryview(mmap.mmap(-1, 8 * CHANGERS)).cast("Q")
+    changers = [start(_change, blob, changes, own) for own in range(CHANGERS)]
     for work in works:
-        child, count = turns(lambda work=work: work(path, blob, contents), TURNS, STUCK)
+        child, count = turns(lambda work=work: work(path, blob, contents, changes), TURNS, STUCK)
         end(child, work.__name__)
         check(count >= TURNS, f"{work.__name__} goes on after {count} turns")
     for changer in changers:
