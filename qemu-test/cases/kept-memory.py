@@ -11,7 +11,7 @@ import os
 import threading
 
 from case import (CASE_DIR, build_image, check, drop_caches, equal, in_threads, meminfo, mount_image,
-                  seeded_random, unmount_image, write_file)
+                  seeded_random, shrink_slabs, unmount_image, write_file)
 
 MEGABYTE = 1 << 20
 # A workspace is a buffer of 1.1 MiB, for which the allocator may take a block of 2 MiB, and zstd's context.
@@ -24,6 +24,7 @@ NOISE = 0.7 * MEGABYTE
 def buffers():
     """Bytes of kernel memory that are neither page cache nor reclaimable slabs."""
     drop_caches()
+    shrink_slabs()
     # The counters of all processors are added up.
     write_file("/proc/sys/vm/stat_refresh", b"1")
     memory = meminfo()

@@ -5,13 +5,12 @@
 # or to the store's filesystem remains.
 #
 # timeout: 120
-import glob
 import os
 
 import metadata
 import mountapi
 from case import (CASE_DIR, build_image, check, drop_caches, equal, eventually, meminfo, metric, run,
-                  seeded_random, slab_objects, write_file)
+                  seeded_random, shrink_slabs, slab_objects, write_file)
 
 CYCLES = 200
 random = seeded_random()
@@ -35,9 +34,7 @@ def figures():
     """What must not grow: references to the module, its inodes, open files, free memory."""
     with open("/sys/module/puzzlefs/refcnt") as file:
         references = int(file.read())
-    # Slabs that are empty, and in the debug kernel what KASAN holds back of freed objects.
-    for cache in glob.glob("/sys/kernel/slab/*/shrink"):
-        write_file(cache, b"1")
+    shrink_slabs()
     # Blobs are backing files, which file-nr does not count.
     with open("/proc/sys/fs/file-nr") as file:
         files = int(file.read().split()[0]) + slab_objects("bfilp")

@@ -5,7 +5,7 @@
 # client make files in the directory of blobs without a pause; a blob that the server has no more is
 # an error, and right when it is back. A blob is read into memory mapped from the file that it serves.
 #
-# timeout: 120
+# timeout: 300
 # klog-allow: NFSD:|nfs|puzzlefs: image
 
 # shellcheck source=qemu-test/cases/lib/nfs.sh

@@ -4,6 +4,7 @@
 import contextlib
 import ctypes
 import errno
+import glob
 import hashlib
 import mmap
 import os
@@ -146,6 +147,13 @@ def slab_objects(cache="puzzlefs"):
             if words[0] == cache:
                 return int(words[1])
     return 0
+
+
+def shrink_slabs():
+    """Has all slab caches give back slabs that are empty, and in the debug kernel what KASAN holds back of
+    freed objects."""
+    for cache in glob.glob("/sys/kernel/slab/*/shrink"):
+        write_file(cache, b"1")
 
 
 # Only a failing case waits for so long: it is many times what a busy machine takes.
