@@ -23,25 +23,22 @@ use puzzlefs_schema::{
 
 /// Reads the content of a metadata chunk, or of the value of an extended attribute.
 ///
-/// With [`Opening::Now`] the caller may have folios locked. The content is charged to the memory
-/// control group of the task.
+/// The caller has no folios locked. The content is charged to the memory control group of the task.
 ///
 /// # Errors
 ///
-/// [`Fault::NotOpen`] if the caller does not wait as long as it takes to find the chunk;
 /// [`Fault::NoChunk`] if the store does not have it; [`Fault::Digest`] if it has another digest;
 /// [`Fault::Chunk`], [`Fault::Frame`] and [`Fault::FrameSize`] if it cannot be decoded; those of
 /// opening and reading its file, [`ENOMEM`] and [`EINTR`].
 pub(crate) fn read(
     store: &BlobStore,
     chunk: &ChunkRef,
-    how: Opening,
     statistics: &Statistics,
 ) -> Result<KVVec<u8>, Fault> {
     if chunk.content_len() > MAX_METADATA_CONTENT {
         return Err(Fault::Chunk(ChunkError::MetadataLength));
     }
-    let query = ChunkQuery::new(chunk, how, statistics);
+    let query = ChunkQuery::new(chunk, Opening::Waiting, statistics);
     read_with(store, &query, chunk.digest(), |_| Ok(*chunk)).map(|(_, content)| content)
 }
 

@@ -14,12 +14,12 @@ pub(crate) trait ExtentSource {
     /// Gives the extents of the file in order, from the one that contains `offset` on, until `give`
     /// returns `Break` or the file ends.
     ///
-    /// With [`Opening::Now`] the caller has folios locked.
+    /// With [`Opening::Now`] the caller has folios locked, and nothing is read from the store.
     ///
     /// # Errors
     ///
-    /// [`Fault::NotOpen`] if extents must be read first, and the caller does not wait as long as
-    /// that takes; other faults if they cannot be read.
+    /// [`Fault::NotOpen`] if extents must be read from the store first, and the caller does not
+    /// wait; other faults if they cannot be read.
     fn for_each_extent(
         &self,
         offset: u64,

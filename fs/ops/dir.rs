@@ -7,7 +7,10 @@ use super::{
     inode,
     node::{image, site},
 };
-use crate::vfs::{prelude::*, DirEmitter, DirEntryType, INode, INodeRef};
+use crate::{
+    tree::{attributes::Child, Place},
+    vfs::{prelude::*, DirEmitter, DirEntryType, INode, INodeRef},
+};
 use core::ops::ControlFlow;
 use puzzlefs_schema::FileType;
 
@@ -29,10 +32,16 @@ pub(super) fn lookup<'a>(
 ///
 /// [`ESTALE`] if the directory is in none.
 pub(super) fn parent(dir: &INode<PuzzleFs>) -> Result<INodeRef<'_, PuzzleFs>> {
+    let parent = find_parent(dir)?;
+    inode::get(dir.superblock(), parent.ino, Some(parent.at))
+}
+
+// Not inlined, so that the parent is read without its variables on the stack.
+#[inline(never)]
+fn find_parent(dir: &INode<PuzzleFs>) -> Result<Child<Place>> {
     let found = image(dir).tree().parent(dir.ino(), dir.data());
     let parent = found.map_err(|fault| site(dir).report(fault))?;
-    let parent = parent.ok_or(ESTALE)?;
-    inode::get(dir.superblock(), parent.ino, Some(parent.at))
+    parent.ok_or(ESTALE)
 }
 
 /// Emits entries, from the emitter's position on.

@@ -49,11 +49,15 @@ impl Source {
         Fault::Reported(site.report(fault))
     }
 
+    /// Reads a chunk, unless the caller has folios locked: it also has little of the stack left.
     fn read(&self, chunk: &ChunkRef) -> Result<KVVec<u8>, Fault> {
+        if self.how == Opening::Now {
+            return Err(Fault::NotOpen);
+        }
         let ImageChunks {
             blobs, statistics, ..
         } = &*self.chunks;
-        metadata::read(blobs, chunk, self.how, statistics)
+        metadata::read(blobs, chunk, statistics)
     }
 }
 
