@@ -29,7 +29,7 @@ pub(super) enum Begin<'a> {
 impl Begin<'_> {
     /// Finds the part that has the element: its position, and the number of elements before it,
     /// which only a search by number knows.
-    fn find<'a>(self, parts: &Parts<'a>) -> Result<Option<(u32, u32)>, MetadataError> {
+    fn find(self, parts: &Parts<'_>) -> Result<Option<(u32, u32)>, MetadataError> {
         Ok(match self {
             Self::First => Some((0, 0)),
             Self::Element(number) => parts
