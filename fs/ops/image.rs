@@ -141,8 +141,8 @@ fn open_tree(
     }
 }
 
-/// Returns true if a digest that is not a metadata blob's, with this fault, can be a root's: there
-/// is no file of that name, or it begins as the root of an image of version 4.
+/// Returns true if a digest that is not a metadata blob's, with this fault, can be a root's: no
+/// file has that name, or it begins as the root of an image of version 4.
 fn may_be_root(fault: &Fault) -> bool {
     match fault {
         Fault::MetadataBlob(Unusable::Open, e) => *e == ENOENT,
