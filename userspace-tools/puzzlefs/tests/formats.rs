@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Images of one tree in both formats, which every command shows alike.
+//! Images of one tree in both formats, which every command shows alike; and malformed ones of format 4.
 
 mod common;
 
 use common::*;
+use puzzlefs_lib::oci::{self, Descriptor, Manifest};
+use puzzlefs_lib::tree::ImageTree;
+use puzzlefs_lib::{Digest, Selector, Store};
+use puzzlefs_test_support::v4;
+use puzzlefs_test_support::v4::image::{Content, Cut, ModelInode};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -192,4 +197,111 @@ fn a_damaged_chunk_is_named() {
     let target = scratch.path().join("target");
     let said = fails(&["extract", "--quiet", &image, target.to_str().unwrap()]);
     assert!(said.contains("SHA-256"), "{said}");
+}
+
+/// Puts an image of format 4 into a new store, in loose chunks.
+fn put_chunks(path: &Path, inodes: &[ModelInode]) -> Store {
+    let store = Store::create(path).unwrap();
+    let image = v4::image::build(inodes, Cut::LARGE, |_, content| {
+        *Digest::of(content).as_bytes()
+    });
+    for (_, content) in &image.chunks {
+        put_blob(path, content);
+    }
+    let root = Digest::of(&image.root().1);
+    let mut manifest = Manifest::new(Vec::new());
+    manifest
+        .annotations
+        .insert("io.puzzlefs.root".to_owned(), root.to_hex());
+    let text = manifest.to_json();
+    let digest = put_blob(path, &text);
+    let descriptor = Descriptor::new(oci::MANIFEST, digest, text.len() as u64);
+    put_in_index(path, descriptor.annotated(oci::REF_NAME, "t"));
+    store
+}
+
+fn directory(parent: usize, entries: &[(&str, usize)]) -> ModelInode {
+    let entries = entries
+        .iter()
+        .map(|(name, inode)| (name.as_bytes().to_vec(), *inode));
+    ModelInode {
+        inode: v4::inode(v4::DIR),
+        parent,
+        xattrs: BTreeMap::new(),
+        content: Content::Entries(entries.collect()),
+    }
+}
+
+/// Goes through an image. Returns the number of its entries, and the error that ends it.
+fn visit(store: &Store) -> (usize, Option<String>) {
+    let root = store.any_root(&Selector::Tag("t".to_owned())).unwrap();
+    let tree = ImageTree::new(store, &root).unwrap();
+    let mut entries = 0;
+    let visited = tree.visit(&tree.root().unwrap(), |_, _| {
+        entries += 1;
+        Ok(())
+    });
+    (entries, visited.err().map(|e| e.to_string()))
+}
+
+#[test]
+fn a_directory_in_two_places_ends_a_walk() {
+    let scratch = tempfile::tempdir().unwrap();
+    let inodes = [
+        directory(0, &[("a", 1)]),
+        directory(0, &[("b", 0), ("c", 0)]),
+    ];
+    let (entries, error) = visit(&put_chunks(scratch.path(), &inodes));
+    assert_eq!(entries, 2);
+    let error = error.unwrap();
+    assert!(error.contains("directory 1 is in two places"), "{error}");
+    let image = reference(scratch.path(), "t");
+    let target = scratch.path().join("target");
+    for arguments in [
+        vec!["ls", "-R", &image],
+        vec!["extract", &image, target.to_str().unwrap()],
+        vec!["export", "-o", "/dev/null", &image],
+    ] {
+        let said = fails(&arguments);
+        assert!(said.contains("directory 1 is in two places"), "{said}");
+    }
+    // A path may lead through it.
+    assert_eq!(says(&["ls", &image, "a/b/a/c"]), "a\n");
+}
+
+#[test]
+fn the_depth_of_a_walk_is_bounded() {
+    let scratch = tempfile::tempdir().unwrap();
+    let chain = |len: usize| {
+        let mut inodes: Vec<_> = (0..len)
+            .map(|number| directory(number.saturating_sub(1), &[("d", number + 1)]))
+            .collect();
+        inodes.push(directory(len - 1, &[]));
+        inodes
+    };
+    let store = put_chunks(&scratch.path().join("deep"), &chain(16_383));
+    assert_eq!(visit(&store), (16_383, None));
+    let store = put_chunks(&scratch.path().join("deeper"), &chain(17_000));
+    let (entries, error) = visit(&store);
+    assert_eq!(entries, 16_384);
+    let error = error.unwrap();
+    assert!(error.contains("more than 16384 levels"), "{error}");
+}
+
+#[test]
+fn a_malformed_chunk_is_named() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut inodes = [directory(0, &[("a", 1)]), directory(0, &[])];
+    inodes[1].inode.links = 0;
+    let store = put_chunks(scratch.path(), &inodes);
+    let root = store.any_root(&Selector::Tag("t".to_owned())).unwrap();
+    let tree = ImageTree::new(&store, &root).unwrap();
+    let error = tree.root().err().unwrap().to_string();
+    assert!(
+        error.contains("malformed metadata: inode 1: the link count is 0"),
+        "{error}"
+    );
+    assert!(error.starts_with("cannot read chunk "), "{error}");
+    let said = fails(&["ls", &reference(scratch.path(), "t")]);
+    assert!(said.contains("the link count is 0"), "{said}");
 }

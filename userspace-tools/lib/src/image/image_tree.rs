@@ -22,8 +22,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::vec;
 
-/// The most directories on the way from the root of a visit down.
-const DEPTH_MAX: usize = 1 << 16;
+/// The most directories on the way from the root of a visit down: more than a path has names.
+const DEPTH_MAX: usize = 1 << 14;
 
 /// The metadata of an image of any format.
 pub type Metadata<'s> = Versions<V3Tree<'s>, Tree<StoreChunks<'s>>>;
