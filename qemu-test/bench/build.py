@@ -53,10 +53,12 @@ def casync(tree, tag):
 
 
 BUILDERS = {
-    "puzzlefs": puzzlefs(),
+    "puzzlefs --format 4 --compress=0": puzzlefs("--format", "4", "--compress=0"),
+    "puzzlefs --format 3": puzzlefs("--format", "3"),
     "reference": reference(),
     "mkfs.erofs": erofs(),
-    "puzzlefs --compress": puzzlefs("--compress"),
+    "puzzlefs --format 4": puzzlefs("--format", "4"),
+    "puzzlefs --format 3 --compress": puzzlefs("--format", "3", "--compress"),
     "reference -c": reference("-c"),
     "mksquashfs -comp zstd -Xcompression-level 3": squashfs,
     "mkfs.erofs -zzstd,3 -C65536": erofs(*EROFS_ZSTD),

@@ -17,14 +17,17 @@ source=$mnt
 # All on the same ext4.
 cp -a "$source" tree
 cp -a /payload/store store
-puzzlefs build -q -z tree zstd:debian
+puzzlefs build -q --format 3 -z tree zstd:debian
+puzzlefs build -q --format 4 --compress=0 tree store-4:debian
+puzzlefs build -q --format 4 tree zstd-4:debian
 # A copy of its own: the others are read without fs-verity.
 cp -a store verity
 for blob in verity/blobs/sha256/*; do fsverity enable "$blob"; done
 mkfs.erofs --quiet plain.erofs tree >/dev/null
 mkfs.erofs --quiet -zzstd,3 -C65536 zstd.erofs tree >/dev/null
 mksquashfs tree zstd.squashfs -comp zstd -Xcompression-level 3 -quiet -no-progress >/dev/null
-systems=(ext4 puzzlefs puzzlefs-fsverity puzzlefs-zstd puzzlefs-zstd-digest erofs erofs-zstd squashfs)
+systems=(ext4 puzzlefs puzzlefs-fsverity puzzlefs-zstd puzzlefs-zstd-digest erofs erofs-zstd squashfs
+	puzzlefs-4 puzzlefs-4-digest puzzlefs-4-zstd puzzlefs-4-zstd-digest)
 if [[ -d $images/sample.objects ]]; then
 	systems+=(composefs composefs-fsverity)
 	cp -a "$images/sample.objects" objects
@@ -44,6 +47,10 @@ attach() {
 	puzzlefs-fsverity) mount -t puzzlefs -o verify=fsverity "$CASE_DIR/verity:debian" m ;;
 	puzzlefs-zstd) mount -t puzzlefs "$CASE_DIR/zstd:debian" m ;;
 	puzzlefs-zstd-digest) mount -t puzzlefs -o verify=digest "$CASE_DIR/zstd:debian" m ;;
+	puzzlefs-4) mount -t puzzlefs -o verify=none "$CASE_DIR/store-4:debian" m ;;
+	puzzlefs-4-digest) mount -t puzzlefs -o verify=digest "$CASE_DIR/store-4:debian" m ;;
+	puzzlefs-4-zstd) mount -t puzzlefs -o verify=none "$CASE_DIR/zstd-4:debian" m ;;
+	puzzlefs-4-zstd-digest) mount -t puzzlefs -o verify=digest "$CASE_DIR/zstd-4:debian" m ;;
 	erofs) mount -t erofs -o ro "$CASE_DIR/plain.erofs" m ;;
 	erofs-zstd) mount -t erofs -o ro "$CASE_DIR/zstd.erofs" m ;;
 	squashfs) mount -t squashfs -o loop,ro "$CASE_DIR/zstd.squashfs" m ;;
@@ -62,6 +69,8 @@ attach() {
 }
 metric puzzlefs.bytes "$(bytes_of store)"
 metric puzzlefs-zstd.bytes "$(bytes_of zstd)"
+metric puzzlefs-4.bytes "$(bytes_of store-4)"
+metric puzzlefs-4-zstd.bytes "$(bytes_of zstd-4)"
 metric erofs.bytes "$(bytes_of plain.erofs)"
 metric erofs-zstd.bytes "$(bytes_of zstd.erofs)"
 metric squashfs.bytes "$(bytes_of zstd.squashfs)"

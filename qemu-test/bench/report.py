@@ -30,9 +30,9 @@ WORKLOADS = {
 }
 VERSIONS = ["bytes", "mount", "read", "memory", "again", "memory-again"]
 MANY = ["many-bytes", "many-mount", "many-mounted", "many-walk", "many-walked"]
-SYSTEMS = ["ext4", "puzzlefs", "puzzlefs-noshare", "puzzlefs-fsverity", "erofs", "erofs-share", "composefs",
-           "composefs-fsverity", "puzzlefs-zstd", "puzzlefs-zstd-digest", "erofs-zstd", "squashfs",
-           "reference-fuse"]
+SYSTEMS = ["ext4", "puzzlefs-4", "puzzlefs-4-digest", "puzzlefs", "puzzlefs-noshare", "puzzlefs-fsverity",
+           "erofs", "erofs-share", "composefs", "composefs-fsverity", "puzzlefs-4-zstd", "puzzlefs-4-zstd-digest",
+           "puzzlefs-zstd", "puzzlefs-zstd-digest", "erofs-zstd", "squashfs", "reference-fuse"]
 
 
 def cell(values):
@@ -180,6 +180,8 @@ absolute times; compare ratios.
 
 | row | system |
 | --- | --- |
+| `puzzlefs-4` | format 4, without verification of data; `-digest`: `verify=digest` |
+| `puzzlefs` | format 3 |
 | `erofs` | mounted from a file |
 | `squashfs` | mounted through a loop device |
 | `composefs`, `composefs-fsverity` | EROFS with the names, overlayfs to the files; `verity=require` |
