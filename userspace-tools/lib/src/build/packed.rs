@@ -59,7 +59,7 @@ fn store_packed(
     let known = if options.fresh {
         KnownChunks::none(store)
     } else {
-        KnownChunks::open(store)?
+        KnownChunks::open(store, options.check)?
     };
     let encoder = ChunkEncoder::new(options.compression.map(|compression| compression.level));
     let flusher = Flusher::default();

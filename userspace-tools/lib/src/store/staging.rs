@@ -147,12 +147,8 @@ impl<'a> Staging<'a> {
         size: u64,
         write: impl FnOnce(&mut File, &Path) -> Result<()>,
     ) -> Result<Placed> {
-        if self.store.blob_size(digest)? == Some(size) {
-            if !self.check || self.store.digest_of_blob(digest, &mut vec![0; READ_SIZE])? == *digest
-            {
-                return Ok(Placed::Shared);
-            }
-            self.store.remove_blob(digest)?;
+        if self.has(digest, size)? {
+            return Ok(Placed::Shared);
         }
         let path = self.path.join(digest.to_hex());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
@@ -178,9 +174,21 @@ impl<'a> Staging<'a> {
         Ok(Placed::New)
     }
 
+    /// Returns true if the store has a blob. Removes a damaged one if blobs are checked.
+    fn has(&self, digest: &Digest, size: u64) -> Result<bool> {
+        if self.store.blob_size(digest)? != Some(size) {
+            return Ok(false);
+        }
+        if !self.check || self.store.digest_of_blob(digest, &mut vec![0; READ_SIZE])? == *digest {
+            return Ok(true);
+        }
+        self.store.remove_blob(digest)?;
+        Ok(false)
+    }
+
     /// Puts a file that was written in [`path`](Self::path), unless the store has the blob.
     pub fn put_file(&self, file: NamedTempFile, digest: &Digest, size: u64) -> Result<Placed> {
-        if self.store.blob_size(digest)? == Some(size) {
+        if self.has(digest, size)? {
             return Ok(Placed::Shared);
         }
         let path = self.path.join(digest.to_hex());

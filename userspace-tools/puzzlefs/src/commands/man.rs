@@ -53,7 +53,7 @@ fn finished(page: String, name: &str) -> String {
 }
 
 /// Examples for each page, by its suffix after the program's name.
-const EXAMPLES: [(&str, &str); 8] = [
+const EXAMPLES: [(&str, &str); 9] = [
     (
         "",
         "puzzlefs build --compress /srv/roots/debian /srv/images:debian\n\
@@ -81,6 +81,11 @@ const EXAMPLES: [(&str, &str); 8] = [
         "puzzlefs mount --verify digest /srv/images:debian /mnt\n\
          puzzlefs mount --writable /srv/images:debian /mnt\n\
          puzzlefs mount --fuse images:debian mnt",
+    ),
+    (
+        "-convert",
+        "puzzlefs convert --format 4 /srv/images:debian\n\
+         puzzlefs convert --format 3 /srv/images:debian /srv/old:debian",
     ),
     (
         "-copy",

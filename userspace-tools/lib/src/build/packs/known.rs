@@ -2,13 +2,16 @@
 
 //! The chunks that packs of the store have.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::chunk;
 use crate::model::digest::Digest;
 use crate::store::chunks::index::{ChunkIndex, Location};
 use crate::store::oci_layout::Store;
 use crate::sys::parallel::lock;
 use puzzlefs_schema::v4::ChunkRef;
 use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 
 /// Finds chunks in the packs of a store.
@@ -18,6 +21,8 @@ pub(crate) struct KnownChunks<'s> {
     store: &'s Store,
     /// None if the builder ignores the chunks of the store.
     index: Option<ChunkIndex<'s>>,
+    /// Chunks are compared with their digests.
+    check: bool,
     /// The sizes of the packs that were looked for; none if a pack does not exist.
     packs: Mutex<HashMap<Digest, Option<u64>>>,
 }
@@ -30,10 +35,12 @@ pub(crate) struct KnownPack {
 }
 
 impl<'s> KnownChunks<'s> {
-    /// Opens the chunk index of a store. The caller keeps garbage collection off.
-    pub fn open(store: &'s Store) -> Result<Self> {
+    /// Opens the chunk index of a store. The caller keeps garbage collection off. If `check` is set,
+    /// damaged chunks do not count.
+    pub fn open(store: &'s Store, check: bool) -> Result<Self> {
         Ok(KnownChunks {
             index: Some(ChunkIndex::open(store)?),
+            check,
             ..Self::none(store)
         })
     }
@@ -43,6 +50,7 @@ impl<'s> KnownChunks<'s> {
         KnownChunks {
             store,
             index: None,
+            check: false,
             packs: Mutex::default(),
         }
     }
@@ -55,7 +63,9 @@ impl<'s> KnownChunks<'s> {
         let digest = Digest::from(*chunk.digest());
         for location in index.packed(&digest) {
             let Location::Pack {
-                pack, stored_len, ..
+                pack,
+                offset,
+                stored_len,
             } = location
             else {
                 continue;
@@ -63,11 +73,25 @@ impl<'s> KnownChunks<'s> {
             if stored_len != chunk.stored_len() {
                 continue;
             }
-            if let Some(size) = self.size(pack)? {
+            let Some(size) = self.size(pack)? else {
+                continue;
+            };
+            if !self.check || self.is_intact(&pack, offset, chunk)? {
                 return Ok(Some(KnownPack { digest: pack, size }));
             }
         }
         Ok(None)
+    }
+
+    /// Reads a chunk in a pack, and compares it with its digest.
+    fn is_intact(&self, pack: &Digest, offset: u64, chunk: &ChunkRef) -> Result<bool> {
+        let file = self.store.open_blob(pack)?;
+        let mut stored = vec![0; chunk.stored_len() as usize];
+        match file.read_exact_at(&mut stored, offset) {
+            Ok(()) => Ok(chunk::check_stored(chunk, &stored).is_ok()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(Error::io(self.store.blob_path(pack), "read")(error)),
+        }
     }
 
     /// Returns the size of a pack, if it exists.

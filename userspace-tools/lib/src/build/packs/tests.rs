@@ -84,6 +84,7 @@ struct How {
     jobs: usize,
     level: Option<i32>,
     fresh: bool,
+    check: bool,
     policy: PackPolicy,
 }
 
@@ -91,6 +92,7 @@ const HOW: How = How {
     jobs: 1,
     level: Some(3),
     fresh: false,
+    check: false,
     policy: PackPolicy {
         size: 100 << 10,
         alignment: 0,
@@ -131,11 +133,11 @@ impl Fixture {
 
     /// Puts the contents and some metadata into a store.
     fn pack(&self, store: &Store, how: How) -> (Vec<Vec<FileExtent>>, ImagePacks) {
-        let staging = Staging::new(store).unwrap();
+        let staging = Staging::new(store).unwrap().checking(how.check);
         let known = if how.fresh {
             KnownChunks::none(store)
         } else {
-            KnownChunks::open(store).unwrap()
+            KnownChunks::open(store, how.check).unwrap()
         };
         let flusher = Flusher::default();
         let mut options = BuildOptions::new("t");
@@ -308,6 +310,32 @@ fn chunks_of_lost_packs_are_written_again() {
     let (extents, again) = fixture.pack(&store, HOW);
     assert!(again.new.blobs > 0 && again.shared.blobs > 0);
     fixture.check(&store, &extents);
+}
+
+/// A checking build replaces damaged chunks, and a damaged pack that it writes again.
+#[test]
+fn damaged_chunks_are_replaced_if_asked_for() {
+    let fixture = Fixture::new();
+    let store = fixture.store("store");
+    let (extents, packs) = fixture.pack(&store, HOW);
+    let path = store.blob_path(&packs.layers[2].digest);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20..5000].fill(7);
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(fixture.pack(&store, HOW).1.new, Count::default());
+    let check = How { check: true, ..HOW };
+    let (_, checked) = fixture.pack(&store, check);
+    assert!(checked.new.blobs > 0 && checked.shared.blobs > 0);
+    fixture.check(&store, &extents);
+
+    let fresh = How {
+        fresh: true,
+        ..check
+    };
+    let (_, again) = fixture.pack(&store, fresh);
+    assert_eq!(again.new_packs.blobs, 1);
+    let repaired = fs::read(&path).unwrap();
+    assert_eq!(Digest::of(&repaired), packs.layers[2].digest);
 }
 
 /// An image without data has one pack.
