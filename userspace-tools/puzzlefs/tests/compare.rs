@@ -242,25 +242,27 @@ fn diff_finds_the_differences_between_many_blocks() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     let file = |directory: usize, file: usize| tree.join(format!("{directory}/sub/{file}"));
-    for directory in 0..120 {
+    // Files of one directory fill about a chunk, so that a change leaves most blocks as they are.
+    for directory in 0..100 {
         fs::create_dir_all(tree.join(format!("{directory}/sub"))).unwrap();
         for number in 0..30 {
-            fs::write(file(directory, number), format!("{directory} {number}")).unwrap();
+            let seed = (directory * 100 + number) as u64;
+            fs::write(file(directory, number), noise(2000, seed)).unwrap();
         }
-        // Each of some inodes has names in two directories.
-        if directory % 10 == 3 {
+        // One inode has names in two directories.
+        if directory == 33 {
             fs::hard_link(file(directory - 1, 7), file(directory, 70)).unwrap();
         }
     }
     build_formats(&tree, &store, "0");
     let edits: [&dyn Fn(); 5] = [
-        &|| fs::write(file(60, 9), "edited").unwrap(),
+        &|| fs::write(file(60, 9), noise(2000, 1 << 20)).unwrap(),
         &|| fs::write(file(0, 100), "added").unwrap(),
         &|| fs::remove_dir_all(tree.join("99")).unwrap(),
         &|| fs::set_permissions(tree.join("7/sub"), PermissionsExt::from_mode(0o700)).unwrap(),
         &|| {
             fs::remove_file(file(33, 70)).unwrap();
-            fs::write(file(33, 70), "32 7").unwrap();
+            fs::write(file(33, 70), noise(2000, 3207)).unwrap();
         },
     ];
     for (number, edit) in (1..).zip(edits) {
