@@ -185,7 +185,7 @@ pub mod diff {
 
 pub mod verify {
     //! Verifying images and stores.
-    pub use crate::ops::report::{Fault, Verified};
+    pub use crate::ops::report::{Fault, PackedImage, Verified};
     pub use crate::ops::verify::{verify_image, verify_store};
 }
 
@@ -209,6 +209,16 @@ pub mod chunk_map {
     pub use crate::ops::chunk_map::{
         chunk_map, placed_extents, ChunkCount, ChunkMap, ChunkPlace, PlacedChunk, PlacedExtent,
     };
+}
+
+pub mod complete {
+    //! Creating the packs that an image lacks.
+    pub use crate::ops::complete::{complete, repack, Completed};
+}
+
+pub mod reindex {
+    //! Rebuilding the chunk index of a store.
+    pub use crate::store::chunks::update::{reindex, Reindexed};
 }
 
 pub mod usage {

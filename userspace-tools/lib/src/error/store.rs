@@ -228,6 +228,34 @@ pub enum StoreError {
         /// The cause.
         cause: TableFault,
     },
+    /// A pack that the chunk index lists does not exist.
+    #[error(
+        "cannot use {}: the chunk index lists the pack, and it is missing; 'puzzlefs reindex' rebuilds \
+         the index", .path.display())]
+    IndexedPackMissing {
+        /// The path of the pack.
+        path: PathBuf,
+    },
+    /// A manifest lists a pack that the chunk index does not list.
+    #[error(
+        "cannot find the chunks of {}: the chunk index does not list the pack; 'puzzlefs reindex' does",
+        .path.display())]
+    PackNotIndexed {
+        /// The path of the pack.
+        path: PathBuf,
+    },
+    /// A record of the chunk index is wrong.
+    #[error(
+        "cannot use {}: the chunk {digest} is not where its record says, in the pack {pack}; 'puzzlefs \
+         reindex' rebuilds the chunk index", .path.display())]
+    ChunkRecord {
+        /// The path of the table.
+        path: PathBuf,
+        /// The digest of the chunk.
+        digest: Digest,
+        /// The pack that the record names.
+        pack: Digest,
+    },
     /// The store has more packs than a chunk index can list.
     #[error(
         "cannot index {}: the store has more than {MAX_PACKS} packs; 'puzzlefs repack' makes fewer of \

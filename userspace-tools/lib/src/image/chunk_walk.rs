@@ -2,7 +2,7 @@
 
 //! The chunks of images of format 4.
 
-use crate::error::{ImageError, Result};
+use crate::error::{Error, ImageError, Result};
 use crate::model::digest::Digest;
 use crate::store::chunks::reader::ChunkReader;
 use puzzlefs_schema::v4::{ChunkRef, Layout, MetadataError};
@@ -37,27 +37,42 @@ impl<'r, 's> ChunkWalk<'r, 's> {
     /// image are left out. Other chunks can come several times.
     ///
     /// Memory and depth are bounded by the size of the metadata: a chunk cannot contain its own digest.
-    pub fn image(
+    pub fn image(&mut self, root: &Digest, give: impl FnMut(&ChunkRef, ChunkKind)) -> Result<()> {
+        let mut first = Ok(());
+        self.image_with_faults(root, give, |error| {
+            if first.is_ok() {
+                first = Err(error);
+            }
+        });
+        first
+    }
+
+    /// Does the same, and calls `fail` with the error of each metadata chunk that cannot be read.
+    pub fn image_with_faults(
         &mut self,
         root: &Digest,
         mut give: impl FnMut(&ChunkRef, ChunkKind),
-    ) -> Result<()> {
+        mut fail: impl FnMut(Error),
+    ) {
         if self.seen.contains(root) {
-            return Ok(());
+            return;
         }
-        let (root, content) = self.reader.root(root)?;
         let mut pending = Vec::new();
-        give(&root, ChunkKind::Metadata);
-        self.expand(&root, &content, &mut pending, &mut give)?;
+        let read = self.reader.root(root).and_then(|(root, content)| {
+            give(&root, ChunkKind::Metadata);
+            self.expand(&root, &content, &mut pending, &mut give)
+        });
+        read.unwrap_or_else(&mut fail);
         let mut content = Vec::new();
         while let Some(chunk) = pending.pop() {
             give(&chunk, ChunkKind::Metadata);
-            if !self.seen.contains(&Digest::from(*chunk.digest())) {
-                self.reader.read(&chunk, &mut content)?;
-                self.expand(&chunk, &content, &mut pending, &mut give)?;
+            if self.seen.contains(&Digest::from(*chunk.digest())) {
+                continue;
             }
+            let read = self.reader.read(&chunk, &mut content);
+            read.and_then(|()| self.expand(&chunk, &content, &mut pending, &mut give))
+                .unwrap_or_else(&mut fail);
         }
-        Ok(())
     }
 
     /// Gives the data chunks that a metadata chunk refers to, and adds its metadata chunks to `pending`.

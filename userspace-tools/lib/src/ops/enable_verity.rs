@@ -6,7 +6,8 @@
 //! fs-verity cannot be disabled, and its files cannot be written. So each blob is read and compared
 //! with the digest in the image first.
 
-use crate::error::{CommandError, Error, Result};
+use crate::error::{CommandError, Error, Result, StoreError};
+use crate::image::chunk_walk::ChunkWalk;
 use crate::image::reader::ImageReader;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
@@ -15,13 +16,16 @@ use crate::model::reference::Selector;
 use crate::model::verity::Hasher;
 use crate::ops::report::Fault;
 use crate::ops::verify::read_pieces;
+use crate::store::chunks::index::Location;
+use crate::store::chunks::reader::ChunkReader;
 use crate::store::graph;
 use crate::store::locks::UseLock;
-use crate::store::oci_layout::{Image, Store};
+use crate::store::oci_layout::{AnyImage, AnyRoot, Image, Store};
 use crate::sys::parallel::{self, into_inner, lock};
 use crate::sys::progress::Progress;
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::Mutex;
 
@@ -47,8 +51,17 @@ pub struct EnabledImage {
     pub manifest_verity: Digest,
 }
 
-/// The fs-verity digest that a blob has to have, and the image that says so.
-type Wanted = BTreeMap<Digest, (Digest, String)>;
+/// The digest that a blob is compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// The fs-verity digest that an image states.
+    Verity(Digest),
+    /// The SHA-256 of its name, because images of format 4 state no fs-verity digests.
+    Name,
+}
+
+/// The digest that a blob has to have, and the image that says so.
+type Wanted = BTreeMap<Digest, (Expected, String)>;
 
 /// Enables fs-verity on all that a mount of an image reads, or of each of a store's images:
 /// manifest, metadata blob and data blobs.
@@ -68,9 +81,13 @@ pub fn enable(
     let mut wanted = Wanted::new();
     for (name, selector) in images(store, image, &mut enabled.faults)? {
         progress.check()?;
-        let found = store
-            .image(&selector)
-            .and_then(|image| want(store, &image, &name, &mut wanted, &mut enabled.faults));
+        let found = store.any_image(&selector).and_then(|any| match &any.root {
+            AnyRoot::V4(root) => want_chunks(store, &any, &root.root, &name, &mut wanted),
+            AnyRoot::V3(_) => {
+                let image = store.image(&selector)?;
+                want(store, &image, &name, &mut wanted, &mut enabled.faults)
+            }
+        });
         match found {
             Ok(manifest_verity) => enabled.images.push(EnabledImage {
                 name,
@@ -141,7 +158,7 @@ fn images(
     let mut images = Vec::new();
     for root in roots {
         let name = root.name();
-        for manifest in root.images {
+        for manifest in root.images.into_iter().chain(root.packed) {
             images.push((name.clone(), Selector::Manifest(manifest)));
         }
     }
@@ -165,8 +182,12 @@ fn want(
     let mut want = |blob: Digest, verity: Digest| {
         let (known, by) = wanted
             .entry(blob)
-            .or_insert_with(|| (verity, name.to_owned()));
-        if *known != verity {
+            .or_insert_with(|| (Expected::Verity(verity), name.to_owned()));
+        // An image of format 4 can have the blob, too, and states no digest.
+        if *known == Expected::Name {
+            *known = Expected::Verity(verity);
+        }
+        if let Some(known) = known.verity().filter(|known| *known != verity) {
             let path = store.blob_path(&blob);
             faults.push(Fault {
                 image: Some(name.to_owned()),
@@ -188,6 +209,48 @@ fn want(
     Ok(manifest_verity)
 }
 
+impl Expected {
+    fn verity(&self) -> Option<Digest> {
+        match self {
+            Expected::Verity(verity) => Some(*verity),
+            Expected::Name => None,
+        }
+    }
+}
+
+/// Notes the blobs of an image of format 4: the manifest, and the packs and loose chunks with its chunks.
+fn want_chunks(
+    store: &Store,
+    image: &AnyImage,
+    root: &Digest,
+    name: &str,
+    wanted: &mut Wanted,
+) -> Result<Digest> {
+    let reader = ChunkReader::new(store)?;
+    let mut blobs = BTreeSet::new();
+    let mut chunks = Vec::new();
+    ChunkWalk::new(&reader).image(root, |chunk, _| chunks.push(Digest::from(*chunk.digest())))?;
+    for chunk in chunks {
+        match reader.find(&chunk)? {
+            Some(Location::Pack { pack, .. }) => blobs.insert(pack),
+            Some(Location::Loose { .. }) => blobs.insert(chunk),
+            None => {
+                let store = store.path().to_path_buf();
+                let digest = chunk;
+                return Err(StoreError::ChunkMissing { store, digest }.into());
+            }
+        };
+    }
+    for blob in blobs {
+        let expected = || (Expected::Name, name.to_owned());
+        wanted.entry(blob).or_insert_with(expected);
+    }
+    let verity = image.root.manifest_verity();
+    let manifest = (Expected::Verity(verity), name.to_owned());
+    wanted.insert(*image.root.manifest_digest(), manifest);
+    Ok(verity)
+}
+
 /// The outcome for a blob.
 enum Outcome {
     /// fs-verity is enabled now. The blob's size.
@@ -202,7 +265,7 @@ enum Outcome {
 fn one(
     store: &Store,
     digest: &Digest,
-    wanted: &Digest,
+    wanted: &Expected,
     buffer: &mut [u8],
     progress: &Progress,
 ) -> Result<Outcome> {
@@ -220,24 +283,40 @@ fn one(
     };
     if let Some(found) = measure(&file)? {
         progress.done_bytes(size);
-        return if found == *wanted {
-            Ok(Outcome::Already(size))
-        } else {
-            refuse(format!(
+        return match wanted.verity().filter(|wanted| *wanted != found) {
+            None => Ok(Outcome::Already(size)),
+            Some(wanted) => refuse(format!(
                 "fs-verity is enabled, and its digest is {found}, not {wanted} as the image says"
-            ))
+            )),
         };
     }
-    let mut hasher = Hasher::new();
-    if let Err(cause) = read_pieces(&mut file, buffer, progress, |piece| hasher.update(piece))? {
+    let (mut hasher, mut sha256) = (Hasher::new(), Sha256::new());
+    let read = read_pieces(&mut file, buffer, progress, |piece| {
+        hasher.update(piece);
+        if *wanted == Expected::Name {
+            sha256.update(piece);
+        }
+    })?;
+    if let Err(cause) = read {
         return refuse(format!("cannot read it: {cause}"));
     }
-    let found = hasher.finish();
-    if found != *wanted {
-        return refuse(format!(
-            "its fs-verity digest would be {found}, not {wanted} as the image says: the blob is \
-             damaged, or its image wrong ('puzzlefs verify' tells), and was left as it is"
-        ));
+    let verity = hasher.finish();
+    match wanted {
+        Expected::Verity(wanted) if verity != *wanted => {
+            return refuse(format!(
+                "its fs-verity digest would be {verity}, not {wanted} as the image says: the blob is \
+                 damaged, or its image wrong ('puzzlefs verify' tells), and was left as it is"
+            ));
+        }
+        Expected::Name => {
+            let found = Digest(sha256.finalize().into());
+            if found != *digest {
+                return refuse(format!(
+                    "its contents have sha256 {found}: the blob is damaged, and was left as it is"
+                ));
+            }
+        }
+        Expected::Verity(_) => {}
     }
     match rustix::io::retry_on_intr(|| puzzlefs_fsverity::enable(&file)) {
         // Another process was faster: what it made is looked at below.
@@ -248,7 +327,7 @@ fn one(
     }
     // It might have been written to after it was read.
     match measure(&file)? {
-        Some(found) if found == *wanted => Ok(Outcome::New(size)),
+        Some(found) if found == verity => Ok(Outcome::New(size)),
         _ => refuse("it was changed while fs-verity was being enabled on it".to_owned()),
     }
 }

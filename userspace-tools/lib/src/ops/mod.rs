@@ -11,10 +11,12 @@
 //! | `enable_verity` | enables fs-verity on blobs |
 //! | `verify` | checks images and stores |
 //! | `structure` | checks manifests and metadata |
+//! | `chunk_check` | checks images of format 4 |
 //! | `report` | the result of a verification |
 //! | `build` | builds an image of a directory or an archive |
 //! | `convert` | builds an image of another version of the format |
 //! | `import` | builds an image of a container image |
+//! | `complete` | creates the packs that an image lacks |
 //! | `copy` | copies images between stores |
 //! | `diff` | compares two images |
 //! | `extract` | writes an image into a directory |
@@ -24,7 +26,9 @@
 //! | `chunk_map` | describes the chunks of an image of format 4 |
 
 pub(crate) mod build;
+pub(crate) mod chunk_check;
 pub(crate) mod chunk_map;
+pub(crate) mod complete;
 pub(crate) mod convert;
 pub(crate) mod copy;
 pub(crate) mod diff;

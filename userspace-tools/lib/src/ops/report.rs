@@ -24,6 +24,32 @@ pub struct Verified {
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The chunks of images of format 4.
+    pub chunks: u64,
+    /// Their stored bytes.
+    pub chunk_bytes: u64,
+    /// The images of format 4.
+    pub packed: Vec<PackedImage>,
     /// All faults.
     pub faults: Vec<Fault>,
+}
+
+/// An image of format 4.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackedImage {
+    /// Its tags, or its digest.
+    pub name: String,
+    /// The packs of its manifest.
+    pub packs: u64,
+    /// Those that do not exist.
+    pub missing_packs: u64,
+    /// All its chunks exist, so that it can be mounted.
+    pub is_whole: bool,
+}
+
+impl PackedImage {
+    /// Returns true if all packs of its manifest exist, so that any tool can copy it.
+    pub fn is_complete(&self) -> bool {
+        self.missing_packs == 0
+    }
 }

@@ -9,10 +9,11 @@ use crate::error::Result;
 use crate::image::reader::ImageReader;
 use crate::image::seekable::Decoder;
 use crate::model::digest::Digest;
-use crate::model::oci::Descriptor;
+use crate::model::oci::{self, Descriptor};
 use crate::model::reference::Selector;
+use crate::ops::chunk_check::{self, Chunks};
 use crate::ops::report::{Fault, Verified};
-use crate::store::oci_layout::{Image, Store};
+use crate::store::oci_layout::{AnyImage, AnyRoot, Image, Store};
 use puzzlefs_schema::{
     Chunk, DirLayer, ErrorKind, FileType, Inode, Locator, Metadata, Order, ROOT_INO,
 };
@@ -50,6 +51,8 @@ pub(crate) struct Checker<'a> {
     pub store: &'a Store,
     pub verified: &'a mut Verified,
     pub blobs: &'a mut Blobs,
+    /// The chunks of images of format 4.
+    pub chunks: Chunks,
     lengths: HashMap<Digest, Lengths>,
 }
 
@@ -59,6 +62,7 @@ impl<'a> Checker<'a> {
             store,
             verified,
             blobs,
+            chunks: Chunks::new(),
             lengths: HashMap::new(),
         }
     }
@@ -66,6 +70,10 @@ impl<'a> Checker<'a> {
     /// Checks the image that a selector finds, which messages call `name`.
     pub fn image(&mut self, name: &str, selector: &Selector) {
         self.verified.images += 1;
+        match self.store.any_image(selector) {
+            Ok(image) if matches!(image.root, AnyRoot::V4(_)) => return self.packed(name, &image),
+            _ => {}
+        }
         let image = match self.store.image(selector) {
             Ok(image) => image,
             Err(error) => return self.fault(name, error.to_string()),
@@ -83,6 +91,24 @@ impl<'a> Checker<'a> {
             }
             .run(),
             Err(error) => self.fault(name, error.to_string()),
+        }
+    }
+
+    /// Checks an image of format 4. Its packs need not exist.
+    fn packed(&mut self, name: &str, image: &AnyImage) {
+        self.blobs.entry(*image.root.manifest_digest()).or_default();
+        let layers = image.manifest.layers.iter();
+        for blob in layers.chain([&image.manifest.config]) {
+            let digest = Digest::from_oci(&blob.digest);
+            let is_missing = digest.is_some_and(|d| matches!(self.store.blob_size(&d), Ok(None)));
+            if blob.media_type != oci::PACK || !is_missing {
+                self.descriptor(name, blob);
+            }
+        }
+        let (verified, chunks) = (&mut *self.verified, &mut self.chunks);
+        let checked = chunk_check::check_image(self.store, name, image, verified, chunks);
+        if let Err(error) = checked {
+            self.fault(name, error.to_string());
         }
     }
 

@@ -13,14 +13,17 @@ use crate::model::limits::READ_SIZE;
 use crate::model::oci;
 use crate::model::reference::Selector;
 use crate::model::verity;
+use crate::ops::chunk_check::check_chunks;
 use crate::ops::report::{Fault, Verified};
 use crate::ops::structure::{Blobs, Checker, Wanted};
-use crate::store::graph;
+use crate::store::chunks::check::check_index;
+use crate::store::chunks::index::ChunkIndex;
+use crate::store::graph::{self, Root};
 use crate::store::oci_layout::Store;
 use crate::sys::parallel::{self, into_inner, lock};
 use crate::sys::progress::Progress;
 use sha2::{Digest as _, Sha256};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Mutex;
@@ -34,7 +37,10 @@ pub fn verify_image(
 ) -> Result<Verified> {
     let mut verified = Verified::default();
     let mut blobs = Blobs::new();
-    Checker::new(store, &mut verified, &mut blobs).image(&selector.to_string(), selector);
+    let mut checker = Checker::new(store, &mut verified, &mut blobs);
+    checker.image(&selector.to_string(), selector);
+    let chunks = checker.chunks;
+    check_chunks(store, &chunks, jobs, progress, &mut verified)?;
     check_blobs(store, &blobs, jobs, progress, &mut verified)?;
     Ok(verified)
 }
@@ -64,23 +70,48 @@ pub fn verify_store(store: &Store, jobs: usize, progress: &Progress) -> Result<V
         }
         let sizes = root.blobs.iter().map(|(&digest, &size)| (digest, size));
         for (digest, size) in sizes.chain(root.other_sizes.iter().copied()) {
+            // The chunks of a missing pack can lie elsewhere.
+            if root.packs.contains_key(&digest) && store.blob_size(&digest)?.is_none() {
+                continue;
+            }
             let wanted = blobs.entry(digest).or_default();
             if wanted.sizes.iter().all(|(known, _)| *known != size) {
                 wanted.sizes.push((size, root.name()));
             }
         }
     }
+    verified.faults.extend(index_faults(store, &roots)?);
     for digest in present {
         blobs.entry(digest).or_default();
     }
     let mut checker = Checker::new(store, &mut verified, &mut blobs);
     for root in &roots {
-        for image in &root.images {
+        for image in root.images.iter().chain(&root.packed) {
             checker.image(&root.name(), &Selector::Manifest(*image));
         }
     }
+    let chunks = checker.chunks;
+    check_chunks(store, &chunks, jobs, progress, &mut verified)?;
     check_blobs(store, &blobs, jobs, progress, &mut verified)?;
     Ok(verified)
+}
+
+/// Checks the chunk index, and that it lists the packs of all images.
+fn index_faults(store: &Store, roots: &[Root]) -> Result<Vec<Fault>> {
+    let mut faults = check_index(store)?;
+    let indexed: HashSet<Digest> = ChunkIndex::open(store)?.packs().collect();
+    let listed: BTreeSet<&Digest> = roots.iter().flat_map(|root| root.packs.keys()).collect();
+    for pack in listed {
+        if !indexed.contains(pack) && store.blob_size(pack)?.is_some() {
+            let path = store.blob_path(pack);
+            faults.push(StoreError::PackNotIndexed { path });
+        }
+    }
+    let faults = faults.into_iter().map(|fault| Fault {
+        image: None,
+        what: fault.to_string(),
+    });
+    Ok(faults.collect())
 }
 
 /// Checks the files of the store's own directory.
@@ -309,5 +340,117 @@ impl BlobCheck<'_> {
             }
         }
         Ok(size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::test_images::{names, write_image, TestImage};
+    use crate::store::chunks::update::replace_packs;
+    use std::fs;
+
+    fn faults(store: &Store) -> Vec<String> {
+        let verified = verify_store(store, 2, &Progress::default()).unwrap();
+        let faults = verified.faults.into_iter();
+        faults.map(|fault| fault.what).collect()
+    }
+
+    fn image(store: &Store) -> TestImage {
+        write_image(store, "t", &names("a", 30))
+    }
+
+    fn verified(store: &Store) -> Verified {
+        let tag = Selector::Tag("t".to_owned());
+        verify_image(store, &tag, 2, &Progress::default()).unwrap()
+    }
+
+    #[test]
+    fn images_of_format_4_are_verified() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = Store::create(&scratch.path().join("store")).unwrap();
+        let image = image(&store);
+        let report = verified(&store);
+        assert_eq!(report.faults, []);
+        assert_eq!((report.images, report.inodes), (1, 31));
+        assert_eq!(report.extents, 29 + 6000);
+        assert_eq!(report.chunks, image.chunks.len() as u64);
+        let packed = &report.packed[0];
+        assert!(packed.is_whole && packed.is_complete());
+        assert_eq!(faults(&store), Vec::<String>::new());
+    }
+
+    #[test]
+    fn whole_and_complete_are_two_things() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = Store::create(&scratch.path().join("store")).unwrap();
+        let image = image(&store);
+        for (digest, bytes) in &image.chunks {
+            fs::write(store.blob_path(digest), bytes).unwrap();
+        }
+        replace_packs(&store, |_| false, &[]).unwrap();
+        fs::remove_file(store.blob_path(&image.pack)).unwrap();
+        let report = verified(&store);
+        let packed = &report.packed[0];
+        assert!(report.faults.is_empty() && packed.is_whole && !packed.is_complete());
+        assert_eq!(faults(&store), Vec::<String>::new());
+        fs::remove_file(store.blob_path(&image.data[3])).unwrap();
+        let report = verified(&store);
+        assert!(!report.packed[0].is_whole);
+        assert!(report.faults[0].what.contains("cannot find the chunk"));
+        assert_eq!(report.faults.len(), 1);
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = Store::create(&scratch.path().join("store")).unwrap();
+        let image = image(&store);
+        let pack = store.blob_path(&image.pack);
+        let good = fs::read(&pack).unwrap();
+        let said = |wanted: &[&str]| {
+            let faults = faults(&store);
+            for wanted in wanted {
+                let found = faults.iter().any(|fault| fault.contains(wanted));
+                assert!(found, "{wanted}: {faults:?}");
+            }
+        };
+        // A chunk: the first one is the root, the last one data.
+        let mut bad = good.clone();
+        let last = good.len() - 16 - 36 * image.chunks.len() - 1;
+        bad[last] ^= 1;
+        fs::write(&pack, &bad).unwrap();
+        said(&["cannot use the chunk", "the blob is damaged"]);
+        bad[0] ^= 1;
+        fs::write(&pack, &bad).unwrap();
+        let root = image.root.to_hex();
+        said(&[&format!("cannot use the chunk {root}")]);
+        // The pack.
+        let mut bad = good.clone();
+        let footer = good.len() - 16;
+        bad[footer] = 0;
+        fs::write(&pack, &bad).unwrap();
+        said(&["malformed pack: the file does not end with the footer"]);
+        fs::remove_file(&pack).unwrap();
+        said(&[
+            "the chunk index lists the pack, and it is missing",
+            "cannot find the chunk",
+        ]);
+        fs::write(&pack, &good).unwrap();
+        // The index.
+        let chunks = store.path().join(".puzzlefs/chunks");
+        let table = chunks.join("0000000000000001");
+        let records = fs::read(&table).unwrap();
+        let mut bad = records.clone();
+        bad[20] ^= 1;
+        fs::write(&table, &bad).unwrap();
+        said(&["page 0: the checksum is wrong"]);
+        fs::write(&table, &records).unwrap();
+        let catalogue = chunks.join("catalogue");
+        let text = fs::read(&catalogue).unwrap();
+        fs::write(&catalogue, &text[1..]).unwrap();
+        said(&["the file does not begin with the header of a catalogue"]);
+        fs::remove_file(&catalogue).unwrap();
+        said(&["the chunk index does not list the pack"]);
     }
 }

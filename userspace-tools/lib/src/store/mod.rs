@@ -71,9 +71,9 @@
 //! | module | content |
 //! | --- | --- |
 //! | `graph` | everything that an index refers to |
+//! | `tags` | sets and removes tags |
 //! | `chunks` | packs, loose chunks, and their index |
 //! | `staging` | writes blobs |
-//! | `tags` | sets and removes tags |
 //! | `index` | changes the index |
 //! | `oci_layout` | opens a store, reads its files |
 //! | `replace` | replaces files of a store |

@@ -5,21 +5,26 @@
 use crate::error::{Result, StoreError};
 use crate::model::oci::{self, Descriptor};
 use crate::model::reference::Selector;
+use crate::store::chunks::reader::ChunkReader;
 use crate::store::locks::UseLock;
-use crate::store::oci_layout::{Image, Store};
+use crate::store::oci_layout::{AnyImage, AnyRoot, Store};
 
 impl Store {
     /// Adds a tag to an image of the store. The tag is taken from the image that had it.
-    pub fn tag(&self, image: &Selector, tag: &str) -> Result<Image> {
+    pub fn tag(&self, image: &Selector, tag: &str) -> Result<AnyImage> {
         // If the tag is the first of the image, no `gc` may run before it is set.
         let _in_use = UseLock::shared(self.locked())?;
-        let image = self.image(image)?;
-        // An interrupted `gc` may have removed a part of the image.
-        for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
-            let digest = self.digest(blob, &self.blob_path(&image.manifest_digest))?;
-            self.check_size(&digest, blob)?;
+        let image = self.any_image(image)?;
+        let digest = *image.root.manifest_digest();
+        // An interrupted `gc` may have removed a part of the image. The chunks of a pack can lie elsewhere.
+        let blobs = image.manifest.layers.iter().chain([&image.manifest.config]);
+        for blob in blobs.filter(|blob| blob.media_type != oci::PACK) {
+            let found = self.digest(blob, &self.blob_path(&digest))?;
+            self.check_size(&found, blob)?;
         }
-        let digest = image.manifest_digest;
+        if let AnyRoot::V4(root) = &image.root {
+            ChunkReader::new(self)?.read_root(&root.root)?;
+        }
         let size = self.blob_size(&digest)?.unwrap_or_default();
         self.change_index(|index| {
             // Other annotations and fields of its entry apply to the new tag, too.

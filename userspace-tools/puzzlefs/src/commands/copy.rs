@@ -7,11 +7,14 @@ use crate::output::{say, Output};
 use crate::progress::Words;
 use crate::{format, interrupt, progress};
 use clap::Args;
+use puzzlefs_lib::builder::Count;
 use puzzlefs_lib::copy::{self, Copied, CopyOptions, Tagged};
 use puzzlefs_lib::error::ReferenceError;
-use puzzlefs_lib::{find_image, ImageRef, Store};
+use puzzlefs_lib::tree::find_any_image;
+use puzzlefs_lib::{ImageRef, Store};
 use serde::Serialize;
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::Path;
 
 /// Copy an image to another store: only missing blobs
@@ -36,6 +39,13 @@ pub struct CopyArgs {
     jobs: JobsArg,
     #[command(flatten)]
     check: CheckArg,
+    /// Copy whole packs, also if the store has a part of their chunks
+    ///
+    /// Without this option, only missing chunks are copied, to new packs. An image whose packs are missing
+    /// can be mounted, but other tools cannot copy it until 'puzzlefs complete' has run. Only images of
+    /// format 4 have packs.
+    #[arg(long)]
+    whole_packs: bool,
     #[command(flatten)]
     json: JsonArg,
     #[command(flatten)]
@@ -59,6 +69,7 @@ struct Report<'a> {
     new_bytes: u64,
     shared_blobs: u64,
     shared_bytes: u64,
+    partial_packs: u64,
 }
 
 /// The object that `--json` prints with `--all`.
@@ -72,6 +83,7 @@ struct AllReport<'a> {
     new_bytes: u64,
     shared_blobs: u64,
     shared_bytes: u64,
+    partial_packs: u64,
 }
 
 #[derive(Serialize)]
@@ -87,7 +99,7 @@ pub fn run(arguments: &CopyArgs) -> anyhow::Result<()> {
     }
     let image_ref = ImageRef::parse(&arguments.image)?;
     let (target, tag) = target(&arguments.target, &image_ref)?;
-    let (from, image) = find_image(&image_ref)?;
+    let (from, image) = find_any_image(&image_ref)?;
     let to = Store::create(&target)?;
     let progress = interrupt::stoppable()?;
     let copied = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {
@@ -97,11 +109,12 @@ pub fn run(arguments: &CopyArgs) -> anyhow::Result<()> {
         out.json(&Report {
             store: target.to_string_lossy().into_owned(),
             tag: &tag,
-            manifest_digest: image.manifest_digest.to_oci(),
+            manifest_digest: image.root.manifest_digest().to_oci(),
             new_blobs: copied.new.blobs,
             new_bytes: copied.new.bytes,
             shared_blobs: copied.shared.blobs,
             shared_bytes: copied.shared.bytes,
+            partial_packs: copied.partial_packs,
         })
     })
 }
@@ -128,7 +141,7 @@ fn all(arguments: &CopyArgs) -> anyhow::Result<()> {
     report(arguments, copied, |out| {
         let images = tagged.images.iter().map(|(tag, image)| ImageReport {
             tag,
-            manifest_digest: image.manifest_digest.to_oci(),
+            manifest_digest: image.root.manifest_digest().to_oci(),
         });
         out.json(&AllReport {
             store: target.to_string_lossy().into_owned(),
@@ -138,6 +151,7 @@ fn all(arguments: &CopyArgs) -> anyhow::Result<()> {
             new_bytes: copied.new.bytes,
             shared_blobs: copied.shared.blobs,
             shared_bytes: copied.shared.bytes,
+            partial_packs: copied.partial_packs,
         })
     })
 }
@@ -146,6 +160,7 @@ fn options(arguments: &CopyArgs) -> CopyOptions {
     CopyOptions {
         jobs: arguments.jobs.count(),
         check: arguments.check.check,
+        whole_packs: arguments.whole_packs,
     }
 }
 
@@ -160,11 +175,24 @@ fn report(
         json(&mut out)
     } else if !arguments.quiet.quiet {
         let counts = [("copied", copied.new), ("shared", copied.shared)];
-        out.counts(6, counts).map_err(Into::into)
+        print(&mut out, counts, copied.partial_packs)
     } else {
         Ok(())
     };
     out.end(printed, || {
         format!("{} is copied", arguments.image.to_string_lossy())
     })
+}
+
+fn print(out: &mut Output, counts: [(&str, Count); 2], partial_packs: u64) -> anyhow::Result<()> {
+    out.counts(6, counts)?;
+    if partial_packs > 0 {
+        let packs = format::count(partial_packs, "pack", "packs");
+        writeln!(
+            out,
+            "{packs} of the manifest missing, with all chunks elsewhere; to copy the image by \
+            other tools, run 'puzzlefs complete'"
+        )?;
+    }
+    Ok(())
 }

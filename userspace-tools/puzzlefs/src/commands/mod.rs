@@ -6,6 +6,7 @@
 
 mod build;
 mod cat;
+mod complete;
 mod completions;
 mod convert;
 mod copy;
@@ -21,6 +22,7 @@ mod list;
 mod ls;
 mod man;
 mod mount;
+mod reindex;
 mod resolve;
 mod tag;
 mod umount;
@@ -70,7 +72,10 @@ pub enum Command {
     Du(du::DuArgs),
     Diff(diff::DiffArgs),
     Gc(gc::GcArgs),
+    Repack(complete::RepackArgs),
+    Complete(complete::CompleteArgs),
     Verify(verify::VerifyArgs),
+    Reindex(reindex::ReindexArgs),
     EnableVerity(enable_verity::EnableVerityArgs),
     Resolve(resolve::ResolveArgs),
     Completions(completions::CompletionsArgs),
@@ -99,7 +104,10 @@ impl Command {
             Command::Du(arguments) => du::run(arguments),
             Command::Diff(arguments) => diff::run(arguments),
             Command::Gc(arguments) => gc::run(arguments),
+            Command::Repack(arguments) => complete::run_repack(arguments),
+            Command::Complete(arguments) => complete::run(arguments),
             Command::Verify(arguments) => verify::run(arguments),
+            Command::Reindex(arguments) => reindex::run(arguments),
             Command::EnableVerity(arguments) => enable_verity::run(arguments),
             Command::Resolve(arguments) => resolve::run(arguments),
             Command::Completions(arguments) => completions::run(arguments),

@@ -8,7 +8,8 @@ use crate::output::Output;
 use crate::progress::Words;
 use crate::{format, interrupt, progress};
 use clap::Args;
-use puzzlefs_lib::verify::{self, Verified};
+use puzzlefs_lib::message::printable;
+use puzzlefs_lib::verify::{self, PackedImage, Verified};
 use serde::Serialize;
 use std::io::Write;
 use std::time::Instant;
@@ -16,7 +17,12 @@ use std::time::Instant;
 /// Check an image or a whole store, and report every fault
 ///
 /// Two commands restore missing and damaged blobs: 'build --check' or 'import --check' with the image's
-/// source and the same options, and 'copy --check' from a store that has them.
+/// source and the same options, and 'copy --check' from a store that has them. 'reindex' repairs a chunk
+/// index.
+///
+/// An image of format 4 is whole if all its chunks exist, so that it can be mounted. It is complete if all
+/// packs of its manifest exist, so that other tools can copy it. An image that is not complete is reported,
+/// and is no fault.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
@@ -44,8 +50,21 @@ struct Report<'a> {
     extents: u64,
     blobs: u64,
     bytes: u64,
+    chunks: u64,
+    chunk_bytes: u64,
+    packed: Vec<PackedReport<'a>>,
     faults: Vec<FaultReport<'a>>,
     seconds: f64,
+}
+
+/// The object that `--json` prints of an image of format 4.
+#[derive(Serialize)]
+struct PackedReport<'a> {
+    image: &'a str,
+    complete: bool,
+    whole: bool,
+    packs: u64,
+    missing_packs: u64,
 }
 
 /// Verifies an image or a store, and fails if anything is wrong.
@@ -80,13 +99,41 @@ fn report(verified: &Verified, start: Instant) -> Report<'_> {
         extents: verified.extents,
         blobs: verified.blobs,
         bytes: verified.bytes,
+        chunks: verified.chunks,
+        chunk_bytes: verified.chunk_bytes,
+        packed: verified.packed.iter().map(packed).collect(),
         faults: faults::report(&verified.faults),
         seconds: start.elapsed().as_millis() as f64 / 1000.0,
     }
 }
 
+fn packed(image: &PackedImage) -> PackedReport<'_> {
+    PackedReport {
+        image: &image.name,
+        complete: image.is_complete(),
+        whole: image.is_whole,
+        packs: image.packs,
+        missing_packs: image.missing_packs,
+    }
+}
+
 fn print(verified: &Verified, start: Instant, quiet: bool, out: &mut Output) -> anyhow::Result<()> {
     faults::print(&verified.faults, out)?;
+    for image in verified.packed.iter().filter(|image| !image.is_complete()) {
+        let state = if image.is_whole {
+            "whole"
+        } else {
+            "neither whole"
+        };
+        let but = if image.is_whole { "but not" } else { "nor" };
+        writeln!(
+            out,
+            "{}: {state} {but} complete: {} of {} packs missing",
+            printable(image.name.as_bytes()),
+            image.missing_packs,
+            image.packs
+        )?;
+    }
     if !quiet {
         writeln!(
             out,

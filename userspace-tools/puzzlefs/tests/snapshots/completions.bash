@@ -23,6 +23,9 @@ _puzzlefs() {
             puzzlefs,cat)
                 cmd="puzzlefs__subcmd__cat"
                 ;;
+            puzzlefs,complete)
+                cmd="puzzlefs__subcmd__complete"
+                ;;
             puzzlefs,completions)
                 cmd="puzzlefs__subcmd__completions"
                 ;;
@@ -74,6 +77,12 @@ _puzzlefs() {
             puzzlefs,mount)
                 cmd="puzzlefs__subcmd__mount"
                 ;;
+            puzzlefs,reindex)
+                cmd="puzzlefs__subcmd__reindex"
+                ;;
+            puzzlefs,repack)
+                cmd="puzzlefs__subcmd__repack"
+                ;;
             puzzlefs,resolve)
                 cmd="puzzlefs__subcmd__resolve"
                 ;;
@@ -94,6 +103,9 @@ _puzzlefs() {
                 ;;
             puzzlefs__subcmd__help,cat)
                 cmd="puzzlefs__subcmd__help__subcmd__cat"
+                ;;
+            puzzlefs__subcmd__help,complete)
+                cmd="puzzlefs__subcmd__help__subcmd__complete"
                 ;;
             puzzlefs__subcmd__help,completions)
                 cmd="puzzlefs__subcmd__help__subcmd__completions"
@@ -143,6 +155,12 @@ _puzzlefs() {
             puzzlefs__subcmd__help,mount)
                 cmd="puzzlefs__subcmd__help__subcmd__mount"
                 ;;
+            puzzlefs__subcmd__help,reindex)
+                cmd="puzzlefs__subcmd__help__subcmd__reindex"
+                ;;
+            puzzlefs__subcmd__help,repack)
+                cmd="puzzlefs__subcmd__help__subcmd__repack"
+                ;;
             puzzlefs__subcmd__help,resolve)
                 cmd="puzzlefs__subcmd__help__subcmd__resolve"
                 ;;
@@ -165,7 +183,7 @@ _puzzlefs() {
 
     case "${cmd}" in
         puzzlefs)
-            opts="-h -V --help --version build import convert extract export mount umount inspect ls cat list images tag untag copy du diff gc verify enable-verity resolve completions man help"
+            opts="-h -V --help --version build import convert extract export mount umount inspect ls cat list images tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -298,6 +316,20 @@ _puzzlefs() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        puzzlefs__subcmd__complete)
+            opts="-q -h --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         puzzlefs__subcmd__completions)
             opts="-h --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -383,7 +415,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__copy)
-            opts="-a -j -q -h --all --jobs --check --json --quiet --help"
+            opts="-a -j -q -h --all --jobs --check --whole-packs --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -525,7 +557,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__help)
-            opts="build import convert extract export mount umount inspect ls cat list tag untag copy du diff gc verify enable-verity resolve completions man help"
+            opts="build import convert extract export mount umount inspect ls cat list tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -553,6 +585,20 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__help__subcmd__cat)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__help__subcmd__complete)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -777,6 +823,34 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__help__subcmd__mount)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__help__subcmd__reindex)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__help__subcmd__repack)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1017,6 +1091,42 @@ _puzzlefs() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__reindex)
+            opts="-j -q -h --jobs --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__repack)
+            opts="-q -h --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -255,6 +255,7 @@ _arguments "${_arguments_options[@]}" : \
 '-a[Copy all images of the store that have tags]' \
 '--all[Copy all images of the store that have tags]' \
 '--check[Read blobs that the store already has, and replace damaged ones]' \
+'--whole-packs[Copy whole packs, also if the store has a part of their chunks]' \
 '--json[Print one JSON object on standard output]' \
 '-q[Show no progress and no summary]' \
 '--quiet[Show no progress and no summary]' \
@@ -293,6 +294,26 @@ _arguments "${_arguments_options[@]}" : \
 ':store -- Directory of the store, an OCI image layout:_files' \
 && ret=0
 ;;
+(repack)
+_arguments "${_arguments_options[@]}" : \
+'--json[Print one JSON object on standard output]' \
+'-q[Show no progress and no summary]' \
+'--quiet[Show no progress and no summary]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':image -- Image, STORE\:TAG or STORE@sha256\:DIGEST:_default' \
+&& ret=0
+;;
+(complete)
+_arguments "${_arguments_options[@]}" : \
+'--json[Print one JSON object on standard output]' \
+'-q[Show no progress and no summary]' \
+'--quiet[Show no progress and no summary]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':image -- Image, STORE\:TAG or STORE@sha256\:DIGEST:_default' \
+&& ret=0
+;;
 (verify)
 _arguments "${_arguments_options[@]}" : \
 '-j+[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
@@ -303,6 +324,18 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 ':name -- Image, STORE\:TAG or STORE@sha256\:DIGEST, or the directory of a store:_default' \
+&& ret=0
+;;
+(reindex)
+_arguments "${_arguments_options[@]}" : \
+'-j+[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
+'--jobs=[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
+'--json[Print one JSON object on standard output]' \
+'-q[Show no progress and no summary]' \
+'--quiet[Show no progress and no summary]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':store -- Directory of the store, an OCI image layout:_files' \
 && ret=0
 ;;
 (enable-verity)
@@ -418,7 +451,19 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(repack)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(complete)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (verify)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(reindex)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
@@ -472,7 +517,10 @@ _puzzlefs_commands() {
 'du:Show the size of each image of a store, and the part it shares with others' \
 'diff:Show the paths in which two images differ, and the chunks they share' \
 'gc:Remove the blobs of a store that no image needs' \
+'repack:Put the chunks of an image together in few packs' \
+'complete:Create the packs that an image lacks, so that other tools can copy it' \
 'verify:Check an image or a whole store, and report every fault' \
+'reindex:Rebuild the chunk index of a store from its packs' \
 'enable-verity:Enable fs-verity on the blobs of an image or a whole store' \
 'resolve:Print the digest of an image'\''s metadata blob, the kernel'\''s '\''rootfs='\'' option' \
 'completions:Print completions for a shell' \
@@ -490,6 +538,11 @@ _puzzlefs__subcmd__build_commands() {
 _puzzlefs__subcmd__cat_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs cat commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__complete_commands] )) ||
+_puzzlefs__subcmd__complete_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs complete commands' commands "$@"
 }
 (( $+functions[_puzzlefs__subcmd__completions_commands] )) ||
 _puzzlefs__subcmd__completions_commands() {
@@ -556,7 +609,10 @@ _puzzlefs__subcmd__help_commands() {
 'du:Show the size of each image of a store, and the part it shares with others' \
 'diff:Show the paths in which two images differ, and the chunks they share' \
 'gc:Remove the blobs of a store that no image needs' \
+'repack:Put the chunks of an image together in few packs' \
+'complete:Create the packs that an image lacks, so that other tools can copy it' \
 'verify:Check an image or a whole store, and report every fault' \
+'reindex:Rebuild the chunk index of a store from its packs' \
 'enable-verity:Enable fs-verity on the blobs of an image or a whole store' \
 'resolve:Print the digest of an image'\''s metadata blob, the kernel'\''s '\''rootfs='\'' option' \
 'completions:Print completions for a shell' \
@@ -574,6 +630,11 @@ _puzzlefs__subcmd__help__subcmd__build_commands() {
 _puzzlefs__subcmd__help__subcmd__cat_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs help cat commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__help__subcmd__complete_commands] )) ||
+_puzzlefs__subcmd__help__subcmd__complete_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs help complete commands' commands "$@"
 }
 (( $+functions[_puzzlefs__subcmd__help__subcmd__completions_commands] )) ||
 _puzzlefs__subcmd__help__subcmd__completions_commands() {
@@ -655,6 +716,16 @@ _puzzlefs__subcmd__help__subcmd__mount_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs help mount commands' commands "$@"
 }
+(( $+functions[_puzzlefs__subcmd__help__subcmd__reindex_commands] )) ||
+_puzzlefs__subcmd__help__subcmd__reindex_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs help reindex commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__help__subcmd__repack_commands] )) ||
+_puzzlefs__subcmd__help__subcmd__repack_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs help repack commands' commands "$@"
+}
 (( $+functions[_puzzlefs__subcmd__help__subcmd__resolve_commands] )) ||
 _puzzlefs__subcmd__help__subcmd__resolve_commands() {
     local commands; commands=()
@@ -709,6 +780,16 @@ _puzzlefs__subcmd__man_commands() {
 _puzzlefs__subcmd__mount_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs mount commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__reindex_commands] )) ||
+_puzzlefs__subcmd__reindex_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs reindex commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__repack_commands] )) ||
+_puzzlefs__subcmd__repack_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs repack commands' commands "$@"
 }
 (( $+functions[_puzzlefs__subcmd__resolve_commands] )) ||
 _puzzlefs__subcmd__resolve_commands() {

@@ -28,6 +28,7 @@
 //! | module | content |
 //! | --- | --- |
 //! | `reader` | finds, verifies and decodes chunks |
+//! | `check` | checks the index against the packs |
 //! | `update` | adds and removes packs, rebuilds the index |
 //! | `recipes` | the recipes of packs |
 //! | `writer` | writes packs |
@@ -39,6 +40,7 @@
 //! | `directory` | private directories of the store; the lock of the index |
 
 pub(crate) mod catalogue;
+pub(crate) mod check;
 pub(crate) mod directory;
 pub(crate) mod index;
 pub(crate) mod pack;

@@ -41,6 +41,9 @@ pub struct Reindexed {
 ///
 /// Rebuilds an index that is missing or damaged.
 pub(crate) fn add_packs(store: &Store, packs: &[NewPack]) -> Result<()> {
+    if packs.is_empty() {
+        return Ok(());
+    }
     let mut writer = Writer::open(store)?;
     let Some(catalogue) = writer.catalogue.clone() else {
         return writer.rebuild(&|_| true, packs).map(|_| ());
@@ -71,7 +74,7 @@ pub(crate) fn replace_packs(
 }
 
 /// Rebuilds the index from the packs of the store, and compares every chunk with its digest.
-pub(crate) fn reindex(store: &Store, jobs: usize, progress: &Progress) -> Result<Reindexed> {
+pub fn reindex(store: &Store, jobs: usize, progress: &Progress) -> Result<Reindexed> {
     // A `gc` must not remove packs that are found here.
     let _in_use = UseLock::shared(store.locked())?;
     let found = rebuild::find_packs(store)?;

@@ -4,14 +4,25 @@
 //!
 //! Blobs are verified while they are copied. As in a build, they are staged, made durable and renamed,
 //! and the tags are set at the end.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `packs` | copies the chunks of images of format 4 |
+//! | `context` | the stores, the options and the result of a copy |
 
-use crate::error::{CommandError, Damage, Error, Result, StoreError};
-use crate::model::count::Count;
+mod context;
+mod packs;
+
+use self::context::{remove_damaged, Copy};
+pub use self::context::{Copied, CopyOptions};
+use crate::error::{Damage, Error, Result, StoreError};
 use crate::model::digest::Digest;
 use crate::model::limits::{MANIFEST_MAX, READ_SIZE};
 use crate::model::oci::{self, Descriptor};
 use crate::model::reference::Selector;
-use crate::store::oci_layout::{Image, Store};
+use crate::store::chunks::recipes::keep_recipe;
+use crate::store::chunks::update::add_packs;
+use crate::store::oci_layout::{AnyImage, Store};
 use crate::store::staging::{Content, Placed, Staging};
 use crate::sys::parallel::{self, into_inner, lock};
 use crate::sys::progress::Progress;
@@ -23,28 +34,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
 
-/// The result of a copy. Manifests count, too.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Copied {
-    /// Blobs that the store did not have.
-    pub new: Count,
-    /// Blobs that it had.
-    pub shared: Count,
-}
-
-/// Options of a copy.
-#[derive(Clone, Copy, Debug)]
-pub struct CopyOptions {
-    /// Blobs to copy at once.
-    pub jobs: usize,
-    /// Read the blobs that are there already, and replace those that are damaged.
-    pub check: bool,
-}
-
 /// Copies an image of the store `from` into the store `to`, and sets the tag.
 pub fn copy(
     from: &Store,
-    image: &Image,
+    image: &AnyImage,
     to: &Store,
     tag: &str,
     options: CopyOptions,
@@ -57,7 +50,7 @@ pub fn copy(
 #[derive(Debug, Default)]
 pub struct Tagged {
     /// Each tag and its image, by tag.
-    pub images: Vec<(String, Image)>,
+    pub images: Vec<(String, AnyImage)>,
     /// The tags of images of other formats.
     pub others: Vec<String>,
 }
@@ -80,7 +73,7 @@ impl Tagged {
                 None => false,
             };
             if is_image {
-                let image = store.image(&Selector::Tag(tag.clone()))?;
+                let image = store.any_image(&Selector::Tag(tag.clone()))?;
                 tagged.images.push((tag, image));
             } else {
                 tagged.others.push(tag);
@@ -109,7 +102,7 @@ pub fn copy_all(
 
 fn copy_images(
     from: &Store,
-    images: &[(String, &Image)],
+    images: &[(String, &AnyImage)],
     to: &Store,
     options: CopyOptions,
     progress: &Progress,
@@ -124,11 +117,16 @@ fn copy_images(
     };
     let mut copied = copy.blobs(&blobs_of(from, images)?)?;
     let sizes = copy.manifests(images, &mut copied)?;
+    let packs = packs::copy(&copy, images, &mut copied)?;
     progress.check()?;
     staging.commit()?;
+    add_packs(to, &packs.new)?;
+    for (pack, recipe) in &packs.recipes {
+        keep_recipe(to, pack, recipe)?;
+    }
     to.change_index(|index| {
         for (tag, image) in images {
-            let digest = image.manifest_digest;
+            let digest = *image.root.manifest_digest();
             let size = sizes.get(&digest).copied().unwrap_or_default();
             let manifest = Descriptor::new(oci::MANIFEST, digest, size);
             let manifest = manifest
@@ -145,25 +143,17 @@ fn copy_images(
     Ok(copied)
 }
 
-/// Returns the blobs of images, except the manifests, with their sizes.
-fn blobs_of(store: &Store, images: &[(String, &Image)]) -> Result<Vec<(Digest, u64)>> {
+/// Returns the blobs of images, except the manifests and packs, with their sizes.
+fn blobs_of(store: &Store, images: &[(String, &AnyImage)]) -> Result<Vec<(Digest, u64)>> {
     let mut blobs = BTreeMap::new();
     for (_, image) in images {
-        let manifest_path = store.blob_path(&image.manifest_digest);
-        for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
+        let manifest_path = store.blob_path(image.root.manifest_digest());
+        let blobs_of_image = image.manifest.layers.iter().chain([&image.manifest.config]);
+        for blob in blobs_of_image.filter(|blob| blob.media_type != oci::PACK) {
             blobs.insert(store.digest(blob, &manifest_path)?, blob.size);
         }
     }
     Ok(blobs.into_iter().collect())
-}
-
-/// A copy from one store to another.
-struct Copy<'a> {
-    from: &'a Store,
-    to: &'a Store,
-    staging: &'a Staging<'a>,
-    options: CopyOptions,
-    progress: &'a Progress,
 }
 
 impl Copy<'_> {
@@ -197,11 +187,13 @@ impl Copy<'_> {
     /// Copies the manifests of images, adds them to `copied`, and returns their sizes.
     fn manifests(
         &self,
-        images: &[(String, &Image)],
+        images: &[(String, &AnyImage)],
         copied: &mut Copied,
     ) -> Result<BTreeMap<Digest, u64>> {
         let mut sizes = BTreeMap::new();
-        let digests = images.iter().map(|(_, image)| image.manifest_digest);
+        let digests = images
+            .iter()
+            .map(|(_, image)| *image.root.manifest_digest());
         for digest in digests.collect::<BTreeSet<_>>() {
             self.progress.check()?;
             let manifest = self.from.read_blob(&digest, MANIFEST_MAX)?;
@@ -215,35 +207,6 @@ impl Copy<'_> {
         }
         Ok(sizes)
     }
-}
-
-impl Copied {
-    fn add(&mut self, placed: Placed, bytes: u64) {
-        match placed {
-            Placed::New => self.new.add(bytes),
-            Placed::Shared => self.shared.add(bytes),
-        }
-    }
-}
-
-/// Removes a damaged blob of the store `to` if the store `from` has the intact one.
-fn remove_damaged(
-    from: &Store,
-    to: &Store,
-    digest: &Digest,
-    size: u64,
-    buffer: &mut [u8],
-) -> Result<()> {
-    // One of another size is replaced without being read.
-    if to.blob_size(digest)? != Some(size) || to.digest_of_blob(digest, buffer)? == *digest {
-        return Ok(());
-    }
-    let found = from.digest_of_blob(digest, buffer)?;
-    if found != *digest {
-        let path = from.blob_path(digest);
-        return Err(CommandError::DamagedInBoth { path, found }.into());
-    }
-    to.remove_blob(digest)
 }
 
 /// Copies a blob if it is missing, and compares it with its digest.

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs complete` and `puzzlefs repack`.
+
+use crate::arguments::{JsonArg, QuietArg};
+use crate::interrupt;
+use crate::output::Output;
+use clap::Args;
+use puzzlefs_lib::complete::{self, Completed};
+use puzzlefs_lib::{ImageRef, Progress, Result, Selector, Store};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io::Write;
+
+/// Create the packs that an image lacks, so that other tools can copy it
+///
+/// A pack is built again from its recipe if the store has all its chunks. Otherwise the image gets a new
+/// manifest with packs that have its chunks, and its tags name that one. The root of the image, which mounts
+/// name, stays the same. Only images of format 4 have packs.
+#[derive(Debug, Args)]
+pub struct CompleteArgs {
+    /// Image, STORE:TAG or STORE@sha256:DIGEST
+    image: OsString,
+    #[command(flatten)]
+    json: JsonArg,
+    #[command(flatten)]
+    quiet: QuietArg,
+}
+
+/// Put the chunks of an image together in few packs
+///
+/// Loose chunks, packs of less than 32 MiB, and packs with much data of other images are written to new
+/// packs, in the order in which a reader needs the chunks. The image gets a new manifest, and its tags name
+/// that one. The root of the image, which mounts name, stays the same. 'puzzlefs gc' removes old packs. Only
+/// images of format 4 have packs.
+#[derive(Debug, Args)]
+pub struct RepackArgs {
+    /// Image, STORE:TAG or STORE@sha256:DIGEST
+    image: OsString,
+    #[command(flatten)]
+    json: JsonArg,
+    #[command(flatten)]
+    quiet: QuietArg,
+}
+
+/// The object that `--json` prints. Fields are added, never renamed.
+#[derive(Serialize)]
+struct Report {
+    rebuilt_packs: u64,
+    rebuilt_bytes: u64,
+    new_packs: u64,
+    new_bytes: u64,
+    manifest_digest: Option<String>,
+}
+
+/// Creates the packs that an image lacks.
+pub fn run(arguments: &CompleteArgs) -> anyhow::Result<()> {
+    let CompleteArgs { image, json, quiet } = arguments;
+    change(image, json, quiet, complete::complete)
+}
+
+/// Puts the chunks of an image together in few packs.
+pub fn run_repack(arguments: &RepackArgs) -> anyhow::Result<()> {
+    let RepackArgs { image, json, quiet } = arguments;
+    change(image, json, quiet, complete::repack)
+}
+
+fn change(
+    image: &OsString,
+    json: &JsonArg,
+    quiet: &QuietArg,
+    work: fn(&Store, &Selector, &Progress) -> Result<Completed>,
+) -> anyhow::Result<()> {
+    let image = ImageRef::parse(image)?;
+    let store = Store::open(&image.store)?;
+    let progress = interrupt::stoppable()?;
+    let completed = work(&store, &image.selector, &progress)?;
+    let mut out = Output::new();
+    if json.json {
+        out.json(&report(&completed))?;
+    } else if !quiet.quiet {
+        print(&completed, &mut out)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn report(completed: &Completed) -> Report {
+    Report {
+        rebuilt_packs: completed.rebuilt.blobs,
+        rebuilt_bytes: completed.rebuilt.bytes,
+        new_packs: completed.new.blobs,
+        new_bytes: completed.new.bytes,
+        manifest_digest: completed.manifest.map(|manifest| manifest.to_oci()),
+    }
+}
+
+fn print(completed: &Completed, out: &mut Output) -> anyhow::Result<()> {
+    out.counts(7, [("rebuilt", completed.rebuilt), ("new", completed.new)])?;
+    if let Some(manifest) = completed.manifest {
+        writeln!(out, "manifest {}", manifest.to_oci())?;
+    }
+    Ok(())
+}
