@@ -4,6 +4,7 @@
 # Names of 255 bytes and of every byte but "/" and NUL: listed, looked up, and told from names
 # that almost are.
 #
+# formats: 3 4
 # timeout: 60
 import errno
 import os
