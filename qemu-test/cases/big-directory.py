@@ -3,6 +3,7 @@
 #
 # A directory of 100,000 entries: listed whole and in parts, looked up, missed, told by type.
 #
+# formats: 3 4
 # timeout: 240
 import contextlib
 import errno

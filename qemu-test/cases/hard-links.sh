@@ -4,6 +4,7 @@
 # 40 hard links, in several directories: one inode number, a link count of 40, one content, one
 # page cache. Links to a FIFO, a symbolic link and an empty file too.
 #
+# formats: 3 4
 # timeout: 40
 
 mkdir -p src/a/b src/c

@@ -3,6 +3,7 @@
 #
 # POSIX ACLs: shown as they were, and enforced.
 #
+# formats: 3 4
 # timeout: 40
 # kernels: every
 

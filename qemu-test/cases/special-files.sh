@@ -3,6 +3,7 @@
 #
 # Devices, FIFOs and sockets: the numbers are right, and they are what they say.
 #
+# formats: 3 4
 # timeout: 40
 # kernels: every
 
