@@ -3,6 +3,7 @@
 #
 # File handles name the same inodes after everything was forgotten, and none of another image.
 #
+# formats: 3 4
 # timeout: 40
 # kernels: every
 import ctypes

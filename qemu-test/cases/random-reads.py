@@ -5,6 +5,7 @@
 # must give the same: reads of all sorts, maps, stats, listings, links, attributes. The seed is
 # printed and brings back the same tree and operations.
 #
+# formats: 3 4
 # timeout: 120
 import mmap
 import os

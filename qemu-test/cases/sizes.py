@@ -4,6 +4,7 @@
 # Files that end before, at and after the edges of pages, packs and chunks, of noise and of
 # zeros; an empty directory. What a map shows past the end of a file is zeros.
 #
+# formats: 3 4
 # timeout: 60
 # kernels: every
 import os

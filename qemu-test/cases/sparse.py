@@ -4,6 +4,7 @@
 # A sparse file of 5 GB with islands of data: its size, the islands, the shores, and zeros at
 # random in between.
 #
+# formats: 3 4
 # timeout: 180
 import os
 

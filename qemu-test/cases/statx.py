@@ -4,6 +4,7 @@
 # statx(2) says what there is, and does not say what there is not: no time of birth, nothing that can
 # be changed, no fs-verity digest of the filesystem's own.
 #
+# formats: 3 4
 # timeout: 30
 import errno
 import fcntl

@@ -4,6 +4,7 @@
 # Symbolic links: targets of 1 to 4,095 bytes, of any bytes; followed, dangling, absolute, in
 # circles; in the dentry cache and out of it.
 #
+# formats: 3 4
 # timeout: 40
 import errno
 import os

@@ -4,6 +4,7 @@
 # Extended attributes of all namespaces, on all kinds of files: names and values, long, empty and
 # binary; sizes asked for first; who may see which.
 #
+# formats: 3 4
 # timeout: 60
 # kernels: every
 import contextlib
