@@ -121,7 +121,7 @@ fn check_stacking(store: &MountedStore, context: &MountContext) -> Result {
     Ok(())
 }
 
-/// Opens the tree of an image, whose version follows from the blob or the chunk that has the digest.
+/// Opens the tree of an image. Its version follows from the blob or the chunk that has the digest.
 fn open_tree(
     store: &MountedStore,
     stores: &Stores,

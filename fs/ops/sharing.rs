@@ -1,3 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files that share their pages.
+//!
+//! Two files of a store with equal extents have equal contents. They therefore have one page cache,
+//! in one mount or in several, if their data is verified alike. The key of the page cache is the
+//! SHA-256 of everything that the contents depend on. Two different files would share pages only
+//! after a collision, which would also give two blobs or two chunks one name.
+
 use super::{
     fs_type::PuzzleFs,
     node::{image, reader},

@@ -92,8 +92,8 @@ impl Tree {
         })
     }
 
-    /// Reads the node of a number, whose place may be known already: from an entry of `dir`, if that
-    /// is given.
+    /// Reads the node of a number, whose place may be known already: from an entry of `dir`, if
+    /// that is given.
     ///
     /// # Errors
     ///

@@ -14,7 +14,8 @@ from chunked import Node, Store
 BLOCKS, FILES, THREADS = 40, 60, 8
 store = Store(f"{CASE_DIR}/store")
 directories = {b"dir-%02d" % number: Node("dir", 0o755, entries={
-    b"%03d-%d-" % (file, number) + b"x" * 200: Node("file") for file in range(FILES)}) for number in range(BLOCKS)}
+                   b"%03d-%d-" % (file, number) + b"x" * 200: Node("file") for file in range(FILES)})
+               for number in range(BLOCKS)}
 root = Node("dir", 0o755, entries=directories)
 blocks = [[root]] + [[directory, *(directory.entries[name] for name in sorted(directory.entries))]
                      for directory in directories.values()]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Chunks, packs and pages of the chunk index that are damaged, missing or truncated: exactly the pages of files
-# that need them are lost, or the chunk is found elsewhere.
+# Chunks, packs and pages of the chunk index that are damaged, missing or truncated: exactly the pages of
+# files that need them are lost, or the chunk is found elsewhere.
 #
 # timeout: 300
 # klog-allow: puzzlefs: (image|chunk index of)

@@ -60,8 +60,8 @@ digest = "12" * 32
 for what, rootfs, error in [
         ("no such root", digest, errno.ENOENT),
         ("a block", block_digest(store.add_image(tree())).hex(), errno.EUCLEAN),
-        ("a root without children", store.add(message(1, [bytes(4), bytes(8), bytes(8)], [(6, [])])).hex()[:64],
-         errno.EUCLEAN),
+        ("a root without children",
+         store.add(message(1, [bytes(4), bytes(8), bytes(8)], [(6, [])])).hex()[:64], errno.EUCLEAN),
         ("a root of another version",
          store.add(message(1, [bytes(4), bytes(8), bytes(8)], [(6, [])]).replace(b"\4\0\1\0", b"\5\0\1\0"))
          .hex()[:64], errno.EUCLEAN)]:
@@ -96,7 +96,8 @@ for what, change in [("missing", None), ("with other bytes", bytes(len(content))
             file.write(change)
     mountapi.mount(store.path, mnt, f"rootfs={rootfs}")
     for attempt in ("first", "second"):
-        differences.compare(outcome(os.stat, f"{mnt}/bad"), "EIO", f"a block that is {what}, the {attempt} time")
+        found = outcome(os.stat, f"{mnt}/bad")
+        differences.compare(found, "EIO", f"a block that is {what}, the {attempt} time")
     differences.compare(outcome(os.stat, f"{mnt}/good"), "success", f"a block that is {what}: another one")
     check(is_named(rootfs, block_digest(rootfs).hex()), f"a block that is {what}: no line names it")
     os.rename(f"{blob}.away", blob)
@@ -114,7 +115,8 @@ for what, change in {
         "no inodes": lambda number, content: content if number == 0 else
         message(3, [bytes(4)], [(7, [])] + 6 * [(2, [])] + [b""]),
         "fewer inodes than the root states": lambda number, content: content if number == 0 else
-        message(3, [bytes(4)], [(7, [content[8 + 8 + 8 + 64 + 8 + 56:][:56]])] + 6 * [(2, [])] + [b""])}.items():
+        message(3, [bytes(4)],
+                [(7, [content[8 + 8 + 8 + 64 + 8 + 56:][:56]])] + 6 * [(2, [])] + [b""])}.items():
     rootfs = store.add_image(tree(), change=change)
     mountapi.mount(store.path, mnt, f"rootfs={rootfs}")
     differences.compare(outcome(os.stat, f"{mnt}/bad"), "EUCLEAN", what)

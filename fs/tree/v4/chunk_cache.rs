@@ -296,8 +296,8 @@ impl ChunkCache {
     ///
     /// # Errors
     ///
-    /// Those of the load; [`Fault::NotOpen`] if another task loads the chunk and the caller does not
-    /// wait; [`EINTR`] if the task is being killed; [`ENOMEM`].
+    /// Those of the load; [`Fault::NotOpen`] if another task loads the chunk and the caller does
+    /// not wait; [`EINTR`] if the task is being killed; [`ENOMEM`].
     pub(super) fn get_or_load(
         self: &Arc<Self>,
         key: &ChunkRef,

@@ -109,7 +109,7 @@ impl ExtentSource for FileNode {
     }
 }
 
-/// Gives everything that an extent consists of. It ends where the next one begins, or with the file.
+/// Gives everything that an extent consists of. It ends at the next one, or with the file.
 fn identify_extent(extent: &Extent, give: &mut dyn FnMut(&[u8])) {
     give(&extent.start.to_le_bytes());
     match extent.data {

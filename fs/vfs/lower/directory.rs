@@ -75,7 +75,7 @@ impl Directory {
         unsafe { Self::from_raw(file) }
     }
 
-    /// Opens a directory in this one, as [`Self::open_file`] opens a file. No mount on it is entered.
+    /// Opens a directory in this one, as [`Self::open_file`] opens a file. Enters no mount on it.
     ///
     /// # Errors
     ///

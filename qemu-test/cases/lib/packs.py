@@ -145,8 +145,8 @@ class Store(chunked.Store):
         return f"{self.index}/{number:016x}"
 
     def write_index(self, *packs, pages=1):
-        """Replaces the index by one of these packs: a table for each, that of the last pack the newest. A table
-        has at least so many pages."""
+        """Replaces the index by one of these packs: a table for each, that of the last pack the newest. A
+        table has at least so many pages."""
         old = [name for name in os.listdir(self.index) if name != "catalogue"]
         tables = []
         for pack in packs:
@@ -176,7 +176,8 @@ class Content:
         parts, left = [], size
         while left > 0:
             length = min(left, self.random.randrange(1, 100_000))
-            make = self.random.choice((self.random.randbytes, lambda n: (b"Some text.\n" * (n // 11 + 1))[:n]))
+            text = lambda n: (b"Some text.\n" * (n // 11 + 1))[:n]
+            make = self.random.choice((self.random.randbytes, text))
             parts.append(make(length))
             left -= length
         return b"".join(parts)
