@@ -26,7 +26,7 @@ pub enum Piece<'p> {
     Hole(u64),
 }
 
-/// What is kept between reads of files: open blobs of format 3, and chunks of format 4.
+/// Data that is kept between reads of files: open blobs of format 3, and chunks of format 4.
 ///
 /// Chunks of format 4 are always compared with their digests.
 pub struct FileData {

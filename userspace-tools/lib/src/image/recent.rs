@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A cache of what was used last.
+//! A cache of the values that were used last.
 
 use puzzlefs_schema::v4::ChunkRef;
 use std::collections::HashMap;

@@ -193,7 +193,7 @@ pub enum NotImportable {
         /// The media type of the layer.
         media_type: String,
     },
-    /// A layer is no tar archive.
+    /// A layer is not a tar archive.
     #[error(
         "layer {number} of it is {} of the type '{media_type}'; 'puzzlefs import' reads layers that \
          are tar archives", content_of(.media_type))]

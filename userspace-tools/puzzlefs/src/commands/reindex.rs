@@ -15,7 +15,7 @@ use std::io::Write;
 
 /// Rebuild the chunk index of a store from its packs
 ///
-/// The chunk index tells where the chunks of images of format 4 are. Rebuild it if it is damaged or lost, or
+/// The chunk index has the places of the chunks of images of format 4. Rebuild it if it is damaged or lost, or
 /// if another tool has copied images into the store. Every chunk is read and verified. Mounted images can be
 /// used meanwhile.
 #[derive(Debug, Args)]

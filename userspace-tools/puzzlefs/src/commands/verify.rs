@@ -22,7 +22,7 @@ use std::time::Instant;
 ///
 /// An image of format 4 is whole if all its chunks exist, so that it can be mounted. It is complete if all
 /// packs of its manifest exist, so that other tools can copy it. An image that is not complete is reported,
-/// and is no fault.
+/// but does not count as a fault.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     #[command(flatten)]

@@ -109,7 +109,7 @@ impl Plan {
     }
 }
 
-/// Reads the index of a pack; `None` for a blob that is no valid pack.
+/// Reads the index of a pack; `None` if the blob is not a valid pack.
 fn open(store: &Store, needed: &Needed, digest: Digest) -> Result<Option<LivePack>> {
     let file = match PackFile::open(store, &digest) {
         Ok(file) => file,
