@@ -5,7 +5,7 @@
 //! | chunk | bytes that are read for a part of its content |
 //! | --- | --- |
 //! | verified, or compressed | all |
-//! | raw, not verified, small, and holds other files | all, if the lower filesystem does not cache it |
+//! | raw, not verified, small, with other files | all, if the lower filesystem does not cache it |
 //! | raw and not verified | the part |
 //!
 //! If chunks are read in their order in a pack, more of the pack is read at once.

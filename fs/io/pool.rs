@@ -146,8 +146,8 @@ enum Answer {
 }
 
 impl Pool {
-    /// Lends a workspace: one that holds a part of the blob or the chunk, or else the least recently
-    /// used one, unless another borrower is reading all of the blob.
+    /// Lends a workspace: one that holds a part of the blob or the chunk, or else the least
+    /// recently used one, unless another borrower is reading all of the blob.
     fn take(&mut self, purpose: Purpose) -> Answer {
         let mut free = self.free.iter();
         let Purpose { blob, chunk, .. } = purpose;
