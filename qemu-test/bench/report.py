@@ -32,7 +32,8 @@ VERSIONS = ["bytes", "mount", "read", "memory", "again", "memory-again"]
 MANY = ["many-bytes", "many-mount", "many-mounted", "many-walk", "many-walked"]
 SYSTEMS = ["ext4", "puzzlefs-4", "puzzlefs-4-digest", "puzzlefs", "puzzlefs-noshare", "puzzlefs-fsverity",
            "erofs", "erofs-share", "composefs", "composefs-fsverity", "puzzlefs-4-zstd",
-           "puzzlefs-4-zstd-digest", "puzzlefs-zstd", "puzzlefs-zstd-digest", "erofs-zstd", "squashfs", "reference-fuse"]
+           "puzzlefs-4-zstd-digest", "puzzlefs-zstd", "puzzlefs-zstd-digest", "erofs-zstd", "squashfs",
+           "reference-fuse"]
 
 
 def cell(values):
