@@ -101,8 +101,11 @@ fn store_packed(
     Ok(summary)
 }
 
-/// Fails for options that only format 3 has.
+/// Fails for options that only format 3 has, if the image is of format 4.
 pub(crate) fn check_options(options: &BuildOptions) -> Result<()> {
+    if options.format == Format::V3 {
+        return Ok(());
+    }
     let what = if options.base.is_some() {
         "--base"
     } else if options.keep_layers {
