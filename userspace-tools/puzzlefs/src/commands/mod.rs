@@ -38,12 +38,9 @@ use clap::{Parser, Subcommand};
     version,
     max_term_width = 100,
     after_help = "\
-An image is named STORE:TAG or STORE@sha256:DIGEST. STORE is a directory in OCI image layout, DIGEST the \
-digest of the image's manifest. A line of fstab mounts one: STORE:TAG DIRECTORY puzzlefs nofail 0 0
+An image is named STORE:TAG or STORE@sha256:DIGEST. STORE is a directory in OCI image layout.
 
-Exit status: 0 done; 1 failed; 2 wrong usage; 3 the tree changed during the build, try again; 130 \
-interrupted; 141 the reader of the output is gone. Unless the status is 0 or a message says otherwise, no \
-tag was set."
+Exit status: 0 done; 1 failed; 2 wrong usage; 3 tree changed; 130 interrupted; 141 output closed."
 )]
 pub struct Cli {
     /// The command to run.
