@@ -11,7 +11,7 @@ import os
 import stat
 
 import mountapi
-from case import CASE_DIR, check, drop_caches, equal, meminfo, refused
+from case import CASE_DIR, check, drain_free_pages, drop_caches, equal, meminfo, refused
 from metadata import Inode, Store
 
 ENTRIES, MOUNTS = 50_000, 40
@@ -33,6 +33,7 @@ def mount(directory, options=""):
 def in_use():
     """Memory in use, in bytes, but for what is cached of files."""
     drop_caches()
+    drain_free_pages()
     info = meminfo()
     return info["MemTotal"] - info["MemFree"] - info["Cached"] - info["Buffers"]
 
