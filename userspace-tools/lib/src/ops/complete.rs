@@ -171,7 +171,6 @@ impl<'s> Work<'s> {
         })?;
         Ok(Some(NewPack {
             digest,
-            footer: *recipe.footer(),
             records: recipe.chunks().collect(),
         }))
     }

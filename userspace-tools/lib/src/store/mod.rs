@@ -79,8 +79,6 @@
 //! | `replace` | replaces files of a store |
 //! | `locks` | the locks of a store |
 
-// The commands of format 4 use all of it.
-#[allow(dead_code)]
 pub(crate) mod chunks;
 pub(crate) mod graph;
 pub(crate) mod index;

@@ -189,7 +189,6 @@ impl<'a> PackWriter<'a> {
         self.written.push(WrittenPack {
             pack: NewPack {
                 digest,
-                footer,
                 records: open.records,
             },
             size,

@@ -212,7 +212,6 @@ impl Transfer<'_, '_> {
         }
         self.packs.new.push(NewPack {
             digest: *pack,
-            footer: *file.footer(),
             records,
         });
         Ok(())
@@ -231,7 +230,6 @@ impl Transfer<'_, '_> {
         }
         self.packs.new.push(NewPack {
             digest: *pack,
-            footer: *file.footer(),
             records,
         });
         Ok(())

@@ -187,11 +187,6 @@ impl<'s> ChunkIndex<'s> {
         self.packs.iter().flatten().copied()
     }
 
-    /// The faults of the catalogue and of tables that cannot be used.
-    pub fn faults(&self) -> &[StoreError] {
-        &self.faults
-    }
-
     /// Returns an error if a part of the index cannot be used: the catalogue, a table, or a page that a
     /// lookup has read.
     pub fn damage(&self) -> Option<Error> {

@@ -15,8 +15,6 @@ use std::path::PathBuf;
 pub(crate) struct NewPack {
     /// The digest.
     pub digest: Digest,
-    /// The footer.
-    pub footer: PackFooter,
     /// The chunks, in order of position. The caller has compared each with its digest.
     pub records: Vec<PackedChunk>,
 }
@@ -81,11 +79,6 @@ impl PackFile {
         };
         let footer = read_footer(&file).map_err(Error::io(store.blob_path(digest), "read"))?;
         Ok(footer.is_ok_and(|(len, footer)| footer.index_range(len).is_ok()))
-    }
-
-    /// The path, for messages.
-    pub fn path(&self) -> &std::path::Path {
-        &self.path
     }
 
     /// The length in bytes.

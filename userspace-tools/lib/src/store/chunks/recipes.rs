@@ -55,11 +55,6 @@ impl Recipe {
         &self.bytes
     }
 
-    /// The footer.
-    pub fn footer(&self) -> &PackFooter {
-        &self.footer
-    }
-
     /// The chunks, in order of position.
     pub fn chunks(&self) -> impl Iterator<Item = PackedChunk> + '_ {
         let index = self

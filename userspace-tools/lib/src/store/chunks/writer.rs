@@ -85,7 +85,6 @@ impl<'a> PackWriter<'a> {
         self.staging.put_file(file, &digest, size)?;
         let pack = NewPack {
             digest,
-            footer,
             records: self.records,
         };
         Ok((pack, size))
