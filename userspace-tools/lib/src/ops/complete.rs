@@ -19,7 +19,7 @@ use crate::store::chunks::pack::{NewPack, PackFile};
 use crate::store::chunks::reader::ChunkReader;
 use crate::store::chunks::recipes::Recipe;
 use crate::store::chunks::update::add_packs;
-use crate::store::chunks::writer::{PackWriter, PACK_SIZE};
+use crate::store::chunks::writer::{PackSeries, PACK_SIZE};
 use crate::store::oci_layout::{AnyImage, AnyRoot, Store};
 use crate::store::staging::{Content, Staging};
 use crate::sys::progress::Progress;
@@ -299,25 +299,14 @@ impl<'s> Work<'s> {
 
     /// Writes chunks to new packs. Returns the packs, and their sizes.
     fn write_packs(&self, chunks: &[Digest]) -> Result<(Vec<NewPack>, Vec<u64>)> {
-        let mut written = Vec::new();
-        let mut writer: Option<PackWriter<'_>> = None;
+        let mut series = PackSeries::new(&self.staging);
         let mut stored = Vec::new();
         for chunk in chunks {
             self.progress.check()?;
             self.reader.read_stored(chunk, &mut stored)?;
-            if let Some(full) = writer.take_if(|writer| writer.is_full()) {
-                written.push(full.finish()?);
-            }
-            let open = match &mut writer {
-                Some(open) => open,
-                None => writer.insert(PackWriter::new(&self.staging, ALIGNMENT)?),
-            };
-            open.add(chunk, &stored)?;
+            series.add(chunk, &stored, ALIGNMENT)?;
         }
-        if let Some(open) = writer {
-            written.push(open.finish()?);
-        }
-        Ok(written.into_iter().unzip())
+        Ok(series.finish()?.into_iter().unzip())
     }
 
     /// Stages the manifest with these packs, and its configuration. Returns its digest and size.

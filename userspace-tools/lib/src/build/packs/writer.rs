@@ -6,8 +6,9 @@ use crate::build::flusher::Flusher;
 use crate::error::{BuildError, Error, Result};
 use crate::model::digest::Digest;
 use crate::store::chunks::update::NewPack;
+use crate::store::chunks::writer::{PackContents, PACK_SIZE};
 use crate::store::staging::{Placed, Staging};
-use puzzlefs_schema::v4::{PackError, PackFooter, PackLayout, PackedChunk, MAX_PACK_CHUNKS};
+use puzzlefs_schema::v4::PackError;
 use sha2::{Digest as _, Sha256};
 use std::io::Write;
 use std::mem;
@@ -33,7 +34,7 @@ pub(crate) struct PackPolicy {
 impl Default for PackPolicy {
     fn default() -> Self {
         PackPolicy {
-            size: 64 << 20,
+            size: PACK_SIZE,
             alignment: 0,
             small_data: 4 << 20,
             held: 64 << 20,
@@ -60,8 +61,7 @@ pub(super) struct PackWriter<'a> {
 
 /// A pack that is being written.
 struct OpenPack {
-    layout: PackLayout,
-    records: Vec<PackedChunk>,
+    contents: PackContents,
     /// The bytes that are not in the file.
     buffer: Vec<u8>,
     /// The file, and the hash of its bytes.
@@ -71,8 +71,7 @@ struct OpenPack {
 impl OpenPack {
     fn new(alignment: u8) -> Self {
         OpenPack {
-            layout: PackLayout::new(1 << alignment),
-            records: Vec::new(),
+            contents: PackContents::new(alignment),
             buffer: Vec::new(),
             file: None,
         }
@@ -80,17 +79,9 @@ impl OpenPack {
 
     /// Adds a chunk to the buffer.
     fn add(&mut self, digest: &Digest, stored: &[u8]) -> Result<(), PackError> {
-        let end = self.layout.end();
-        let stored_len = u32::try_from(stored.len()).map_err(|_| PackError::StoredLength)?;
-        let offset = self.layout.place(stored_len)?;
-        let gap = (offset - end) as usize;
+        let gap = self.contents.place(digest, stored)?;
         self.buffer.resize(self.buffer.len() + gap, 0);
         self.buffer.extend_from_slice(stored);
-        self.records.push(PackedChunk {
-            digest: (*digest).into(),
-            offset,
-            stored_len,
-        });
         Ok(())
     }
 }
@@ -109,9 +100,7 @@ impl<'a> PackWriter<'a> {
 
     /// Adds a chunk with these stored bytes to the open pack. `digest` is their SHA-256.
     pub fn add(&mut self, digest: &Digest, stored: &[u8]) -> Result<()> {
-        let is_full = self.open.layout.end() >= self.policy.size
-            || self.open.records.len() >= MAX_PACK_CHUNKS as usize;
-        if is_full {
+        if self.open.contents.is_full(self.policy.size) {
             self.close()?;
         }
         self.open
@@ -155,7 +144,7 @@ impl<'a> PackWriter<'a> {
 
     /// Adds the chunks of another open pack, whose bytes are all in its buffer.
     fn add_again(&mut self, data: &OpenPack) -> Result<()> {
-        for record in &data.records {
+        for record in data.contents.records() {
             let start = record.offset as usize;
             let stored = &data.buffer[start..][..record.stored_len as usize];
             self.open
@@ -167,16 +156,12 @@ impl<'a> PackWriter<'a> {
 
     /// Completes the open pack, if it has chunks, and opens another.
     fn close(&mut self) -> Result<()> {
-        if self.open.records.is_empty() {
+        if self.open.contents.records().is_empty() {
             return Ok(());
         }
-        let count = self.open.records.len() as u32;
-        let footer = PackFooter::new(self.policy.alignment, count);
-        let footer = footer.map_err(|cause| self.refused(cause))?;
-        let records = self.open.records.iter();
-        let index = records.flat_map(|record| record.to_record());
-        self.open.buffer.extend(index);
-        self.open.buffer.extend(footer.to_bytes());
+        let tail = self.open.contents.tail();
+        let (tail, size) = tail.map_err(|cause| self.refused(cause))?;
+        self.open.buffer.extend(tail);
         self.flush()?;
         let alignment = self.policy.alignment;
         let open = mem::replace(&mut self.open, OpenPack::new(alignment));
@@ -184,12 +169,11 @@ impl<'a> PackWriter<'a> {
             return Ok(());
         };
         let digest = Digest(sha256.finalize().into());
-        let size = open.layout.end() + footer.recipe_len();
         let placed = self.staging.put_file(file, &digest, size)?;
         self.written.push(WrittenPack {
             pack: NewPack {
                 digest,
-                records: open.records,
+                records: open.contents.into_records(),
             },
             size,
             new: placed == Placed::New,

@@ -15,7 +15,7 @@ use crate::store::chunks::index::ChunkIndex;
 use crate::store::chunks::pack::{NewPack, PackFile};
 use crate::store::chunks::reader::ChunkReader;
 use crate::store::chunks::recipes::Recipe;
-use crate::store::chunks::writer::PackWriter;
+use crate::store::chunks::writer::PackSeries;
 use crate::store::oci_layout::{AnyImage, AnyRoot};
 use crate::store::staging::Placed;
 use puzzlefs_schema::v4::PackedChunk;
@@ -237,7 +237,7 @@ impl Transfer<'_, '_> {
 
     /// Copies the chunks that are still missing to new packs: metadata first.
     fn chunks(&mut self, needed: &[(Digest, ChunkKind)]) -> Result<()> {
-        let mut writer: Option<PackWriter<'_>> = None;
+        let mut series = PackSeries::new(self.copy.staging);
         let mut stored = Vec::new();
         for wanted in [ChunkKind::Metadata, ChunkKind::Data] {
             for (digest, kind) in needed {
@@ -246,27 +246,14 @@ impl Transfer<'_, '_> {
                 }
                 self.copy.progress.check()?;
                 self.reader.read_stored(digest, &mut stored)?;
-                if let Some(full) = writer.take_if(|writer| writer.is_full()) {
-                    self.finish(full)?;
-                }
-                let open = match &mut writer {
-                    Some(open) => open,
-                    None => writer.insert(PackWriter::new(self.copy.staging, ALIGNMENT)?),
-                };
-                open.add(digest, &stored)?;
+                series.add(digest, &stored, ALIGNMENT)?;
                 self.copy.progress.done_bytes(stored.len() as u64);
             }
         }
-        match writer {
-            Some(open) => self.finish(open),
-            None => Ok(()),
+        for (pack, size) in series.finish()? {
+            self.copied.add(Placed::New, size);
+            self.packs.new.push(pack);
         }
-    }
-
-    fn finish(&mut self, writer: PackWriter<'_>) -> Result<()> {
-        let (pack, size) = writer.finish()?;
-        self.copied.add(Placed::New, size);
-        self.packs.new.push(pack);
         Ok(())
     }
 }

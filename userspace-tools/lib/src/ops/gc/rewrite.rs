@@ -13,7 +13,7 @@ use crate::model::digest::Digest;
 use crate::store::chunks::pack::PackFile;
 use crate::store::chunks::recipes::keep_recipe;
 use crate::store::chunks::update::{replace_packs, NewPack};
-use crate::store::chunks::writer::{PackWriter, PACK_SIZE};
+use crate::store::chunks::writer::{PackSeries, PACK_SIZE};
 use crate::store::locks::UseLock;
 use crate::store::oci_layout::Store;
 use crate::store::staging::Staging;
@@ -89,11 +89,12 @@ fn write<'p>(
     copied: &mut HashSet<puzzlefs_schema::Digest>,
 ) -> Result<Rewritten<'p>> {
     let staging = Staging::under(store, lock)?;
-    let mut writer: Option<PackWriter<'_>> = None;
+    let mut series = PackSeries::new(&staging);
     let mut rewritten = Rewritten::default();
     let (mut stored, mut has_verity) = (Vec::new(), false);
     for pack in packs {
         let file = PackFile::open(store, &pack.digest)?;
+        let alignment = file.footer().alignment().trailing_zeros() as u8;
         has_verity |= has_fsverity(store, &pack.digest)?;
         let mut is_whole = true;
         for chunk in &pack.live {
@@ -104,26 +105,14 @@ fn write<'p>(
                 is_whole = false;
                 continue;
             }
-            if let Some(full) = writer.take_if(|writer| writer.is_full()) {
-                rewritten.new.push(full.finish()?);
-            }
-            let open = match &mut writer {
-                Some(open) => open,
-                None => {
-                    let alignment = file.footer().alignment().trailing_zeros() as u8;
-                    writer.insert(PackWriter::new(&staging, alignment)?)
-                }
-            };
-            open.add(&chunk.digest.into(), &stored)?;
+            series.add(&chunk.digest.into(), &stored, alignment)?;
             copied.insert(chunk.digest);
         }
         if is_whole {
             rewritten.done.push(pack);
         }
     }
-    if let Some(open) = writer {
-        rewritten.new.push(open.finish()?);
-    }
+    rewritten.new = series.finish()?;
     staging.commit()?;
     if has_verity {
         for (pack, _) in &rewritten.new {
