@@ -5,8 +5,7 @@
 mod common;
 
 use common::*;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::Path;
 
 fn manifest(tree: &Path, store: &Path, jobs: usize) -> String {
@@ -62,22 +61,7 @@ fn the_filesystem_does_not_matter() {
 fn holes_and_zeros_are_the_same() {
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name);
-    let size = 4_000_000;
-    for (tree, sparse) in [("sparse", true), ("full", false)] {
-        fs::create_dir(path(tree)).unwrap();
-        let name = path(tree).join("file");
-        let file = File::create(&name).unwrap();
-        if !sparse {
-            file.write_all_at(&vec![0; size], 0).unwrap();
-        }
-        file.set_len(size as u64).unwrap();
-        // Data that begins and ends off the grid.
-        file.write_all_at(&noise(300_000, 1), 1_234_567).unwrap();
-        file.write_all_at(&noise(100, 2), 3_900_000).unwrap();
-        drop(file);
-        set_mtime(&name, 1, 0);
-        set_mtime(&path(tree), 1, 0);
-    }
+    make_sparse_and_full(&path("sparse"), &path("full"));
     let wanted = manifest(&path("sparse"), &path("store"), 1);
     assert_eq!(manifest(&path("full"), &path("store"), 1), wanted);
 }
@@ -86,16 +70,9 @@ fn holes_and_zeros_are_the_same() {
 fn a_small_change_brings_little_that_is_new() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
-    fs::create_dir(&tree).unwrap();
-    for number in 0..500 {
-        fs::write(tree.join(format!("{number:03}")), noise(4_000, number)).unwrap();
-    }
-    fs::write(tree.join("large"), noise(8 << 20, 1_000)).unwrap();
+    make_changing(&tree);
     build(&tree, &store, "t", 2);
-    fs::write(tree.join("250"), noise(4_100, 5_000)).unwrap();
-    let mut large = noise(100, 5_001);
-    large.extend(noise(8 << 20, 1_000));
-    fs::write(tree.join("large"), large).unwrap();
+    change_little(&tree);
     let report = build(&tree, &store, "t", 2);
     // At most the chunk at the start and the next, and the packs around one file.
     assert!(report["new_bytes"].as_u64().unwrap() < 1 << 20, "{report}");

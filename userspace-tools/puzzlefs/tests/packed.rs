@@ -11,9 +11,8 @@ use puzzlefs_schema::Kind;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -155,20 +154,7 @@ fn jobs_directory_order_and_stores_do_not_matter() {
 fn holes_and_zeros_are_the_same() {
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name);
-    let size = 4_000_000;
-    for (tree, sparse) in [("sparse", true), ("full", false)] {
-        fs::create_dir(path(tree)).unwrap();
-        let name = path(tree).join("file");
-        let file = File::create(&name).unwrap();
-        if !sparse {
-            file.write_all_at(&vec![0; size], 0).unwrap();
-        }
-        file.set_len(size as u64).unwrap();
-        file.write_all_at(&noise(300_000, 1), 1_234_567).unwrap();
-        file.write_all_at(&noise(100, 2), 3_900_000).unwrap();
-        set_mtime(&name, 1, 0);
-        set_mtime(&path(tree), 1, 0);
-    }
+    make_sparse_and_full(&path("sparse"), &path("full"));
     let wanted = build_packed(&[], &path("sparse"), &path("store"), "t");
     let full = build_packed(&[], &path("full"), &path("store"), "t");
     assert_eq!(full["manifest_digest"], wanted["manifest_digest"]);
@@ -184,16 +170,9 @@ fn holes_and_zeros_are_the_same() {
 fn a_small_change_brings_little_that_is_new() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
-    fs::create_dir(&tree).unwrap();
-    for number in 0..500 {
-        fs::write(tree.join(format!("{number:03}")), noise(4_000, number)).unwrap();
-    }
-    fs::write(tree.join("large"), noise(8 << 20, 1_000)).unwrap();
+    make_changing(&tree);
     build_packed(&[], &tree, &store, "t");
-    fs::write(tree.join("250"), noise(4_100, 5_000)).unwrap();
-    let mut large = noise(100, 5_001);
-    large.extend(noise(8 << 20, 1_000));
-    fs::write(tree.join("large"), large).unwrap();
+    change_little(&tree);
     let report = build_packed(&[], &tree, &store, "t");
     // At most the chunk at the start and the next, the bundles around one file, and a block.
     assert!(report["new_bytes"].as_u64().unwrap() < 1 << 20, "{report}");

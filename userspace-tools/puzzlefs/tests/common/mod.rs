@@ -597,3 +597,40 @@ pub fn with_mount(fs_type: &str, options: &CStr, target: &Path, act: impl FnOnce
     // The thread's mounts end with it.
     thread::scope(|scope| scope.spawn(run).join()).unwrap();
 }
+
+/// Makes a tree of a sparse file, and one of the same file without holes.
+pub fn make_sparse_and_full(sparse: &Path, full: &Path) {
+    let size = 4_000_000;
+    for tree in [sparse, full] {
+        fs::create_dir(tree).unwrap();
+        let name = tree.join("file");
+        let file = File::create(&name).unwrap();
+        if tree == full {
+            file.write_all_at(&vec![0; size], 0).unwrap();
+        }
+        file.set_len(size as u64).unwrap();
+        // Data that begins and ends off the grid.
+        file.write_all_at(&noise(300_000, 1), 1_234_567).unwrap();
+        file.write_all_at(&noise(100, 2), 3_900_000).unwrap();
+        drop(file);
+        set_mtime(&name, 1, 0);
+        set_mtime(tree, 1, 0);
+    }
+}
+
+/// Makes a tree of 500 small files and a large one.
+pub fn make_changing(tree: &Path) {
+    fs::create_dir(tree).unwrap();
+    for number in 0..500 {
+        fs::write(tree.join(format!("{number:03}")), noise(4_000, number)).unwrap();
+    }
+    fs::write(tree.join("large"), noise(8 << 20, 1_000)).unwrap();
+}
+
+/// Changes a small file of a tree of [`make_changing`], and inserts bytes into the large one.
+pub fn change_little(tree: &Path) {
+    fs::write(tree.join("250"), noise(4_100, 5_000)).unwrap();
+    let mut large = noise(100, 5_001);
+    large.extend(noise(8 << 20, 1_000));
+    fs::write(tree.join("large"), large).unwrap();
+}
