@@ -13,7 +13,7 @@ use puzzlefs_lib::config::{Configuration, History};
 use puzzlefs_lib::message::printable;
 use puzzlefs_lib::oci;
 use puzzlefs_lib::platform::Platform;
-use puzzlefs_lib::reader::ImageReader;
+use puzzlefs_lib::reader::{Counts, ImageReader};
 use puzzlefs_lib::tree::AnyRoot;
 use serde::Serialize;
 use serde_json::json;
@@ -41,13 +41,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     rootfs_verity: Option<String>,
     layers: u64,
-    inodes: u64,
-    entries: u64,
-    files: u64,
-    directories: u64,
-    symlinks: u64,
-    special: u64,
-    bytes: u64,
+    #[serde(flatten)]
+    tree: TreeReport,
     chunks: u64,
     blobs: u64,
     blob_bytes: u64,
@@ -57,6 +52,47 @@ struct Report {
     index_annotations: BTreeMap<String, String>,
     #[serde(flatten)]
     configuration: Option<Configured>,
+}
+
+/// The numbers of an image's tree, which images of both formats have.
+#[derive(Serialize)]
+struct TreeReport {
+    inodes: u64,
+    entries: u64,
+    files: u64,
+    directories: u64,
+    symlinks: u64,
+    special: u64,
+    bytes: u64,
+}
+
+impl From<&Counts> for TreeReport {
+    fn from(counts: &Counts) -> Self {
+        TreeReport {
+            inodes: counts.inodes,
+            entries: counts.entries,
+            files: counts.files,
+            directories: counts.directories,
+            symlinks: counts.symlinks,
+            special: counts.special,
+            bytes: counts.bytes,
+        }
+    }
+}
+
+impl TreeReport {
+    fn print(&self, output: &mut Output) -> io::Result<()> {
+        writeln!(
+            output,
+            "tree       {} in {}: {}, {}, {}, {} special",
+            format::bytes(self.bytes),
+            format::count(self.entries, "entry", "entries"),
+            format::count(self.files, "file", "files"),
+            format::count(self.directories, "directory", "directories"),
+            format::count(self.symlinks, "symbolic link", "symbolic links"),
+            self.special
+        )
+    }
 }
 
 /// The image's configuration, as `--json` prints it.
@@ -122,13 +158,7 @@ fn image(arguments: &InspectArgs) -> anyhow::Result<()> {
         rootfs_bytes: image.rootfs_size,
         rootfs_verity: image.rootfs_verity.map(|digest| digest.to_hex()),
         layers: counts.layers,
-        inodes: counts.inodes,
-        entries: counts.entries,
-        files: counts.files,
-        directories: counts.directories,
-        symlinks: counts.symlinks,
-        special: counts.special,
-        bytes: counts.bytes,
+        tree: TreeReport::from(&counts),
         chunks: counts.chunks,
         blobs: blobs.clone().count() as u64,
         blob_bytes: blobs.map(|blob| blob.size).sum(),
@@ -146,16 +176,7 @@ fn image(arguments: &InspectArgs) -> anyhow::Result<()> {
     if let Some(verity) = &report.rootfs_verity {
         writeln!(output, "fs-verity  {verity} (of the metadata blob)")?;
     }
-    writeln!(
-        output,
-        "tree       {} in {}: {}, {}, {}, {} special",
-        format::bytes(report.bytes),
-        format::count(report.entries, "entry", "entries"),
-        format::count(report.files, "file", "files"),
-        format::count(report.directories, "directory", "directories"),
-        format::count(report.symlinks, "symbolic link", "symbolic links"),
-        report.special
-    )?;
+    report.tree.print(&mut output)?;
     writeln!(output, "layers     {}", report.layers)?;
     writeln!(output, "metadata   {}", format::bytes(report.rootfs_bytes))?;
     writeln!(

@@ -2,7 +2,7 @@
 
 //! `puzzlefs inspect IMAGE`: an image of format 4.
 
-use super::{show, Configured, InspectArgs};
+use super::{show, Configured, InspectArgs, TreeReport};
 use crate::format;
 use crate::output::Output;
 use puzzlefs_lib::builder::Count;
@@ -18,13 +18,8 @@ use std::io::{self, Write};
 struct Report {
     manifest_digest: String,
     root_digest: String,
-    inodes: u64,
-    entries: u64,
-    files: u64,
-    directories: u64,
-    symlinks: u64,
-    special: u64,
-    bytes: u64,
+    #[serde(flatten)]
+    tree: TreeReport,
     extents: u64,
     blocks: u64,
     metadata_chunks: u64,
@@ -71,13 +66,7 @@ pub fn run(arguments: &InspectArgs, store: &Store, root: ChunkRoot) -> anyhow::R
     let report = Report {
         manifest_digest,
         root_digest,
-        inodes: map.counts.inodes,
-        entries: map.counts.entries,
-        files: map.counts.files,
-        directories: map.counts.directories,
-        symlinks: map.counts.symlinks,
-        special: map.counts.special,
-        bytes: map.counts.bytes,
+        tree: TreeReport::from(&map.counts),
         extents: map.counts.chunks,
         blocks: map.blocks,
         metadata_chunks: map.metadata.stored.blobs,
@@ -130,16 +119,7 @@ fn packs(map: &ChunkMap, listed: Vec<String>) -> Vec<PackReport> {
 fn print(report: &Report, output: &mut Output) -> io::Result<()> {
     writeln!(output, "manifest   {}", report.manifest_digest)?;
     writeln!(output, "root       {}", report.root_digest)?;
-    writeln!(
-        output,
-        "tree       {} in {}: {}, {}, {}, {} special",
-        format::bytes(report.bytes),
-        format::count(report.entries, "entry", "entries"),
-        format::count(report.files, "file", "files"),
-        format::count(report.directories, "directory", "directories"),
-        format::count(report.symlinks, "symbolic link", "symbolic links"),
-        report.special
-    )?;
+    report.tree.print(output)?;
     writeln!(
         output,
         "metadata   {} in {}, {} of them blocks; {} stored",
