@@ -19,7 +19,7 @@ use crate::store::chunks::pack::{NewPack, PackFile};
 use crate::store::chunks::reader::ChunkReader;
 use crate::store::chunks::recipes::Recipe;
 use crate::store::chunks::update::add_packs;
-use crate::store::chunks::writer::{PackSeries, PACK_SIZE};
+use crate::store::chunks::writer::{PackSeries, PACK_ALIGNMENT, PACK_SIZE};
 use crate::store::oci_layout::{AnyImage, AnyRoot, Store};
 use crate::store::staging::{Content, Staging};
 use crate::sys::progress::Progress;
@@ -27,8 +27,6 @@ use serde_json::{json, Map, Value};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::FileExt;
-
-const ALIGNMENT: u8 = 0;
 
 /// The result of completing or repacking an image.
 #[derive(Clone, Debug, Default)]
@@ -304,7 +302,7 @@ impl<'s> Work<'s> {
         for chunk in chunks {
             self.progress.check()?;
             self.reader.read_stored(chunk, &mut stored)?;
-            series.add(chunk, &stored, ALIGNMENT)?;
+            series.add(chunk, &stored, PACK_ALIGNMENT)?;
         }
         Ok(series.finish()?.into_iter().unzip())
     }

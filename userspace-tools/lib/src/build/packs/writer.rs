@@ -6,7 +6,7 @@ use crate::build::flusher::Flusher;
 use crate::error::{BuildError, Error, Result};
 use crate::model::digest::Digest;
 use crate::store::chunks::update::NewPack;
-use crate::store::chunks::writer::{PackContents, PACK_SIZE};
+use crate::store::chunks::writer::{PackContents, PACK_ALIGNMENT, PACK_SIZE};
 use crate::store::staging::{Placed, Staging};
 use puzzlefs_schema::v4::PackError;
 use sha2::{Digest as _, Sha256};
@@ -35,7 +35,7 @@ impl Default for PackPolicy {
     fn default() -> Self {
         PackPolicy {
             size: PACK_SIZE,
-            alignment: 0,
+            alignment: PACK_ALIGNMENT,
             small_data: 4 << 20,
             held: 64 << 20,
         }

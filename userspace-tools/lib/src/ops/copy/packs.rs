@@ -15,7 +15,7 @@ use crate::store::chunks::index::ChunkIndex;
 use crate::store::chunks::pack::{NewPack, PackFile};
 use crate::store::chunks::reader::ChunkReader;
 use crate::store::chunks::recipes::Recipe;
-use crate::store::chunks::writer::PackSeries;
+use crate::store::chunks::writer::{PackSeries, PACK_ALIGNMENT};
 use crate::store::oci_layout::{AnyImage, AnyRoot};
 use crate::store::staging::Placed;
 use puzzlefs_schema::v4::PackedChunk;
@@ -25,7 +25,6 @@ use std::os::unix::fs::FileExt;
 
 /// A pack is copied as a whole if the store has less than this part of it, in per cent.
 const SHARED_PERCENT: u64 = 10;
-const ALIGNMENT: u8 = 0;
 
 /// The packs of a copy.
 #[derive(Default)]
@@ -246,7 +245,7 @@ impl Transfer<'_, '_> {
                 }
                 self.copy.progress.check()?;
                 self.reader.read_stored(digest, &mut stored)?;
-                series.add(digest, &stored, ALIGNMENT)?;
+                series.add(digest, &stored, PACK_ALIGNMENT)?;
                 self.copy.progress.done_bytes(stored.len() as u64);
             }
         }

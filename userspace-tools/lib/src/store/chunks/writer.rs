@@ -14,6 +14,8 @@ use tempfile::NamedTempFile;
 
 /// The size of a pack, in bytes: one that has reached it gets no more chunks.
 pub(crate) const PACK_SIZE: u64 = 64 << 20;
+/// The alignment of chunks in new packs, as the exponent of a power of two.
+pub(crate) const PACK_ALIGNMENT: u8 = 0;
 const BUFFER: usize = 1 << 20;
 
 /// The places of the chunks in a pack that is being written.
