@@ -3,15 +3,15 @@
 //! Builds PuzzleFS images in stores, reads them, and mounts them.
 //!
 //! A *store* is an OCI image layout: a directory of content-addressed blobs with an index of tagged
-//! manifests. An *image* is a manifest, one metadata blob and the data blobs with the chunks of its
-//! files. The kernel module mounts an image of a store directly; this crate does everything else.
+//! manifests. An *image* is a manifest and the blobs that it lists, which hold the image's chunks and
+//! metadata. The kernel module mounts an image of a store directly; this crate does everything else.
 //!
 //! # Example
 //!
 //! ```
 //! use puzzlefs_lib::builder::{build, BuildOptions};
 //! use puzzlefs_lib::path::LastLink;
-//! use puzzlefs_lib::reader::{Blobs, ImageReader};
+//! use puzzlefs_lib::tree::{FileData, ImageTree};
 //! use puzzlefs_lib::{Progress, Selector, Store};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,12 +25,12 @@
 //! let summary = build(&tree, &store, &BuildOptions::new("v1"), &Progress::default())?;
 //! assert_eq!((summary.files, summary.bytes), (1, 5));
 //!
-//! // Read it back. Each blob is compared with its digest before its contents are returned.
-//! let image = store.image(&Selector::Tag("v1".to_owned()))?;
-//! let reader = ImageReader::new(&store, &image)?;
-//! let file = reader.resolve(b"/greeting", LastLink::Follow)?;
+//! // Read it back. All data is verified before its contents are returned.
+//! let image = store.any_image(&Selector::Tag("v1".to_owned()))?;
+//! let tree = ImageTree::new(&store, &image.root)?;
+//! let file = tree.resolve(b"/greeting", LastLink::Follow)?;
 //! let mut contents = Vec::new();
-//! reader.read_file(file, &mut Blobs::checked(), |bytes| {
+//! tree.read_file(&file, &mut FileData::checked(), |bytes| {
 //!     contents.extend_from_slice(bytes);
 //!     Ok(())
 //! })?;
@@ -137,8 +137,8 @@ pub mod platform {
 }
 
 pub mod reader {
-    //! Reading images.
-    pub use crate::image::reader::{Blobs, Counts, ImageReader, Parts};
+    //! Reading images of format 3.
+    pub use crate::image::v3::reader::{Blobs, Counts, ImageReader, Parts};
 }
 
 pub mod tree {
@@ -152,7 +152,7 @@ pub mod tree {
 
 pub mod path {
     //! Resolving paths in images.
-    pub use crate::image::path::LastLink;
+    pub use crate::model::path_walk::LastLink;
 }
 
 pub mod seekable {

@@ -8,7 +8,7 @@ use crate::build::delta::{Base, OnBase};
 use crate::build::metadata;
 use crate::build::source::Source;
 use crate::error::Result;
-use crate::image::reader::ImageReader;
+use crate::image::v3::reader::ImageReader;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
 use crate::model::oci::{self, Descriptor, Manifest};

@@ -9,8 +9,8 @@
 use crate::build::contents::Contents;
 use crate::build::source::Source;
 use crate::error::{BuildError, Error, Result};
-use crate::image::reader::{Blobs, ImageReader};
-use crate::image::visit::Descent;
+use crate::image::v3::reader::{Blobs, ImageReader};
+use crate::image::v3::visit::Descent;
 use crate::model::extent::{Extent, Extents};
 use crate::model::tree::{FileState, Kind, Node, NodeId, Tree};
 use crate::store::oci_layout::Store;

@@ -3,10 +3,10 @@
 //! The data of files, of images of any format.
 
 use crate::error::Result;
-use crate::image::reader::Blobs;
 use crate::image::recent::Recent;
 use crate::image::store_chunks::{MetadataBlock, StoreChunks};
-use crate::image::v3_tree::{V3Inode, V3Tree};
+use crate::image::v3::reader::Blobs;
+use crate::image::v3::tree::{V3Inode, V3Tree};
 use crate::model::extent::Extent;
 use puzzlefs_schema::v4::{
     ChunkRef, ChunkSource, ExtentData, LoadedInode, MetadataErrorKind, Tree,

@@ -4,11 +4,10 @@
 
 use crate::error::{Error, ImageError, PathFault, Result};
 use crate::image::file_data::{FileData, Piece};
-use crate::image::path::LastLink;
-use crate::image::reader::ImageReader;
 use crate::image::store_chunks::{MetadataBlock, StoreChunks};
-use crate::image::v3_tree::{V3Inode, V3Tree};
-use crate::model::path_walk::{PathWalk, Step, Stop};
+use crate::image::v3::reader::ImageReader;
+use crate::image::v3::tree::{V3Inode, V3Tree};
+use crate::model::path_walk::{LastLink, PathWalk, Step, Stop};
 use crate::store::oci_layout::{AnyRoot, Store};
 use puzzlefs_schema::image::{ImageMetadata, Link, Stat, Versions};
 use puzzlefs_schema::v4::{LoadedInode, Node, Tree};

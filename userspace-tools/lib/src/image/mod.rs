@@ -12,12 +12,9 @@
 //! | `config` | the configuration of a container image |
 //! | `image_tree` | reads the tree and the files of an image of any format |
 //! | `file_data` | reads the data of files |
-//! | `v3_tree` | the tree of an image of format 3 |
 //! | `store_chunks` | the metadata chunks of a store |
 //! | `recent` | a cache of chunks |
-//! | `visit` | goes through the tree of an image of format 3 |
-//! | `path` | resolves paths in an image of format 3 |
-//! | `reader` | reads metadata and files of format 3 |
+//! | `v3` | reads images of format 3 |
 //! | `chunk_walk` | lists the chunks of images of format 4 |
 //! | `encoding` | writes Cap'n Proto messages |
 //! | `seekable` | zstd's seekable format |
@@ -27,10 +24,7 @@ pub(crate) mod config;
 pub(crate) mod encoding;
 pub(crate) mod file_data;
 pub(crate) mod image_tree;
-pub(crate) mod path;
-pub(crate) mod reader;
 mod recent;
 pub(crate) mod seekable;
 pub(crate) mod store_chunks;
-pub(crate) mod v3_tree;
-pub(crate) mod visit;
+pub(crate) mod v3;

@@ -10,6 +10,15 @@ use std::borrow::Cow;
 /// The largest number of symbolic links in one walk, as in the kernel.
 const LINKS_MAX: usize = 40;
 
+/// The treatment of a symbolic link at the end of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastLink {
+    /// It is followed, as `stat` does.
+    Follow,
+    /// The path means the link, as for `lstat`; unless a `/` comes after it.
+    Keep,
+}
+
 /// A walk through a tree whose nodes are named by `N`.
 pub(crate) struct PathWalk<'n, N> {
     root: N,

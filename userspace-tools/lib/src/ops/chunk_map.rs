@@ -5,8 +5,8 @@
 use crate::error::Result;
 use crate::image::chunk_walk::{ChunkKind, ChunkWalk};
 use crate::image::image_tree::{ImageTree, TreeInode};
-use crate::image::reader::Counts;
 use crate::image::store_chunks::StoreChunks;
+use crate::image::v3::reader::Counts;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
 use crate::store::chunks::index::Location;

@@ -8,7 +8,7 @@
 
 use crate::error::{CommandError, Error, Result, StoreError};
 use crate::image::chunk_walk::ChunkWalk;
-use crate::image::reader::ImageReader;
+use crate::image::v3::reader::ImageReader;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
 use crate::model::limits::READ_SIZE;

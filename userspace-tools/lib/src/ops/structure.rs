@@ -6,8 +6,8 @@
 //! Of the contents of blobs, only the seek tables of compressed ones are read here.
 
 use crate::error::Result;
-use crate::image::reader::ImageReader;
 use crate::image::seekable::Decoder;
+use crate::image::v3::reader::ImageReader;
 use crate::model::digest::Digest;
 use crate::model::oci::{self, Descriptor};
 use crate::model::reference::Selector;

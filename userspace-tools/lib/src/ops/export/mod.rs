@@ -13,8 +13,8 @@ pub use layout::{export_layout, Compressor, LayerCompression, LayoutOptions, Lay
 use crate::error::{CommandError, Error, Result};
 use crate::image::file_data::FileData;
 use crate::image::image_tree::{ImageTree, TreeInode};
-use crate::image::path::LastLink;
 use crate::model::acl;
+use crate::model::path_walk::LastLink;
 use crate::store::oci_layout::{AnyRoot, Store};
 use crate::sys::progress::Progress;
 use pax::Records;

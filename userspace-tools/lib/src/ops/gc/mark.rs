@@ -4,7 +4,7 @@
 
 use crate::error::{CommandError, Result};
 use crate::image::chunk_walk::ChunkWalk;
-use crate::image::reader::ImageReader;
+use crate::image::v3::reader::ImageReader;
 use crate::model::digest::Digest;
 use crate::model::oci;
 use crate::model::reference::Selector;

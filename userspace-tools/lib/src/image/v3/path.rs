@@ -1,27 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Paths inside an image.
+//! Paths inside an image of format 3.
 //!
 //! A path is resolved in the metadata alone: a symbolic link leads to another place of the image,
 //! never out of it, and `..` of the root is the root.
 
 use crate::error::{Error, ImageError, PathFault, Result};
-use crate::image::reader::ImageReader;
-use crate::model::path_walk::{PathWalk, Step, Stop};
+use crate::image::v3::reader::ImageReader;
+use crate::model::path_walk::{LastLink, PathWalk, Step, Stop};
 use puzzlefs_schema::{FileType, Locator, ROOT_INO};
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-
-/// The treatment of a symbolic link at the end of a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastLink {
-    /// It is followed, as `stat` does.
-    Follow,
-    /// The path means the link, as for `lstat`; unless a `/` comes after it.
-    Keep,
-}
 
 impl ImageReader<'_> {
     /// Finds the inode of a path from the image's root, with or without a `/` in front.

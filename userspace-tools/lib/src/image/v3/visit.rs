@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Visits the tree of an image.
+//! Visits the tree of an image of format 3.
 
 use crate::error::Result;
-use crate::image::reader::ImageReader;
+use crate::image::v3::reader::ImageReader;
 use puzzlefs_schema::{DirEntry, FileType, Locator};
 use std::collections::HashSet;
 use std::vec;

@@ -3,7 +3,7 @@
 //! The tree of an image of format 3, as one of any format.
 
 use crate::error::{Error, Result};
-use crate::image::reader::{ImageReader, Parts};
+use crate::image::v3::reader::{ImageReader, Parts};
 use crate::sys::parallel::lock;
 use puzzlefs_schema::image::{Entry, ImageMetadata, Link, Stat};
 use puzzlefs_schema::{DirEntry, ErrorKind, FileType, Kind, Locator, Xattrs, ROOT_INO};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Reads images with the parser of the kernel module, `puzzlefs-schema`.
+//! Reads images of format 3 with the parser of the kernel module, `puzzlefs-schema`.
 
 use crate::error::{Damage, Error, ImageError, Result};
 use crate::image::seekable::Decoder;
