@@ -94,7 +94,7 @@ pub use sys::progress::Progress;
 
 pub mod builder {
     //! Building images.
-    pub use crate::build::build_options::BuildOptions;
+    pub use crate::build::build_options::{BuildOptions, ParentChoice};
     pub use crate::build::builder::Summary;
     pub use crate::model::count::Count;
     pub use crate::model::version::Format;

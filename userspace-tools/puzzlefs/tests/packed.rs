@@ -220,6 +220,7 @@ fn options_of_the_other_format_are_refused() {
     fs::create_dir(&tree).unwrap();
     for (options, wanted) in [
         (&["--fresh"][..], "--fresh is for --format 4"),
+        (&["--parent=t"], "--parent is for --format 4"),
         (
             &["--format=4", "-z", "--frame-size=4K"],
             "--frame-size is for --format 3; in format 4, each chunk is one frame",

@@ -5,8 +5,21 @@
 use crate::build::layout::Layout;
 use crate::image::config::ConfigOptions;
 use crate::image::seekable::Compression;
+use crate::model::reference::Selector;
 use crate::model::rules::Rules;
 use crate::model::version::Format;
+
+/// The image whose chunks a build uses instead of compressing equal contents again, in format 4.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ParentChoice {
+    /// The image of the tag that is set, if it exists.
+    #[default]
+    Tagged,
+    /// This image of the store, which must exist.
+    Image(Selector),
+    /// No image.
+    None,
+}
 
 /// Options of a build.
 #[derive(Clone, Debug)]
@@ -17,6 +30,8 @@ pub struct BuildOptions {
     pub format: Format,
     /// Store all chunks in new packs, even if the store has them. Only for format 4.
     pub fresh: bool,
+    /// The parent image. A fresh build has none. Only for format 4.
+    pub parent: ParentChoice,
     /// The number of threads; the image does not depend on it.
     pub jobs: usize,
     /// Leave mount points beneath the source directory empty.
@@ -50,6 +65,7 @@ impl BuildOptions {
             tag: tag.to_owned(),
             format: Format::default(),
             fresh: false,
+            parent: ParentChoice::default(),
             jobs: 1,
             one_file_system: false,
             skip_unreadable: false,

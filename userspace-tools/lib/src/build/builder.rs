@@ -55,6 +55,10 @@ pub struct Summary {
     pub new_chunks: Count,
     /// Chunks with data that the store had, in format 4.
     pub shared_chunks: Count,
+    /// Chunks of the parent that were used instead of compressing their contents, in format 4.
+    pub reused_chunks: Count,
+    /// The number of chunks of the parent that could not be read.
+    pub parent_faults: u64,
     /// The store's own directory, if it was left out of the tree.
     pub skipped_store: Option<PathBuf>,
     /// Mount points that were left empty.
@@ -93,6 +97,8 @@ impl Summary {
             shared: Count::default(),
             new_chunks: Count::default(),
             shared_chunks: Count::default(),
+            reused_chunks: Count::default(),
+            parent_faults: 0,
             skipped_store: left_out.store,
             skipped_mounts: left_out.mount_points,
             remarks,

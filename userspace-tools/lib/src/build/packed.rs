@@ -9,7 +9,7 @@ use crate::build::build_options::BuildOptions;
 use crate::build::builder::{self, Config, ImageDigests, Input, Summary};
 use crate::build::contents::Reading;
 use crate::build::flusher::Flusher;
-use crate::build::packs::{store_chunks, ImagePacks, KnownChunks, PackPolicy, Packs};
+use crate::build::packs::{store_chunks, ImagePacks, KnownChunks, PackPolicy, Packs, Parent};
 use crate::error::{Error, Result};
 use crate::image::config::{self, ConfigOptions};
 use crate::model::chunk::ChunkEncoder;
@@ -52,7 +52,7 @@ fn store_packed(
         left_out,
         mut remarks,
         config,
-        annotations,
+        mut annotations,
         index_annotations,
     } = input;
     options.rules.apply(&mut tree, &source.path)?;
@@ -72,13 +72,20 @@ fn store_packed(
         progress,
     };
     let packs = Packs::new(staging, &known, &flusher, PackPolicy::default());
-    let contents = store_chunks(&reading, &encoder, packs, &flusher)?;
+    let parent = match encoder.compression() {
+        Some(compression) => Parent::choose(store, options, &tree, &compression, &mut remarks)?,
+        None => None,
+    };
+    let contents = store_chunks(&reading, &encoder, parent.as_ref(), packs, &flusher)?;
     let (extents, packs) = (contents.extents, contents.packs);
     let read_again = builder::refresh(&mut tree, contents.fresh, &options.rules, &source)?;
     let chunks = extents.iter().map(|file| file.len() as u64).sum();
     let metadata = blocks::encode(&tree, &extents, &encoder, options.jobs)?;
     let packs = packs.finish(iter::once(&metadata.root).chain(&metadata.chunks))?;
     let rootfs = Digest::from(*metadata.root.chunk.digest());
+    annotations.remove(oci::COMPRESSION);
+    let compression = encoder.compression();
+    annotations.extend(compression.map(|compression| (oci::COMPRESSION.to_owned(), compression)));
     let (manifest, manifest_verity) =
         put_manifest(staging, store, options, &packs, rootfs, config, annotations)?;
     progress.check()?;
@@ -92,9 +99,11 @@ fn store_packed(
     let descriptor = Descriptor::new(oci::MANIFEST, manifest.0, manifest.1);
     let remark = builder::tag(store, &options.tag, descriptor, &index_annotations, &source)?;
     remarks.extend(remark);
+    let reuse = parent.map(|parent| parent.finish(&mut remarks));
     let mut summary = Summary::new(Format::V4, &tree, left_out, remarks, digests);
     summary.rootfs_size = packs.metadata.bytes;
     summary.chunks = chunks;
+    (summary.reused_chunks, summary.parent_faults) = reuse.unwrap_or_default();
     summary.read_again = read_again;
     (summary.new, summary.shared) = (packs.new_packs, packs.shared_packs);
     (summary.new_chunks, summary.shared_chunks) = (packs.new, packs.shared);

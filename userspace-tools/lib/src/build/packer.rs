@@ -8,6 +8,9 @@ use crate::model::tree::NodeId;
 use std::collections::HashMap;
 use std::mem;
 
+/// The number of files that a pack names.
+const FIRST_FILES: usize = 8;
+
 /// Consecutive small files that were read together.
 #[derive(Default)]
 pub(crate) struct Batch {
@@ -30,6 +33,8 @@ pub(crate) struct Pack {
     /// 0 for the first, and so on.
     pub number: u32,
     pub bytes: Vec<u8>,
+    /// Its first files, at most [`FIRST_FILES`], with their offsets.
+    pub first_files: Vec<(NodeId, u32)>,
 }
 
 /// The place of a small file.
@@ -46,6 +51,7 @@ pub(crate) struct Packer<'a> {
     /// The number of the open pack.
     number: u32,
     open: Vec<u8>,
+    first_files: Vec<(NodeId, u32)>,
     /// The second in which the last file of the open pack was modified.
     modified: i64,
     placed: Vec<PlacedFile>,
@@ -59,6 +65,7 @@ impl<'a> Packer<'a> {
             layout,
             number: 0,
             open: Vec::new(),
+            first_files: Vec::new(),
             modified: 0,
             placed: Vec::new(),
             seen: HashMap::new(),
@@ -106,6 +113,9 @@ impl<'a> Packer<'a> {
                 }
                 self.modified = file.modified;
                 let place = (self.number, self.open.len() as u32);
+                if self.first_files.len() < FIRST_FILES {
+                    self.first_files.push((file.node, place.1));
+                }
                 self.open.extend_from_slice(bytes);
                 self.seen.insert(file.digest, place);
                 let packed = self.open.len();
@@ -129,6 +139,7 @@ impl<'a> Packer<'a> {
         Pack {
             number,
             bytes: mem::take(&mut self.open),
+            first_files: mem::take(&mut self.first_files),
         }
     }
 }

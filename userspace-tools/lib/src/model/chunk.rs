@@ -94,6 +94,15 @@ impl ChunkEncoder {
         }
     }
 
+    /// Describes the compression, if there is one. Encoders of one description give the same bytes.
+    pub fn compression(&self) -> Option<String> {
+        let level = self.level?;
+        Some(format!(
+            "zstd {} level {level}",
+            zstd_safe::version_string()
+        ))
+    }
+
     /// Encodes a chunk with this content, which is 1 byte to [`MAX_CHUNK_CONTENT`].
     pub fn encode<'c>(&self, content: &'c [u8]) -> Result<EncodedChunk<'c>, EncodeError> {
         self.encode_hashed(content, None)

@@ -37,6 +37,8 @@ pub const FILEDATA_ZSTD: &str = "application/vnd.puzzlefs.image.filedata.v1+zstd
 pub const PACK: &str = "application/vnd.puzzlefs.pack.v1";
 /// The annotation of a manifest that carries the digest of the root, in images of format 4.
 pub const ROOT: &str = "io.puzzlefs.root";
+/// The annotation of a manifest that states how the builder compressed the chunks, in images of format 4.
+pub const COMPRESSION: &str = "io.puzzlefs.compression";
 /// The annotation that carries an image's tag.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation that carries the fs-verity digest of the metadata blob.

@@ -90,6 +90,7 @@ impl Kept {
         };
         let mut annotations = manifest.annotations;
         annotations.remove(oci::ROOT);
+        annotations.remove(oci::COMPRESSION);
         let mut index_annotations = match selector {
             Selector::Tag(tag) => store
                 .index()?

@@ -3,10 +3,11 @@
 //! The encoding of an image: layers, chunks and frames.
 
 use clap::Args;
-use puzzlefs_lib::builder::Format;
+use puzzlefs_lib::builder::{Format, ParentChoice};
 use puzzlefs_lib::error::Error;
 use puzzlefs_lib::layout::{Layout, CHUNK_AVG_MAX};
 use puzzlefs_lib::seekable::{Compression, FRAME_SIZE_MAX};
+use puzzlefs_lib::{Digest, Selector};
 
 /// The encoding of an image.
 #[derive(Debug, Args)]
@@ -22,6 +23,12 @@ pub struct EncodingArgs {
     /// The same tree and options then give the same packs in every store.
     #[arg(long)]
     pub fresh: bool,
+    /// Reuse chunks of this image of the store [default: the image of the tag]
+    ///
+    /// IMAGE is a tag, sha256:DIGEST or 'none'. Contents that IMAGE has at the same place are
+    /// compared instead of compressed. The root is the same without it. For format 4.
+    #[arg(long, value_name = "IMAGE", value_parser = parent, conflicts_with = "fresh")]
+    parent: Option<ParentChoice>,
     /// Build on the image of this tag in the same store
     ///
     /// The image gets one more layer, with the differences.
@@ -58,6 +65,7 @@ impl EncodingArgs {
     pub fn check(&self) -> Result<(), Error> {
         let what = match self.format {
             Format::V3 if self.fresh => "--fresh is for --format 4",
+            Format::V3 if self.parent.is_some() => "--parent is for --format 4",
             Format::V4 if self.frame_size.is_some() => {
                 "--frame-size is for --format 3; in format 4, each chunk is one frame"
             }
@@ -67,6 +75,11 @@ impl EncodingArgs {
             Format::V3 | Format::V4 => return Ok(()),
         };
         Err(Error::Usage(what.to_owned()))
+    }
+
+    /// Returns the parent image.
+    pub fn parent(&self) -> ParentChoice {
+        self.parent.clone().unwrap_or_default()
     }
 
     /// Returns the sizes of chunks.
@@ -99,6 +112,19 @@ fn format(text: &str) -> Result<Format, String> {
         "4" => Ok(Format::V4),
         _ => Err("there are the versions 3 and 4".to_owned()),
     }
+}
+
+fn parent(text: &str) -> Result<ParentChoice, String> {
+    if text == "none" {
+        return Ok(ParentChoice::None);
+    }
+    let selector = if text.starts_with("sha256:") {
+        let digest = Digest::from_oci(text);
+        Selector::Manifest(digest.ok_or("a digest is 64 lower-case hexadecimal digits")?)
+    } else {
+        Selector::Tag(text.to_owned())
+    };
+    Ok(ParentChoice::Image(selector))
 }
 
 fn frame_size(text: &str) -> Result<usize, String> {

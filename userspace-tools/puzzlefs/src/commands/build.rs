@@ -108,6 +108,11 @@ struct PackedReport {
     new_chunk_bytes: u64,
     shared_chunks: u64,
     shared_chunk_bytes: u64,
+    /// Shared chunks whose contents were not compressed again, because the parent has them.
+    reused_chunks: u64,
+    reused_chunk_bytes: u64,
+    /// Chunks of the parent that could not be read.
+    parent_faults: u64,
 }
 
 /// Builds an image.
@@ -169,6 +174,7 @@ pub fn make(
     let options = BuildOptions {
         format: encoding.format,
         fresh: encoding.fresh,
+        parent: encoding.parent(),
         jobs: making.jobs.count(),
         rules: rules.clone(),
         base: encoding.base.clone(),
@@ -249,6 +255,9 @@ fn report<'a>(summary: &'a Summary, store: &Path, tag: &'a str, time: Duration) 
             new_chunk_bytes: summary.new_chunks.bytes,
             shared_chunks: summary.shared_chunks.blobs,
             shared_chunk_bytes: summary.shared_chunks.bytes,
+            reused_chunks: summary.reused_chunks.blobs,
+            reused_chunk_bytes: summary.reused_chunks.bytes,
+            parent_faults: summary.parent_faults,
         }),
         unreadable: summary.unreadable,
         read_again: summary.read_again,
@@ -280,7 +289,11 @@ fn print(
         format::bytes(new.bytes + shared.bytes),
         number(new.blobs + shared.blobs),
     )?;
-    for (kind, Count { blobs, bytes }) in [("new", new), ("shared", shared)] {
+    let mut counts = vec![("new", new), ("shared", shared)];
+    if summary.reused_chunks.blobs > 0 {
+        counts.push(("reused", summary.reused_chunks));
+    }
+    for (kind, Count { blobs, bytes }) in counts {
         let bytes = format::bytes(bytes);
         writeln!(out, "{kind:>8}: {bytes:>10} in {}", number(blobs))?;
     }

@@ -197,7 +197,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__build)
-            opts="-x -z -j -q -h --one-file-system --ignore-zeros --skip-unreadable --retry-changed --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --base --compress --frame-size --chunk-size --jobs --check --json --quiet --config --platform --entrypoint --cmd --env --label --user --workdir --help"
+            opts="-x -z -j -q -h --one-file-system --ignore-zeros --skip-unreadable --retry-changed --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --parent --base --compress --frame-size --chunk-size --jobs --check --json --quiet --config --platform --entrypoint --cmd --env --label --user --workdir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -232,6 +232,10 @@ _puzzlefs() {
                     return 0
                     ;;
                 --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --parent)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -345,7 +349,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__convert)
-            opts="-z -j -q -h --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --base --compress --frame-size --chunk-size --jobs --check --json --quiet --help"
+            opts="-z -j -q -h --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --parent --base --compress --frame-size --chunk-size --jobs --check --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -376,6 +380,10 @@ _puzzlefs() {
                     return 0
                     ;;
                 --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --parent)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -935,7 +943,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__import)
-            opts="-z -j -q -h --platform --layers --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --base --compress --frame-size --chunk-size --jobs --check --json --quiet --help"
+            opts="-z -j -q -h --platform --layers --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --parent --base --compress --frame-size --chunk-size --jobs --check --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -970,6 +978,10 @@ _puzzlefs() {
                     return 0
                     ;;
                 --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --parent)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

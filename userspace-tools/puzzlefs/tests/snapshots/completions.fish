@@ -62,6 +62,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l gid-map -d '
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l source-date-epoch -d 'Lower modification times to at most this, in seconds since 1970' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l format -d 'Version of the image format, 3 or 4 [default: 3]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l parent -d 'Reuse chunks of this image of the store [default: the image of the tag]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l base -d 'Build on the image of this tag in the same store' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s z -l compress -d 'Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l frame-size -d 'Set the minimum content of a frame, 4K to 256K [default: 128K]' -r
@@ -92,6 +93,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l gid-map -d 
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l source-date-epoch -d 'Lower modification times to at most this, in seconds since 1970' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l format -d 'Version of the image format, 3 or 4 [default: 3]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l parent -d 'Reuse chunks of this image of the store [default: the image of the tag]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l base -d 'Build on the image of this tag in the same store' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -s z -l compress -d 'Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l frame-size -d 'Set the minimum content of a frame, 4K to 256K [default: 128K]' -r
@@ -111,6 +113,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l gid-map -d
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l source-date-epoch -d 'Lower modification times to at most this, in seconds since 1970' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l format -d 'Version of the image format, 3 or 4 [default: 3]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l parent -d 'Reuse chunks of this image of the store [default: the image of the tag]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l base -d 'Build on the image of this tag in the same store' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -s z -l compress -d 'Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l frame-size -d 'Set the minimum content of a frame, 4K to 256K [default: 128K]' -r

@@ -39,6 +39,7 @@ _arguments "${_arguments_options[@]}" : \
 '--source-date-epoch=[Lower modification times to at most this, in seconds since 1970]:SECONDS:_default' \
 '*--xattrs=[Keep only matching extended attributes, drop those matching '\''!PATTERN'\'' (repeatable)]:PATTERN:_default' \
 '--format=[Version of the image format, 3 or 4 \[default\: 3\]]:VERSION:_default' \
+'(--fresh)--parent=[Reuse chunks of this image of the store \[default\: the image of the tag\]]:IMAGE:_default' \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
 '-z+[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
 '--compress=[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
@@ -80,6 +81,7 @@ _arguments "${_arguments_options[@]}" : \
 '--source-date-epoch=[Lower modification times to at most this, in seconds since 1970]:SECONDS:_default' \
 '*--xattrs=[Keep only matching extended attributes, drop those matching '\''!PATTERN'\'' (repeatable)]:PATTERN:_default' \
 '--format=[Version of the image format, 3 or 4 \[default\: 3\]]:VERSION:_default' \
+'(--fresh)--parent=[Reuse chunks of this image of the store \[default\: the image of the tag\]]:IMAGE:_default' \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
 '-z+[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
 '--compress=[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
@@ -109,6 +111,7 @@ _arguments "${_arguments_options[@]}" : \
 '--source-date-epoch=[Lower modification times to at most this, in seconds since 1970]:SECONDS:_default' \
 '*--xattrs=[Keep only matching extended attributes, drop those matching '\''!PATTERN'\'' (repeatable)]:PATTERN:_default' \
 '--format=[Version of the image format, 3 or 4 \[default\: 3\]]:VERSION:_default' \
+'(--fresh)--parent=[Reuse chunks of this image of the store \[default\: the image of the tag\]]:IMAGE:_default' \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
 '-z+[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
 '--compress=[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \

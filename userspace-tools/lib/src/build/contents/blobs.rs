@@ -4,7 +4,7 @@
 
 use crate::build::contents::placement::{PieceData, Stored};
 use crate::build::contents::reading::{store_contents, Reading};
-use crate::build::contents::sink::{ContentSink, Turn};
+use crate::build::contents::sink::{ContentSink, Provenance, Turn};
 use crate::build::flusher::Flusher;
 use crate::build::layout::Layout;
 use crate::error::{Error, Result};
@@ -179,6 +179,7 @@ impl ContentSink for Writer<'_> {
         _turn: Turn,
         content: Digest,
         bytes: Cow<'_, [u8]>,
+        _from: &Provenance,
         encoder: &mut Self::Local,
     ) -> Result<()> {
         self.store_once(content, &bytes, encoder)

@@ -25,4 +25,4 @@ pub use crate::build::contents::blobs::{Blob, Contents};
 pub(crate) use crate::build::contents::blobs::store_blobs;
 pub(crate) use crate::build::contents::placement::{PieceData, Stored};
 pub(crate) use crate::build::contents::reading::{store_contents, Reading};
-pub(crate) use crate::build::contents::sink::{ContentSink, Turn};
+pub(crate) use crate::build::contents::sink::{ContentSink, Provenance, Turn};

@@ -15,10 +15,10 @@ use crate::build::build_options::BuildOptions;
 use crate::build::contents::attempts::{Attempt, Failure, FileReader};
 use crate::build::contents::cutter::{Cutter, PieceSink};
 use crate::build::contents::placement::{CutPiece, PieceData, Position, Stored};
-use crate::build::contents::sink::{ContentSink, Turn};
+use crate::build::contents::sink::{ContentSink, Provenance, Turn};
 use crate::build::flusher::Flusher;
 use crate::build::layout::Layout;
-use crate::build::packer::{Batch, Pack, Packer, SmallFile};
+use crate::build::packer::{Batch, Packer, SmallFile};
 use crate::build::scheduler::{Limits, Scheduler, Totals, Work};
 use crate::build::source::Source;
 use crate::error::{Error, Result};
@@ -146,6 +146,7 @@ struct Builder<'a, S> {
 struct Piece {
     bytes: Vec<u8>,
     place: Place,
+    from: Provenance,
 }
 
 /// The use of a piece.
@@ -195,9 +196,10 @@ impl<S: ContentSink> Work for Builder<'_, S> {
             packs.extend(packer.last_pack());
             self.sink.end_unit(SMALL_FILES, packer.packs())?;
         }
-        let packs = packs.into_iter().map(|Pack { number, bytes }| Piece {
-            bytes,
-            place: Place::Pack(number),
+        let packs = packs.into_iter().map(|pack| Piece {
+            bytes: pack.bytes,
+            place: Place::Pack(pack.number),
+            from: Provenance::Bundle(pack.first_files),
         });
         Ok(packs.collect())
     }
@@ -214,7 +216,8 @@ impl<S: ContentSink> Work for Builder<'_, S> {
     }
 
     fn follow_up(&self, piece: Piece, tools: &mut Self::Local) -> Result<()> {
-        self.store(Cow::Owned(piece.bytes), piece.place, &mut tools.local)
+        let Piece { bytes, place, from } = piece;
+        self.store(Cow::Owned(bytes), place, &from, &mut tools.local)
     }
 }
 
@@ -250,6 +253,7 @@ impl<S: ContentSink> Builder<'_, S> {
                 attempt: attempt.number,
                 number: 0,
             },
+            offset: 0,
             turn,
             local: &mut tools.local,
         };
@@ -274,18 +278,24 @@ impl<S: ContentSink> Builder<'_, S> {
     }
 
     /// Hashes and stores a piece, and notes its place.
-    fn store(&self, bytes: Cow<'_, [u8]>, place: Place, local: &mut S::Local) -> Result<()> {
+    fn store(
+        &self,
+        bytes: Cow<'_, [u8]>,
+        place: Place,
+        from: &Provenance,
+        local: &mut S::Local,
+    ) -> Result<()> {
         let content = Digest::of(&bytes);
         let length = bytes.len() as u64;
         match place {
             Place::Pack(number) => {
                 let unit = SMALL_FILES;
                 let turn = Turn { unit, number };
-                self.sink.store(turn, content, bytes, local)?;
+                self.sink.store(turn, content, bytes, from, local)?;
                 lock(&self.stored).packs.push((number, content));
             }
             Place::Chunk(turn, position) => {
-                self.sink.store(turn, content, bytes, local)?;
+                self.sink.store(turn, content, bytes, from, local)?;
                 lock(&self.stored).pieces.push(CutPiece {
                     position,
                     data: PieceData::Chunk(content),
@@ -309,17 +319,20 @@ struct FilePieces<'a, 'b, S: ContentSink> {
     builder: &'a Builder<'b, S>,
     /// The position of the next piece.
     position: Position,
+    /// The offset of the next piece in the file.
+    offset: u64,
     /// The turn of the next chunk.
     turn: &'a mut Turn,
     local: &'a mut S::Local,
 }
 
 impl<S: ContentSink> FilePieces<'_, '_, S> {
-    /// Returns the position of a piece, and moves on.
-    fn next_position(&mut self) -> Position {
-        let position = self.position;
+    /// Returns the position and the offset of a piece of a length, and moves on.
+    fn next_position(&mut self, length: u64) -> (Position, u64) {
+        let next = (self.position, self.offset);
         self.position.number += 1;
-        position
+        self.offset += length;
+        next
     }
 }
 
@@ -327,20 +340,24 @@ impl<S: ContentSink> PieceSink for FilePieces<'_, '_, S> {
     type Error = Error;
 
     fn chunk(&mut self, bytes: &[u8]) -> Result<()> {
-        let place = Place::Chunk(*self.turn, self.next_position());
+        let (position, offset) = self.next_position(bytes.len() as u64);
+        let place = Place::Chunk(*self.turn, position);
+        let from = Provenance::File(position.node, offset);
         self.turn.number += 1;
         let is_taken = self.builder.scheduler.offer(|| Piece {
             bytes: bytes.to_vec(),
             place,
+            from: from.clone(),
         });
         if is_taken {
             return Ok(());
         }
-        self.builder.store(Cow::Borrowed(bytes), place, self.local)
+        let bytes = Cow::Borrowed(bytes);
+        self.builder.store(bytes, place, &from, self.local)
     }
 
     fn zeros(&mut self, length: u64) -> Result<()> {
-        let position = self.next_position();
+        let (position, _) = self.next_position(length);
         self.builder.sink.store_zeros(self.local)?;
         lock(&self.builder.stored).pieces.push(CutPiece {
             position,

@@ -4,6 +4,7 @@
 
 use crate::error::Result;
 use crate::model::digest::Digest;
+use crate::model::tree::NodeId;
 use std::borrow::Cow;
 
 /// The position of a piece of content in the order that does not depend on threads.
@@ -17,6 +18,15 @@ pub(crate) struct Turn {
     pub number: u32,
 }
 
+/// The files that a content was read from.
+#[derive(Clone, Debug)]
+pub(crate) enum Provenance {
+    /// A large file, from this offset on.
+    File(NodeId, u64),
+    /// The first small files of a bundle, with their offsets in the bundle.
+    Bundle(Vec<(NodeId, u32)>),
+}
+
 /// Stores the contents that several threads read.
 pub(crate) trait ContentSink: Sync {
     /// State that each thread has for itself.
@@ -28,6 +38,7 @@ pub(crate) trait ContentSink: Sync {
         turn: Turn,
         content: Digest,
         bytes: Cow<'_, [u8]>,
+        from: &Provenance,
         local: &mut Self::Local,
     ) -> Result<()>;
 

@@ -14,11 +14,12 @@
 use crate::build::blocks::extent::{ExtentData, FileExtent};
 use crate::build::blocks::StoredChunk;
 use crate::build::contents::{
-    store_contents, ContentSink, PieceData, Reading, Stored as StoredContents, Turn,
+    store_contents, ContentSink, PieceData, Provenance, Reading, Stored as StoredContents, Turn,
 };
 use crate::build::flusher::Flusher;
 use crate::build::packs::known::{KnownChunks, KnownPack};
 use crate::build::packs::order::Order;
+use crate::build::packs::parent::Parent;
 use crate::build::packs::spill::{Spill, Spilled};
 use crate::build::packs::writer::{PackPolicy, PackWriter, WrittenPack};
 use crate::error::Result;
@@ -52,11 +53,13 @@ pub(crate) struct PackedContents<'a> {
 pub(crate) fn store_chunks<'a>(
     reading: &Reading<'_>,
     encoder: &ChunkEncoder,
+    parent: Option<&Parent<'_>>,
     packs: Packs<'a>,
     flusher: &Flusher,
 ) -> Result<PackedContents<'a>> {
     let sink = ChunkSink {
         encoder,
+        parent,
         known: packs.known,
         spill: Spill::new(&reading.staging.path),
         most_held: packs.policy.held,
@@ -75,8 +78,9 @@ pub(crate) fn store_chunks<'a>(
 }
 
 /// Stores contents as chunks for several threads.
-struct ChunkSink<'a, 'e> {
+struct ChunkSink<'a, 'e, 's> {
     encoder: &'e ChunkEncoder,
+    parent: Option<&'e Parent<'s>>,
     known: &'a KnownChunks<'a>,
     spill: Spill<'e>,
     /// The number of bytes in memory beyond which chunks wait in the spill.
@@ -116,15 +120,17 @@ enum Place {
     Known(KnownPack),
 }
 
-impl ContentSink for ChunkSink<'_, '_> {
-    type Local = ();
+impl ContentSink for ChunkSink<'_, '_, '_> {
+    /// The content of a chunk of the parent.
+    type Local = Vec<u8>;
 
     fn store(
         &self,
         turn: Turn,
         content: Digest,
         bytes: Cow<'_, [u8]>,
-        (): &mut Self::Local,
+        from: &Provenance,
+        local: &mut Self::Local,
     ) -> Result<()> {
         let is_first = {
             let mut state = lock(&self.state);
@@ -138,13 +144,13 @@ impl ContentSink for ChunkSink<'_, '_> {
             }
         };
         if is_first {
-            self.encode(content, bytes)?;
+            self.encode(content, bytes, from, local)?;
         }
         self.write_ready()
     }
 
     /// Runs of zeros are holes.
-    fn store_zeros(&self, (): &mut Self::Local) -> Result<()> {
+    fn store_zeros(&self, _: &mut Self::Local) -> Result<()> {
         Ok(())
     }
 
@@ -154,12 +160,59 @@ impl ContentSink for ChunkSink<'_, '_> {
     }
 }
 
-impl ChunkSink<'_, '_> {
-    /// Encodes a content, and has its chunk wait for its turn.
-    fn encode(&self, content: Digest, bytes: Cow<'_, [u8]>) -> Result<()> {
-        let encoded = self.encoder.encode_hashed(&bytes, Some(&content))?;
+impl ChunkSink<'_, '_, '_> {
+    /// Encodes a content, or finds its chunk in the parent, and has the chunk wait for its turn.
+    fn encode(
+        &self,
+        content: Digest,
+        bytes: Cow<'_, [u8]>,
+        from: &Provenance,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        let reused = match self.parent {
+            Some(parent) => self.reuse(parent, &content, &bytes, from, buffer)?,
+            None => None,
+        };
+        let (chunk, place) = match reused {
+            Some((chunk, pack)) => (chunk, Place::Known(pack)),
+            None => self.compress(&content, bytes)?,
+        };
+        let mut state = lock(&self.state);
+        state
+            .contents
+            .insert(content, Encoded::Waiting(chunk, place));
+        Ok(())
+    }
+
+    /// Returns the chunk of the parent with a content, and the pack of the store that has it.
+    fn reuse(
+        &self,
+        parent: &Parent<'_>,
+        content: &Digest,
+        bytes: &[u8],
+        from: &Provenance,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<(ChunkRef, KnownPack)>> {
+        let Some(chunk) = parent.find(content, bytes, from, buffer) else {
+            return Ok(None);
+        };
+        let Some(pack) = self.known.find(&chunk)? else {
+            return Ok(None);
+        };
+        parent.reused(&chunk);
+        Ok(Some((chunk, pack)))
+    }
+
+    fn compress(&self, content: &Digest, bytes: Cow<'_, [u8]>) -> Result<(ChunkRef, Place)> {
+        let encoded = self.encoder.encode_hashed(&bytes, Some(content))?;
         let chunk = encoded.chunk;
-        let place = match self.known.find(&chunk)? {
+        let is_damaged = |parent: &Parent<'_>| parent.is_unreadable(&chunk);
+        let known = if self.parent.is_some_and(is_damaged) {
+            None
+        } else {
+            self.known.find(&chunk)?
+        };
+        let place = match known {
             Some(pack) => Place::Known(pack),
             None => {
                 let stored = match encoded.stored {
@@ -169,11 +222,7 @@ impl ChunkSink<'_, '_> {
                 self.hold(stored)?
             }
         };
-        let mut state = lock(&self.state);
-        state
-            .contents
-            .insert(content, Encoded::Waiting(chunk, place));
-        Ok(())
+        Ok((chunk, place))
     }
 
     /// Keeps stored bytes in memory, or in a file if there are too many.
@@ -218,9 +267,9 @@ impl ChunkSink<'_, '_> {
 }
 
 /// Stands for the thread that is writing, until it is dropped.
-struct Writing<'a, 'b, 'c>(&'a ChunkSink<'b, 'c>);
+struct Writing<'a, 'b, 'c, 'd>(&'a ChunkSink<'b, 'c, 'd>);
 
-impl Drop for Writing<'_, '_, '_> {
+impl Drop for Writing<'_, '_, '_, '_> {
     fn drop(&mut self) {
         lock(&self.0.state).is_writing = false;
         self.0.written.notify_all();
@@ -308,7 +357,7 @@ impl<'a> Packs<'a> {
     }
 
     /// Adds a chunk with data, unless it was added before.
-    fn add(&mut self, chunk: &ChunkRef, place: Place, sink: &ChunkSink<'_, '_>) -> Result<()> {
+    fn add(&mut self, chunk: &ChunkRef, place: Place, sink: &ChunkSink<'_, '_, '_>) -> Result<()> {
         let digest = Digest::from(*chunk.digest());
         let is_first = self.added.insert(digest);
         let stored = match place {

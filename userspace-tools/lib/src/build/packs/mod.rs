@@ -12,6 +12,7 @@
 //! | module | content |
 //! | --- | --- |
 //! | `chunks` | encodes contents, writes each chunk once |
+//! | `parent` | chunks of an earlier image with equal contents |
 //! | `known` | chunks that the store has |
 //! | `writer` | writes packs |
 //! | `spill` | stored chunks that wait on disk |
@@ -20,6 +21,7 @@
 mod chunks;
 mod known;
 mod order;
+mod parent;
 mod spill;
 #[cfg(test)]
 mod tests;
@@ -27,4 +29,5 @@ mod writer;
 
 pub(crate) use crate::build::packs::chunks::{store_chunks, ImagePacks, Packs};
 pub(crate) use crate::build::packs::known::KnownChunks;
+pub(crate) use crate::build::packs::parent::Parent;
 pub(crate) use crate::build::packs::writer::PackPolicy;

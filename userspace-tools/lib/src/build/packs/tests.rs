@@ -153,7 +153,7 @@ impl Fixture {
         };
         let encoder = ChunkEncoder::new(how.level);
         let packs = Packs::new(&staging, &known, &flusher, how.policy);
-        let contents = store_chunks(&reading, &encoder, packs, &flusher).unwrap();
+        let contents = store_chunks(&reading, &encoder, None, packs, &flusher).unwrap();
         let metadata = [metadata(1), metadata(2)];
         let packs = contents.packs.finish(&metadata).unwrap();
         staging.commit().unwrap();

@@ -102,8 +102,9 @@ pub fn export_layout(
     let mut manifest = Manifest::new(vec![Descriptor::new(media_type, layer.digest, layer.size)]);
     manifest.artifact_type = None;
     manifest.annotations = image.manifest.annotations.clone();
-    // The exported image has no root.
+    // The exported image has neither a root nor chunks.
     manifest.annotations.remove(oci::ROOT);
+    manifest.annotations.remove(oci::COMPRESSION);
     manifest.config = config;
     let text = manifest.to_json();
     let digest = Digest::of(&text);
