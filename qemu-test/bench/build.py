@@ -2,10 +2,16 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Builds images with each builder in turn, and measures it.
 
-usage: build.py ROUNDS [million]
+usage: build.py ROUNDS PART...
 
-Of /mnt/sample, and of the ten versions of one root filesystem in /mnt/series; with `million`, of
-a million small files too. Writes building.json and building.md to /mnt/bench.
+| part | trees |
+| --- | --- |
+| series | the ten versions of one root filesystem in /mnt/series |
+| builders | /mnt/sample |
+| large | the ten versions side by side, and copies of their larger files with other bytes |
+| million | a million small files, and a sparse file of 100 GB |
+
+Writes building.json and building.md to /mnt/bench. Parts of an earlier building.json stay.
 """
 
 import json
@@ -21,6 +27,8 @@ import time
 
 SAMPLE, SERIES, BENCH = "/mnt/sample", "/mnt/series", "/mnt/bench"
 OUT, ALL, ASIDE = f"{BENCH}/out", f"{BENCH}/all", f"{BENCH}/aside"
+# Files of this size have a copy in the large tree.
+COPIED_FROM = 100_000
 VERSIONS = [f"{SERIES}/{number}" for number in range(1, 11)]
 PUZZLEFS, REFERENCE = f"{BENCH}/puzzlefs", f"{BENCH}/reference"
 SQUASHFS = ["-comp", "zstd", "-Xcompression-level", "3", "-quiet", "-no-progress"]
@@ -151,16 +159,20 @@ def series(builders):
             runs.append(run(command(tree, f"v{number}")))
             sizes.append(size_of(OUT))
         results[name] = {"sizes": sizes, **total(runs)}
-    # Versions share files by hard links, which are not of the filesystems.
-    for tree in VERSIONS:
-        shutil.copytree(tree, f"{ALL}/{os.path.basename(tree)}", symlinks=True,
-                        ignore=lambda directory, names: [name for name in names if special(directory, name)])
+    copy_versions(ALL)
     for name, command in TOGETHER.items():
         clear()
         runs = [run(command(ALL, "all"))]
         results[name] = {"sizes": [size_of(OUT)], **total(runs)}
     shutil.rmtree(ALL)
     return results
+
+
+def copy_versions(target):
+    """All versions side by side. They share files by hard links, which are not of the filesystems."""
+    for tree in VERSIONS:
+        shutil.copytree(tree, f"{target}/{os.path.basename(tree)}", symlinks=True,
+                        ignore=lambda directory, names: [name for name in names if special(directory, name)])
 
 
 def special(directory, name):
@@ -171,6 +183,65 @@ def special(directory, name):
 def total(runs):
     sums = {what: sum(one[what] for one in runs) for what in ("wall", "durable", "cpu")}
     return {**sums, "memory": max(one["memory"] for one in runs)}
+
+
+# Of the large tree.
+LARGE = {
+    "puzzlefs --format 4": puzzlefs("--format", "4"),
+    "puzzlefs --format 4 --parent none": puzzlefs("--format", "4", "--parent", "none"),
+    "puzzlefs --format 4 --compress=0": puzzlefs("--format", "4", "--compress=0"),
+    "mksquashfs -comp zstd -Xcompression-level 3": squashfs,
+}
+
+
+def large():
+    """A large tree: built, and built once more without a change."""
+    make_large(ALL)
+    entries = sum(len(directories) + len(names) for _, directories, names in os.walk(ALL))
+    results = {"bytes": size_of(ALL), "entries": entries, "builders": {}}
+    for name, command in LARGE.items():
+        clear()
+        read_all(ALL)
+        one = {"first": run(command(ALL, "t")), "size": size_of(OUT)}
+        one |= manifest_of(f"{OUT}/store", "t")
+        one["again"] = run(command(ALL, "t"))
+        results["builders"][name] = one
+        remove(OUT)
+    remove(ALL)
+    return results
+
+
+def make_large(tree):
+    """The versions, of which most data is shared, and their larger files with another number added to
+    each byte, of which none is."""
+    copy_versions(tree)
+    for number, version in enumerate(VERSIONS, 1):
+        table = bytes((byte + number) % 256 for byte in range(256))
+        for directory, _, names in sorted(os.walk(version)):
+            for name in sorted(names):
+                path = os.path.join(directory, name)
+                if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) < COPIED_FROM:
+                    continue
+                target = os.path.join(tree, "copies", os.path.relpath(path, SERIES))
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                with open(path, "rb") as source, open(target, "wb") as copy:
+                    copy.write(source.read().translate(table))
+
+
+def remove(path):
+    shutil.rmtree(path)
+    os.mkdir(path)
+
+
+def manifest_of(store, tag):
+    """The number of layers and the bytes of a manifest, if there is a store."""
+    if not os.path.isdir(store):
+        return {}
+    with open(f"{store}/index.json") as file:
+        images = json.load(file)["manifests"]
+    image, = (one for one in images if one["annotations"]["org.opencontainers.image.ref.name"] == tag)
+    with open(f"{store}/blobs/{image['digest'].replace(':', '/')}") as file:
+        return {"layers": len(json.load(file)["layers"]), "manifest": image["size"]}
 
 
 def million():
@@ -243,6 +314,18 @@ def table_of_series(results):
                   *(f"{of[what]:.1f} s" for what in ("wall", "durable", "cpu")), megabytes(of["memory"], 0))
 
 
+def table_of_large(results):
+    yield row("builder", "size", "layers", "manifest", "wall", "processor", "peak memory", "again, wall",
+              "again, processor", "again, peak memory")
+    yield "|" + " --- |" * 10
+    for name, of in results.items():
+        layers = [str(of["layers"]), f"{of['manifest']:,} bytes"] if "layers" in of else ["", ""]
+        yield row(f"`{name}`", megabytes(of["size"]), *layers,
+                  *(cell for way in ("first", "again")
+                    for cell in (f"{of[way]['wall']:.1f} s", f"{of[way]['cpu']:.1f} s",
+                                 megabytes(of[way]["memory"], 0))))
+
+
 def table_of_million(results):
     yield row("tree", "store", "metadata", "wall", "processor", "peak memory")
     yield "|" + " --- |" * 6
@@ -279,7 +362,15 @@ PuzzleFS, the reference and casync build into one store. The other builders make
 the table shows sums. The versions are states of a Debian 12: in nine steps, every package that the archive
 holds in several versions goes from the oldest to the newest (`qemu-test/steps/series`).
 """
-    yield from table_of_series(results["series"])
+    yield from table_of_series(results.get("series", {}))
+    if "large" in results:
+        tree = results["large"]
+        yield f"""
+A tree of {megabytes(tree['bytes'], 0)} and {tree['entries']:,} entries (`LARGE=1 make bench-build`): the ten
+versions side by side, and copies of their files of at least {COPIED_FROM:,} bytes, in which all bytes differ.
+*Again* is a second build of the unchanged tree over the first one, with the tree in the page cache.
+"""
+        yield from table_of_large(tree["builders"])
     if "million" in results:
         yield """
 Large trees (`MILLION=1 make bench-build`), in memory:
@@ -288,19 +379,21 @@ Large trees (`MILLION=1 make bench-build`), in memory:
 
 
 def main():
-    rounds, *more = sys.argv[1:]
+    rounds, *parts = sys.argv[1:]
     builders = {name: command for name, command in BUILDERS.items() if shutil.which(command(SAMPLE, "t")[0])}
-    results = {"rounds": int(rounds), "unit": "seconds, bytes", "processors": os.cpu_count(),
-               "sample_bytes": size_of(SAMPLE), "series_bytes": size_of(VERSIONS[-1]),
-               # Of a child that has less, the system counts what it was forked from.
-               "script_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-    # What was measured stays, whatever comes next.
-    results["series"] = series(builders)
-    write(results)
-    results["builders"] = sample(builders, int(rounds))
-    write(results)
-    if more:
-        results["million"] = million()
+    results = {}
+    if os.path.exists(f"{BENCH}/building.json"):
+        with open(f"{BENCH}/building.json") as file:
+            results = json.load(file)
+    results |= {"rounds": int(rounds), "unit": "seconds, bytes", "processors": os.cpu_count(),
+                "sample_bytes": size_of(SAMPLE), "series_bytes": size_of(VERSIONS[-1]),
+                # Of a child that has less, the system counts what it was forked from.
+                "script_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    measure = {"series": lambda: series(builders), "builders": lambda: sample(builders, int(rounds)),
+               "large": large, "million": million}
+    for part in parts:
+        results[part] = measure[part]()
+        # What was measured stays, whatever comes next.
         write(results)
 
 
