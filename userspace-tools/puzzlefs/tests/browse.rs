@@ -326,6 +326,10 @@ fn inspect_shows_chunks() {
     assert!(packs.iter().all(|pack| pack["listed"] == true));
     assert_eq!(whole["missing_chunks"], 0);
 
+    assert_eq!(says(&["resolve", &image]).trim_end(), whole["rootfs_digest"]);
+    let tag = &whole["index_annotations"]["org.opencontainers.image.ref.name"];
+    assert_eq!(tag, "t");
+
     let text = says(&["inspect", &image]);
     for line in ["root       ", "metadata   ", "data       ", "pack       "] {
         assert!(text.contains(line), "{text}");

@@ -15,7 +15,7 @@ pub mod rules;
 
 use clap::Args;
 use puzzlefs_lib::error::ReferenceError;
-use puzzlefs_lib::tree::AnyRoot;
+use puzzlefs_lib::tree::{find_any_image, AnyImage, AnyRoot};
 use puzzlefs_lib::{find_image, find_root, Error, Image, ImageRef, Selector, Store};
 use std::ffi::{OsStr, OsString};
 use std::num::NonZero;
@@ -37,9 +37,14 @@ pub struct ImageArg {
 }
 
 impl ImageArg {
-    /// Finds the image in its store.
+    /// Finds the image of format 3 in its store.
     pub fn find(&self) -> puzzlefs_lib::Result<(Store, Image)> {
         find_image(&ImageRef::parse(&self.image)?)
+    }
+
+    /// Finds the image of any format in its store.
+    pub fn find_any(&self) -> puzzlefs_lib::Result<(Store, AnyImage)> {
+        find_any_image(&ImageRef::parse(&self.image)?)
     }
 
     /// Finds the root of the image of any format in its store.

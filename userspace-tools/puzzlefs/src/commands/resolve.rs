@@ -14,10 +14,10 @@ pub struct ResolveArgs {
     image: ImageArg,
 }
 
-/// Prints the digest of an image's metadata blob.
+/// Prints the digest of an image's root or metadata blob.
 pub fn run(arguments: &ResolveArgs) -> anyhow::Result<()> {
-    let (_, image) = arguments.image.find()?;
+    let (_, root) = arguments.image.find_root()?;
     let mut output = Output::new();
-    writeln!(output, "{}", image.rootfs)?;
+    writeln!(output, "{}", root.digest())?;
     Ok(output.flush()?)
 }

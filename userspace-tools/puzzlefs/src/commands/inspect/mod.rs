@@ -146,8 +146,9 @@ pub fn run(arguments: &InspectArgs) -> anyhow::Result<()> {
 
 /// Prints the properties of an image.
 fn image(arguments: &InspectArgs) -> anyhow::Result<()> {
-    if let (store, AnyRoot::V4(root)) = arguments.image.find_root()? {
-        return packed::run(arguments, &store, root);
+    let (store, image) = arguments.image.find_any()?;
+    if let AnyRoot::V4(root) = image.root {
+        return packed::run(arguments, &store, root, image.manifest, image.annotations);
     }
     let (store, image) = arguments.image.find()?;
     let counts = ImageReader::new(&store, &image)?.counts()?;
@@ -189,17 +190,24 @@ fn image(arguments: &InspectArgs) -> anyhow::Result<()> {
     if let Some(configuration) = &report.configuration {
         show(configuration, &mut output)?;
     }
-    for (kind, annotations) in [
-        ("annotation", &report.annotations),
-        ("index", &report.index_annotations),
-    ] {
+    show_annotations(&report.annotations, &report.index_annotations, &mut output)?;
+    Ok(output.flush()?)
+}
+
+/// Prints the annotations of a manifest, and those of its descriptor in the index except for the tag.
+fn show_annotations(
+    of_manifest: &BTreeMap<String, String>,
+    of_index: &BTreeMap<String, String>,
+    output: &mut Output,
+) -> io::Result<()> {
+    for (kind, annotations) in [("annotation", of_manifest), ("index", of_index)] {
         for (key, value) in annotations {
             if kind != "index" || key != oci::REF_NAME {
-                line(&mut output, kind, &format!("{key}={value}"))?;
+                line(output, kind, &format!("{key}={value}"))?;
             }
         }
     }
-    Ok(output.flush()?)
+    Ok(())
 }
 
 /// Prints a configuration.

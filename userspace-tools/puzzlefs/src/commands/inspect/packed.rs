@@ -2,11 +2,12 @@
 
 //! `puzzlefs inspect IMAGE`: an image of format 4.
 
-use super::{show, Configured, InspectArgs, TreeReport};
+use super::{show, show_annotations, Configured, InspectArgs, TreeReport};
 use crate::format;
 use crate::output::Output;
 use puzzlefs_lib::builder::Count;
 use puzzlefs_lib::chunk_map::{chunk_map, ChunkMap};
+use puzzlefs_lib::oci::Manifest;
 use puzzlefs_lib::tree::{AnyRoot, ChunkRoot, ImageTree};
 use puzzlefs_lib::Store;
 use serde::Serialize;
@@ -17,7 +18,7 @@ use std::io::{self, Write};
 #[derive(Serialize)]
 struct Report {
     manifest_digest: String,
-    root_digest: String,
+    rootfs_digest: String,
     #[serde(flatten)]
     tree: TreeReport,
     extents: u64,
@@ -35,6 +36,8 @@ struct Report {
     missing_bytes: u64,
     /// Of the manifest.
     annotations: BTreeMap<String, String>,
+    /// Of the index, with the tag by which the image was found.
+    index_annotations: BTreeMap<String, String>,
     #[serde(flatten)]
     configuration: Option<Configured>,
 }
@@ -51,11 +54,16 @@ struct PackReport {
 }
 
 /// Prints the properties of an image.
-pub fn run(arguments: &InspectArgs, store: &Store, root: ChunkRoot) -> anyhow::Result<()> {
-    let (manifest, _) = store.manifest(&root.manifest_digest)?;
+pub fn run(
+    arguments: &InspectArgs,
+    store: &Store,
+    root: ChunkRoot,
+    manifest: Manifest,
+    index_annotations: BTreeMap<String, String>,
+) -> anyhow::Result<()> {
     let configuration = store.configuration_of(&root.manifest_digest, &manifest)?;
     let manifest_digest = root.manifest_digest.to_oci();
-    let root_digest = root.root.to_hex();
+    let rootfs_digest = root.root.to_hex();
     let tree = ImageTree::new(store, &AnyRoot::V4(root))?;
     let map = match tree.v4() {
         Some(tree) => chunk_map(tree)?,
@@ -65,7 +73,7 @@ pub fn run(arguments: &InspectArgs, store: &Store, root: ChunkRoot) -> anyhow::R
     let listed = listed.map(|layer| layer.digest.trim_start_matches("sha256:").to_owned());
     let report = Report {
         manifest_digest,
-        root_digest,
+        rootfs_digest,
         tree: TreeReport::from(&map.counts),
         extents: map.counts.chunks,
         blocks: map.blocks,
@@ -80,7 +88,8 @@ pub fn run(arguments: &InspectArgs, store: &Store, root: ChunkRoot) -> anyhow::R
         loose_bytes: map.loose.bytes,
         missing_chunks: map.missing.blobs,
         missing_bytes: map.missing.bytes,
-        annotations: manifest.annotations.clone(),
+        annotations: manifest.annotations,
+        index_annotations,
         configuration: configuration.map(Configured::from),
     };
     let mut output = Output::new();
@@ -118,7 +127,7 @@ fn packs(map: &ChunkMap, listed: Vec<String>) -> Vec<PackReport> {
 
 fn print(report: &Report, output: &mut Output) -> io::Result<()> {
     writeln!(output, "manifest   {}", report.manifest_digest)?;
-    writeln!(output, "root       {}", report.root_digest)?;
+    writeln!(output, "root       {}", report.rootfs_digest)?;
     report.tree.print(output)?;
     writeln!(
         output,
@@ -156,10 +165,7 @@ fn print(report: &Report, output: &mut Output) -> io::Result<()> {
     if let Some(configuration) = &report.configuration {
         show(configuration, output)?;
     }
-    for (key, value) in &report.annotations {
-        super::line(output, "annotation", &format!("{key}={value}"))?;
-    }
-    Ok(())
+    show_annotations(&report.annotations, &report.index_annotations, output)
 }
 
 fn chunks(count: u64, bytes: u64) -> String {
