@@ -4,7 +4,7 @@
 
 #![allow(missing_docs)]
 
-use puzzlefs_lib::builder::{self, BuildOptions};
+use puzzlefs_lib::builder::{self, BuildOptions, Format};
 use puzzlefs_lib::{Digest, Progress, Store};
 use std::fs;
 use std::path::Path;
@@ -19,13 +19,14 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn build(tree: &Path, store: &Path, tag: &str) -> builder::Summary {
+fn build(format: Format, tree: &Path, store: &Path, tag: &str) -> builder::Summary {
     let store = Store::create(store).unwrap();
-    let options = BuildOptions::new(tag);
+    let mut options = BuildOptions::new(tag);
+    options.format = format;
     builder::build(tree, &store, &options, &Progress::default()).unwrap()
 }
 
-/// Adds the manifest of an image of format 4, and names the image.
+/// Adds the manifest of an image of format 4 with a wrong root, and names the image.
 fn manifest(store: &str, root: &str) -> String {
     let text = format!(
         r#"{{"schemaVersion":2,"config":{{"mediaType":"m","digest":"sha256:{root}","size":2}},
@@ -43,8 +44,8 @@ fn sources() {
     let (tree, store) = (scratch.join("tree"), scratch.join("a:store@x"));
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join("file"), "contents").unwrap();
-    let image = build(&tree, &store, "first");
-    build(&tree, &store, "second");
+    let image = build(Format::V3, &tree, &store, "first");
+    let packed = build(Format::V4, &tree, &store, "second");
     let directory = scratch.join("mnt");
     fs::create_dir(&directory).unwrap();
     let directory = directory.to_str().unwrap();
@@ -100,15 +101,26 @@ fn sources() {
     }
 
     // Of an image of format 4, the kernel gets the root.
-    let root = "4".repeat(64);
-    let chunked = manifest(store, &root);
+    let (chunked, root) = (format!("{store}:second"), packed.rootfs.to_hex());
     let wanted = format!("mount.puzzlefs: source {store}, options rootfs={root}");
     let output = helper(&["-fv", &chunked, directory]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stderr(&output).lines().next(), Some(&*wanted));
+    let option = format!("digest={}", packed.manifest_verity.to_hex());
+    let said = stderr(&helper(&["-fv", &chunked, directory, "-o", &option]));
+    assert!(
+        said.contains(&format!("{root},verify=fsverity\n")),
+        "{said}"
+    );
     let option = format!("digest={verity}");
     let said = stderr(&helper(&["-f", &chunked, directory, "-o", &option]));
     assert!(said.contains("not the image that was asked for"), "{said}");
+    let said = stderr(&helper(&[
+        "-f",
+        &manifest(store, &"4".repeat(64)),
+        directory,
+    ]));
+    assert!(said.contains("'puzzlefs reindex' finds it"), "{said}");
     let said = stderr(&helper(&["-f", &manifest(store, "44"), directory]));
     assert!(said.contains("is not 64 hexadecimal digits"), "{said}");
 
@@ -160,6 +172,23 @@ fn sources() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mount-puzzlefs"));
     let output = command.arg("--help").stdout(full()).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+
+    // Another tool has copied the image, or removed its pack.
+    let chunks = Path::new(store).join(".puzzlefs/chunks");
+    fs::rename(&chunks, chunks.with_extension("gone")).unwrap();
+    let said = stderr(&helper(&["-f", &chunked, directory]));
+    assert!(said.contains("'puzzlefs reindex' finds it"), "{said}");
+    fs::rename(chunks.with_extension("gone"), &chunks).unwrap();
+    let output = helper(&["-f", &chunked, directory]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let blobs = Path::new(store).join("blobs/sha256");
+    let opened = Store::open(Path::new(store)).unwrap();
+    let (manifest, _) = opened.manifest(&packed.manifest).unwrap();
+    let pack = blobs.join(&manifest.layers[0].digest["sha256:".len()..]);
+    fs::rename(&pack, pack.with_extension("gone")).unwrap();
+    let said = stderr(&helper(&["-f", &chunked, directory]));
+    assert!(said.contains("lists the pack, and it is missing"), "{said}");
+    fs::rename(pack.with_extension("gone"), &pack).unwrap();
 
     let rootfs_path = Path::new(store).join("blobs/sha256").join(&rootfs);
     fs::rename(&rootfs_path, rootfs_path.with_extension("gone")).unwrap();

@@ -18,9 +18,11 @@ pub use options::Options;
 pub use unmount::{unmount, Unmounted};
 pub use writable::{copy_root, Upper, Writable};
 
-use crate::error::{MountError, Result};
+use crate::error::{MountError, Result, StoreError};
 use crate::model::digest::Digest;
 use crate::model::reference::ImageRef;
+use crate::store::chunks::index::Location;
+use crate::store::chunks::reader::ChunkReader;
 use crate::store::oci_layout::{AnyRoot, ImageRoot, Store};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -78,14 +80,14 @@ pub fn check_digest(image: &AnyRoot, wanted: Digest) -> Result<Option<Digest>> {
     }
 }
 
-/// Finds an image, and its store's absolute path. The metadata blob of an image of format 3 is there.
-///
-/// The reader of an image of format 4 finds out if the store has its root.
+/// Finds an image, and its store's absolute path. Fails if its metadata blob, or its root in format 4, is
+/// missing.
 pub fn find(image: &ImageRef) -> Result<(PathBuf, AnyRoot)> {
     let store = Store::open(&image.store)?;
     let root = store.any_root(&image.selector)?;
-    if let AnyRoot::V3(root) = &root {
-        check_blob(&store, root)?;
+    match &root {
+        AnyRoot::V3(root) => check_blob(&store, root)?,
+        AnyRoot::V4(root) => check_root(&store, &root.root)?,
     }
     Ok((absolute(&store)?, root))
 }
@@ -112,6 +114,26 @@ fn check_blob(store: &Store, root: &ImageRoot) -> Result<()> {
         }
         .into()),
         None => Err(MountError::RootMissing { path }.into()),
+    }
+}
+
+/// Checks that the root of an image of format 4 is there. Another tool that copied the image has not put
+/// it into the chunk index. The kernel reads a damaged index as far as it can.
+fn check_root(store: &Store, root: &Digest) -> Result<()> {
+    let Ok(reader) = ChunkReader::new(store) else {
+        return Ok(());
+    };
+    match reader.find(root) {
+        Ok(None) => Err(StoreError::ChunkMissing {
+            store: store.path().to_path_buf(),
+            digest: *root,
+        }
+        .into()),
+        Ok(Some(Location::Pack { pack, .. })) if store.blob_size(&pack)?.is_none() => {
+            let path = store.blob_path(&pack);
+            Err(StoreError::IndexedPackMissing { path }.into())
+        }
+        _ => Ok(()),
     }
 }
 
