@@ -22,7 +22,8 @@ use clap::Args;
 use puzzlefs_lib::json as oci_json;
 use puzzlefs_lib::oci::{self, Descriptor, Manifest};
 use puzzlefs_lib::platform::Platform;
-use puzzlefs_lib::{find_image, message, mount, time, Digest, ImageRef, Store};
+use puzzlefs_lib::tree::find_any_image;
+use puzzlefs_lib::{message, mount, time, Digest, ImageRef, Store};
 use serde_json::{json, Map, Value};
 use std::ffi::OsString;
 use std::future::Future;
@@ -88,8 +89,8 @@ pub fn run(arguments: &ImportArgs) -> Result<()> {
         bail!("give the image a name");
     }
     let reference = ImageRef::parse(&arguments.image)?;
-    let (store, image) = find_image(&reference)?;
-    let parts = Parts::of(&store, &image.manifest, image.manifest_digest)?;
+    let (store, image) = find_any_image(&reference)?;
+    let parts = Parts::of(&store, &image.manifest, *image.root.manifest_digest())?;
     let (path, _) = mount::find(&reference)?;
     let path = path.to_str().ok_or_else(|| {
         anyhow!(
@@ -152,7 +153,7 @@ impl Parts {
             }
             _ => Map::new(),
         };
-        // `find_image` has read this manifest, and so has limited its size.
+        // `find_any_image` has read this manifest, and so has limited its size.
         let layer_bytes = store.read_blob(&digest, u64::MAX >> 1)?;
         let config_bytes = serde_json::to_vec(&configuration(original, digest))?;
         let size = |bytes: &[u8]| bytes.len() as u64;
