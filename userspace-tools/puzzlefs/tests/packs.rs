@@ -96,7 +96,15 @@ fn killed_builds() {
         || (),
         |point| assert_whole(&store, &["first"], point),
     );
-    for point in ["named", "table", "catalogue", "catalogued", "replaced"] {
+    for point in [
+        "created",
+        "written",
+        "named",
+        "table",
+        "catalogue",
+        "catalogued",
+        "replaced",
+    ] {
         assert!(points.iter().any(|at| at == point), "{point}: {points:?}");
     }
     assert_whole(&store, &["first", "second"], "all");
@@ -105,24 +113,52 @@ fn killed_builds() {
 #[test]
 fn killed_collections() {
     let scratch = memory_scratch();
-    let store = scratch.path().join("store");
+    let (store, before) = (scratch.path().join("store"), scratch.path().join("before"));
     let name = store.to_str().unwrap();
-    build_packed(&tree(scratch.path(), 0), &store, "old");
-    build_packed(&tree(scratch.path(), 1), &store, "kept");
-    says(&["untag", &reference(&store, "old")]);
-    let mut version = 1;
+    // A pack of which a part is needed, and one that is dead.
+    build_packed(&tree(scratch.path(), 0), &before, "old");
+    build_packed(&tree(scratch.path(), 1), &before, "kept");
+    build_packed(&tree(scratch.path(), 2), &before, "dead");
+    for tag in ["old", "dead"] {
+        says(&["untag", &reference(&before, tag)]);
+    }
     let points = kill_everywhere(
         || command(&["gc", "--max-dead=0", name]),
         || {
-            version += 1;
-            build_packed(&tree(scratch.path(), version), &store, "dead");
-            says(&["untag", &reference(&store, "dead")]);
+            let _ = fs::remove_dir_all(&store);
+            let copied = Command::new("cp")
+                .arg("-a")
+                .args([&before, &store])
+                .status();
+            assert!(copied.unwrap().success());
         },
-        |point| assert_whole(&store, &["kept"], point),
+        |point| {
+            assert_whole(&store, &["kept"], point);
+            says(&["gc", "--max-dead=0", name]);
+            assert_whole(&store, &["kept"], point);
+        },
     );
-    for point in ["marked", "removed", "committed", "catalogue"] {
-        assert!(points.iter().any(|at| at == point), "{point}: {points:?}");
-    }
+    let index = ["table", "catalogue", "catalogued"];
+    let pack = [
+        "staging",
+        "created",
+        "written",
+        "synced",
+        "named",
+        "committed",
+    ];
+    let removed = ["removed"; 4];
+    let wanted = [
+        &["marked"][..],
+        // The manifests and configurations of the two images.
+        &removed,
+        &index,
+        &["removed"],
+        &pack,
+        &index,
+        &["recipe", "removed"],
+    ];
+    assert_eq!(points, wanted.concat());
 }
 
 #[test]

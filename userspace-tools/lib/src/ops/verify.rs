@@ -80,7 +80,6 @@ pub fn verify_store(store: &Store, jobs: usize, progress: &Progress) -> Result<V
             }
         }
     }
-    verified.faults.extend(index_faults(store, &roots)?);
     for digest in present {
         blobs.entry(digest).or_default();
     }
@@ -91,16 +90,24 @@ pub fn verify_store(store: &Store, jobs: usize, progress: &Progress) -> Result<V
         }
     }
     let chunks = checker.chunks;
+    let faults = index_faults(store, &roots, &verified)?;
+    verified.faults.extend(faults);
     check_chunks(store, &chunks, jobs, progress, &mut verified)?;
     check_blobs(store, &blobs, jobs, progress, &mut verified)?;
     Ok(verified)
 }
 
-/// Checks the chunk index, and that it lists the packs of all images.
-fn index_faults(store: &Store, roots: &[Root]) -> Result<Vec<Fault>> {
+/// Checks the chunk index, and that it lists the packs of images that lack chunks. A collection that was
+/// interrupted leaves packs whose chunks are found elsewhere.
+fn index_faults(store: &Store, roots: &[Root], verified: &Verified) -> Result<Vec<Fault>> {
     let mut faults = check_index(store)?;
     let indexed: HashSet<Digest> = ChunkIndex::open(store)?.packs().collect();
-    let listed: BTreeSet<&Digest> = roots.iter().flat_map(|root| root.packs.keys()).collect();
+    let is_whole = |root: &&Root| {
+        let mut images = verified.packed.iter();
+        images.any(|image| image.is_whole && image.name == root.name())
+    };
+    let roots = roots.iter().filter(|root| !is_whole(root));
+    let listed: BTreeSet<&Digest> = roots.flat_map(|root| root.packs.keys()).collect();
     for pack in listed {
         if !indexed.contains(pack) && store.blob_size(pack)?.is_some() {
             let path = store.blob_path(pack);

@@ -186,7 +186,15 @@ impl<'a> Staging<'a> {
         Ok(false)
     }
 
-    /// Puts a file that was written in [`path`](Self::path), unless the store has the blob.
+    /// Creates a file in [`path`](Self::path), whose digest is not known yet.
+    pub fn create_file(&self) -> Result<NamedTempFile> {
+        let file = NamedTempFile::new_in(&self.path);
+        let file = file.map_err(Error::io(&self.path, "create a file in"))?;
+        pause::at(Point::Created);
+        Ok(file)
+    }
+
+    /// Puts a file that [`create_file`](Self::create_file) has created, unless the store has the blob.
     pub fn put_file(&self, file: NamedTempFile, digest: &Digest, size: u64) -> Result<Placed> {
         if self.has(digest, size)? {
             return Ok(Placed::Shared);
@@ -198,6 +206,7 @@ impl<'a> Staging<'a> {
             .map_err(Error::io(&path, "set the permissions of"))?;
         file.persist(&path)
             .map_err(|error| Error::io(&path, "rename a blob to")(error.error))?;
+        pause::at(Point::Written);
         let mut pending = self.pending();
         pending.blobs.push((*digest, size));
         pending.bytes += size;

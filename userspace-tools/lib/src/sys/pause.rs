@@ -44,6 +44,8 @@ pub(crate) enum Point {
     Catalogue,
     /// The new catalogue has its final name, and the directory has not been synced.
     Catalogued,
+    /// A sweep has kept the recipe of a pack that it removes next.
+    Recipe,
     /// An extraction has created a file, a directory or a link.
     Extracted,
 }

@@ -187,8 +187,7 @@ impl<'a> PackWriter<'a> {
         let (file, sha256) = match &mut self.open.file {
             Some(file) => file,
             None => {
-                let file = NamedTempFile::new_in(path);
-                let file = file.map_err(Error::io(path, "create a file in"))?;
+                let file = self.staging.create_file()?;
                 self.open.file.insert((file, Sha256::new()))
             }
         };

@@ -108,19 +108,30 @@ pub fn collect(
         let path = store.path.join("index.json");
         return Err(CommandError::IndexChanged { path }.into());
     }
-    if !plan.dropped.is_empty() {
-        let dropped: HashSet<Digest> = plan.dropped.iter().copied().collect();
+    // The disk may be full. A new chunk index and new packs need the room that this makes.
+    collected.stale = staging::remove_stale(&store.path.join(PRIVATE));
+    let dropped: HashSet<Digest> = plan.dropped.iter().copied().collect();
+    let (packs, others): (Vec<Digest>, Vec<Digest>) = collected
+        .blobs
+        .iter()
+        .map(|(digest, _)| *digest)
+        .partition(|digest| dropped.contains(digest));
+    remove(store, &others)?;
+    if !dropped.is_empty() {
         replace_packs(store, |pack| !dropped.contains(pack), &[])?;
     }
-    for (digest, _) in &collected.blobs {
-        store.remove_blob(digest)?;
-        pause::at(Point::Removed);
-    }
-    // Dead builders leave room for new packs.
-    collected.stale = staging::remove_stale(&store.path.join(PRIVATE));
+    remove(store, &packs)?;
     (collected.rewritten, collected.repacked) = rewrite::run(store, &lock, &needed, &plan)?;
     remove_recipes(store, |pack| needed.listed.contains_key(pack))?;
     Ok(Some(collected))
+}
+
+fn remove(store: &Store, blobs: &[Digest]) -> Result<()> {
+    for digest in blobs {
+        store.remove_blob(digest)?;
+        pause::at(Point::Removed);
+    }
+    Ok(())
 }
 
 /// Rebuilds a chunk index that is lost or damaged, because it leads to the chunks of mounted images.

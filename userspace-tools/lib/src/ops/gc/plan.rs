@@ -6,6 +6,9 @@
 //! enough chunks that no pack before them has. Packs that the index does not list stay if they have any
 //! chunk that is needed. Where a chunk lies in several packs, it is read: a pack
 //! can claim chunks that are not in it.
+//!
+//! A collection that is interrupted leaves a pack that the index does not list any more. The next one
+//! removes it if its chunks can be read elsewhere.
 
 use super::mark::Needed;
 use crate::error::{Error, Result, StoreError};
@@ -13,6 +16,7 @@ use crate::model::digest::Digest;
 use crate::store::chunks::directory::{PrivateDirectory, CHUNKS};
 use crate::store::chunks::index::ChunkIndex;
 use crate::store::chunks::pack::PackFile;
+use crate::store::chunks::reader::ChunkReader;
 use crate::store::chunks::rebuild::find_packs;
 use crate::store::oci_layout::Store;
 use puzzlefs_schema::v4::PackedChunk;
@@ -67,6 +71,7 @@ impl Plan {
         }
         let index = ChunkIndex::open(store)?;
         let indexed: HashSet<Digest> = index.packs().collect();
+        let reader = ChunkReader::new(store)?;
         for digest in find_packs(store)? {
             // Another image needs all of it.
             if needed.is_needed(&digest) {
@@ -74,6 +79,14 @@ impl Plan {
             }
             match open(store, needed, digest)? {
                 Some(pack) if indexed.contains(&digest) => packs.push(pack),
+                Some(mut pack) if max_dead < 100 && is_copied(store, &reader, &pack)? => {
+                    pack.live.clear();
+                    if pack.is_listed {
+                        plan.rewritten.push(pack);
+                    } else {
+                        plan.dropped.push(digest);
+                    }
+                }
                 // Nothing finds its chunks before `reindex` has run.
                 Some(pack) if pack.is_listed || !pack.live.is_empty() => plan.kept.push(digest),
                 Some(_) => plan.dropped.push(digest),
@@ -127,6 +140,18 @@ fn open(store: &Store, needed: &Needed, digest: Digest) -> Result<Option<LivePac
         stored,
         live,
         is_listed: needed.listed.contains_key(&digest),
+    }))
+}
+
+/// Returns true if all chunks of a pack that are needed are valid, and can be read by the index, which does
+/// not list the pack.
+fn is_copied(store: &Store, reader: &ChunkReader<'_>, pack: &LivePack) -> Result<bool> {
+    let file = PackFile::open(store, &pack.digest)?;
+    let (mut stored, mut copy) = (Vec::new(), Vec::new());
+    let mut live = pack.live.iter();
+    Ok(live.all(|chunk| {
+        file.read_chunk(chunk, &mut stored).is_ok()
+            && reader.read_stored(&chunk.digest.into(), &mut copy).is_ok()
     }))
 }
 

@@ -7,7 +7,7 @@
 
 use super::mark::Needed;
 use super::plan::{LivePack, Plan};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
 use crate::store::chunks::pack::PackFile;
@@ -18,7 +18,6 @@ use crate::store::locks::UseLock;
 use crate::store::oci_layout::Store;
 use crate::store::staging::Staging;
 use crate::sys::pause::{self, Point};
-use puzzlefs_fsverity as fsverity;
 use std::collections::HashSet;
 
 /// Rewrites the packs of a plan. Returns the packs that were removed, and those that were written.
@@ -46,6 +45,7 @@ pub(super) fn run(
             if needed.listed.contains_key(&pack.digest) {
                 let file = PackFile::open(store, &pack.digest)?;
                 keep_recipe(store, &pack.digest, file.recipe())?;
+                pause::at(Point::Recipe);
             }
             store.remove_blob(&pack.digest)?;
             pause::at(Point::Removed);
@@ -91,11 +91,10 @@ fn write<'p>(
     let staging = Staging::under(store, lock)?;
     let mut series = PackSeries::new(&staging);
     let mut rewritten = Rewritten::default();
-    let (mut stored, mut has_verity) = (Vec::new(), false);
+    let mut stored = Vec::new();
     for pack in packs {
         let file = PackFile::open(store, &pack.digest)?;
         let alignment = file.footer().alignment().trailing_zeros() as u8;
-        has_verity |= has_fsverity(store, &pack.digest)?;
         let mut is_whole = true;
         for chunk in &pack.live {
             if copied.contains(&chunk.digest) {
@@ -114,28 +113,5 @@ fn write<'p>(
     }
     rewritten.new = series.finish()?;
     staging.commit()?;
-    if has_verity {
-        for (pack, _) in &rewritten.new {
-            enable_fsverity(store, &pack.digest)?;
-        }
-    }
     Ok(rewritten)
-}
-
-fn has_fsverity(store: &Store, pack: &Digest) -> Result<bool> {
-    let file = store.open_blob(pack)?;
-    let measured = fsverity::measure(&file);
-    let measured = measured.map_err(Error::io(store.blob_path(pack), "measure"))?;
-    Ok(measured.is_some())
-}
-
-/// Enables fs-verity on a new pack, because a mount can require it of the old one.
-fn enable_fsverity(store: &Store, pack: &Digest) -> Result<()> {
-    use rustix::io::Errno;
-    match fsverity::enable(store.open_blob(pack)?) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(Error::io(store.blob_path(pack), "enable fs-verity on")(
-            errno,
-        )),
-    }
 }

@@ -15,7 +15,9 @@ use crate::store::locks::UseLock;
 use crate::store::oci_layout::Store;
 use crate::sys::pause::{self, Point};
 use crate::sys::progress::Progress;
+use puzzlefs_fsverity as fsverity;
 use puzzlefs_schema::v4::{Record, Table, MAX_PACKS};
+use rustix::io::Errno;
 use std::collections::HashSet;
 use std::slice;
 
@@ -56,6 +58,7 @@ pub(crate) fn add_packs(store: &Store, packs: &[NewPack]) -> Result<()> {
     if new.is_empty() {
         return Ok(());
     }
+    keep_fsverity(store, listed, &new)?;
     match writer.add(catalogue, &new)? {
         Added::Done => Ok(()),
         Added::Damaged => writer.rebuild(&|_| true, packs).map(|_| ()),
@@ -189,13 +192,17 @@ impl<'s> Writer<'s> {
     fn rebuild(&mut self, keep: &dyn Fn(&Digest) -> bool, new: &[NewPack]) -> Result<(u64, u64)> {
         let added: HashSet<Digest> = new.iter().map(|pack| pack.digest).collect();
         let wanted = |pack: &Digest| !added.contains(pack) && keep(pack);
+        let new_packs: Vec<&NewPack> = new.iter().collect();
         let mut collected = match &self.catalogue {
             Some(catalogue) => {
+                // Those that are removed count, too: a new pack has their chunks.
+                keep_fsverity(self.store, catalogue.present(), &new_packs)?;
                 let listed: Vec<Digest> = catalogue.present().filter(wanted).collect();
                 rebuild::collect(self.store, &listed)
             }
             None => {
                 let mut found = rebuild::find_packs(self.store)?;
+                keep_fsverity(self.store, found.iter().copied(), &new_packs)?;
                 found.retain(wanted);
                 rebuild::collect_valid(self.store, &found, 1, &Progress::default())?
             }
@@ -223,6 +230,7 @@ impl<'s> Writer<'s> {
     /// Writes a table of the records, and then the catalogue, whose newest table it becomes.
     fn write(&mut self, mut catalogue: Catalogue, records: &[Record]) -> Result<(u64, u64)> {
         let (mut chunks, mut loose) = (0, 0);
+        let mut new = None;
         if !records.is_empty() {
             let (encoded, left_out) = table::encode(records);
             loose = self.put_loose(&catalogue, &left_out)?;
@@ -237,9 +245,14 @@ impl<'s> Writer<'s> {
             pause::at(Point::Table);
             catalogue.tables.insert(0, table);
             chunks = u64::from(encoded.records);
+            new = Some(table_name(&table));
         }
         self.directory
-            .write_file(CATALOGUE_NEW, &catalogue.to_bytes())?;
+            .write_file(CATALOGUE_NEW, &catalogue.to_bytes())
+            .inspect_err(|_| {
+                // On a full disk, a table that no catalogue lists takes room for nothing.
+                let _ = new.map(|table| self.directory.remove_file(&table));
+            })?;
         pause::at(Point::Catalogue);
         self.directory.rename_file(CATALOGUE_NEW, CATALOGUE)?;
         pause::at(Point::Catalogued);
@@ -310,6 +323,48 @@ impl<'s> Writer<'s> {
                 let _ = self.directory.remove_file(&name);
             }
         }
+    }
+}
+
+/// Enables fs-verity on new packs if one of these packs has it. A mount can require it of every file that it
+/// reads, and reads a chunk from the pack that the index lists last.
+fn keep_fsverity(
+    store: &Store,
+    listed: impl IntoIterator<Item = Digest>,
+    new: &[&NewPack],
+) -> Result<()> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let is_new = |pack: &Digest| new.iter().any(|new| new.digest == *pack);
+    for pack in listed {
+        if !is_new(&pack) && has_fsverity(store, &pack)? {
+            return new
+                .iter()
+                .try_for_each(|pack| enable_fsverity(store, &pack.digest));
+        }
+    }
+    Ok(())
+}
+
+/// Returns true if a pack has fs-verity. A pack that is missing has not.
+fn has_fsverity(store: &Store, pack: &Digest) -> Result<bool> {
+    let file = match store.open_blob(pack) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let measured = fsverity::measure(&file);
+    let measured = measured.map_err(Error::io(store.blob_path(pack), "measure"))?;
+    Ok(measured.is_some())
+}
+
+fn enable_fsverity(store: &Store, pack: &Digest) -> Result<()> {
+    match fsverity::enable(store.open_blob(pack)?) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(Error::io(store.blob_path(pack), "enable fs-verity on")(
+            errno,
+        )),
     }
 }
 

@@ -124,12 +124,10 @@ struct PackWriter<'a> {
 
 impl<'a> PackWriter<'a> {
     fn new(staging: &'a Staging<'a>, alignment: u8) -> Result<Self> {
-        let path = staging.path.clone();
-        let file = NamedTempFile::new_in(&path).map_err(Error::io(&path, "create a file in"))?;
         Ok(PackWriter {
             staging,
-            path,
-            file: BufWriter::with_capacity(BUFFER, file),
+            path: staging.path.clone(),
+            file: BufWriter::with_capacity(BUFFER, staging.create_file()?),
             sha256: Sha256::new(),
             contents: PackContents::new(alignment),
         })
