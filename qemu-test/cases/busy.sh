@@ -4,6 +4,7 @@
 # Who uses a mount keeps it: umount is refused while a file, a directory or a map is in use, a lazy
 # one waits for them. The store's filesystem is held by the mount, and free right after it.
 #
+# formats: 3 4
 # timeout: 60
 
 mkdir -p src/directory mnt disk
@@ -13,7 +14,7 @@ mnt=$CASE_DIR/mnt
 truncate -s 64M disk.img
 mkfs.ext4 -q disk.img
 mount -o loop disk.img disk
-puzzlefs build -q src disk/store:image
+puzzlefs build -q "${build_format[@]}" src disk/store:image
 mount_it() { mount -t puzzlefs "$CASE_DIR/disk/store:image" "$mnt"; }
 refused() { assert_match "$(expect_failure "$@")" "busy" "$*"; }
 

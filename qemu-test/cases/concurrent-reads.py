@@ -4,6 +4,7 @@
 # Eight threads read at once, the same files and others, by calls and by maps, while caches are
 # dropped under them and paths are looked up anew.
 #
+# formats: 3 4
 # timeout: 120
 import mmap
 import os

@@ -3,6 +3,7 @@
 #
 # Directories 200 deep: by a path, and with names so long that no path reaches the bottom.
 #
+# formats: 3 4
 # timeout: 60
 import errno
 import os

@@ -3,6 +3,7 @@
 #
 # Files that fio has written checksums into are verified by fio, by read and by map, raw and compressed.
 #
+# formats: 3 4
 # timeout: 120
 
 mkdir tree
@@ -10,7 +11,7 @@ mkdir tree
 verified=(--size=2m --bs=4k --verify=crc32c --verify_fatal=1)
 fio --name=write "${verified[@]}" --filename=tree/file --rw=write --do_verify=0 >/dev/null
 build_image tree raw >/dev/null
-puzzlefs build -q -z tree "$CASE_DIR/store:compressed"
+puzzlefs build -q "${build_format[@]}" -z tree "$CASE_DIR/store:compressed"
 for tag in raw compressed; do
 	mount_image "$CASE_DIR/store:$tag"
 	# One after the other; each drops the pages of the file first.

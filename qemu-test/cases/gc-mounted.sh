@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # A sweep keeps what a mounted image is made of, though its tag has moved on, until it is unmounted.
+# formats: 3 4
 # timeout: 120
 
 mkdir tree

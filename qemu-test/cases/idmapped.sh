@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # An idmapped mount shows other owners, in stat, ACLs and to those who ask for access.
+# formats: 3 4
 # timeout: 40
 
 mkdir src

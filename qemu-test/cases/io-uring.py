@@ -4,6 +4,7 @@
 # io_uring, by its bare system calls: many reads at once, single and vectored, into plain and into
 # registered memory, completed in any order; short at the end of the file, with errors.
 #
+# formats: 3 4
 # timeout: 60
 import ctypes
 import errno

@@ -4,6 +4,7 @@
 # Readers that are killed in the middle of a read, while others wait for the same pages: what they
 # leave half done is done again, right, for the next one; nothing is logged as if a blob were bad.
 #
+# formats: 3 4
 # timeout: 60
 import mmap
 import os

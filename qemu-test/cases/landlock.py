@@ -4,6 +4,7 @@
 # Landlock, a security module of Debian's kernel: a process that may only read below one directory
 # of an image reads there and nowhere else, by whatever path, and executes nothing there.
 #
+# formats: 3 4
 # timeout: 40
 import ctypes
 import errno

@@ -4,6 +4,7 @@
 # A reader in a memory control group reads and maps a tree that is larger than its limit, raw and
 # not verified, and compressed and verified: nobody is killed for it, and what it reads is right.
 #
+# formats: 3 4
 # timeout: 90
 
 group=/sys/fs/cgroup/memory-limit
@@ -32,7 +33,7 @@ for i in {1..9}; do
 	} >"src/$i"
 done
 mount_image "$(build_image src)"
-puzzlefs build -q --compress=1 src "$CASE_DIR/zstd:image"
+puzzlefs build -q "${build_format[@]}" --compress=1 src "$CASE_DIR/zstd:image"
 mount_image "$CASE_DIR/zstd:image" "$CASE_DIR/verified" verify=digest
 mnt=$CASE_DIR/mnt
 

@@ -4,6 +4,7 @@
 # An image is exported by the kernel's NFS server, read by its client as it is read directly, also
 # after the image was unmounted and mounted again under the client.
 #
+# formats: 3 4
 # timeout: 180
 # klog-allow: NFSD:|nfs
 

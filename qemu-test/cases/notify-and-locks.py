@@ -4,6 +4,7 @@
 # What any filesystem has from the VFS works here too: inotify, fanotify, flock, POSIX and open file
 # description locks, leases, poll.
 #
+# formats: 3 4
 # timeout: 40
 import ctypes
 import errno

@@ -4,6 +4,7 @@
 # Images as overlayfs' layers: an upper directory, with its whiteouts and opaque directories, is made
 # an image and serves as the lower layer that it was.
 #
+# formats: 3 4
 # timeout: 60
 # klog-allow: overlayfs:
 

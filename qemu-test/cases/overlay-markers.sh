@@ -4,6 +4,7 @@
 # An image that holds the storage of a container engine: overlayfs' attributes appear in a writable
 # mount as they are in the image, by the module and over FUSE. A character device 0:0 is refused.
 #
+# formats: 3 4
 # timeout: 120
 # klog-allow: overlayfs:|puzzlefs: 
 

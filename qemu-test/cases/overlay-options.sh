@@ -4,6 +4,7 @@
 # overlayfs over PuzzleFS does what it does over ext4: the same changes, with each of its options,
 # give the same tree, the same listing and the same errors.
 #
+# formats: 3 4
 # timeout: 120
 # klog-allow: overlayfs:
 

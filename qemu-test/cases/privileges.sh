@@ -4,6 +4,7 @@
 # File capabilities and set-uid, set-gid bits: shown, in effect, and out of effect with nosuid.
 # The sticky bit and modes without any.
 #
+# formats: 3 4
 # timeout: 60
 
 mkdir src

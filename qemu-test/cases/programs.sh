@@ -4,6 +4,7 @@
 # Programs run out of a mount: dynamic ones with all their libraries from it, static ones, scripts,
 # a library brought in at run time. Not those that must not run.
 #
+# formats: 3 4
 # timeout: 60
 
 root=src/root

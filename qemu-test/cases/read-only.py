@@ -3,6 +3,7 @@
 #
 # Everything that writes is refused with EROFS, and afterwards the tree is what it was.
 #
+# formats: 3 4
 # timeout: 60
 # klog-allow: puzzlefs: the filesystem is read-only
 import ctypes

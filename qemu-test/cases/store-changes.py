@@ -4,6 +4,7 @@
 # The store's filesystem is frozen, made full, made read-only and unmounted lazily under an image: all
 # that was not in memory is read right, and the disk is free when the image is unmounted.
 #
+# formats: 3 4
 # timeout: 60
 import os
 

@@ -6,6 +6,7 @@
 # lookup that waited for the lock behind the others would never end. The blobs of an open file are
 # open, so that neither this process nor a reader of the file waits.
 #
+# formats: 3 4
 # timeout: 60
 import os
 

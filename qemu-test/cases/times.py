@@ -4,6 +4,7 @@
 # Times of modification: to the nanosecond, before 1970, after 2038, on all kinds of files. Reading
 # changes none.
 #
+# formats: 3 4
 # timeout: 40
 import os
 

@@ -3,6 +3,7 @@
 #
 # Several mounts of one store, of one image and of others: each is its own, each ends on its own.
 #
+# formats: 3 4
 # timeout: 60
 
 mkdir -p first second a b c d

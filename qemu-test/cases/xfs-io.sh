@@ -4,6 +4,7 @@
 # xfs_io reads the same from the image as from the tree: by pread forwards, backwards and at random,
 # by preadv, by maps; and opens no file to write.
 #
+# formats: 3 4
 # timeout: 90
 
 mkdir tree
@@ -12,7 +13,7 @@ truncate -s 2000000 tree/file
 head -c 300000 /dev/urandom >>tree/file
 truncate -s 3000001 tree/file
 build_image tree raw >/dev/null
-puzzlefs build -q -z tree "$CASE_DIR/store:compressed"
+puzzlefs build -q "${build_format[@]}" -z tree "$CASE_DIR/store:compressed"
 
 # told DIRECTORY COMMAND...: what xfs_io shows of the file there.
 told() {
