@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # What `puzzlefs build --compress` makes mounts and is the source, under every kind of verification.
+#
+# For format 3 alone. It tests frames and bases, which format 4 does not have.
 # timeout: 120
 
 mkdir -p src/dir

@@ -5,6 +5,8 @@
 # without checksums, chunks anywhere in them, read as they are and with verify=digest; and each
 # fault of a frame or a table is an I/O error that names the blob.
 #
+# For format 3 alone. Format 4 has no seek tables; chunked-read and chunked-damage read its frames.
+#
 # timeout: 180
 # klog-allow: puzzlefs: 
 # kernels: every

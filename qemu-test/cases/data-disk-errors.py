@@ -5,6 +5,8 @@
 # need it; for a block of one with many files, which costs those that are in it; for all of it, when
 # only what is in memory can be had; and right after, by the same descriptor, all is well.
 #
+# For format 3 alone: large-folios has the errors of a disk for format 4, too.
+#
 # timeout: 120
 # klog-allow: puzzlefs: image|EXT4-fs|I/O error
 import errno

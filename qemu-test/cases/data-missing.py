@@ -4,6 +4,8 @@
 # A missing data blob costs the pages that need it, no byte more, for as long as it is missing; a
 # line in the kernel's log tells which.
 #
+# For format 3 alone: packs-replaced and chunked-damage do this to packs.
+#
 # timeout: 60
 # klog-allow: puzzlefs: image
 import errno

@@ -5,6 +5,8 @@
 # a device: EIO, without a wait and without a wakeup, for the pages that need it; right when it is
 # back.
 #
+# For format 3 alone: packs-replaced does this to packs.
+#
 # timeout: 90
 # klog-allow: puzzlefs: image
 import os

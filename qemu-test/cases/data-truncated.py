@@ -4,6 +4,8 @@
 # A data blob that is too short, by a byte or by all of it: the pages before the cut are right, those
 # after it are EIO, and when it is whole again, they are right, whichever way it was mended.
 #
+# For format 3 alone: packs-replaced and chunked-damage do this to packs.
+#
 # timeout: 90
 # klog-allow: puzzlefs: image
 import os

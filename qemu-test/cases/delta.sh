@@ -2,6 +2,8 @@
 # shellcheck shell=bash disable=SC2154 # mount_image sets mnt
 #
 # What `puzzlefs build --base` makes: layers on an image, each of what changed, mount as the tree is.
+#
+# For format 3 alone. Images of format 4 have no layers of metadata.
 # timeout: 120
 
 mkdir -p src/{dir/sub,gone/deep,opaque}

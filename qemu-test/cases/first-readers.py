@@ -3,6 +3,8 @@
 #
 # Eight threads come at the same moment for files of one compressed blob that nobody has open.
 #
+# For format 3 alone. It is about the seek table of a blob, which format 4 does not have.
+#
 # timeout: 120
 import os
 import threading

@@ -5,6 +5,8 @@
 # frame is 3 MiB for each blob that is open, is told to memory reclaim, and is given back. So is one
 # with a checksum of each, whose table is larger than all else that is read at once.
 #
+# For format 3 alone. Chunks of format 4 are single frames, without tables.
+#
 # timeout: 60
 import glob
 import os

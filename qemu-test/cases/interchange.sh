@@ -4,6 +4,8 @@
 # Images of the reference implementation, raw, compressed and with a delta layer, mounted by the
 # module, compare equal to their sources; images of ours, mounted by its FUSE driver, do so too.
 #
+# For format 3 alone. The reference implementation reads format 3.
+#
 # needs: reference
 # timeout: 180
 

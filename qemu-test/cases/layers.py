@@ -5,6 +5,8 @@
 # changed, replaced, linked and renamed, directories removed, made opaque, made again. Compared
 # with the tree that the changes come to, as this case keeps it.
 #
+# For format 3 alone. Images of format 4 have no layers of metadata.
+#
 # timeout: 120
 import ctypes
 import errno

@@ -5,6 +5,8 @@
 # metadata blob; mounts and walks end, also where directories are in themselves, in each other and in
 # two places.
 #
+# For format 3 alone: chunked-malformed does this for format 4.
+#
 # timeout: 90
 # klog-allow: puzzlefs:
 import os

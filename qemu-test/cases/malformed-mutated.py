@@ -4,6 +4,8 @@
 # Images with anything wrong with them, by mutation, and those that fuzzing found: each is refused
 # by the mount, or mounted and walked to its end, and every call gives a result or an errno.
 #
+# For format 3 alone: chunked-malformed does this for format 4.
+#
 # timeout: 120
 # needs: corpus
 # rounds: 300

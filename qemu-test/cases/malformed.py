@@ -4,6 +4,8 @@
 # Metadata with the right digest and the wrong contents: what is wrong with the image as a whole
 # stops the mount, what is wrong with an inode costs that inode, EUCLEAN, and no other.
 #
+# For format 3 alone: chunked-malformed does this for format 4.
+#
 # timeout: 90
 # klog-allow: puzzlefs:
 import errno

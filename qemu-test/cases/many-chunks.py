@@ -4,6 +4,8 @@
 # A file of more than 3,000 chunks, each a blob of its own, and more than a store keeps open: read
 # in order, backwards and anywhere.
 #
+# For format 3 alone: chunked-read has long lists of extents of format 4.
+#
 # timeout: 240
 import os
 

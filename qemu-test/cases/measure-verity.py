@@ -6,6 +6,8 @@
 # have none: parts of blobs, several chunks, compressed ones, and all files in other modes, in which
 # nothing checks pages against that digest.
 #
+# For format 3 alone. Format 4 states no fs-verity digests of blobs.
+#
 # timeout: 90
 # klog-allow: puzzlefs: image [0-9a-f]+ inode [0-9]+: .*blob
 import array

@@ -4,6 +4,8 @@
 # Mounts of one image have its metadata in memory once; yet each that wants its blob to have an
 # fs-verity digest is told if it has not.
 #
+# For format 3 alone: chunked-cache does this for format 4.
+#
 # timeout: 120
 # klog-allow: puzzlefs: metadata blob [0-9a-f]+: it has not the fs-verity digest
 import errno

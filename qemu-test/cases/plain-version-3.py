@@ -5,6 +5,8 @@
 # entries out of order, chunks of a byte and of megabytes, in the middle of blobs and overlapping;
 # and one with the extensions. Read right all the same.
 #
+# For format 3 alone. It is about version 3 alone.
+#
 # timeout: 90
 import os
 import stat
