@@ -143,8 +143,8 @@ impl SmallDisk<'_> {
         self.disk.join("filler")
     }
 
-    /// Runs a command with so many free pages. If it fails, it says so, the store has no fault, and the command
-    /// succeeds once there is room. Returns true if it succeeds at once.
+    /// Runs a command with so many free pages. If it fails, it says so, the store has no fault, and the
+    /// command succeeds once there is room. Returns true if it succeeds at once.
     fn attempt(&self, arguments: &[&str], pages: usize) -> bool {
         self.reset(pages);
         let store = self.store();
