@@ -5,6 +5,7 @@
 use crate::build::layout::Layout;
 use crate::model::digest::Digest;
 use crate::model::tree::NodeId;
+use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::mem;
 
@@ -35,6 +36,8 @@ pub(crate) struct Pack {
     pub bytes: Vec<u8>,
     /// Its first files, at most [`FIRST_FILES`], with their offsets.
     pub first_files: Vec<(NodeId, u32)>,
+    /// The SHA-256 of the SHA-256 of each file, one after the other.
+    pub digest: Digest,
 }
 
 /// The place of a small file.
@@ -52,6 +55,8 @@ pub(crate) struct Packer<'a> {
     number: u32,
     open: Vec<u8>,
     first_files: Vec<(NodeId, u32)>,
+    /// The hash of the digests of its files.
+    sha256: Sha256,
     /// The second in which the last file of the open pack was modified.
     modified: i64,
     placed: Vec<PlacedFile>,
@@ -66,6 +71,7 @@ impl<'a> Packer<'a> {
             number: 0,
             open: Vec::new(),
             first_files: Vec::new(),
+            sha256: Sha256::new(),
             modified: 0,
             placed: Vec::new(),
             seen: HashMap::new(),
@@ -116,6 +122,7 @@ impl<'a> Packer<'a> {
                 if self.first_files.len() < FIRST_FILES {
                     self.first_files.push((file.node, place.1));
                 }
+                self.sha256.update(file.digest.as_bytes());
                 self.open.extend_from_slice(bytes);
                 self.seen.insert(file.digest, place);
                 let packed = self.open.len();
@@ -140,6 +147,7 @@ impl<'a> Packer<'a> {
             number,
             bytes: mem::take(&mut self.open),
             first_files: mem::take(&mut self.first_files),
+            digest: Digest(mem::take(&mut self.sha256).finalize().into()),
         }
     }
 }

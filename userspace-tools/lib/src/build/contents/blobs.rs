@@ -173,16 +173,19 @@ impl<'a> Writer<'a> {
 
 impl ContentSink for Writer<'_> {
     type Local = Option<Encoder>;
+    /// The digest of the content.
+    type Key = Digest;
 
     fn store(
         &self,
         _turn: Turn,
-        content: Digest,
         bytes: Cow<'_, [u8]>,
         _from: &Provenance,
         encoder: &mut Self::Local,
-    ) -> Result<()> {
-        self.store_once(content, &bytes, encoder)
+    ) -> Result<Digest> {
+        let content = Digest::of(&bytes);
+        self.store_once(content, &bytes, encoder)?;
+        Ok(content)
     }
 
     /// Stores the shared blob of zeros.
@@ -203,7 +206,7 @@ impl ContentSink for Writer<'_> {
 /// content of the blob of zeros, and its size.
 fn extents(
     nodes: usize,
-    stored: &Stored,
+    stored: &Stored<Digest>,
     blobs: &HashMap<Digest, StoredBlob>,
     zeros: (Digest, usize),
 ) -> Vec<Extents> {

@@ -4,7 +4,6 @@
 
 use crate::build::contents::attempts::ReadAgain;
 use crate::build::packer::PlacedFile;
-use crate::model::digest::Digest;
 use crate::model::tree::{Fresh, NodeId};
 
 /// The place of a piece in the contents of a tree.
@@ -18,35 +17,45 @@ pub(crate) struct Position {
 }
 
 /// A piece of a file that was cut.
-pub(crate) struct CutPiece {
+pub(crate) struct CutPiece<K> {
     pub position: Position,
-    pub data: PieceData,
+    pub data: PieceData<K>,
     pub length: u64,
 }
 
 /// The data of a piece.
 #[derive(Clone, Copy)]
-pub(crate) enum PieceData {
-    /// A chunk with the content of this digest.
-    Chunk(Digest),
+pub(crate) enum PieceData<K> {
+    /// A chunk with the content of this key.
+    Chunk(K),
     /// Zeros, in a run of any length.
     Zeros,
 }
 
-/// The contents of the files of a tree. Digests are those of contents.
-#[derive(Default)]
-pub(crate) struct Stored {
+/// The contents of the files of a tree, by their keys.
+pub(crate) struct Stored<K> {
     /// The packs, with their numbers; in the order of the numbers after [`finish`](Self::finish).
-    pub packs: Vec<(u32, Digest)>,
+    pub packs: Vec<(u32, K)>,
     /// The pieces of large files; in their order after [`finish`](Self::finish).
-    pub pieces: Vec<CutPiece>,
+    pub pieces: Vec<CutPiece<K>>,
     /// The places of the small files.
     pub small: Vec<PlacedFile>,
     /// Files that changed while they were read, in the state in which they were read.
     pub fresh: Vec<(NodeId, Fresh)>,
 }
 
-impl Stored {
+impl<K> Default for Stored<K> {
+    fn default() -> Self {
+        Stored {
+            packs: Vec::new(),
+            pieces: Vec::new(),
+            small: Vec::new(),
+            fresh: Vec::new(),
+        }
+    }
+}
+
+impl<K> Stored<K> {
     /// Sorts the packs and the pieces, and removes pieces of attempts that do not count.
     pub fn finish(mut self, small: Vec<PlacedFile>, read_again: ReadAgain) -> Self {
         self.pieces.retain(|piece| {
@@ -62,8 +71,8 @@ impl Stored {
         self
     }
 
-    /// Returns the digest of the pack that a small file is in.
-    pub fn pack(&self, file: &PlacedFile) -> &Digest {
+    /// Returns the key of the pack that a small file is in.
+    pub fn pack(&self, file: &PlacedFile) -> &K {
         let (number, content) = &self.packs[file.pack as usize];
         debug_assert_eq!(*number, file.pack);
         content

@@ -58,7 +58,7 @@ pub(crate) fn store_contents<S: ContentSink>(
     reading: &Reading<'_>,
     sink: &S,
     flusher: &Flusher,
-) -> Result<Stored> {
+) -> Result<Stored<S::Key>> {
     let Reading { tree, options, .. } = *reading;
     let layout = &options.layout;
     let jobs = options.jobs.max(1);
@@ -131,7 +131,7 @@ fn plan(tree: &Tree, skip: &[bool], layout: &Layout) -> (Vec<Vec<NodeId>>, Vec<N
 }
 
 /// Stores contents with the threads of a scheduler.
-struct Builder<'a, S> {
+struct Builder<'a, S: ContentSink> {
     batches: Vec<Vec<NodeId>>,
     large: Vec<NodeId>,
     layout: &'a Layout,
@@ -139,7 +139,7 @@ struct Builder<'a, S> {
     reader: FileReader<'a>,
     packer: Mutex<Packer<'a>>,
     sink: &'a S,
-    stored: Mutex<Stored>,
+    stored: Mutex<Stored<S::Key>>,
 }
 
 /// A pack or a chunk to hash and store.
@@ -199,7 +199,10 @@ impl<S: ContentSink> Work for Builder<'_, S> {
         let packs = packs.into_iter().map(|pack| Piece {
             bytes: pack.bytes,
             place: Place::Pack(pack.number),
-            from: Provenance::Bundle(pack.first_files),
+            from: Provenance::Bundle {
+                digest: pack.digest,
+                first_files: pack.first_files,
+            },
         });
         Ok(packs.collect())
     }
@@ -277,7 +280,7 @@ impl<S: ContentSink> Builder<'_, S> {
         file.check_unchanged().map_err(Failure::File)
     }
 
-    /// Hashes and stores a piece, and notes its place.
+    /// Stores a piece, and notes its place.
     fn store(
         &self,
         bytes: Cow<'_, [u8]>,
@@ -285,20 +288,19 @@ impl<S: ContentSink> Builder<'_, S> {
         from: &Provenance,
         local: &mut S::Local,
     ) -> Result<()> {
-        let content = Digest::of(&bytes);
         let length = bytes.len() as u64;
         match place {
             Place::Pack(number) => {
                 let unit = SMALL_FILES;
                 let turn = Turn { unit, number };
-                self.sink.store(turn, content, bytes, from, local)?;
-                lock(&self.stored).packs.push((number, content));
+                let key = self.sink.store(turn, bytes, from, local)?;
+                lock(&self.stored).packs.push((number, key));
             }
             Place::Chunk(turn, position) => {
-                self.sink.store(turn, content, bytes, from, local)?;
+                let key = self.sink.store(turn, bytes, from, local)?;
                 lock(&self.stored).pieces.push(CutPiece {
                     position,
-                    data: PieceData::Chunk(content),
+                    data: PieceData::Chunk(key),
                     length,
                 });
             }
@@ -307,7 +309,7 @@ impl<S: ContentSink> Builder<'_, S> {
     }
 
     /// Puts together the work of the threads.
-    fn finish(self) -> Result<Stored> {
+    fn finish(self) -> Result<Stored<S::Key>> {
         let read_again = self.reader.finish()?;
         let small = into_inner(self.packer).placed();
         Ok(into_inner(self.stored).finish(small, read_again))

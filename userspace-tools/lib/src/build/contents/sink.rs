@@ -23,24 +23,30 @@ pub(crate) struct Turn {
 pub(crate) enum Provenance {
     /// A large file, from this offset on.
     File(NodeId, u64),
-    /// The first small files of a bundle, with their offsets in the bundle.
-    Bundle(Vec<(NodeId, u32)>),
+    /// A bundle of small files.
+    Bundle {
+        /// The SHA-256 of the SHA-256 of each file, one after the other.
+        digest: Digest,
+        /// The first files, with their offsets in the bundle.
+        first_files: Vec<(NodeId, u32)>,
+    },
 }
 
 /// Stores the contents that several threads read.
 pub(crate) trait ContentSink: Sync {
     /// State that each thread has for itself.
     type Local: Default;
+    /// Identifies a content. Contents with one key are equal.
+    type Key: Copy + Send;
 
-    /// Stores a content of this digest. The same content can come several times, with several turns.
+    /// Stores a content, and returns its key. The same content can come several times, with several turns.
     fn store(
         &self,
         turn: Turn,
-        content: Digest,
         bytes: Cow<'_, [u8]>,
         from: &Provenance,
         local: &mut Self::Local,
-    ) -> Result<()>;
+    ) -> Result<Self::Key>;
 
     /// Makes runs of zeros storable.
     fn store_zeros(&self, local: &mut Self::Local) -> Result<()>;

@@ -93,13 +93,25 @@ struct ChunkSink<'a, 'e, 's> {
 
 #[derive(Default)]
 struct State {
-    /// The contents whose turns have come to be known, by their digests.
-    order: Order<Digest>,
-    contents: HashMap<Digest, Encoded>,
+    /// The contents whose turns have come to be known.
+    order: Order<ContentKey>,
+    contents: HashMap<ContentKey, Encoded>,
     /// The number of bytes in memory of encoded chunks.
     held: usize,
     /// A thread is writing.
     is_writing: bool,
+}
+
+/// Identifies a content. Each variant is a namespace of its own, because a file can have the digests of
+/// other files as its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum ContentKey {
+    /// The SHA-256 of the content.
+    Content(Digest),
+    /// The SHA-256 of the SHA-256 of each file of a bundle. It saves hashing the contents again.
+    Files(Digest),
+    /// The digest of a chunk of the parent that has the content.
+    Chunk(Digest),
 }
 
 /// The chunk of a content.
@@ -123,15 +135,24 @@ enum Place {
 impl ContentSink for ChunkSink<'_, '_, '_> {
     /// The content of a chunk of the parent.
     type Local = Vec<u8>;
+    type Key = ContentKey;
 
     fn store(
         &self,
         turn: Turn,
-        content: Digest,
         bytes: Cow<'_, [u8]>,
         from: &Provenance,
         local: &mut Self::Local,
-    ) -> Result<()> {
+    ) -> Result<ContentKey> {
+        let reused = match self.parent {
+            Some(parent) => self.reuse(parent, &bytes, from, local)?,
+            None => None,
+        };
+        let content = match (&reused, from) {
+            (Some((chunk, _)), _) => ContentKey::Chunk(Digest::from(*chunk.digest())),
+            (None, Provenance::Bundle { digest, .. }) => ContentKey::Files(*digest),
+            (None, Provenance::File(..)) => ContentKey::Content(Digest::of(&bytes)),
+        };
         let is_first = {
             let mut state = lock(&self.state);
             state.order.push(turn, content);
@@ -144,9 +165,18 @@ impl ContentSink for ChunkSink<'_, '_, '_> {
             }
         };
         if is_first {
-            self.encode(content, bytes, from, local)?;
+            let (chunk, place) = match reused {
+                Some((chunk, pack)) => {
+                    self.parent.iter().for_each(|parent| parent.reused(&chunk));
+                    (chunk, Place::Known(pack))
+                }
+                None => self.compress(&content, bytes)?,
+            };
+            let encoded = Encoded::Waiting(chunk, place);
+            lock(&self.state).contents.insert(content, encoded);
         }
-        self.write_ready()
+        self.write_ready()?;
+        Ok(content)
     }
 
     /// Runs of zeros are holes.
@@ -161,50 +191,30 @@ impl ContentSink for ChunkSink<'_, '_, '_> {
 }
 
 impl ChunkSink<'_, '_, '_> {
-    /// Encodes a content, or finds its chunk in the parent, and has the chunk wait for its turn.
-    fn encode(
-        &self,
-        content: Digest,
-        bytes: Cow<'_, [u8]>,
-        from: &Provenance,
-        buffer: &mut Vec<u8>,
-    ) -> Result<()> {
-        let reused = match self.parent {
-            Some(parent) => self.reuse(parent, &content, &bytes, from, buffer)?,
-            None => None,
-        };
-        let (chunk, place) = match reused {
-            Some((chunk, pack)) => (chunk, Place::Known(pack)),
-            None => self.compress(&content, bytes)?,
-        };
-        let mut state = lock(&self.state);
-        state
-            .contents
-            .insert(content, Encoded::Waiting(chunk, place));
-        Ok(())
-    }
-
     /// Returns the chunk of the parent with a content, and the pack of the store that has it.
     fn reuse(
         &self,
         parent: &Parent<'_>,
-        content: &Digest,
         bytes: &[u8],
         from: &Provenance,
         buffer: &mut Vec<u8>,
     ) -> Result<Option<(ChunkRef, KnownPack)>> {
-        let Some(chunk) = parent.find(content, bytes, from, buffer) else {
+        let Some(chunk) = parent.find(bytes, from, buffer) else {
             return Ok(None);
         };
         let Some(pack) = self.known.find(&chunk)? else {
             return Ok(None);
         };
-        parent.reused(&chunk);
         Ok(Some((chunk, pack)))
     }
 
-    fn compress(&self, content: &Digest, bytes: Cow<'_, [u8]>) -> Result<(ChunkRef, Place)> {
-        let encoded = self.encoder.encode_hashed(&bytes, Some(content))?;
+    /// Encodes a content, and keeps its stored bytes unless the store has the chunk.
+    fn compress(&self, content: &ContentKey, bytes: Cow<'_, [u8]>) -> Result<(ChunkRef, Place)> {
+        let digest = match content {
+            ContentKey::Content(digest) => Some(digest),
+            ContentKey::Files(_) | ContentKey::Chunk(_) => None,
+        };
+        let encoded = self.encoder.encode_hashed(&bytes, digest)?;
         let chunk = encoded.chunk;
         let is_damaged = |parent: &Parent<'_>| parent.is_unreadable(&chunk);
         let known = if self.parent.is_some_and(is_damaged) {
@@ -454,10 +464,10 @@ impl ImagePacks {
 /// Returns the extents of each of `nodes` nodes. `contents` has the chunk of each content.
 fn extents(
     nodes: usize,
-    stored: &StoredContents,
-    contents: &HashMap<Digest, Encoded>,
+    stored: &StoredContents<ContentKey>,
+    contents: &HashMap<ContentKey, Encoded>,
 ) -> Vec<Vec<FileExtent>> {
-    let chunk = |content: &Digest, offset: u32| match contents.get(content) {
+    let chunk = |content: &ContentKey, offset: u32| match contents.get(content) {
         Some(Encoded::Written(chunk)) => ExtentData::Chunk {
             chunk: *chunk,
             offset,

@@ -161,26 +161,19 @@ impl<'s> Parent<'s> {
         Ok(())
     }
 
-    /// Returns the chunk of the parent with this content, if its place leads to it. `content` is the
-    /// digest of `bytes`.
-    pub fn find(
-        &self,
-        content: &Digest,
-        bytes: &[u8],
-        from: &Provenance,
-        buffer: &mut Vec<u8>,
-    ) -> Option<ChunkRef> {
+    /// Returns the chunk of the parent with this content, if its place leads to it.
+    pub fn find(&self, bytes: &[u8], from: &Provenance, buffer: &mut Vec<u8>) -> Option<ChunkRef> {
         let length = u32::try_from(bytes.len()).ok()?;
         let counterpart = match from {
             Provenance::File(node, offset) => self.chunk_at(*node, *offset, length),
-            Provenance::Bundle(files) => self.bundle_of(files, length),
+            Provenance::Bundle { first_files, .. } => self.bundle_of(first_files, length),
         };
         let chunk = counterpart.unwrap_or_else(|error| {
             self.fault(error);
             None
         })?;
         let is_equal = match chunk.encoding() {
-            Encoding::Raw => Digest::from(*chunk.digest()) == *content,
+            Encoding::Raw => Digest::from(*chunk.digest()) == Digest::of(bytes),
             Encoding::Zstd => match self.tree.source().reader().read(&chunk, buffer) {
                 Ok(()) => buffer == bytes,
                 Err(error) => {
