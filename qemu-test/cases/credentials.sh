@@ -4,6 +4,7 @@
 # Blobs are opened with the mounter's credentials: a reader needs no access to the store, and the
 # modes of the image's files decide what it may read. No user namespace's root may mount.
 #
+# formats: 3 4
 # timeout: 60
 # klog-allow: puzzlefs: .*EACCES
 

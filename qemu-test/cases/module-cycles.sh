@@ -4,6 +4,7 @@
 # 20 times: unload and load the module, with a mount in between. It leaves no slab cache, no
 # filesystem type and no shrinker behind; it cannot go while something is mounted.
 #
+# formats: 3 4
 # timeout: 120
 # kernels: every
 

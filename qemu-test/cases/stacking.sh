@@ -4,6 +4,7 @@
 # As the lower directory of overlayfs, as containers use it: read through it, copied up, hidden by
 # whiteouts. On overlayfs itself. Not on PuzzleFS.
 #
+# formats: 3 4
 # timeout: 60
 # klog-allow: puzzlefs:|overlayfs:
 
