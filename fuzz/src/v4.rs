@@ -4,7 +4,9 @@
 
 use crate::random::Random;
 use crate::Mutate;
-use puzzlefs_schema::v4::{frame_content_len, root_ref, ChunkRef};
+use puzzlefs_schema::v4::{
+    frame_content_len, restore_values, root_ref, store_differences, ChunkRef,
+};
 use puzzlefs_schema::Digest;
 use puzzlefs_test_support::v4::chunks::{Chunks, Naming};
 use puzzlefs_test_support::v4::walk;
@@ -45,12 +47,22 @@ pub fn run_block_list(data: &[u8]) {
 
 /// A block.
 pub fn run_block(data: &[u8]) {
-    let _ = walk::walk_block(data);
+    run_stored(data, walk::walk_block);
 }
 
 /// A list block.
 pub fn run_list_block(data: &[u8]) {
-    let _ = walk::walk_list_block(data);
+    run_stored(data, walk::walk_list_block);
+}
+
+/// Stored content, whose values are restored. Those of a valid chunk give the same differences.
+fn run_stored(data: &[u8], walk: walk::Walk) {
+    let mut content = data.to_vec();
+    restore_values(&mut content);
+    if walk(&content).is_ok() {
+        store_differences(&mut content);
+        assert!(content == data);
+    }
 }
 
 /// A pack.

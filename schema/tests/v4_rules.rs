@@ -727,6 +727,32 @@ fn the_encoding_of_a_pool() {
     assert_eq!(with(0), at(Kind::Range, ListName::Attributes, 0));
 }
 
+/// Two lists that share elements, and a pool with the bytes of a list.
+#[test]
+fn lists_do_not_overlap() {
+    let original = v4::block().build();
+    let word = |at: usize| u64::from_le_bytes(original[at..at + 8].try_into().unwrap());
+    let check = |at: usize, pointer: u64| {
+        let mut bytes = original.clone();
+        bytes[at..at + 8].copy_from_slice(&pointer.to_le_bytes());
+        broken(BlockLayout::check(&bytes))
+    };
+    let (sets, attributes, pool) = (8 * 8, 8 * 9, 8 * 10);
+    assert_eq!(check(sets, word(sets)), None);
+    // The attributes, as seen from the pointer before.
+    let shared = word(attributes) + (1 << 2);
+    assert_eq!(check(sets, shared), anywhere(Kind::ListOrder));
+    // The byte before the pool is one of an attribute.
+    let before = word(pool) - (1 << 2);
+    assert_eq!(check(pool, before), anywhere(Kind::ListOrder));
+    let mut list = v4::entry_list().build();
+    assert_eq!(broken(ListLayout::check(&list)), None);
+    let pool = 8 * 7;
+    let pointer = u64::from_le_bytes(list[pool..pool + 8].try_into().unwrap()) - (1 << 2);
+    list[pool..pool + 8].copy_from_slice(&pointer.to_le_bytes());
+    assert_eq!(broken(ListLayout::check(&list)), anywhere(Kind::ListOrder));
+}
+
 /// A later revision can add fields to structs, and pointers to the root struct.
 #[test]
 fn structs_can_be_longer() {

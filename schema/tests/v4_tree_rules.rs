@@ -5,7 +5,7 @@
 
 use puzzlefs_schema::image::{Entry, ImageMetadata, Versions};
 use puzzlefs_schema::v4::{
-    ChunkSource, Layout, LoadedInode, MetadataErrorKind as Kind, Node, Tree,
+    store_differences, ChunkSource, Layout, LoadedInode, MetadataErrorKind as Kind, Node, Tree,
 };
 use puzzlefs_schema::{Digest, FileType};
 use puzzlefs_test_support::v4::chunks::{Chunk, Chunks, Naming, TreeError};
@@ -124,12 +124,15 @@ impl TestImage {
     }
 
     fn chunks(&self) -> Chunks {
-        let contents = [
+        let mut contents = [
             self.first.build(),
             self.second.build(),
             self.list.clone(),
             self.root.build(),
         ];
+        for content in &mut contents {
+            store_differences(content);
+        }
         let chunks = (0..).map(digest).zip(contents);
         Chunks::new(chunks.collect(), Naming::Numbers)
     }

@@ -39,11 +39,12 @@ impl BlockLayout {
     /// Any but those of roots, of list blocks, and of references between chunks.
     pub fn check(bytes: &[u8]) -> Result<Self> {
         let message = Message::parse(bytes, MessageKind::Block, 1)?;
+        let inodes = message.list::<StoredInode>(0)?;
         let layout = Self {
             // Messages are small.
             len: bytes.len() as u32,
-            inodes: message.list::<StoredInode>(0)?,
-            places: Places::find(&message)?,
+            inodes,
+            places: Places::find(&message, inodes)?,
         };
         if !(1..=MAX_BLOCK_INODES).contains(&layout.inodes.len()) {
             return Err(Kind::BlockInodes.into());

@@ -123,6 +123,8 @@ pub enum MetadataErrorKind {
     PointersInList,
     /// The length of a list of structs differs from the length of its elements.
     ListLength,
+    /// The lists of a block or a list block overlap, or lie in another order than their pointers.
+    ListOrder,
     /// The message has another version than [`VERSION`](super::VERSION).
     Version(u16),
     /// The message has another kind than the reference to it requires.
@@ -264,6 +266,7 @@ impl fmt::Display for MetadataErrorKind {
             Self::StructSize => "a struct of the message is too small",
             Self::PointersInList => "the elements of a list have pointers",
             Self::ListLength => "a list has another length than its elements",
+            Self::ListOrder => "the lists of the message overlap or lie in another order",
             Self::Version(version) => {
                 return write!(f, "the metadata has version {version}, expected 4")
             }

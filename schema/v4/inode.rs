@@ -21,16 +21,16 @@ use crate::{limits::MAX_FILE_SIZE, timestamp::Timestamp};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoredInode {
     mode: u16,
-    long: bool,
+    pub(super) long: bool,
     links: u32,
     uid: u32,
     gid: u32,
     mtime_seconds: i64,
     mtime_nanoseconds: u32,
     set: u32,
-    size: u64,
+    pub(super) size: u64,
     first: u32,
-    count: u32,
+    pub(super) count: u32,
     parent_distance: i32,
     parent_slot: u16,
 }
@@ -66,7 +66,7 @@ impl Element for StoredInode {
 }
 
 impl StoredInode {
-    fn inode_type(&self) -> Option<InodeType> {
+    pub(super) fn inode_type(&self) -> Option<InodeType> {
         InodeType::from_code((self.mode >> 12) as u8)
     }
 }
@@ -84,9 +84,9 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Finds the lists of a block.
-    pub(super) fn find(block: &Message<'_>) -> Result<Self> {
-        Ok(Self {
+    /// Finds the lists of a block, behind its inodes.
+    pub(super) fn find(block: &Message<'_>, inodes: List) -> Result<Self> {
+        let places = Self {
             entries: block.list::<StoredEntry>(1)?,
             extents: block.list::<StoredExtent>(2)?,
             chunks: block.list::<StoredRef>(3)?,
@@ -94,7 +94,18 @@ impl Places {
             sets: block.list::<StoredSet>(5)?,
             attributes: block.list::<StoredAttribute>(6)?,
             pool: block.pool(7)?,
-        })
+        };
+        let lists = [
+            inodes,
+            places.entries,
+            places.extents,
+            places.chunks,
+            places.parts,
+            places.sets,
+            places.attributes,
+        ];
+        block.check_order(&lists, places.pool)?;
+        Ok(places)
     }
 
     /// The chunks that the block refers to.

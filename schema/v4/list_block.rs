@@ -79,6 +79,8 @@ impl ListLayout {
             parts: message.list::<StoredPart>(3)?,
             pool: message.pool(4)?,
         };
+        let lists = [layout.entries, layout.extents, layout.chunks, layout.parts];
+        message.check_order(&lists, layout.pool)?;
         layout.check_level()?;
         layout.chunks(bytes).check()?;
         // INVARIANT: The rest of the rules.

@@ -46,6 +46,17 @@ impl List {
         self.count
     }
 
+    /// The place of an element in the message; `None` if there are not so many.
+    #[inline]
+    pub(super) fn place(&self, index: u32) -> Option<usize> {
+        if index >= self.count {
+            return None;
+        }
+        (index as usize)
+            .checked_mul(self.stride as usize)?
+            .checked_add(self.start as usize)
+    }
+
     /// The elements in the bytes of the message.
     #[inline]
     pub(super) fn of<'a, T: Element>(&self, bytes: &'a [u8]) -> Elements<'a, T> {
@@ -336,6 +347,25 @@ impl<'a> Message<'a> {
             count,
             stride: size.data.saturating_mul(WORD) as u32,
         })
+    }
+
+    /// Checks that lists lie behind the root struct in this order, and the pool behind them.
+    pub(super) fn check_order(&self, lists: &[List], pool: Pool) -> Result<()> {
+        let pointers = self.pointer_count.saturating_mul(WORD);
+        let mut end = self.pointers.saturating_add(pointers);
+        // Null pointers have no place.
+        for list in lists.iter().filter(|list| list.stride != 0) {
+            // The word in front of the elements belongs to the list.
+            if (list.start as usize) < end.saturating_add(WORD) {
+                return Err(Kind::ListOrder.into());
+            }
+            let len = (list.count as usize).saturating_mul(list.stride as usize);
+            end = (list.start as usize).saturating_add(len);
+        }
+        if pool.len != 0 && (pool.start as usize) < end {
+            return Err(Kind::ListOrder.into());
+        }
+        Ok(())
     }
 
     /// Finds the pool. A null pointer is an empty one.

@@ -7,6 +7,9 @@
 # lists have data only: a reader finds every field of an element at a fixed
 # place. A later revision can add fields at the end of a struct; a reader skips
 # those that it does not know.
+#
+# Fields marked "(difference)" are stored as the difference to a prediction; the
+# page lists the predictions. The comments describe the values.
 
 @0xd4d81eb6bd7008b4;
 
@@ -134,7 +137,7 @@ struct Inode {
     first @9 :UInt32;
     count @10 :UInt32;
     # A range of entries (directory), extents (regular file), bytes (symbolic
-    # link), or parts (see long). Otherwise 0 and 0.
+    # link), or parts (see long). Otherwise 0 and 0. (first: difference)
 
     parentDistance @11 :Int32;
     parentSlot @12 :UInt16;
@@ -144,7 +147,7 @@ struct Inode {
 
 struct Entry {
     nameOffset @0 :UInt32;
-    # In bytes.
+    # In bytes. (difference)
 
     nameLength @1 :UInt8;
 
@@ -152,21 +155,23 @@ struct Entry {
     # The upper four bits of the inode's mode, as in d_type.
 
     slot @3 :UInt16;
-    # The inode's place in its block.
+    # The inode's place in its block. (difference)
 
     distance @4 :Int32;
     # The number of that block, less the number of the block with the directory.
+    # (difference)
 }
 
 struct Extent {
     offset @0 :UInt64;
     # In the file. The extent ends where the next one begins, or with the file.
+    # (difference)
 
     chunk @1 :UInt32;
-    # The chunk's place in chunks; 2^32 - 1 for a hole.
+    # The chunk's place in chunks; 2^32 - 1 for a hole. (difference)
 
     chunkOffset @2 :UInt32;
-    # In the chunk's content; 0 for a hole.
+    # In the chunk's content; 0 for a hole. (difference)
 }
 
 struct Chunk {

@@ -3,8 +3,9 @@
 //! Version 4: chunks in packs, and metadata in small messages.
 //!
 //! `Documentation/image-format-4.md` is the specification. A metadata chunk is checked once, when it
-//! is loaded: [`RootLayout::check`], [`BlockListLayout::check`], [`BlockLayout::check`] and
-//! [`ListLayout::check`] read all of it, and return a layout that is kept beside the bytes. Lookups
+//! is loaded: [`restore_values`] replaces the differences in it by values. Then [`RootLayout::check`],
+//! [`BlockListLayout::check`], [`BlockLayout::check`] and [`ListLayout::check`] read all of it, and
+//! return a layout that is kept beside the bytes. Lookups
 //! then read single fields at known places. They do not check again, but every access has a bound:
 //! if the bytes are not those that were checked, a lookup gives something else or an error.
 //!
@@ -12,7 +13,7 @@
 //!
 //! ```
 //! # use puzzlefs_schema::v4::{
-//! #     Block, BlockLayout, ChunkRef, Content, MetadataError, RootLayout, Start,
+//! #     restore_values, Block, BlockLayout, ChunkRef, Content, MetadataError, RootLayout, Start,
 //! # };
 //! /// Returns the number of the inode that a name has in the root directory. `load` returns the
 //! /// verified content of a chunk.
@@ -28,7 +29,8 @@
 //!
 //!     // The block with the first inode, whose number among the blocks is 0.
 //!     let child = blocks.get(0)?.expect("a root has children");
-//!     let bytes = load(&child.chunk);
+//!     let mut bytes = load(&child.chunk);
+//!     restore_values(&mut bytes);
 //!     let layout = BlockLayout::check(&bytes)?;
 //!     layout.check_child(&child)?;
 //!     let directory = Block::new(&layout, &bytes)?.parent(0)?;
@@ -50,6 +52,7 @@
 //! | --- | --- |
 //! | `tree` | an image as a whole: what spans chunks |
 //! | `block`, `list_block` | blocks; parts of long lists |
+//! | `differences` | fields that are stored as differences |
 //! | `inode`, `root` | inodes; roots and block lists |
 //! | `attributes`, `directory`, `extents`, `parts` | lists of an inode |
 //! | `chunks` | the chunks that a block refers to |
@@ -64,6 +67,7 @@ mod attributes;
 mod block;
 mod chunk;
 mod chunks;
+mod differences;
 mod directory;
 mod error;
 mod extents;
@@ -89,6 +93,9 @@ mod words;
 pub use attributes::{Attribute, Attributes, Value};
 pub use block::{Block, BlockLayout};
 pub use chunk::{frame_content_len, root_ref, ChunkError, ChunkRef, Encoding, FRAME_HEADER_LEN};
+pub use differences::restore_values;
+#[cfg(feature = "write")]
+pub use differences::store_differences;
 pub use directory::{Entries, Entry, InodeRef};
 pub use error::{ListName, MetadataError, MetadataErrorKind};
 pub use extents::{Extent, ExtentData, Extents};

@@ -58,6 +58,59 @@ def message(kind, data, lists):
     return struct.pack("<II", 0, len(segment) // 8) + segment
 
 
+def differences(content):
+    """The stored form of the message of a block or a list block: some fields of its inodes, entries and
+    extents are differences to predictions."""
+    content = bytearray(content)
+    is_block = content[18] == 3
+
+    def elements(number):
+        """The places of the elements of a list."""
+        at = 24 + 8 * number
+        pointer, = struct.unpack_from("<Q", content, at)
+        if not pointer:
+            return []
+        tag_at = at + 8 + 8 * (pointer >> 2 & 2**30 - 1)
+        tag, = struct.unpack_from("<Q", content, tag_at)
+        return [tag_at + 8 + index * 8 * (tag >> 32 & 0xffff) for index in range((tag & 2**32 - 1) >> 2)]
+
+    def store(at, form, prediction):
+        value, = struct.unpack_from(form, content, at)
+        struct.pack_into(form, content, at, value - prediction & 2**(8 * struct.calcsize(form)) - 1)
+        return value
+
+    entries, extents, chunks = [elements(number + is_block) for number in range(3)]
+    files, ends = [], {}
+    for at in elements(0) if is_block else []:
+        mode, long = struct.unpack_from("<HH", content, at)
+        size, first, count = struct.unpack_from("<QII", content, at + 32)
+        name = "parts" if long & 1 and mode >> 12 in (4, 8) else mode >> 12
+        if name in ("parts", 4, 8, 10):
+            store(at + 40, "<I", ends.get(name, 0))
+            ends[name] = first + count
+        if name == 8:
+            files.append((extents[:count], size))
+            extents = extents[count:]
+    chunk_before = end = 0
+    for places, size in files if is_block else [(extents, 0)]:
+        prediction = start = 0
+        for index, at in enumerate(places):
+            offset = store(at, "<Q", prediction)
+            if index:
+                end = offset - start
+            chunk = store(at + 8, "<I", chunk_before)
+            start = offset - store(at + 12, "<I", end if chunk == chunk_before else 0)
+            length = struct.unpack_from("<I", content, chunks[chunk] + 36)[0] if chunk < len(chunks) else 0
+            prediction, chunk_before = start + length, chunk
+        if places:
+            end = size - start
+    name_end = slot = distance = 0
+    for at in entries:
+        name_end = store(at, "<I", name_end) + content[at + 4]
+        slot, distance = store(at + 6, "<H", slot), store(at + 8, "<I", distance)
+    return bytes(content)
+
+
 class Store:
     """A store with loose chunks."""
 
@@ -81,7 +134,7 @@ class Store:
 
     def add_image(self, blocks, *, level=0, change=lambda number, content: content):
         """Stores an image, and returns the digest of its root. `change` can replace the content of the
-        block of a number."""
+        block of a number, which has values instead of differences."""
         places = {id(node): (number, slot) for number, block in enumerate(blocks)
                   for slot, node in enumerate(block)}
         for block in blocks:
@@ -90,7 +143,7 @@ class Store:
                     child.parent = child.parent or node
         children = []
         for number, block in enumerate(blocks):
-            content = change(number, Block(self, places, number).encode(block))
+            content = differences(change(number, Block(self, places, number).encode(block)))
             children.append(self.add(content) + struct.pack("<II", len(block), 1))
         if level:
             lists = [children[at:at + 2] for at in range(0, len(children), 2)]
@@ -160,7 +213,7 @@ class Block:
         content = message(4, [struct.pack("<BBH", of, 0, 0)],
                           [(2, block.lists["entries"]), (2, block.lists["extents"]),
                            (5, block.lists["chunks"]), (3, []), block.pool])
-        chunk = self.chunk(self.store.add(content))
+        chunk = self.chunk(self.store.add(differences(content)))
         first, string = (0, self.string(elements[0][0])) if of == 4 else (elements[0][0], (0, 0))
         return struct.pack("<QIIIBxxx", first, chunk, len(elements), *string)
 

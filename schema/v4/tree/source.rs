@@ -5,6 +5,7 @@
 use super::super::{
     block::BlockLayout,
     chunk::ChunkRef,
+    differences::restore_values,
     error::{MetadataError, MetadataErrorKind as Kind, Result},
     list_block::ListLayout,
     message::{Message, MessageKind},
@@ -47,7 +48,7 @@ pub trait MetadataChunk {
     /// The layout that was made of the content.
     fn layout(&self) -> &Layout;
 
-    /// The content.
+    /// The content, with values instead of differences.
     fn bytes(&self) -> &[u8];
 
     /// The inodes and blocks before each child of a root or a block list, which
@@ -87,6 +88,18 @@ impl Layout {
             MessageKind::Block => Self::Block(BlockLayout::check(bytes)?),
             MessageKind::ListBlock => Self::List(ListLayout::check(bytes)?),
         })
+    }
+
+    /// Restores the values of a metadata chunk, whose stored content is `content`, and checks it.
+    ///
+    /// Cost: that of [`restore_values`] and of [`check`](Self::check).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`check`](Self::check).
+    pub fn restore(content: &mut [u8]) -> Result<Self> {
+        restore_values(content);
+        Self::check(content)
     }
 
     fn kind(&self) -> MessageKind {
@@ -154,26 +167,26 @@ pub struct LoadedChunk<B, T> {
     starts: T,
 }
 
-impl<B: Deref<Target = [u8]>, T: DerefMut<Target = [Start]>> LoadedChunk<B, T> {
-    /// Checks a chunk, whose verified content is `bytes`. `allocate` makes a list of so many starts, at
-    /// most [`MAX_CHILDREN`](super::super::MAX_CHILDREN), or an empty one.
+impl<B: DerefMut<Target = [u8]>, T: DerefMut<Target = [Start]>> LoadedChunk<B, T> {
+    /// Restores and checks a chunk, whose verified content is `bytes`. `allocate` makes a list of so many
+    /// starts, at most [`MAX_CHILDREN`](super::super::MAX_CHILDREN), or an empty one.
     ///
-    /// Cost: that of [`Layout::check`].
+    /// Cost: that of [`Layout::restore`].
     ///
     /// # Errors
     ///
-    /// Those of [`Layout::check`] and of `allocate`;
+    /// Those of [`Layout::restore`] and of `allocate`;
     /// [`MetadataErrorKind::Misuse`](super::super::MetadataErrorKind::Misuse) if the bytes do not
     /// have the content length.
     pub fn check<E: From<MetadataError>>(
         chunk: ChunkRef,
-        bytes: B,
+        mut bytes: B,
         allocate: impl FnOnce(usize) -> core::result::Result<T, E>,
     ) -> core::result::Result<Self, E> {
         if bytes.len() != chunk.content_len() as usize {
             return Err(MetadataError::from(Kind::Misuse).into());
         }
-        let layout = Layout::check(&bytes)?;
+        let layout = Layout::restore(&mut bytes)?;
         let starts = match layout.children(&bytes)? {
             Some(children) => {
                 let mut starts = allocate(children.len() as usize)?;

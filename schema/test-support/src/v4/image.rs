@@ -7,6 +7,7 @@ use super::{
     Attribute, Block, BlockList, Child, Chunk, Entry, Extent, Inode, ListBlock, Part, Root, DIR,
     FILE,
 };
+use puzzlefs_schema::v4::store_differences;
 use std::collections::BTreeMap;
 
 /// The content of an inode.
@@ -63,7 +64,8 @@ pub struct Image {
 }
 
 impl Image {
-    fn add(&mut self, content: Vec<u8>) -> Chunk {
+    fn add(&mut self, mut content: Vec<u8>) -> Chunk {
+        store_differences(&mut content);
         let digest = (self.digest)(self.chunks.len(), &content);
         let len = content.len() as u32;
         self.chunks.push((digest, content));

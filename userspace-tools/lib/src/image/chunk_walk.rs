@@ -58,9 +58,9 @@ impl<'r, 's> ChunkWalk<'r, 's> {
             return;
         }
         let mut pending = Vec::new();
-        let read = self.reader.root(root).and_then(|(root, content)| {
+        let read = self.reader.root(root).and_then(|(root, mut content)| {
             give(&root, ChunkKind::Metadata);
-            self.expand(&root, &content, &mut pending, &mut give)
+            self.expand(&root, &mut content, &mut pending, &mut give)
         });
         read.unwrap_or_else(&mut fail);
         let mut content = Vec::new();
@@ -70,7 +70,7 @@ impl<'r, 's> ChunkWalk<'r, 's> {
                 continue;
             }
             let read = self.reader.read(&chunk, &mut content);
-            read.and_then(|()| self.expand(&chunk, &content, &mut pending, &mut give))
+            read.and_then(|()| self.expand(&chunk, &mut content, &mut pending, &mut give))
                 .unwrap_or_else(&mut fail);
         }
     }
@@ -79,7 +79,7 @@ impl<'r, 's> ChunkWalk<'r, 's> {
     fn expand(
         &mut self,
         chunk: &ChunkRef,
-        content: &[u8],
+        content: &mut [u8],
         pending: &mut Vec<ChunkRef>,
         give: &mut impl FnMut(&ChunkRef, ChunkKind),
     ) -> Result<()> {
@@ -90,7 +90,7 @@ impl<'r, 's> ChunkWalk<'r, 's> {
             cause,
         };
         let start = pending.len();
-        let data: Vec<ChunkRef> = match Layout::check(content).map_err(malformed)? {
+        let data: Vec<ChunkRef> = match Layout::restore(content).map_err(malformed)? {
             Layout::Root(root) => {
                 let children = root.children(content).map_err(malformed)?;
                 for number in 0..children.len() {

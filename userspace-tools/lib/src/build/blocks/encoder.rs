@@ -58,7 +58,7 @@ pub(super) fn encode(source: Source<'_>, number: u32) -> Result<EncodedBlock> {
         .and_then(|content| BlockLayout::check(&content).map(|_| content))
         .map_err(|cause| stored::refused(source.tree, culprit(nodes, cause), cause))?;
     Ok(EncodedBlock {
-        block: StoredChunk::new(content, source.encoder)?,
+        block: StoredChunk::message(content, source.encoder)?,
         inodes: nodes.len() as u32,
         lists: encoder.list_blocks,
         values: encoder.values,

@@ -125,7 +125,7 @@ impl<'t> Divider<'t, '_> {
             .map_err(|_| MetadataErrorKind::MessageTooLarge.into())
             .and_then(|content| ListLayout::check(&content).map(|_| content))
             .map_err(|cause| stored::refused(self.tree, self.node, cause))?;
-        let stored = StoredChunk::new(content, self.encoder)?;
+        let stored = StoredChunk::message(content, self.encoder)?;
         let chunk = stored.chunk;
         self.chunks.push(stored);
         Ok(chunk)

@@ -4,7 +4,8 @@
 //!
 //! The chunks are a function of the tree, the extents and the encoder. The numbers of the nodes and the
 //! number of threads do not matter. An empty list is a null pointer, and a message ends with its last
-//! list. The reader's own checks pass for each message, or the build fails.
+//! list. The reader's own checks pass for each message, or the build fails. Then differences replace
+//! values.
 //!
 //! Each module uses only those below it.
 //!

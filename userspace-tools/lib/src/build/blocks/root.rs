@@ -105,5 +105,5 @@ fn finish(
         .map_err(|TooLarge| MetadataErrorKind::MessageTooLarge.into())
         .and_then(|content| check(&content).map(|()| content))
         .map_err(|cause| stored::refused(tree, 0, cause))?;
-    StoredChunk::new(content, encoder)
+    StoredChunk::message(content, encoder)
 }

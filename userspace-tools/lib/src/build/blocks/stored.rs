@@ -5,7 +5,7 @@
 use crate::error::{BuildError, Result};
 use crate::model::chunk::ChunkEncoder;
 use crate::model::tree::{NodeId, Tree};
-use puzzlefs_schema::v4::{ChunkRef, MetadataError};
+use puzzlefs_schema::v4::{store_differences, ChunkRef, MetadataError};
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -17,6 +17,12 @@ pub(crate) struct StoredChunk {
 }
 
 impl StoredChunk {
+    /// Encodes a metadata chunk: a checked message.
+    pub fn message(mut message: Vec<u8>, encoder: &ChunkEncoder) -> Result<Self> {
+        store_differences(&mut message);
+        Self::new(message, encoder)
+    }
+
     /// Encodes a chunk with this content.
     pub fn new(content: Vec<u8>, encoder: &ChunkEncoder) -> Result<Self> {
         let encoded = encoder.encode(&content)?;

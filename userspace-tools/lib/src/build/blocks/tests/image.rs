@@ -6,8 +6,8 @@ use super::*;
 use crate::model::chunk;
 use crate::model::tree::Xattr;
 use puzzlefs_schema::v4::{
-    self, Block, BlockLayout, BlockListLayout, Child, ChildType, Content, Entry, Extent, InodeRef,
-    InodeType, ListElements, ListLayout, Part, Parts, RootLayout, Value,
+    self, restore_values, Block, BlockLayout, BlockListLayout, Child, ChildType, Content, Entry,
+    Extent, InodeRef, InodeType, ListElements, ListLayout, Part, Parts, RootLayout, Value,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -55,7 +55,9 @@ impl Image {
     fn load(&self, chunk: &ChunkRef) -> Vec<u8> {
         let stored = &self.chunks[&Digest::from(*chunk.digest())];
         assert_eq!(stored.chunk, *chunk);
-        content(stored)
+        let mut bytes = content(stored);
+        restore_values(&mut bytes);
+        bytes
     }
 
     fn children(&self) -> Vec<Child> {
