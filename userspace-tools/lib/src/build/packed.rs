@@ -24,6 +24,10 @@ use crate::sys::progress::Progress;
 use std::collections::BTreeMap;
 use std::iter;
 
+/// The least level of zstd for metadata, of which an image has little. Above it, metadata does not become
+/// much smaller.
+const METADATA_LEVEL: i32 = 9;
+
 /// Makes an image of a tree in the format that the options name, and sets the tag.
 pub(crate) fn store(
     input: Input,
@@ -61,7 +65,8 @@ fn store_packed(
     } else {
         KnownChunks::open(store, options.check)?
     };
-    let encoder = ChunkEncoder::new(options.compression.map(|compression| compression.level));
+    let level = options.compression.map(|compression| compression.level);
+    let encoder = ChunkEncoder::new(level);
     let flusher = Flusher::default();
     let reading = Reading {
         source: &source,
@@ -80,6 +85,7 @@ fn store_packed(
     let (extents, packs) = (contents.extents, contents.packs);
     let read_again = builder::refresh(&mut tree, contents.fresh, &options.rules, &source)?;
     let chunks = extents.iter().map(|file| file.len() as u64).sum();
+    let encoder = ChunkEncoder::new(level.map(|level| level.max(METADATA_LEVEL)));
     let metadata = blocks::encode(&tree, &extents, &encoder, options.jobs)?;
     let packs = packs.finish(iter::once(&metadata.root).chain(&metadata.chunks))?;
     let rootfs = Digest::from(*metadata.root.chunk.digest());
