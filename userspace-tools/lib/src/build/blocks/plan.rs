@@ -141,9 +141,10 @@ impl<'t> Planner<'t> {
         while let Some((directory, name)) = pending.pop() {
             let (group, subdirectories) = self.enter(directory);
             self.add_group(&group);
-            if self.cutter.size() >= sizes::BLOCK_LEAST
-                && sizes::hash(name) % sizes::DIRECTORIES == 0
-            {
+            // A mount loads the block of the root directory, which is small therefore.
+            let is_root = directory == 0;
+            let can_end = self.cutter.size() >= sizes::BLOCK_LEAST;
+            if is_root || can_end && sizes::hash(name) % sizes::DIRECTORIES == 0 {
                 self.cut();
             }
             pending.extend(subdirectories.into_iter().rev());

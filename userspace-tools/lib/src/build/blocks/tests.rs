@@ -195,7 +195,7 @@ fn what_a_reader_refuses_is_not_written() {
     assert_eq!(
         message,
         format!(
-            "cannot encode the metadata of /directory/file: inode 2: the link count is 0{remedy}"
+            "cannot encode the metadata of /directory/file: inode 0: the link count is 0{remedy}"
         )
     );
     let refused = [
