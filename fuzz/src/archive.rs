@@ -6,7 +6,7 @@ use crate::random::Random;
 use crate::Mutate;
 use puzzlefs_lib::builder::{build, BuildOptions};
 use puzzlefs_lib::import::{import, ImportSource};
-use puzzlefs_lib::reader::ImageReader;
+use puzzlefs_lib::tree::ImageTree;
 use puzzlefs_lib::verify::verify_image;
 use puzzlefs_lib::{Progress, Selector, Store};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -77,9 +77,11 @@ pub(crate) fn check_image(store: &Store) {
     let verified = verify_image(store, &selector, 1, &Progress::default());
     let verified = verified.expect("the image can be read");
     assert_eq!(verified.faults, []);
-    let image = store.image(&selector).expect("the image is there");
-    let reader = ImageReader::new(store, &image).expect("its metadata is right");
-    reader.counts().expect("all of it can be counted");
+    let root = store.any_root(&selector).expect("the image is there");
+    let tree = ImageTree::new(store, &root).expect("its metadata is right");
+    let root = tree.root().expect("it has a root directory");
+    let visited = tree.visit(&root, |_, entry| tree.open(&entry.link).map(drop));
+    visited.expect("all of it can be visited");
 }
 
 /// Changes an archive, and mostly makes the checksums of its headers right again.

@@ -2,7 +2,7 @@
 
 //! A compressed blob: the frames of its seek table, decompressed for a file.
 
-use puzzlefs_lib::builder::{build, BuildOptions};
+use puzzlefs_lib::builder::{build, BuildOptions, Format};
 use puzzlefs_lib::reader::{Blobs, ImageReader};
 use puzzlefs_lib::seekable::Compression;
 use puzzlefs_lib::{Progress, Selector, Store};
@@ -31,6 +31,7 @@ fn fixture() -> Fixture {
     std::fs::write(tree.join("file"), text).expect("a file is written");
     let store = Store::create(&scratch.path().join("store")).expect("a store is made");
     let mut options = BuildOptions::new("fuzz");
+    options.format = Format::V3;
     options.compression = Some(Compression {
         frame_size: 8192,
         ..Compression::default()

@@ -267,11 +267,12 @@ def build_large(many, sparse, store):
             file.write(draw.randbytes(100_000))
     results = {}
     for name, which in ("a million files", many), ("100 GB, sparse", sparse):
-        for way in [], ["--compress"]:
+        for way in ["--format", "3"], ["--format", "3", "--compress"], ["--format", "4"]:
             one = run([PUZZLEFS, "build", "-q", *way, which, f"{store}:t"])
             listed = subprocess.run([PUZZLEFS, "inspect", "--json", f"{store}:t"], check=True,
                                     capture_output=True)
-            one["metadata"] = json.loads(listed.stdout)["rootfs_bytes"]
+            report = json.loads(listed.stdout)
+            one["metadata"] = report.get("rootfs_bytes") or report["metadata_stored_bytes"]
             one["size"] = size_of(store)
             results[" ".join([name, *way])] = one
             shutil.rmtree(store)

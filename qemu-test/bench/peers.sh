@@ -16,7 +16,7 @@ source=$mnt
 
 # All on the same ext4.
 cp -a "$source" tree
-cp -a /payload/store store
+puzzlefs build -q --format 3 tree store:debian
 puzzlefs build -q --format 3 -z tree zstd:debian
 puzzlefs build -q --format 4 --compress=0 tree store-4:debian
 puzzlefs build -q --format 4 tree zstd-4:debian

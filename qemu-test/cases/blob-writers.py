@@ -5,6 +5,7 @@
 # read for, neither hangs nor keeps others from reading.
 #
 # timeout: 60
+# formats: 3
 import contextlib
 import glob
 import hashlib

@@ -7,6 +7,7 @@
 #
 # needs: programs
 # timeout: 120
+# formats: 3 4
 # rounds: 30000
 import ctypes
 import mmap

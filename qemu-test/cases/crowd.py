@@ -8,6 +8,7 @@
 #
 # needs: programs
 # timeout: 180
+# formats: 3 4
 # rounds: 15
 # klog-allow: overlayfs:
 import contextlib

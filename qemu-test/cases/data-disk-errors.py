@@ -8,6 +8,7 @@
 # For format 3 alone: large-folios has the errors of a disk for format 4, too.
 #
 # timeout: 120
+# formats: 3
 # klog-allow: puzzlefs: image|EXT4-fs|I/O error
 import errno
 import os

@@ -8,6 +8,7 @@
 # For format 3 alone: packs-replaced does this to packs.
 #
 # timeout: 90
+# formats: 3
 # klog-allow: puzzlefs: image
 import os
 import socket

@@ -7,6 +7,7 @@
 # For format 3 alone: packs-replaced and chunked-damage do this to packs.
 #
 # timeout: 90
+# formats: 3
 # klog-allow: puzzlefs: image
 import os
 import shutil

@@ -16,7 +16,7 @@ echo below >src/opaque/below
 ln src/large src/dir/link
 ln src/large src/gone/link
 ln -s dir src/symlink
-puzzlefs build src store:0 >/dev/null
+puzzlefs build --format 3 src store:0 >/dev/null
 
 change_1() {
 	echo changed >src/dir/sub/7
@@ -59,7 +59,7 @@ compare() { # TAG [OPTIONS]
 compare 0
 for layer in 1 2 3; do
 	"change_$layer"
-	puzzlefs build --base $((layer - 1)) src "store:$layer" >/dev/null
+	puzzlefs build --format 3 --base $((layer - 1)) src "store:$layer" >/dev/null
 	compare "$layer"
 	compare "$layer" verify=digest
 	puzzlefs verify "store:$layer"

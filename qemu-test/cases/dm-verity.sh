@@ -4,6 +4,7 @@
 # flipped.
 #
 # timeout: 300
+# formats: 3 4
 # klog-allow: device-mapper|dm-[0-9]|Buffer I/O error|I/O error, dev|EXT4-fs|erofs|puzzlefs: 
 
 export DM_DISABLE_UDEV=1
@@ -12,10 +13,15 @@ head -c 1000000 /dev/urandom >src/large
 # What does not compress would make one image, compressed or not.
 seq 100000 >src/numbers
 for number in {1..20}; do head -c $((number * 97)) /dev/urandom >"src/sub/$number"; done
-puzzlefs build -q src store:image
-# Of a large file, for small ones are in blobs smaller than this.
+build_image src image --compress=0 >/dev/null
+# Of a large file, for small ones are in blobs smaller than this. In format 4, the pack, whose middle is of
+# that file and whose beginning is the root.
 large=$(find store/blobs -type f -printf '%s %p\n' | sort -n | tail -1 | cut -d' ' -f2)
-puzzlefs build -q --compress src store:compressed
+case $PUZZLEFS_FORMAT in
+3) metadata=(store/blobs/sha256/"$(puzzlefs resolve store:image)") ;;
+4) metadata=("$large" 0) ;;
+esac
+build_image src compressed --compress >/dev/null
 
 opened=''
 close_all() {
@@ -65,13 +71,14 @@ all_read() {
 		print(counts["same"], counts["EIO"])
 	END
 }
-# flip FILE DATA: changes a byte of the block of FILE that is in the midst of these data.
+# flip FILE DATA [OFFSET]: changes a byte of the block of FILE that is in the midst of these data, or there.
 flip() {
-	python3 - "$1" "$2" <<-'END'
+	python3 - "$@" <<-'END'
 		import sys
 		with open(sys.argv[2], "rb") as file:
 		    data = file.read()
-		block = data[len(data) // 2 // 4096 * 4096:][:4096]
+		offset = int(sys.argv[3]) if sys.argv[3:] else len(data) // 2 // 4096 * 4096
+		block = data[offset:][:4096]
 		middle = len(block) // 2
 		spoilt = block[:middle] + bytes([block[middle] ^ 1]) + block[middle + 1:]
 		with open(sys.argv[1], "rb") as file:
@@ -113,7 +120,7 @@ for kind in ext4 erofs; do
 	close_all
 	cp saved.img "$kind.img"
 
-	flip "$kind.img" "store/blobs/sha256/$(puzzlefs resolve store:image)"
+	flip "$kind.img" "${metadata[@]}"
 	drop_caches
 	open_store "$kind"
 	expect_failure mount -t puzzlefs "$CASE_DIR/device:image" mnt >/dev/null

@@ -5,9 +5,9 @@
 mkdir src mnt
 head -c 300000 /dev/urandom >src/a
 seq 200000 >src/b
-puzzlefs build -q -z src store:first
+puzzlefs build -q --format 3 -z src store:first
 head -c 100000 /dev/urandom >src/c
-puzzlefs build -q src store:second
+puzzlefs build -q --format 3 src store:second
 blobs=$CASE_DIR/store/blobs/sha256
 needed() { puzzlefs inspect --json "store:$1" | sed -E 's/.*"manifest_digest":"sha256:([0-9a-f]+)".*/\1/'; }
 first=$blobs/$(needed first)
@@ -51,7 +51,7 @@ unmount_image
 
 # fs-verity on other contents, or with other blocks than the image has digests of.
 head -c 5000 /dev/urandom >src/d
-puzzlefs build -q src store:third
+puzzlefs build -q --format 3 src store:third
 blob=$(puzzlefs inspect --json store:third /d | grep -oE '"blob":"(sha256:)?[0-9a-f]{64}' |
 	grep -oE '[0-9a-f]{64}')
 fsverity enable --block-size=1024 "$blobs/$blob"
@@ -78,3 +78,13 @@ umount plain
 tune2fs -O verity image
 mount -o loop image plain
 puzzlefs enable-verity plain/store:first
+
+# Format 4: the manifest and the pack.
+puzzlefs build -q src packed:image
+blobs=$CASE_DIR/packed/blobs/sha256
+puzzlefs enable-verity --json packed:image >report
+assert_eq "$(figure enabled_blobs) $(enabled)" '2 2' 'blobs enabled of format 4'
+digest=$(sed -E 's/.*"manifest_verity":"([0-9a-f]+)".*/\1/' report)
+mount_image "$CASE_DIR/packed:image" "$CASE_DIR/mnt" "digest=$digest"
+assert_match "$(grep " $mnt " /proc/mounts)" verify=fsverity '/proc/mounts'
+assert_same src/b mnt/b

@@ -8,6 +8,7 @@
 # kernel: debug
 # needs: programs
 # timeout: 600
+# formats: 3
 # klog-allow: puzzlefs: |fs-verity .*: Error -12 getting verity descriptor size|workqueue: Failed to [a-z]* a worker|kobject_add_internal failed for puzzlefs.*error: -12|debugfs: out of free dentries
 import contextlib
 import os
@@ -15,7 +16,7 @@ import threading
 
 import mountapi
 import truth
-from case import CASE_DIR, run, seeded_random, write_file
+from case import BUILD_FORMAT, CASE_DIR, run, seeded_random, write_file
 from metadata import Chunk, Inode, Store, rootfs_of
 
 DEBUG = "/sys/kernel/debug"
@@ -59,8 +60,8 @@ def faults(store, options, *operations):
 
 
 READS = ("read", "page", "ahead", "map", "populate", "splice", "sendfile")
-for store, build in {"plain": [], "packed": ["--compress", "--frame-size=16K"]}.items():
-    run("puzzlefs", "build", "--quiet", *build, "tree", f"{store}:image")
+for store, build in {"plain": ["--compress=0"], "packed": ["--compress", "--frame-size=16K"]}.items():
+    run("puzzlefs", "build", "--quiet", *BUILD_FORMAT, *build, "tree", f"{store}:image")
 for blob in os.listdir("plain/blobs/sha256"):
     run("fsverity", "enable", f"plain/blobs/sha256/{blob}")
 faults("plain", "verify=none", "mount", "unmount")

@@ -10,8 +10,8 @@ mkdir tree
 # What each job of fio's is told: options belong to the job that is named before them.
 verified=(--size=2m --bs=4k --verify=crc32c --verify_fatal=1)
 fio --name=write "${verified[@]}" --filename=tree/file --rw=write --do_verify=0 >/dev/null
-build_image tree raw >/dev/null
-puzzlefs build -q "${build_format[@]}" -z tree "$CASE_DIR/store:compressed"
+build_image tree raw --compress=0 >/dev/null
+build_image tree compressed --compress >/dev/null
 for tag in raw compressed; do
 	mount_image "$CASE_DIR/store:$tag"
 	# One after the other; each drops the pages of the file first.

@@ -6,6 +6,7 @@
 # For format 3 alone. It is about the seek table of a blob, which format 4 does not have.
 #
 # timeout: 120
+# formats: 3
 import os
 import threading
 import time

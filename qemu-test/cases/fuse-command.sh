@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # puzzlefs mount --fuse: the tree is the same over FUSE, for root, for an ordinary user, and writable.
 # timeout: 120
+# formats: 3 4
 
 mkdir -p src/sub mnt
 head -c 300000 /dev/urandom >src/file
@@ -16,7 +17,7 @@ chmod 640 src/secret
 setfacl -m u:65534:r src/secret
 chmod 4711 src/sub/numbers
 touch -d 1966-01-02 src/sub
-puzzlefs build -q -z src store:image
+build_image src image --compress >/dev/null
 image=$CASE_DIR/store:image mnt=$CASE_DIR/mnt
 serves() { pgrep -f "mount --fuse --background.*$1" >/dev/null; }
 # gone DIRECTORY: its server ends when the mount does.
@@ -66,9 +67,12 @@ assert_same src/sub/numbers mnt/sub/numbers
 umount mnt
 gone /run/puzzlefs
 
-# Verified: nothing is mounted without fs-verity.
-said=$(expect_failure puzzlefs mount --fuse --verify fsverity "$image" "$mnt")
-assert_match "$said" "fs-verity is not enabled on it; 'puzzlefs enable-verity' does that" 'without fs-verity'
+# Verified: nothing of format 3 is mounted without fs-verity. In format 4, chunks are compared with digests.
+if [[ $PUZZLEFS_FORMAT == 3 ]]; then
+	said=$(expect_failure puzzlefs mount --fuse --verify fsverity "$image" "$mnt")
+	assert_match "$said" "fs-verity is not enabled on it; 'puzzlefs enable-verity' does that" \
+		'without fs-verity'
+fi
 puzzlefs enable-verity -q "$image" >said
 puzzlefs mount --fuse --verify fsverity "$image" "$mnt"
 assert_same src/file mnt/file

@@ -82,9 +82,9 @@ done
 
 # The other way. The kernel asks a FUSE driver of this kind for no ACLs.
 setfacl -b tree/dir/file-5
-puzzlefs build tree ours:raw
-puzzlefs build --compress tree ours-zstd:zstd
-puzzlefs build --entrypoint /bin/true --label a=b tree ours:configured
+puzzlefs build --format 3 tree ours:raw
+puzzlefs build --format 3 --compress tree ours-zstd:zstd
+puzzlefs build --format 3 --entrypoint /bin/true --label a=b tree ours:configured
 mkdir fuse
 [[ -e /dev/fuse ]] || mknod /dev/fuse c 10 229
 for image in ours:raw ours-zstd:zstd ours:configured; do

@@ -7,6 +7,7 @@
 # contents.
 #
 # timeout: 150
+# formats: 3
 import os
 import threading
 

@@ -6,6 +6,7 @@
 # in each mount that shares its pages.
 #
 # timeout: 90
+# formats: 3
 # klog-allow: puzzlefs: image|I/O error
 import ctypes
 import errno

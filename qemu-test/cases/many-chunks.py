@@ -7,6 +7,7 @@
 # For format 3 alone: chunked-read has long lists of extents of format 4.
 #
 # timeout: 240
+# formats: 3
 import os
 
 import metadata

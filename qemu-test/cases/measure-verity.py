@@ -9,6 +9,7 @@
 # For format 3 alone. Format 4 states no fs-verity digests of blobs.
 #
 # timeout: 90
+# formats: 3
 # klog-allow: puzzlefs: image [0-9a-f]+ inode [0-9]+: .*blob
 import array
 import errno

@@ -6,6 +6,7 @@
 # of a good mount.
 #
 # timeout: 120
+# formats: 3
 # klog-allow: puzzlefs:
 # kernels: every
 import errno

@@ -5,6 +5,7 @@
 # of its manual, and nothing mounted.
 #
 # timeout: 60
+# formats: 3 4
 
 mkdir -p src mnt plain/blobs/sha256
 echo "the contents" >src/file
@@ -44,15 +45,20 @@ refuse 32 "mount point" mount.puzzlefs "$store:first" "$mnt/nowhere"
 refuse 1 "rootfs=" mount -t puzzlefs -o "rootfs=$rootfs" "$store:first" "$mnt"
 refuse 32 "SHA-256 digest 64" mount -t puzzlefs -o "rootfs=12" "$store" "$mnt"
 
-# What the kernel finds is passed on.
-blob=$store/blobs/sha256/$rootfs
+# What the kernel finds is passed on. In format 4, the root is in a pack.
+case $PUZZLEFS_FORMAT in
+3) blob=$store/blobs/sha256/$rootfs damaged="$rootfs digest" truncated="$rootfs damaged" \
+	missing="$rootfs missing" ;;
+4) blob=$(find "$store/blobs" -type f -printf '%s %p\n' | sort -n | tail -1 | cut -d' ' -f2)
+	damaged=$rootfs truncated=$rootfs missing="${blob##*/} missing" ;;
+esac
 cp "$blob" kept
 printf x | dd of="$blob" bs=1 conv=notrunc status=none
-image "$store:first" 32 "$rootfs digest"
-cp kept "$blob" && truncate -s -8 "$blob"
-image "$store:first" 32 "$rootfs damaged"
+image "$store:first" 32 "$damaged"
+cp kept "$blob" && truncate -s 8 "$blob"
+image "$store:first" 32 "$truncated"
 rm "$blob"
-image "$store:first" 32 "$rootfs missing"
+image "$store:first" 32 "$missing"
 cp kept "$blob"
 mv "$store/blobs/sha256/${manifest#sha256:}" kept.manifest
 image "$store@$manifest" 32 "${manifest#sha256:}"

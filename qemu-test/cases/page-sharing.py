@@ -5,6 +5,7 @@
 # verified alike; each keeps its own path, inode and permissions.
 #
 # timeout: 60
+# formats: 3 4
 # klog-allow: puzzlefs: image [0-9a-f]+ inode [0-9]+: offset
 # kernels: every
 import errno
@@ -13,10 +14,12 @@ import mmap
 import os
 import subprocess
 
-from case import (CASE_DIR, build_image, check, counters, drop_caches, equal, eventually, mount_image,
+from case import (CASE_DIR, FORMAT, build_image, check, counters, drop_caches, equal, eventually, mount_image,
                   refused, run, seeded_random, slab_objects, write_file)
 
 SIZE = 3_000_001
+# In format 4, chunks of metadata count, too.
+METADATA = 0 if FORMAT == 3 else 16 << 10
 random = seeded_random()
 content = random.randbytes(SIZE)
 for version in "one", "two":
@@ -25,7 +28,8 @@ for version in "one", "two":
     write_file(f"{version}/other", random.randbytes(300_000))
     write_file(f"{version}/empty", b"")
     os.chmod(f"{version}/dir-{version}/{version}", 0o640 if version == "one" else 0o604)
-images = {version: build_image(version, tag=version) for version in ("one", "two")}
+# Raw, because compressed bytes count.
+images = {version: build_image(version, "--compress=0", tag=version) for version in ("one", "two")}
 
 
 def mounted(version, name, options="ro"):
@@ -37,13 +41,20 @@ def read(path):
         return file.read()
 
 
+def check_read(mnt, wanted, what):
+    """The mount has read so many bytes of data."""
+    found = counters(mnt)["bytes_read"]
+    check(wanted <= found <= wanted + METADATA, f"{what}: {found}, should be {wanted}")
+
+
 one, two = mounted("one", "a"), mounted("two", "b")
 first, second = f"{one}/dir-one/one", f"{two}/dir-two/two"
 equal(read(first), content, "the first file")
 equal(read(second), content, "the second file")
-equal(counters(one)["bytes_read"], SIZE, "bytes read by the first mount")
+check_read(one, SIZE, "bytes read by the first mount")
 after = counters(two)
-equal((after["bytes_read"], after["files_shared"]), (0, 1), "bytes read, files shared by the second")
+check_read(two, 0, "bytes read by the second mount")
+equal(after["files_shared"], 1, "files shared by the second")
 check(after["pages_shared"] >= SIZE // mmap.PAGESIZE, f"pages shared: {after['pages_shared']}")
 equal(read(f"{one}/empty"), b"", "an empty file")
 equal(read(f"{one}/other"), read("one/other"), "the first image's other")
@@ -85,17 +96,17 @@ with open(second, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ
 drop_caches()
 with open(second, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapping:
     equal(mapping[:], content, "a map, read by the mount that is left")
-equal(counters(two)["bytes_read"], SIZE + 300_000, "bytes read by the mount that is left")
+check_read(two, SIZE + 300_000, "bytes read by the mount that is left")
 one = mounted("one", "a")
 equal(read(first), content, "the first file, mounted again")
-equal(counters(one)["bytes_read"], 0, "bytes read after the mount had gone and come back")
+check_read(one, 0, "bytes read after the mount had gone and come back")
 
-# Damage is seen by whoever reads the pages, through whichever mount.
+# Damage is seen by whoever reads the pages, through whichever mount. Packs of format 4 stay open.
 drop_caches()
 for blob in glob.glob(f"{CASE_DIR}/store/blobs/sha256/*"):
     if os.path.getsize(blob) > 1000:
         os.rename(blob, f"{CASE_DIR}/{os.path.basename(blob)}")
-for path in first, second:
+for path in (first, second) if FORMAT == 3 else ():
     drop_caches()
     with refused(errno.EIO, path):
         read(path)

@@ -202,6 +202,7 @@ os.mkdir(mnt)
 run("mount", "-o", f"loop,{OPTIONS}", f"{memory}/fresh", mnt)
 puzzlefs("build", "-q", first, f"{store}:built")
 puzzlefs("build", "-q", "-z", first, f"{store}:moved")
+puzzlefs("build", "-q", "--format=3", first, f"{store}:base")
 for tag in ("imported", "copied", "swept"):
     puzzlefs("tag", f"{store}:moved", tag)
 run("umount", mnt)
@@ -218,7 +219,8 @@ def faults(steps):
 
 found, replays = faults({
     "build": lambda: puzzlefs("build", "-q", second, f"{store}:built"),
-    "build--base": lambda: puzzlefs("build", "-q", "-z", "--base=built", first, f"{store}:moved"),
+    "build--base": lambda: puzzlefs("build", "-q", "-z", "--format=3", "--base=base", second,
+                                    f"{store}:moved"),
     "import": lambda: puzzlefs("import", "-q", imported, f"{store}:imported"),
     "copy": lambda: puzzlefs("copy", "-q", f"{elsewhere}:copied", f"{store}:copied"),
     "tag": lambda: puzzlefs("tag", f"{store}:built", "moved"),

@@ -6,13 +6,14 @@
 # copy_file_range; hints, and what there is in memory.
 #
 # timeout: 90
+# formats: 3 4
 # kernels: every
 import errno
 import fcntl
+import json
 import mmap
 import os
 
-import metadata
 from case import (PAGE, build_image, check, drop_caches, equal, eventually, in_memory, mapped, mount_image,
                   readahead, refused, run, seeded_random, write_file)
 
@@ -23,7 +24,8 @@ contents = random.randbytes(1_000_000) + bytes(500_000) + random.randbytes(SIZE 
 os.mkdir("src")
 write_file("src/file", contents)
 source = build_image("src")
-edges = [extent.start for extent in metadata.load(source).extents("file")] + [SIZE]
+extents = json.loads(run("puzzlefs", "inspect", "--json", source, "file"))["extents"]
+edges = [extent["offset"] for extent in extents] + [SIZE]
 check(len(edges) > 10, f"only {len(edges)} chunks")
 mnt = mount_image(source)
 path = f"{mnt}/file"

@@ -3,7 +3,8 @@
 #
 # skopeo reads an image as it reads any other, and copies it; the copy has the same digest, and mounts.
 #
-# timeout: 120
+# timeout: 180
+# formats: 3 4
 
 manifest_of() {
 	puzzlefs inspect --json "$1" |
@@ -16,8 +17,8 @@ head -c 700000 /dev/urandom >tree/file
 cp tree/file tree/dir/copy
 ln -s file tree/link
 chown 1000:2000 tree/file
-image=$(build_image tree)
-puzzlefs build -q -z tree "$CASE_DIR/store:compressed"
+image=$(build_image tree image --compress=0)
+build_image tree compressed --compress >/dev/null
 skopeo inspect --raw "oci:$image" >manifest
 assert_eq "$(sha256sum <manifest | cut -d' ' -f1)" "$(manifest_of "$image")" "the manifest that skopeo sees"
 
@@ -26,7 +27,18 @@ skopeo --insecure-policy copy --quiet "oci:$CASE_DIR/store:compressed" oci:copy:
 # Through a directory of another form, as through a registry.
 skopeo --insecure-policy copy --quiet oci:copy:image dir:flat
 skopeo --insecure-policy copy --quiet dir:flat oci:back:image
-for copy in copy:image copy:compressed back:image; do
+skopeo --insecure-policy copy --quiet oci:copy:image oci-archive:image.tar:image
+skopeo --insecure-policy copy --quiet oci-archive:image.tar:image oci:unpacked:image
+if [[ $PUZZLEFS_FORMAT == 4 ]]; then
+	# The chunk index is no part of an image, and no other tool makes one.
+	mkdir nothing
+	expect_failure mount -t puzzlefs "$CASE_DIR/copy:image" nothing >/dev/null
+	assert_match "$said" "'puzzlefs reindex' finds it" 'a copy without an index'
+	expect_failure puzzlefs verify copy >/dev/null
+	assert_match "$said" "the chunk index does not list the pack; 'puzzlefs reindex' does" 'the copy'
+	for copy in copy back unpacked; do puzzlefs reindex -q "$copy"; done
+fi
+for copy in copy:image copy:compressed back:image unpacked:image; do
 	puzzlefs verify "$CASE_DIR/$copy" >/dev/null
 	mount_image "$CASE_DIR/$copy"
 	/payload/inventory "$mnt" | diff - <(/payload/inventory tree) || fail "$copy differs"

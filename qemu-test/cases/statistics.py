@@ -4,6 +4,7 @@
 # /proc/self/mountstats counts what a mount has done, each mount for itself.
 #
 # timeout: 40
+# formats: 3
 # klog-allow: puzzlefs: image [0-9a-f]+ inode [0-9]+: offset
 import errno
 import glob

@@ -7,6 +7,7 @@
 # from other files.
 #
 # timeout: 180
+# formats: 3
 # klog-allow: puzzlefs: image .*EDEADLK
 import errno
 import fcntl

@@ -6,6 +6,7 @@
 # an error, and right when it is back. A blob is read into memory mapped from the file that it serves.
 #
 # timeout: 300
+# formats: 3
 # klog-allow: NFSD:|nfs|puzzlefs: image
 
 # shellcheck source=qemu-test/cases/lib/nfs.sh
@@ -27,8 +28,8 @@ for number in {1..40}; do head -c $((100000 + number)) /dev/urandom >"src/$numbe
 seq 300000 >src/text
 # Small, and alone in its blob.
 head -c 8192 /dev/urandom >src/own
-build_image src >/dev/null
-puzzlefs build -q --compress src store:compressed
+build_image src image --compress=0 >/dev/null
+build_image src compressed --compress >/dev/null
 mv store exported/
 nfs_export rw "$CASE_DIR/exported"
 nfs_mount noac

@@ -8,6 +8,7 @@
 # needs: fail-call
 # kernel: distribution
 # timeout: 120
+# formats: 3
 # klog-allow: puzzlefs: image [0-9a-f]+ inode [0-9]+: offset [0-9]+: blob [0-9a-f]+: ENOMEM
 import errno
 import mmap

@@ -59,13 +59,13 @@ expect_errno() {
 
 # The option of `puzzlefs build` for the format of images that the case is run for.
 build_format=()
-if [[ ${PUZZLEFS_FORMAT:-3} != 3 ]]; then build_format=(--format "$PUZZLEFS_FORMAT"); fi
+if [[ ${PUZZLEFS_FORMAT:-4} != 4 ]]; then build_format=(--format "$PUZZLEFS_FORMAT"); fi
 
-# build_image DIR [NAME]: an image of DIR, in $CASE_DIR/store. Prints what
-# mount wants as its source, e.g. /scratch/x/store:image.
+# build_image DIR [NAME [OPTION...]]: an image of DIR, in $CASE_DIR/store, with options of puzzlefs
+# build. Prints what mount wants as its source, e.g. /scratch/x/store:image.
 build_image() {
 	local name=${2:-image}
-	puzzlefs build "${build_format[@]}" "$1" "$CASE_DIR/store:$name" >&2
+	puzzlefs build "${build_format[@]}" "${@:3}" "$1" "$CASE_DIR/store:$name" >&2
 	echo "$CASE_DIR/store:$name"
 }
 

@@ -24,8 +24,8 @@ __all__ = ["CASE_DIR", "RESULT_DIR", "fail", "metric", "mount_image", "skip"]
 PAGE = 4096
 
 # The option of `puzzlefs build` for the format of images that the case is run for.
-FORMAT = int(os.environ.get("PUZZLEFS_FORMAT", "3"))
-BUILD_FORMAT = [] if FORMAT == 3 else [f"--format={FORMAT}"]
+FORMAT = int(os.environ.get("PUZZLEFS_FORMAT", "4"))
+BUILD_FORMAT = [] if FORMAT == 4 else [f"--format={FORMAT}"]
 
 
 def _explain(kind, value, trace):

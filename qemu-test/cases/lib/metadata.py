@@ -107,15 +107,16 @@ class Metadata:
 
 
 def rootfs_of(source):
-    """The digest of the metadata blob of <store>:<tag>, from the layout's JSON."""
+    """The digest of the metadata blob or the root of <store>:<tag>, from the layout's JSON."""
     store, tag = source.rsplit(":", 1)
     with open(f"{store}/index.json") as file:
         manifests = json.load(file)["manifests"]
     name = "org.opencontainers.image.ref.name"
     manifest = next(m for m in manifests if m.get("annotations", {}).get(name) == tag)
     with open(blob_path(store, manifest["digest"].split(":")[1])) as file:
-        layers = json.load(file)["layers"]
-    return layers[0]["digest"].split(":")[1]
+        manifest = json.load(file)
+    root = manifest.get("annotations", {}).get("io.puzzlefs.root")
+    return root or manifest["layers"][0]["digest"].split(":")[1]
 
 
 def blob_path(store, digest):

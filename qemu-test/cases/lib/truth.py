@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 
-from case import CASE_DIR, PAGE, check, fail, mount_image, run, write_file
+from case import BUILD_FORMAT, CASE_DIR, FORMAT, PAGE, check, fail, mount_image, run, write_file
 
 SIZES = [1, PAGE - 1, PAGE, PAGE + 1, 70_001, 262_144, 400_007, 1_300_007, 2_500_003]
-STORES = {"raw": [], "zstd": ["--compress"], "small-frames": ["--compress=1", "--frame-size=4K"]}
+# In format 4, a chunk is one frame.
+SMALL_FRAMES = ["--frame-size=4K"] if FORMAT == 3 else ["--chunk-size=4K"]
+STORES = {"raw": ["--compress=0"], "zstd": ["--compress"], "small-frames": ["--compress=1", *SMALL_FRAMES]}
 MOUNTS = (("raw", "none"), ("raw", "fsverity"), ("raw", "digest"), ("zstd", "none"), ("zstd", "digest"),
           ("small-frames", "none"))
 
@@ -35,7 +37,7 @@ class Truth:
         for name, data in self.contents.items():
             write_file(f"{self.source}/{name}", data)
         for store, options in STORES.items():
-            run("puzzlefs", "build", "--quiet", *options, self.source, f"{store}:image")
+            run("puzzlefs", "build", "--quiet", *BUILD_FORMAT, *options, self.source, f"{store}:image")
         for blob in os.listdir("raw/blobs/sha256"):
             run("fsverity", "enable", f"raw/blobs/sha256/{blob}")
         self.mounts = [mount_image(f"{CASE_DIR}/{store}:image", f"{CASE_DIR}/{store}-{verify}",

@@ -74,6 +74,7 @@ fn build_format(tree: &Path, store: &Path, format: Format) {
     let store = Store::create(store).unwrap();
     let mut options = BuildOptions::new("image");
     options.format = format;
+    options.compression = None;
     builder::build(tree, &store, &options, &Progress::default()).unwrap();
 }
 

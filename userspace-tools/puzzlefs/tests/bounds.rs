@@ -12,7 +12,7 @@ use std::process::Command;
 
 /// Builds a tree with a limit of the address space, in kilobytes, as `ulimit -v` counts it. Returns the
 /// bytes that the builder reads.
-fn build_within(kilobytes: u64, tree: &Path, store: &Path) -> u64 {
+fn build_within(kilobytes: u64, format: &str, tree: &Path, store: &Path) -> u64 {
     let mut command = Command::new("sh");
     command
         .args(["-euc", r#"ulimit -v "$1"; shift; exec "$@""#, "sh"])
@@ -21,9 +21,9 @@ fn build_within(kilobytes: u64, tree: &Path, store: &Path) -> u64 {
         .env("MALLOC_ARENA_MAX", "1")
         .arg(kilobytes.to_string())
         .arg(env!("CARGO_BIN_EXE_puzzlefs"))
-        .args(["build", "-q", "--jobs=2"])
+        .args(["build", "-q", "--jobs=2", "--format", format])
         .arg(tree)
-        .arg(reference(store, "t"));
+        .arg(reference(store, format));
     let (output, bytes) = output_and_bytes(&mut command);
     assert!(output.status.success(), "{}", stderr(&output));
     bytes.read
@@ -41,16 +41,19 @@ fn a_hundred_gigabytes_of_hole() {
     for at in [0, SIZE / 2 + 4096, SIZE - data.len() as u64] {
         file.write_all_at(&data, at).unwrap();
     }
-    let read = build_within(300 << 10, &tree, &store);
-    assert!(read < 8 << 20, "{read} bytes were read");
-
-    let inspected = says(&["inspect", "--json", &reference(&store, "t"), "sparse"]);
-    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
-    assert_eq!(inspected["size"], SIZE);
+    let inspected = ["3", "4"].map(|format| {
+        let read = build_within(300 << 10, format, &tree, &store);
+        assert!(read < 8 << 20, "{read} bytes were read");
+        let inspected = says(&["inspect", "--json", &reference(&store, format), "sparse"]);
+        let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+        assert_eq!(inspected["size"], SIZE);
+        inspected
+    });
+    let extents = |format: usize| inspected[format - 3]["extents"].as_array().unwrap();
     let zeros = puzzlefs_lib::Digest::of(&vec![0; 1 << 20]).to_hex();
     let file = File::open(tree.join("sparse")).unwrap();
     let (mut at, mut stored) = (0, 0);
-    for extent in inspected["extents"].as_array().unwrap() {
+    for extent in extents(3) {
         let number = |key: &str| extent[key].as_u64().unwrap();
         let blob = extent["blob"].as_str().unwrap();
         assert_eq!(number("offset"), at);
@@ -69,6 +72,17 @@ fn a_hundred_gigabytes_of_hole() {
     assert_eq!(at, SIZE);
     // The three pieces of data, each widened to the grid that zeros are looked for on.
     assert!((300_000..600_000).contains(&stored), "{stored}");
+    let (mut at, mut stored) = (0, 0);
+    for extent in extents(4) {
+        assert_eq!(extent["offset"], at);
+        let length = extent["bytes"].as_u64().unwrap();
+        if extent["hole"] != true {
+            stored += length;
+        }
+        at += length;
+    }
+    assert_eq!(at, SIZE);
+    assert!((300_000..600_000).contains(&stored), "{stored}");
 }
 
 #[test]
@@ -84,9 +98,11 @@ fn many_small_files() {
         fs::write(directory.join(number.to_string()), bytes).unwrap();
     }
     // 60 MB of data; and a kilobyte of metadata a file.
-    build_within((70 << 10) + FILES, &tree, &store);
-    let inspected = says(&["inspect", "--json", &reference(&store, "t")]);
-    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
-    assert_eq!(inspected["files"], FILES);
+    for format in ["3", "4"] {
+        build_within((70 << 10) + FILES, format, &tree, &store);
+        let inspected = says(&["inspect", "--json", &reference(&store, format)]);
+        let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+        assert_eq!(inspected["files"], FILES);
+    }
     says(&["verify", store.to_str().unwrap()]);
 }

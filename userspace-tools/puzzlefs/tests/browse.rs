@@ -242,11 +242,11 @@ fn inspect_shows_a_file() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store_path) = (scratch.path().join("tree"), scratch.path().join("store"));
     make_tree(&tree, false);
-    build(&tree, &store_path, "t", 2);
+    build_v3(&tree, &store_path, "t", 2);
     let image = reference(&store_path, "t");
     let large = says(&["inspect", "--json", &image, "large"]);
     let large: Value = serde_json::from_str(&large).unwrap();
-    let (store, _) = open(&store_path, "t");
+    let (store, _) = open_v3(&store_path, "t");
     // The extents, read from the raw blobs, are the file.
     let mut contents = Vec::new();
     for extent in large["extents"].as_array().unwrap() {
@@ -326,7 +326,10 @@ fn inspect_shows_chunks() {
     assert!(packs.iter().all(|pack| pack["listed"] == true));
     assert_eq!(whole["missing_chunks"], 0);
 
-    assert_eq!(says(&["resolve", &image]).trim_end(), whole["rootfs_digest"]);
+    assert_eq!(
+        says(&["resolve", &image]).trim_end(),
+        whole["rootfs_digest"]
+    );
     let tag = &whole["index_annotations"]["org.opencontainers.image.ref.name"];
     assert_eq!(tag, "t");
 
@@ -358,7 +361,7 @@ fn list_tag_and_untag() {
     let scratch = tempfile::tempdir().unwrap();
     let (store, image) = linked_tree(scratch.path());
     let path = store.to_str().unwrap();
-    let digest = open(&store, "t").1.manifest_digest.to_oci();
+    let digest = open(&store, "t").1.root.manifest_digest().to_oci();
     says(&["tag", &image, "other"]);
     says(&["tag", &format!("{path}@{digest}"), "third"]);
     let listed = lines(&says(&["list", "--json", path]));
@@ -372,7 +375,8 @@ fn list_tag_and_untag() {
             .iter()
             .map(|layer| layer.size)
             .sum::<u64>();
-        blobs + 2 + store.blob_size(&image.manifest_digest).unwrap().unwrap()
+        let manifest = store.blob_size(image.root.manifest_digest());
+        blobs + image.manifest.config.size + manifest.unwrap().unwrap()
     };
     for image in &listed {
         assert_eq!(image["manifest_digest"], digest);
@@ -435,7 +439,7 @@ fn a_tag_may_have_its_store() {
     says(&["tag", &image, &reference(&store, "second")]);
     let detour = store.join("blobs/..");
     says(&["tag", &image, &reference(&detour, "third")]);
-    let digest = |tag: &str| open(&store, tag).1.manifest_digest;
+    let digest = |tag: &str| *open(&store, tag).1.root.manifest_digest();
     assert_eq!(
         (digest("second"), digest("third")),
         (digest("t"), digest("t"))

@@ -31,11 +31,11 @@ fn du_adds_up() {
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join("common"), noise(500_000, 1)).unwrap();
     fs::write(tree.join("own"), noise(100_000, 2)).unwrap();
-    build(&tree, &store, "a", 1);
-    build(&tree, &path("alone-a"), "t", 1);
+    build_v3(&tree, &store, "a", 1);
+    build_v3(&tree, &path("alone-a"), "t", 1);
     fs::write(tree.join("own"), noise(70_000, 3)).unwrap();
-    build(&tree, &store, "b", 1);
-    build(&tree, &path("alone-b"), "t", 1);
+    build_v3(&tree, &store, "b", 1);
+    build_v3(&tree, &path("alone-b"), "t", 1);
     says(&["tag", &reference(&store, "b"), "c"]);
     put_blob(&store, &noise(1234, 9));
 
@@ -284,7 +284,7 @@ fn diff_finds_the_differences_between_many_blocks() {
 fn diff_compares_contents_and_not_how_they_are_stored() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
-    build_twins(&["-z", "--chunk-size=16K"], &tree, &store);
+    build_twins(&[], &["-z", "--chunk-size=16K"], &tree, &store);
     let found = json_of(&[
         "diff",
         "--json",

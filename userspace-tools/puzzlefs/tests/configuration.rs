@@ -64,12 +64,32 @@ fn container_image(path: PathBuf) -> Layout {
 
 #[test]
 fn what_an_imported_image_says_is_kept_and_shown() {
+    for format in ["3", "4"] {
+        import_and_inspect(format);
+    }
+}
+
+fn import_and_inspect(format: &str) {
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name);
     let layout = container_image(path("layout"));
     let image = reference(&path("store"), "t");
-    says(&["import", "-q", layout.0.to_str().unwrap(), &image]);
+    let source = layout.0.to_str().unwrap();
+    says(&["import", "-q", "--format", format, source, &image]);
     let seen = inspect(&image);
+    let mut annotations =
+        json!({"org.opencontainers.image.source": "https://example.test/x", "own": "1"});
+    let mut first = json!({
+        "created": "2026-01-01T00:00:00Z", "created_by": "ADD rootfs", "comment": "buildkit",
+    });
+    // Its layers are packs, which the history does not describe.
+    if format == "4" {
+        for own in ["io.puzzlefs.root", "io.puzzlefs.compression"] {
+            annotations[own] = seen["annotations"][own].clone();
+        }
+        assert_eq!(annotations["io.puzzlefs.root"], seen["rootfs_digest"]);
+        first["empty_layer"] = json!(true);
+    }
     for (key, wanted) in [
         ("platform", json!("linux/arm64/v8")),
         ("created", json!("2026-01-02T03:04:05Z")),
@@ -85,15 +105,9 @@ fn what_an_imported_image_says_is_kept_and_shown() {
         ("labels", json!({"maintainer": "somebody", "x": ""})),
         (
             "history",
-            json!([
-                {"created": "2026-01-01T00:00:00Z", "created_by": "ADD rootfs", "comment": "buildkit"},
-                {"created_by": "ENV A=1", "empty_layer": true},
-            ]),
+            json!([first, {"created_by": "ENV A=1", "empty_layer": true}]),
         ),
-        (
-            "annotations",
-            json!({"org.opencontainers.image.source": "https://example.test/x", "own": "1"}),
-        ),
+        ("annotations", annotations),
         (
             "index_annotations",
             json!({
@@ -223,7 +237,7 @@ fn a_configuration_for_what_is_built() {
     let path = |name: &str| scratch.path().join(name);
     let (tree, store) = (tree(scratch.path()), path("store"));
     let built = |tag: &str, options: &[&str]| -> Value {
-        let output = build_with(options, &tree, &store, tag);
+        let output = build_with(&[&["--format=3"], options].concat(), &tree, &store, tag);
         assert!(output.status.success(), "{}", stderr(&output));
         serde_json::from_slice(&output.stdout).unwrap()
     };
@@ -327,6 +341,56 @@ fn a_configuration_for_what_is_built() {
     assert_eq!(
         configuration(&store, "on-plain").1["config"],
         json!({"Cmd": ["-v"]})
+    );
+    says(&["verify", "-q", store.to_str().unwrap()]);
+    check_store(&store);
+}
+
+/// An image of format 4 always has one, because other tools expect it.
+#[test]
+fn a_configuration_of_an_image_of_format_4() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let (tree, store) = (tree(scratch.path()), path("store"));
+    let built = |tag: &str, options: &[&str]| -> Value {
+        let output = build_with(options, &tree, &store, tag);
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let plain = built("plain", &["--platform=linux/riscv64"]);
+    let (media_type, config) = configuration(&store, "plain");
+    assert_eq!(media_type, CONFIG);
+    let wanted = json!({
+        "architecture": "riscv64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids(&store, "plain")},
+    });
+    assert_eq!(config, wanted);
+
+    let original = json!({
+        "author": "me", "os": "linux", "architecture": "riscv64", "own": [1],
+        "config": {"Entrypoint": ["/old"], "Cmd": ["-x"], "Env": ["A=0"], "StopSignal": "SIGINT"},
+        "history": [{"created_by": "sh"}],
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:1"]},
+    });
+    fs::write(path("config.json"), original.to_string()).unwrap();
+    let file = path("config.json");
+    let options = [
+        "--config",
+        file.to_str().unwrap(),
+        "--entrypoint=/new",
+        "--env=A=1",
+    ];
+    let changed = built("changed", &options);
+    let mut wanted = original;
+    wanted["config"] = json!({"Entrypoint": ["/new"], "Env": ["A=1"], "StopSignal": "SIGINT"});
+    wanted["history"] = json!([{"created_by": "sh", "empty_layer": true}]);
+    wanted["rootfs"]["diff_ids"] = diff_ids(&store, "changed");
+    assert_eq!(configuration(&store, "changed").1, wanted);
+    // The tree is the same, and so is the image of the same options.
+    assert_eq!(changed["rootfs_digest"], plain["rootfs_digest"]);
+    assert_eq!(
+        built("again", &options)["manifest_digest"],
+        changed["manifest_digest"]
     );
     says(&["verify", "-q", store.to_str().unwrap()]);
     check_store(&store);

@@ -17,7 +17,7 @@ fn one_file(scratch: &Path) -> (PathBuf, PathBuf) {
     let (tree, store) = (scratch.join("tree"), scratch.join("store"));
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join("file"), noise(200_000, 1)).unwrap();
-    build(&tree, &store, "t", 1);
+    build_v3(&tree, &store, "t", 1);
     (tree, store)
 }
 
@@ -31,9 +31,9 @@ fn only_what_is_missing_is_copied() {
     let path = |name: &str| scratch.path().join(name);
     let (tree, from, to) = (path("tree"), path("from"), path("to"));
     make_tree(&tree, false);
-    let first = build(&tree, &from, "first", 2);
+    let first = build_v3(&tree, &from, "first", 2);
     fs::write(tree.join("more"), noise(150_000, 700)).unwrap();
-    build(&tree, &from, "second", 2);
+    build_v3(&tree, &from, "second", 2);
 
     let copied = copy(&reference(&from, "first"), to.to_str().unwrap());
     assert_eq!(copied["manifest_digest"], first["manifest_digest"]);
@@ -47,7 +47,7 @@ fn only_what_is_missing_is_copied() {
     // Of the second, what is new is the file, the metadata and the manifest.
     let copied = copy(&reference(&from, "second"), &reference(&to, "other"));
     let new = copied["new_bytes"].as_u64().unwrap();
-    let (store, image) = open(&from, "second");
+    let (store, image) = open_v3(&from, "second");
     let manifest = store.blob_size(&image.manifest_digest).unwrap().unwrap();
     assert_eq!(new, 150_000 + image.rootfs_size + manifest);
     assert_same(
@@ -84,8 +84,8 @@ fn damage_does_not_travel() {
     let (tree, from, to) = (path("tree"), path("from"), path("to"));
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join("file"), noise(200_000, 1)).unwrap();
-    build(&tree, &from, "t", 1);
-    let (store, image) = open(&from, "t");
+    build_v3(&tree, &from, "t", 1);
+    let (store, image) = open_v3(&from, "t");
     let data = Digest::from_oci(&image.data_blobs().next().unwrap().digest).unwrap();
     let blob = store.blob_path(&data);
     let good = fs::read(&blob).unwrap();
@@ -125,9 +125,9 @@ fn what_is_damaged_in_the_target_is_replaced_if_asked_for() {
     let (tree, from, to) = (path("tree"), path("from"), path("to"));
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join("file"), noise(200_000, 1)).unwrap();
-    build(&tree, &from, "t", 1);
+    build_v3(&tree, &from, "t", 1);
     copy(&reference(&from, "t"), &reference(&to, "t"));
-    let (store, image) = open(&to, "t");
+    let (store, image) = open_v3(&to, "t");
     let digests = image.manifest.layers.iter().chain([&image.manifest.config]);
     let digests = digests.map(|blob| Digest::from_oci(&blob.digest).unwrap());
     let damage = |path: &std::path::Path| {
@@ -161,7 +161,7 @@ fn what_is_damaged_in_the_target_is_replaced_if_asked_for() {
     let data = Digest::from_oci(&image.data_blobs().next().unwrap().digest).unwrap();
     let blob = store.blob_path(&data);
     damage(&blob);
-    damage(&open(&from, "t").0.blob_path(&data));
+    damage(&open_v3(&from, "t").0.blob_path(&data));
     let said = fails(&[
         "copy",
         "--check",
@@ -177,7 +177,7 @@ fn what_is_damaged_in_the_target_is_replaced_if_asked_for() {
 fn what_is_damaged_is_replaced_by_a_build_if_asked_for() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = one_file(scratch.path());
-    let (opened, image) = open(&store, "t");
+    let (opened, image) = open_v3(&store, "t");
     for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
         let blob = opened.blob_path(&Digest::from_oci(&blob.digest).unwrap());
         let mut bytes = fs::read(&blob).unwrap();
@@ -185,9 +185,9 @@ fn what_is_damaged_is_replaced_by_a_build_if_asked_for() {
         fs::write(&blob, bytes).unwrap();
     }
     let verify = || run(&["verify", store.to_str().unwrap()]).status.success();
-    assert_eq!(build(&tree, &store, "t", 1)["new_blobs"], 0);
+    assert_eq!(build_v3(&tree, &store, "t", 1)["new_blobs"], 0);
     assert!(!verify());
-    let output = build_with(&["--check"], &tree, &store, "t");
+    let output = build_with(&["--format=3", "--check"], &tree, &store, "t");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["new_blobs"], image.data_blobs().count(), "{report}");
     assert!(verify());
@@ -218,7 +218,7 @@ fn damage_is_neither_extracted_nor_shown() {
     let (_, store) = one_file(scratch.path());
     let image = reference(&store, "t");
     assert_eq!(run(&["cat", &image, "file"]).stdout, noise(200_000, 1));
-    let (opened, found) = open(&store, "t");
+    let (opened, found) = open_v3(&store, "t");
     let last = found.data_blobs().last().unwrap();
     let blob = opened.blob_path(&Digest::from_oci(&last.digest).unwrap());
     let mut bytes = fs::read(&blob).unwrap();
@@ -241,7 +241,7 @@ fn all_images_of_a_store_are_copied() {
     let path = |name: &str| scratch.path().join(name);
     let (tree, from) = one_file(scratch.path());
     fs::write(tree.join("more"), noise(150_000, 2)).unwrap();
-    build(&tree, &from, "second", 1);
+    build_v3(&tree, &from, "second", 1);
     says(&["tag", &reference(&from, "second"), "twin"]);
     // An image of another format stays where it is.
     let image = reference(&from, "t");
@@ -296,7 +296,7 @@ fn all_images_of_a_store_are_copied() {
     assert_eq!(refused.status.code(), Some(2));
 
     // A blob of one image is damaged: no tag is set.
-    let (store, second) = open(Path::new(&from), "second");
+    let (store, second) = open_v3(Path::new(&from), "second");
     let blob = Digest::from_oci(&second.data_blobs().last().unwrap().digest).unwrap();
     let size = store.blob_size(&blob).unwrap().unwrap();
     fs::write(store.blob_path(&blob), noise(size as usize, 9)).unwrap();

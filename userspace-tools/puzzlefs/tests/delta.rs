@@ -12,7 +12,12 @@ use std::path::{Path, PathBuf};
 
 /// Builds on an image, and fails unless the result is the tree.
 fn build_on(tree: &Path, store: &Path, base: &str, tag: &str) -> Value {
-    let output = build_with(&["--base", base, "--jobs", "2"], tree, store, tag);
+    let output = build_with(
+        &["--format=3", "--base", base, "--jobs", "2"],
+        tree,
+        store,
+        tag,
+    );
     assert!(output.status.success(), "{}", stderr(&output));
     let report = serde_json::from_slice(&output.stdout).unwrap();
     assert_same(&image_inventory(store, tag), &directory_inventory(tree));
@@ -27,7 +32,7 @@ fn build_on(tree: &Path, store: &Path, base: &str, tag: &str) -> Value {
 
 /// The inodes of the topmost layer, and the number of layers.
 fn top(store: &Path, tag: &str) -> (u32, u32) {
-    let (store, image) = open(store, tag);
+    let (store, image) = open_v3(store, tag);
     let reader = ImageReader::new(&store, &image).unwrap();
     let metadata = reader.metadata();
     (metadata.layer_len(0).unwrap(), metadata.layers().unwrap())
@@ -42,7 +47,7 @@ fn only_what_differs_is_in_the_layer() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     make_tree(&tree, false);
-    let full = build(&tree, &store, "base", 2);
+    let full = build_v3(&tree, &store, "base", 2);
 
     let same = build_on(&tree, &store, "base", "same");
     assert_eq!(top(&store, "same"), (0, 2));
@@ -71,7 +76,7 @@ fn every_sort_of_change() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     make_tree(&tree, false);
-    build(&tree, &store, "base", 2);
+    build_v3(&tree, &store, "base", 2);
     let path = |name: &str| tree.join(name);
     // A file becomes a directory, a directory a file, a link another.
     fs::remove_file(path("sizes/1")).unwrap();
@@ -108,7 +113,7 @@ fn layer_upon_layer() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     fs::create_dir(&tree).unwrap();
-    build(&tree, &store, "0", 1);
+    build_v3(&tree, &store, "0", 1);
     let mut choices = noise(100_000, 42).into_iter().map(usize::from);
     let mut draw = |below: usize| choices.next().unwrap() % below;
     for layer in 1..=15 {
@@ -136,8 +141,8 @@ fn a_base_that_is_not_there() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     fs::create_dir(&tree).unwrap();
-    build(&tree, &store, "base", 1);
-    let output = build_with(&["--base", "bass"], &tree, &store, "t");
+    build_v3(&tree, &store, "base", 1);
+    let output = build_with(&["--format=3", "--base", "bass"], &tree, &store, "t");
     assert_eq!(output.status.code(), Some(1));
     assert!(
         stderr(&output).contains("the tags are: base"),

@@ -39,7 +39,7 @@ fn an_archive_gives_the_same_image_again() {
     let path = |name: &str| scratch.path().join(name);
     let (_, store) = tree(scratch.path());
     let wanted = image_inventory(&store, "t");
-    let digest = open(&store, "t").1.manifest_digest.to_oci();
+    let digest = open(&store, "t").1.root.manifest_digest().to_oci();
     for (compression, magic) in [
         ("none", &b"./"[..]),
         ("gzip", b"\x1f\x8b"),
@@ -176,7 +176,7 @@ fn extreme_values_survive() {
     let built = builder.output().unwrap();
     assert!(built.status.success(), "{}", stderr(&built));
     assert!(exporter.wait().unwrap().success());
-    let digest = |tag: &str| open(&path("store"), tag).1.manifest_digest;
+    let digest = |tag: &str| *open(&path("store"), tag).1.root.manifest_digest();
     assert_eq!(digest("t"), digest("again"));
     assert_eq!(wanted, 18);
 }
@@ -215,10 +215,10 @@ fn a_failed_export_leaves_the_file_as_it_was() {
     fs::write(path("tree/a"), noise(300_000, 1)).unwrap();
     fs::write(path("tree/b"), noise(300_000, 2)).unwrap();
     UnixListener::bind(path("tree/socket")).unwrap();
-    build(&path("tree"), &path("store"), "t", 1);
+    build_v3(&path("tree"), &path("store"), "t", 1);
     let (archive, image) = (path("archive"), reference(&path("store"), "t"));
     fs::write(&archive, "old").unwrap();
-    let (store, found) = open(&path("store"), "t");
+    let (store, found) = open_v3(&path("store"), "t");
     let blob = found.data_blobs().last().unwrap();
     let blob = store.blob_path(&puzzlefs_lib::Digest::from_oci(&blob.digest).unwrap());
     let sound = fs::read(&blob).unwrap();

@@ -30,10 +30,10 @@ fn blobs(store: &Path) -> BTreeSet<String> {
 fn store_to_sweep(scratch: &Path) -> PathBuf {
     let (tree, store) = (scratch.join("tree"), scratch.join("store"));
     make_tree(&tree, false);
-    build(&tree, &store, "kept", 2);
-    build(&tree, &scratch.join("alone"), "kept", 1);
+    build_v3(&tree, &store, "kept", 2);
+    build_v3(&tree, &scratch.join("alone"), "kept", 1);
     fs::write(tree.join("more"), noise(200_000, 500)).unwrap();
-    build(&tree, &store, "untagged", 2);
+    build_v3(&tree, &store, "untagged", 2);
     fs::remove_file(tree.join("more")).unwrap();
     store
 }
@@ -160,7 +160,7 @@ fn what_cannot_be_followed_stops_the_sweep() {
     refuses("'sha512:00' is not a sha256 digest");
     fs::write(store.join("index.json"), r#"{"schemaVersion":2}"#).unwrap();
     refuses("not an OCI image index: it is JSON, but a field is missing");
-    let (_, image) = open(&store, "kept");
+    let (_, image) = open_v3(&store, "kept");
     let by_digest = format!("{}@{}", store.display(), image.manifest_digest.to_oci());
     let tree = scratch.path().join("tree");
     let kept = reference(&store, "kept");
@@ -217,7 +217,7 @@ fn a_builder_at_work_keeps_what_it_found() {
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join("large"), noise(3 << 20, 1)).unwrap();
-    build(&tree, &store, "first", 1);
+    build_v3(&tree, &store, "first", 1);
     says(&["untag", &reference(&store, "first")]);
     let archive = scratch.path().join("tar");
     let tar = std::process::Command::new("tar")
@@ -232,7 +232,13 @@ fn a_builder_at_work_keeps_what_it_found() {
     let (begin, end) = archive.split_at(archive.len() - 512);
 
     let mut builder = puzzlefs();
-    let builder = builder.args(["build", "--json", "-", &reference(&store, "second")]);
+    let builder = builder.args([
+        "build",
+        "--format=3",
+        "--json",
+        "-",
+        &reference(&store, "second"),
+    ]);
     let mut builder = builder
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -350,7 +356,7 @@ fn sweeps_among_builders() {
 fn what_a_sweep_has_begun_to_remove_gets_no_tag() {
     let scratch = tempfile::tempdir().unwrap();
     let store = store_to_sweep(scratch.path());
-    let (_, image) = open(&store, "untagged");
+    let (_, image) = open_v3(&store, "untagged");
     let by_digest = format!("{}@{}", store.display(), image.manifest_digest.to_oci());
     says(&["untag", &reference(&store, "untagged")]);
     let data = Digest::from_oci(&image.data_blobs().next().unwrap().digest).unwrap();

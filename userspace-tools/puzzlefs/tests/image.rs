@@ -5,7 +5,9 @@
 mod common;
 
 use common::*;
-use puzzlefs_lib::reader::{Blobs, ImageReader};
+use puzzlefs_lib::path::LastLink;
+use puzzlefs_lib::reader::ImageReader;
+use puzzlefs_lib::tree::{FileData, ImageTree};
 use puzzlefs_lib::{oci, verity, Digest};
 use rustix::fs::{Mode, OFlags, SeekFrom, XattrFlags};
 use std::fs::{self, File};
@@ -63,8 +65,8 @@ fn the_fs_verity_chain_is_complete() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store_path) = (scratch.path().join("tree"), scratch.path().join("store"));
     make_tree(&tree, false);
-    let report = build(&tree, &store_path, "t", 2);
-    let (store, image) = open(&store_path, "t");
+    let report = build_v3(&tree, &store_path, "t", 2);
+    let (store, image) = open_v3(&store_path, "t");
     let read = |digest: &Digest| fs::read(store.blob_path(digest)).unwrap();
     let manifest_verity = verity::digest(&read(&image.manifest_digest)).to_hex();
     assert_eq!(report["manifest_verity"], manifest_verity);
@@ -98,15 +100,20 @@ fn a_compressed_tree_is_read_back_the_same() {
     let text = text.join(" ");
     fs::write(tree.join("text"), &text).unwrap();
     // What compression leaves as it is, and what it makes of something else.
-    let raw = build(&tree, &path("raw"), "t", 2);
+    let raw = build_v3(&tree, &path("raw"), "t", 2);
     let source = directory_inventory(&tree);
     let mut manifests = Vec::new();
     for (store, options) in [
-        ("default", &["--compress", "--jobs", "1"][..]),
-        ("again", &["-z", "--jobs", "7"]),
+        ("default", &["--format=3", "--compress", "--jobs", "1"][..]),
+        ("again", &["--format=3", "-z", "--jobs", "7"]),
         (
             "small",
-            &["--compress=1", "--frame-size=4K", "--chunk-size=16K"],
+            &[
+                "--format=3",
+                "--compress=1",
+                "--frame-size=4K",
+                "--chunk-size=16K",
+            ],
         ),
     ] {
         let output = build_with(options, &tree, &path(store), "t");
@@ -118,7 +125,7 @@ fn a_compressed_tree_is_read_back_the_same() {
         check_store(&path(store));
         manifests.push(report["manifest_digest"].clone());
 
-        let (store, image) = open(&path(store), "t");
+        let (store, image) = open_v3(&path(store), "t");
         let reader = ImageReader::new(&store, &image).unwrap();
         for layer in &image.manifest.layers[1..] {
             assert_eq!(layer.media_type, oci::FILEDATA_ZSTD);
@@ -162,9 +169,14 @@ fn duplicates_cost_one_copy() {
             bytes += size;
         }
     }
-    let report = build(&tree, &scratch.path().join("store"), "t", 2);
+    let store = scratch.path().join("store");
+    let report = build_v3(&tree, &store, "t", 2);
     // The noise of one seed begins the same whatever its length; still one copy of each file.
     assert_eq!(report["new_bytes"], bytes / 10 + 10 * 3_000);
+    build(&tree, &store, "t", 2);
+    let said = says(&["inspect", "--json", &reference(&store, "t")]);
+    let image: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(image["data_bytes"], bytes / 10 + 10 * 3_000);
 }
 
 #[test]
@@ -193,12 +205,12 @@ fn the_holes_of_a_huge_file_are_neither_read_nor_written() {
     assert!(report["new_bytes"].as_u64().unwrap() < 3 << 20, "{report}");
 
     let (store, image) = open(&store_path, "t");
-    let reader = ImageReader::new(&store, &image).unwrap();
-    let entries = reader.entries(reader.metadata().find(1).unwrap()).unwrap();
+    let reader = ImageTree::new(&store, &image.root).unwrap();
+    let file = reader.resolve(b"sparse", LastLink::Keep).unwrap();
     let (mut at, mut found) = (0u64, Vec::new());
     let zeros = vec![0; 1 << 20];
     reader
-        .read_file(entries[0].at, &mut Blobs::default(), |piece| {
+        .read_file(&file, &mut FileData::checked(), |piece| {
             if piece != &zeros[..piece.len()] {
                 let bytes = (at..).zip(piece.iter().copied());
                 found.extend(bytes.filter(|(_, byte)| *byte != 0));

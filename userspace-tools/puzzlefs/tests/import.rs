@@ -189,16 +189,19 @@ fn layers_become_one_tree() {
     assert_same(&image_inventory(&path("store"), "t"), &wanted);
     check_store(&path("store"));
 
-    // The configuration is the same blob.
+    // In format 3, the configuration is the same blob.
+    let old = try_import(&["--format=3"], layout.0.to_str().unwrap(), &path("old"));
+    assert!(old.status.success(), "{}", stderr(&old));
+    assert_same(&image_inventory(&path("old"), "t"), &wanted);
     let bytes = fs::read(layout.blob_path(&image)).unwrap();
     let original: Value = serde_json::from_slice(&bytes).unwrap();
-    let (_, made) = open(&path("store"), "t");
+    let (_, made) = open(&path("old"), "t");
     assert_eq!(made.manifest.config.digest, original["config"]["digest"]);
     assert_eq!(
         made.manifest.config.media_type,
         original["config"]["mediaType"]
     );
-    let config = Layout(path("store")).blob_path(&original["config"]);
+    let config = Layout(path("old")).blob_path(&original["config"]);
     assert_eq!(
         fs::read(config).unwrap(),
         fs::read(layout.blob_path(&original["config"])).unwrap()
@@ -210,15 +213,16 @@ fn layers_become_one_tree() {
         assert!(output.status.success(), "{}", stderr(&output));
     };
     let copy = reference(&path("copy"), "t");
-    run(&["copy", &reference(&path("store"), "t"), &copy]);
+    run(&["copy", &reference(&path("old"), "t"), &copy]);
     run(&["verify", &copy]);
     assert!(Layout(path("copy")).blob_path(&original["config"]).exists());
 
     // And stays with what is built on it.
     fs::write(path("tree/new"), "new").unwrap();
-    let output = build_with(&["--base", "t"], &path("tree"), &path("store"), "on-it");
+    let options = ["--format=3", "--base", "t"];
+    let output = build_with(&options, &path("tree"), &path("old"), "on-it");
     assert!(output.status.success(), "{}", stderr(&output));
-    let (_, on_it) = open(&path("store"), "on-it");
+    let (_, on_it) = open(&path("old"), "on-it");
     assert_eq!(on_it.manifest.config, made.manifest.config);
 
     // As an archive, by its name, and on the standard input.
@@ -302,10 +306,14 @@ fn what_docker_saves() {
         assert_eq!(report["rootfs_digest"], wanted["rootfs_digest"]);
         // Other tools take no configuration of Docker's type in a manifest of OCI.
         let config = open(&path("store"), "t").1.manifest.config;
-        assert_eq!(
-            config.media_type,
-            "application/vnd.oci.image.config.v1+json"
-        );
+        let media_type = "application/vnd.oci.image.config.v1+json";
+        assert_eq!(config.media_type, media_type);
+        // In format 3, the configuration is the same blob.
+        let source = path(&format!("saved.tar:{tag}"));
+        let output = try_import(&["--format=3"], source.to_str().unwrap(), &path("old"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let config = open(&path("old"), "t").1.manifest.config;
+        assert_eq!(config.media_type, media_type);
         assert_eq!(config.digest, digest.to_oci());
     }
     let source = path("saved.tar");
@@ -879,7 +887,7 @@ fn layers_can_be_kept() {
     let layout = Layout::new(scratch.path().join("layout"));
     layout.index(&[tagged(layout.image("amd64", &layers), "x")]);
     let (flat, kept) = (scratch.path().join("flat"), scratch.path().join("kept"));
-    for options in [&[][..], &["--compress"]] {
+    for options in [&["--format=3"][..], &["--format=3", "--compress"]] {
         let options = |more| [options, more].concat();
         let source = layout.0.to_str().unwrap();
         for (store, more) in [(&flat, &[][..]), (&kept, &["--layers"])] {
@@ -912,17 +920,17 @@ fn layers_can_be_kept() {
     let changed = layer("mkdir big; echo b >big/other");
     layout.index(&[layout.image("amd64", &[(big, ""), (changed, "")])]);
     let source = layout.0.to_str().unwrap();
-    let output = try_import(&["--layers", "--jobs=1"], source, &again);
+    let output = try_import(&["--format=3", "--layers", "--jobs=1"], source, &again);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report["new_bytes"].as_u64().unwrap() < 301_000, "{report}");
-    let output = try_import(&["--layers", "--jobs=3"], source, &again);
+    let output = try_import(&["--format=3", "--layers", "--jobs=3"], source, &again);
     let same: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(same["manifest_digest"], report["manifest_digest"]);
     assert_eq!(same["new_blobs"], 0);
 }
 
-/// Adds to a tree, and to the layers of its image, what archives and filesystems hold in different ways: holes,
-/// attributes, a long name, a device, and hard links over layers.
+/// Adds to a tree, and to the layers of its image, content that archives and filesystems hold in different ways:
+/// holes, attributes, a long name, a device, and hard links over layers.
 fn with_more(tree: &Path, layers: &mut Vec<(Vec<u8>, &'static str)>) {
     let more = "umask 022; mkdir more; truncate -s 3M more/sparse
          printf data | dd of=more/sparse bs=64K seek=20 conv=notrunc status=none

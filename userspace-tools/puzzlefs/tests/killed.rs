@@ -109,15 +109,16 @@ fn two_hundred_killed_builds() {
     for tag in tags.iter().filter(|tag| tag.starts_with('t')) {
         let number = tag[1..].parse().unwrap();
         let again = build_small(&tree(&one, number), &scratch.path().join("other-store"));
-        let digest = open(&store, tag).1.manifest_digest.to_oci();
-        assert_eq!(again["manifest_digest"], digest, "{tag}");
+        let digest = open(&store, tag).1.root.digest().to_hex();
+        assert_eq!(again["rootfs_digest"], digest, "{tag}");
     }
 
     kill_a_builder_at_work(scratch.path(), &store);
     build(&tree(&one, 0), &store, "last", 2);
     assert_eq!(leftovers(&store), [""; 0]);
     kill_a_builder_at_work(scratch.path(), &store);
-    says(&["gc", store.to_str().unwrap()]);
+    // Packs that images list are kept, although they have chunks of killed builds.
+    says(&["gc", "--max-dead=100", store.to_str().unwrap()]);
     assert_eq!(leftovers(&store), [""; 0]);
     check_store(&store);
 }

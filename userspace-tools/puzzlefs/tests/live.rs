@@ -40,9 +40,9 @@ impl Scratch {
         command
     }
 
-    /// The digest of the image that the tree gives now, into another store.
+    /// The root of the image that the tree gives now, into another store.
     fn quiet_digest(&self) -> Value {
-        build(&self.path("tree"), &self.path("quiet"), "t", 1)["manifest_digest"].clone()
+        build(&self.path("tree"), &self.path("quiet"), "t", 1)["rootfs_digest"].clone()
     }
 }
 
@@ -84,7 +84,7 @@ fn a_changed_file_is_read_again() {
             let built = report(&output);
             assert_eq!(built["read_again"], 1, "{name} at {point}");
             assert_eq!(
-                built["manifest_digest"],
+                built["rootfs_digest"],
                 scratch.quiet_digest(),
                 "{name} at {point}"
             );
@@ -123,7 +123,7 @@ fn a_tree_that_changes_is_walked_again() {
         let mut command = scratch.command(&options, "t");
         let output = Pause::at("tree").during(&mut command, || change(&path));
         assert_eq!(
-            report(&output)["manifest_digest"],
+            report(&output)["rootfs_digest"],
             scratch.quiet_digest(),
             "{what}"
         );
@@ -278,9 +278,9 @@ fn what_becomes_unreadable_is_left_out() {
 #[test]
 fn on_a_base_a_changed_file_is_read_again() {
     let scratch = Scratch::new(&[("a", 5_000), ("b", 300_000)]);
-    report(&output(&mut scratch.command(&[], "base")));
+    report(&output(&mut scratch.command(&["--format=3"], "base")));
     fs::write(scratch.path("tree/b"), noise(300_000, 9)).unwrap();
-    let options = ["--retry-changed=2", "--base=base"];
+    let options = ["--format=3", "--retry-changed=2", "--base=base"];
     let mut command = scratch.command(&options, "top");
     let changed = Pause::at("tree").during(&mut command, || {
         fs::write(scratch.path("tree/b"), noise(300_000, 10)).unwrap();

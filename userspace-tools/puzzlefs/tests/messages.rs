@@ -93,7 +93,7 @@ fn misspelt_words_make_no_store() {
     for arguments in [
         &["build", nothing, &image][..],
         &["import", nothing, &image],
-        &["build", &tree, &image, "--base", "t"],
+        &["build", "--format=3", &tree, &image, "--base", "t"],
         &["copy", &format!("{store}:nothing"), &image],
     ] {
         fails(arguments);

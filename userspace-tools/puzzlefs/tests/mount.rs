@@ -34,10 +34,16 @@ impl Drop for Mounted {
 
 /// Makes a store with an image of one file, `image`; gives it, and where to mount the image.
 fn one_file(scratch: &Path) -> (PathBuf, PathBuf) {
+    one_file_of("4", scratch)
+}
+
+/// Makes a store with an image of a format that has one file, and gives the mount point.
+fn one_file_of(format: &str, scratch: &Path) -> (PathBuf, PathBuf) {
     let (tree, store) = (scratch.join("tree"), scratch.join("store"));
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join("file"), noise(300_000, 1)).unwrap();
-    build(&tree, &store, "image", 1);
+    let output = build_with(&["--format", format], &tree, &store, "image");
+    assert!(output.status.success(), "{}", stderr(&output));
     (store, scratch.join("mnt"))
 }
 
@@ -69,14 +75,14 @@ fn over_fuse_an_image_is_its_tree() {
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     make_tree(&tree, false);
     let whole = seen_by_others(&tree);
-    build(&tree, &store, "plain", 2);
+    build_v3(&tree, &store, "plain", 2);
     let compressed = build_with(&["--compress"], &tree, &store, "compressed");
     assert!(compressed.status.success(), "{}", stderr(&compressed));
     fs::remove_file(tree.join("small/7")).unwrap();
     fs::write(tree.join("small/8"), "another").unwrap();
     fs::remove_dir_all(tree.join("sizes")).unwrap();
     fs::create_dir(tree.join("sizes")).unwrap();
-    let layers = build_with(&["--base", "plain"], &tree, &store, "layers");
+    let layers = build_with(&["--format=3", "--base", "plain"], &tree, &store, "layers");
     assert!(layers.status.success(), "{}", stderr(&layers));
     let changed = seen_by_others(&tree);
     assert_ne!(whole, changed);
@@ -174,7 +180,7 @@ fn end(child: Child) -> (Option<i32>, String) {
 #[ignore = "needs root and /dev/fuse"]
 fn in_the_foreground_a_signal_unmounts() {
     let scratch = tempfile::tempdir().unwrap();
-    let (store, mnt) = one_file(scratch.path());
+    let (store, mnt) = one_file_of("3", scratch.path());
     needs_root();
     fs::create_dir(&mnt).unwrap();
     let mut child = in_the_foreground(&store, &mnt);
@@ -297,7 +303,7 @@ fn without_the_module_fuse_is_recommended() {
 fn what_fs_verity_does_not_check_is_not_mounted_by_it() {
     // A tmpfs never has fs-verity.
     let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
-    let (store, mnt) = one_file(scratch.path());
+    let (store, mnt) = one_file_of("3", scratch.path());
     fs::create_dir(&mnt).unwrap();
     let (image, mnt) = (reference(&store, "image"), mnt.to_str().unwrap());
     let said = fails(&["mount", "--fuse", "--verify=fsverity", &image, mnt]);

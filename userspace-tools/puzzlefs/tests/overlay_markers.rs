@@ -123,10 +123,11 @@ fn no_overlay_is_made_that_would_hide_something() {
     build(&path("tree"), &path("store"), "harmless", 1);
     device("a/b/deleted", FileType::CharacterDevice, 0, 0);
     device("a/b/gone", FileType::CharacterDevice, 0, 0);
-    build(&path("tree"), &path("store"), "devices", 1);
+    build_v3(&path("tree"), &path("store"), "devices", 1);
     fs::remove_file(path("tree/a/b/deleted")).unwrap();
     fs::remove_file(path("tree/a/b/gone")).unwrap();
-    let layer = build_with(&["--base=devices"], &path("tree"), &path("store"), "hidden");
+    let options = ["--format=3", "--base=devices"];
+    let layer = build_with(&options, &path("tree"), &path("store"), "hidden");
     assert!(layer.status.success(), "{}", stderr(&layer));
     let mnt = path("mnt");
     let mount = |tag: &str| {

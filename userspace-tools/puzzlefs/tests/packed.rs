@@ -5,14 +5,9 @@
 mod common;
 
 use common::*;
-use puzzlefs_lib::tree::{FileData, ImageTree, TreeInode};
-use puzzlefs_lib::{Digest, Selector, Store};
-use puzzlefs_schema::Kind;
+use puzzlefs_lib::{Digest, Store};
 use serde_json::Value;
-use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,71 +26,6 @@ fn manifest(store: &Path, tag: &str) -> Value {
     serde_json::from_slice(&fs::read(store.join("blobs").join(digest)).unwrap()).unwrap()
 }
 
-/// Takes the inventory of an image of any format.
-fn tree_inventory(store: &Path, tag: &str) -> Inventory {
-    let store = Store::open(store).unwrap();
-    let root = store.any_root(&Selector::Tag(tag.to_owned())).unwrap();
-    let tree = ImageTree::new(&store, &root).unwrap();
-    let mut inodes = vec![(PathBuf::new(), tree.root().unwrap())];
-    let root = tree.root().unwrap();
-    tree.visit(&root, |path, link| {
-        let inode = tree.open(&link.link)?;
-        inodes.push((OsStr::from_bytes(path).into(), inode));
-        Ok(())
-    })
-    .unwrap();
-    inodes.sort_by(|a, b| a.0.cmp(&b.0));
-    let (mut inventory, mut firsts) = (Inventory::new(), HashMap::new());
-    for (path, inode) in inodes {
-        let ino = tree.ino(&inode);
-        let first_name = firsts.entry(ino).or_insert_with(|| path.clone()).clone();
-        inventory.insert(path, seen(&tree, &inode, first_name));
-    }
-    inventory
-}
-
-fn seen(tree: &ImageTree<'_>, inode: &TreeInode, first_name: PathBuf) -> Seen {
-    let stat = tree.stat(inode).unwrap();
-    let (mut contents, mut size) = (String::new(), 0);
-    let kind = match stat.kind {
-        Kind::File => {
-            let mut bytes = Vec::new();
-            let give = |piece: &[u8]| {
-                bytes.extend_from_slice(piece);
-                Ok(())
-            };
-            let mut data = FileData::checked();
-            tree.read_file(inode, &mut data, give).unwrap();
-            size = stat.size;
-            assert_eq!(size, bytes.len() as u64, "{}", first_name.display());
-            contents = Digest::of(&bytes).to_hex();
-            "file".to_owned()
-        }
-        Kind::Dir => "directory".to_owned(),
-        Kind::Symlink => {
-            let target = tree.symlink_target(inode).unwrap();
-            contents = format!("{:?}", OsStr::from_bytes(target));
-            "symlink".to_owned()
-        }
-        Kind::Chr { major, minor } => format!("chr {:?}", (major, minor)),
-        Kind::Blk { major, minor } => format!("blk {:?}", (major, minor)),
-        Kind::Fifo => "fifo".to_owned(),
-        Kind::Sock => "socket".to_owned(),
-        other => panic!("{}: {other:?}", first_name.display()),
-    };
-    Seen {
-        kind,
-        permissions: stat.permissions.into(),
-        owner: (stat.uid, stat.gid),
-        mtime: (stat.mtime.seconds, stat.mtime.nanoseconds.into()),
-        nlink: stat.links.unwrap().into(),
-        size,
-        contents,
-        xattrs: tree.xattrs(inode).unwrap().into_iter().collect(),
-        first_name,
-    }
-}
-
 #[test]
 fn images_are_the_trees_that_they_were_built_from() {
     let scratch = tempfile::tempdir().unwrap();
@@ -105,7 +35,7 @@ fn images_are_the_trees_that_they_were_built_from() {
     for (options, tag) in [(&[][..], "zstd"), (&["--compress=0"][..], "raw")] {
         let report = build_packed(options, &tree, &store, tag);
         assert_eq!(report["format"], 4);
-        assert_same(&wanted, &tree_inventory(&store, tag));
+        assert_same(&wanted, &image_inventory(&store, tag));
     }
 }
 
@@ -144,8 +74,8 @@ fn jobs_directory_order_and_stores_do_not_matter() {
     assert_eq!(fresh["shared_chunks"], 0);
     for tag in ["t", "fresh"] {
         assert_same(
-            &tree_inventory(&path("store"), "t"),
-            &tree_inventory(&path("other"), tag),
+            &image_inventory(&path("store"), "t"),
+            &image_inventory(&path("other"), tag),
         );
     }
 }
@@ -162,7 +92,7 @@ fn holes_and_zeros_are_the_same() {
     assert!(wanted["new_bytes"].as_u64().unwrap() < 600_000, "{wanted}");
     assert_same(
         &directory_inventory(&path("full")),
-        &tree_inventory(&path("store"), "t"),
+        &image_inventory(&path("store"), "t"),
     );
 }
 
@@ -219,14 +149,14 @@ fn options_of_the_other_format_are_refused() {
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     fs::create_dir(&tree).unwrap();
     for (options, wanted) in [
-        (&["--fresh"][..], "--fresh is for --format 4"),
-        (&["--parent=t"], "--parent is for --format 4"),
+        (&["--format=3", "--fresh"][..], "--fresh is for --format 4"),
+        (&["--format=3", "--parent=t"], "--parent is for --format 4"),
         (
-            &["--format=4", "-z", "--frame-size=4K"],
+            &["-z", "--frame-size=4K"],
             "--frame-size is for --format 3; in format 4, each chunk is one frame",
         ),
         (
-            &["--format=4", "--base=t"],
+            &["--base=t"],
             "--base is for --format 3; images of format 4 have no layers",
         ),
         (&["--format=5"], "there are the versions 3 and 4"),
@@ -272,10 +202,10 @@ fn killed_builds_leave_stores_that_work() {
         reached.push(paused.point.clone());
         assert!(!finish(builder).status.success());
         drop(paused);
-        assert_same(&first, &tree_inventory(&store, "first"));
+        assert_same(&first, &image_inventory(&store, "first"));
         // The next build completes the work.
         build_packed(&[], &tree, &store, "second");
-        assert_same(&second, &tree_inventory(&store, "second"));
+        assert_same(&second, &image_inventory(&store, "second"));
         assert_eq!(leftovers(&store), [""; 0]);
         check_store(&store);
         fs::remove_dir_all(&store).unwrap();
@@ -318,7 +248,7 @@ fn builders_run_at_once() {
     });
     for (number, tree) in trees.iter().enumerate() {
         let tag = format!("t{number}");
-        assert_same(&directory_inventory(tree), &tree_inventory(&store, &tag));
+        assert_same(&directory_inventory(tree), &image_inventory(&store, &tag));
     }
     check_store(&store);
 }
@@ -348,7 +278,7 @@ fn a_full_disk_is_told_and_the_store_stays_whole() {
             let output = build_with(&["--format=4"], &second, &store, "second");
             fs::remove_file(&filler).unwrap();
             assert_eq!(leftovers(&store), [""; 0]);
-            assert_same(&wanted, &tree_inventory(&store, "first"));
+            assert_same(&wanted, &image_inventory(&store, "first"));
             if output.status.success() {
                 break;
             }
@@ -360,7 +290,7 @@ fn a_full_disk_is_told_and_the_store_stays_whole() {
         assert!(failures > 20, "{failures}");
         assert_same(
             &directory_inventory(&second),
-            &tree_inventory(&store, "second"),
+            &image_inventory(&store, "second"),
         );
     });
 }
@@ -371,7 +301,7 @@ fn conversions_keep_the_tree() {
     let scratch = tempfile::tempdir().unwrap();
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     make_tree(&tree, false);
-    let three = build(&tree, &store, "three", 2);
+    let three = build_v3(&tree, &store, "three", 2);
     let four = build_packed(&["--cmd=/bin/sh"], &tree, &store, "four");
     let convert = |arguments: &[&str]| -> Value {
         let said = says(&[&["convert", "--json"], arguments].concat());
@@ -382,7 +312,7 @@ fn conversions_keep_the_tree() {
     assert_eq!(converted["rootfs_digest"], four["rootfs_digest"]);
     assert_same(
         &directory_inventory(&tree),
-        &tree_inventory(&store, "converted"),
+        &image_inventory(&store, "converted"),
     );
 
     // In place, and back.

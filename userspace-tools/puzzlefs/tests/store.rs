@@ -40,11 +40,11 @@ fn a_tag_moves_and_others_stay() {
     assert_ne!(one["manifest_digest"], two["manifest_digest"]);
     assert_eq!(tags(&store), ["a", "b"]);
     assert_eq!(
-        open(&store, "a").1.manifest_digest.to_oci(),
+        open(&store, "a").1.root.manifest_digest().to_oci(),
         two["manifest_digest"]
     );
     assert_eq!(
-        open(&store, "b").1.manifest_digest.to_oci(),
+        open(&store, "b").1.root.manifest_digest().to_oci(),
         one["manifest_digest"]
     );
     check_store(&store);
@@ -231,8 +231,8 @@ fn damage_is_told() {
     let (tree, store) = (scratch.path().join("tree"), scratch.path().join("store"));
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join("file"), "contents").unwrap();
-    build(&tree, &store, "t", 1);
-    let image = open(&store, "t").1;
+    build_v3(&tree, &store, "t", 1);
+    let image = open_v3(&store, "t").1;
     let inspect = || {
         let output = puzzlefs()
             .arg("inspect")
@@ -265,7 +265,7 @@ fn damage_is_told() {
     let data = image.data_blobs().next().unwrap();
     let data = puzzlefs_lib::Digest::from_oci(&data.digest).unwrap();
     fs::write(blob(data), "torn").unwrap();
-    build(&tree, &store, "t", 1);
+    build_v3(&tree, &store, "t", 1);
     check_store(&store);
 }
 

@@ -30,7 +30,7 @@ fn verify(what: &str) -> (Value, Vec<String>) {
 
 fn store_of_two(scratch: &Path) -> PathBuf {
     let (tree, store) = (scratch.join("tree"), scratch.join("store"));
-    build_twins(&["-z"], &tree, &store);
+    build_twins(&["--format=3"], &["-z"], &tree, &store);
     store
 }
 
@@ -52,7 +52,7 @@ fn a_sound_store_has_no_faults() {
         let (report, faults) = verify(&reference(&store, tag));
         assert_eq!(faults, [""; 0]);
         assert_eq!(report["images"], 1);
-        let (_, image) = open(&store, tag);
+        let (_, image) = open_v3(&store, tag);
         assert_eq!(report["blobs"], image.manifest.layers.len() + 2);
     }
     let said = says(&["verify", path]);
@@ -65,7 +65,7 @@ fn every_damaged_blob_is_told() {
     let scratch = tempfile::tempdir().unwrap();
     let store = store_of_two(scratch.path());
     let blobs = |tag: &str| -> Vec<PathBuf> {
-        let (store, image) = open(&store, tag);
+        let (store, image) = open_v3(&store, tag);
         let digests = image
             .data_blobs()
             .map(|blob| Digest::from_oci(&blob.digest).unwrap());
@@ -288,8 +288,8 @@ fn any_metadata_is_looked_at() {
     fs::write(tree.join("directory/file"), noise(200_000, 1)).unwrap();
     fs::write(tree.join("directory/below/small"), "small").unwrap();
     std::os::unix::fs::symlink("directory", tree.join("link")).unwrap();
-    build(&tree, &path, "good", 1);
-    let (store, image) = open(&path, "good");
+    build_v3(&tree, &path, "good", 1);
+    let (store, image) = open_v3(&path, "good");
     let good = fs::read(store.blob_path(&image.rootfs)).unwrap();
     let blobs: Vec<_> = image
         .data_blobs()

@@ -59,7 +59,7 @@ pub struct BuildOptions {
 }
 
 impl BuildOptions {
-    /// Returns the defaults, with one thread.
+    /// Returns the defaults of `puzzlefs build`, with one thread.
     pub fn new(tag: &str) -> Self {
         BuildOptions {
             tag: tag.to_owned(),
@@ -75,8 +75,8 @@ impl BuildOptions {
             keep_layers: false,
             ignore_zeros: false,
             config: ConfigOptions::default(),
-            layout: Layout::default(),
-            compression: None,
+            layout: Layout::packed(true),
+            compression: Some(Compression::default()),
             check: false,
         }
     }
@@ -92,11 +92,12 @@ mod tests {
         let options = BuildOptions::new("a tag");
         assert_eq!((&*options.tag, options.jobs), ("a tag", 1));
         assert_eq!(options.layout, Layout::of_average(128 << 10));
-        assert_eq!((options.compression, options.base.is_none()), (None, true));
+        assert_eq!(options.compression.map(|c| c.level), Some(3));
+        assert!(options.base.is_none());
         assert!(options.config.is_empty() && options.rules.exclude.is_empty());
         assert_eq!(options.retry_changed, 0);
         assert!(!options.one_file_system && !options.skip_unreadable && !options.keep_layers);
         assert!(!options.ignore_zeros && !options.check && !options.fresh);
-        assert_eq!(options.format, Format::V3);
+        assert_eq!(options.format, Format::V4);
     }
 }

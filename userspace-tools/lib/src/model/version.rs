@@ -6,9 +6,9 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Version 3: a blob for each chunk, and one with the metadata.
-    #[default]
     V3,
     /// Version 4: chunks in packs, and metadata in small chunks.
+    #[default]
     V4,
 }
 

@@ -12,15 +12,16 @@ use puzzlefs_lib::{Digest, Selector};
 /// The encoding of an image.
 #[derive(Debug, Args)]
 pub struct EncodingArgs {
-    /// Version of the image format, 3 or 4 [default: 3]
+    /// Version of the image format, 3 or 4 [default: 4]
     ///
-    /// Format 4 stores chunks in packs.
-    #[arg(long, value_name = "VERSION", value_parser = format, default_value = "3",
+    /// Format 4 stores chunks in packs. Format 3 stores each chunk as a blob, as the reference
+    /// implementation reads it.
+    #[arg(long, value_name = "VERSION", value_parser = format, default_value = "4",
           hide_default_value = true)]
     pub format: Format,
-    /// Store all chunks in new packs, even if the store has them [format 4]
+    /// Store all chunks in new packs, even if the store has them
     ///
-    /// The same tree and options then give the same packs in every store.
+    /// The same tree and options then give the same packs in every store. For format 4.
     #[arg(long)]
     pub fresh: bool,
     /// Reuse chunks of this image of the store [default: the image of the tag]
@@ -31,7 +32,7 @@ pub struct EncodingArgs {
     parent: Option<ParentChoice>,
     /// Build on the image of this tag in the same store
     ///
-    /// The image gets one more layer, with the differences.
+    /// The image gets one more layer, with the differences. For format 3.
     #[arg(long, value_name = "TAG")]
     pub base: Option<String>,
     /// Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]
@@ -49,7 +50,7 @@ pub struct EncodingArgs {
     compress: Option<i32>,
     /// Set the minimum content of a frame, 4K to 256K [default: 128K]
     ///
-    /// A frame is the unit of decompression. SIZE is a power of two.
+    /// A frame is the unit of decompression. SIZE is a power of two. For format 3.
     #[arg(long, value_name = "SIZE", requires = "compress", value_parser = frame_size)]
     frame_size: Option<usize>,
     /// Set the average size of a chunk, 4K to 256K [default: 128K]

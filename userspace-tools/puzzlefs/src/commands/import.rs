@@ -25,7 +25,7 @@ pub struct ImportArgs {
     /// Import the image of this platform, such as linux/arm64 [default: this machine's]
     #[arg(long, value_name = PLATFORM)]
     platform: Option<Platform>,
-    /// Keep the image's layers, instead of merging them into one
+    /// Keep the image's layers, instead of merging them into one [format 3]
     #[arg(long)]
     layers: bool,
     #[command(flatten)]

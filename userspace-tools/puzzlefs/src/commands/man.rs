@@ -56,13 +56,13 @@ fn finished(page: String, name: &str) -> String {
 const EXAMPLES: [(&str, &str); 9] = [
     (
         "",
-        "puzzlefs build --compress /srv/roots/debian /srv/images:debian\n\
+        "puzzlefs build /srv/roots/debian /srv/images:debian\n\
          puzzlefs mount /srv/images:debian /mnt\n\
          puzzlefs umount /mnt",
     ),
     (
         "-build",
-        "puzzlefs build --compress /srv/roots/debian /srv/images:debian\n\
+        "puzzlefs build /srv/roots/debian /srv/images:debian\n\
          puzzlefs build --exclude '/var/cache/*' root.tar.zst /srv/images:debian\n\
          ssh host tar -c --format=posix --xattrs -C / --one-file-system . |\n\
          \x20   puzzlefs build - /srv/images:host",

@@ -7,7 +7,9 @@ use crate::output::Output;
 use clap::Args;
 use std::io::Write;
 
-/// Print the digest of an image's metadata blob, the kernel's 'rootfs=' option
+/// Print the digest of an image's metadata, the kernel's 'rootfs=' option
+///
+/// It is that of the root in format 4, and of the metadata blob in format 3.
 #[derive(Debug, Args)]
 pub struct ResolveArgs {
     #[command(flatten)]

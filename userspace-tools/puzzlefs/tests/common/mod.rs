@@ -12,9 +12,10 @@ mod wait;
 pub use wait::*;
 
 use puzzlefs_lib::oci::{self, Descriptor, Manifest};
-use puzzlefs_lib::reader::{Blobs, ImageReader};
-use puzzlefs_lib::{find_image, Digest, ImageRef, Store};
-use puzzlefs_schema::{Kind, Locator, Order, ROOT_INO};
+use puzzlefs_lib::tree::{find_any_image, AnyImage, FileData, ImageTree, TreeInode};
+use puzzlefs_lib::{find_image, Digest, ImageRef, Selector, Store};
+use puzzlefs_schema::image::Versions;
+use puzzlefs_schema::{Kind, Order};
 pub use puzzlefs_test_support::noise;
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags, CWD};
 use rustix::mount::{MountFlags, MountPropagationFlags};
@@ -58,6 +59,18 @@ pub fn copy_program(to: &Path) {
 /// Runs `puzzlefs build`, which must succeed, and gives what `--json` printed.
 pub fn build(tree: &Path, store: &Path, tag: &str, jobs: usize) -> serde_json::Value {
     let output = try_build(tree, store, tag, jobs);
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Runs `puzzlefs build --format=3`, which must succeed, and gives what `--json` printed.
+pub fn build_v3(tree: &Path, store: &Path, tag: &str, jobs: usize) -> serde_json::Value {
+    let output = build_with(
+        &["--format=3", "--jobs", &jobs.to_string()],
+        tree,
+        store,
+        tag,
+    );
     assert!(output.status.success(), "{}", stderr(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -367,86 +380,90 @@ fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
         .collect()
 }
 
-/// Opens an image, by its tag.
-pub fn open(store: &Path, tag: &str) -> (Store, puzzlefs_lib::Image) {
+/// Opens an image of any format, by its tag.
+pub fn open(store: &Path, tag: &str) -> (Store, AnyImage) {
+    let reference = ImageRef::parse(OsStr::new(&reference(store, tag))).unwrap();
+    find_any_image(&reference).unwrap()
+}
+
+/// Opens an image of format 3, by its tag.
+pub fn open_v3(store: &Path, tag: &str) -> (Store, puzzlefs_lib::Image) {
     let reference = ImageRef::parse(OsStr::new(&reference(store, tag))).unwrap();
     find_image(&reference).unwrap()
 }
 
-/// Takes the inventory of an image, by the reader that the kernel has.
+/// Takes the inventory of an image of any format, by the reader that the kernel has.
 pub fn image_inventory(store: &Path, tag: &str) -> Inventory {
-    let (store, image) = open(store, tag);
-    let reader = ImageReader::new(&store, &image).unwrap();
-    let metadata = reader.metadata();
-    metadata.check_order().unwrap();
-    let mut inventory = Inventory::new();
-    let mut blobs = Blobs::default();
-    let root = metadata.find(ROOT_INO).unwrap();
-    let mut pending: Vec<(PathBuf, u64, Locator)> = vec![(PathBuf::new(), ROOT_INO, root)];
-    let mut paths = Vec::new();
-    while let Some((path, ino, at)) = pending.pop() {
-        if metadata.inode_at(at).unwrap().kind() == Kind::Dir {
-            let order = metadata.dir_at(at).unwrap().order();
-            assert_eq!(order, Ok(Order::Sorted), "{}", path.display());
-            for entry in reader.entries(at).unwrap() {
-                let path = path.join(OsStr::from_bytes(entry.name));
-                pending.push((path, entry.ino, entry.at));
+    let store = Store::open(store).unwrap();
+    let root = store.any_root(&Selector::Tag(tag.to_owned())).unwrap();
+    let tree = ImageTree::new(&store, &root).unwrap();
+    if let Some(reader) = tree.v3() {
+        reader.metadata().check_order().unwrap();
+    }
+    let mut inodes = vec![(PathBuf::new(), tree.root().unwrap())];
+    let root = tree.root().unwrap();
+    tree.visit(&root, |path, link| {
+        let inode = tree.open(&link.link)?;
+        inodes.push((OsStr::from_bytes(path).into(), inode));
+        Ok(())
+    })
+    .unwrap();
+    inodes.sort_by(|a, b| a.0.cmp(&b.0));
+    let (mut inventory, mut firsts) = (Inventory::new(), HashMap::new());
+    for (path, inode) in inodes {
+        if let (Some(reader), Versions::V3(at)) = (tree.v3(), tree.link(&inode).place) {
+            if tree.kind(&inode).unwrap() == Kind::Dir {
+                let order = reader.metadata().dir_at(at).unwrap().order();
+                assert_eq!(order, Ok(Order::Sorted), "{}", path.display());
             }
         }
-        paths.push((path, ino, at));
-    }
-    paths.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut firsts = HashMap::new();
-    for (path, ino, at) in paths {
-        let inode = metadata.inode_at(at).unwrap();
-        let mut contents = String::new();
-        let mut size = 0;
-        let kind = match inode.kind() {
-            Kind::File => {
-                let mut bytes = Vec::new();
-                reader
-                    .read_file(at, &mut blobs, |piece| {
-                        bytes.extend_from_slice(piece);
-                        Ok(())
-                    })
-                    .unwrap();
-                size = inode.declared_size().unwrap().unwrap();
-                assert_eq!(size, bytes.len() as u64, "{}", path.display());
-                contents = Digest::of(&bytes).to_hex();
-                "file".to_owned()
-            }
-            Kind::Dir => "directory".to_owned(),
-            Kind::Symlink => {
-                contents = format!("{:?}", OsStr::from_bytes(inode.symlink_target().unwrap()));
-                "symlink".to_owned()
-            }
-            Kind::Chr { major, minor } => format!("chr {:?}", (major, minor)),
-            Kind::Blk { major, minor } => format!("blk {:?}", (major, minor)),
-            Kind::Fifo => "fifo".to_owned(),
-            Kind::Sock => "socket".to_owned(),
-            other => panic!("{}: {other:?}", path.display()),
-        };
+        let ino = tree.ino(&inode);
         let first_name = firsts.entry(ino).or_insert_with(|| path.clone()).clone();
-        let mtime = inode.mtime().unwrap();
-        let xattrs = inode.xattrs().unwrap();
-        let xattrs = xattrs.iter().map(|xattr| {
-            let xattr = xattr.unwrap();
-            (xattr.name.to_vec(), xattr.value.to_vec())
-        });
-        let seen = Seen {
-            kind,
-            permissions: inode.permissions().into(),
-            owner: (inode.uid(), inode.gid()),
-            mtime: (mtime.seconds, mtime.nanoseconds.into()),
-            nlink: inode.nlink().unwrap().into(),
-            size,
-            contents,
-            xattrs: xattrs.collect(),
-            first_name,
-        };
-        inventory.insert(path, seen);
+        inventory.insert(path, seen(&tree, &inode, first_name));
     }
     inventory
+}
+
+fn seen(tree: &ImageTree<'_>, inode: &TreeInode, first_name: PathBuf) -> Seen {
+    let stat = tree.stat(inode).unwrap();
+    let (mut contents, mut size) = (String::new(), 0);
+    let kind = match stat.kind {
+        Kind::File => {
+            let mut bytes = Vec::new();
+            let give = |piece: &[u8]| {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            };
+            let mut data = FileData::checked();
+            tree.read_file(inode, &mut data, give).unwrap();
+            size = stat.size;
+            assert_eq!(size, bytes.len() as u64, "{}", first_name.display());
+            contents = Digest::of(&bytes).to_hex();
+            "file".to_owned()
+        }
+        Kind::Dir => "directory".to_owned(),
+        Kind::Symlink => {
+            let target = tree.symlink_target(inode).unwrap();
+            contents = format!("{:?}", OsStr::from_bytes(target));
+            "symlink".to_owned()
+        }
+        Kind::Chr { major, minor } => format!("chr {:?}", (major, minor)),
+        Kind::Blk { major, minor } => format!("blk {:?}", (major, minor)),
+        Kind::Fifo => "fifo".to_owned(),
+        Kind::Sock => "socket".to_owned(),
+        other => panic!("{}: {other:?}", first_name.display()),
+    };
+    Seen {
+        kind,
+        permissions: stat.permissions.into(),
+        owner: (stat.uid, stat.gid),
+        mtime: (stat.mtime.seconds, stat.mtime.nanoseconds.into()),
+        nlink: stat.links.unwrap().into(),
+        size,
+        contents,
+        xattrs: tree.xattrs(inode).unwrap().into_iter().collect(),
+        first_name,
+    }
 }
 
 /// Fails with the differences of two inventories.
@@ -503,7 +520,7 @@ pub fn leftovers(store: &Path) -> Vec<String> {
     let names = fs::read_dir(store.join(".puzzlefs")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names
-        .filter(|name| !name.ends_with(".lock") && name != "chunks")
+        .filter(|name| !name.ends_with(".lock") && name != "chunks" && name != "recipes")
         .collect()
 }
 
@@ -537,14 +554,16 @@ pub fn extract(store: &Path, tag: &str, target: &Path) {
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
-/// Makes a tree with a file that compresses, and two images of it: `raw` and, compressed with these
-/// options, `zstd`.
-pub fn build_twins(options: &[&str], tree: &Path, store: &Path) {
+/// Makes a tree with a file that compresses, and two images of it with these options: `raw` and, compressed
+/// with further options, `zstd`.
+pub fn build_twins(options: &[&str], zstd: &[&str], tree: &Path, store: &Path) {
     make_tree(tree, false);
     let text = "some words and some more. ".repeat(20_000);
     fs::write(tree.join("text"), text).unwrap();
-    build(tree, store, "raw", 2);
-    assert!(build_with(options, tree, store, "zstd").status.success());
+    for (tag, more) in [("raw", &["--compress=0"][..]), ("zstd", zstd)] {
+        let output = build_with(&[options, more].concat(), tree, store, tag);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
 }
 
 /// Puts a blob into a store, under its right name.

@@ -50,7 +50,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "complete" -d 'Cre
 complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "verify" -d 'Check an image or a whole store, and report every fault'
 complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "reindex" -d 'Rebuild the chunk index of a store from its packs'
 complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "enable-verity" -d 'Enable fs-verity on the blobs of an image or a whole store'
-complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "resolve" -d 'Print the digest of an image\'s metadata blob, the kernel\'s \'rootfs=\' option'
+complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "resolve" -d 'Print the digest of an image\'s metadata, the kernel\'s \'rootfs=\' option'
 complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "man" -d 'Write manual pages into a directory'
 complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -61,7 +61,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l uid-map -d '
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l gid-map -d 'Map group IDs in the same way' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l source-date-epoch -d 'Lower modification times to at most this, in seconds since 1970' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l format -d 'Version of the image format, 3 or 4 [default: 3]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l format -d 'Version of the image format, 3 or 4 [default: 4]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l parent -d 'Reuse chunks of this image of the store [default: the image of the tag]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l base -d 'Build on the image of this tag in the same store' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s z -l compress -d 'Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]' -r
@@ -80,7 +80,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s x -l one-fil
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l ignore-zeros -d 'Read an archive past zero blocks, to the end of its file'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l skip-unreadable -d 'Leave out unreadable files and directories\' contents, and report them'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l no-xattrs -d 'Keep no extended attributes'
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l fresh -d 'Store all chunks in new packs, even if the store has them [format 4]'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l fresh -d 'Store all chunks in new packs, even if the store has them'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l check -d 'Read blobs that the store already has, and replace damaged ones'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l json -d 'Print one JSON object on standard output'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s q -l quiet -d 'Show no progress and no summary'
@@ -92,16 +92,16 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l uid-map -d 
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l gid-map -d 'Map group IDs in the same way' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l source-date-epoch -d 'Lower modification times to at most this, in seconds since 1970' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l format -d 'Version of the image format, 3 or 4 [default: 3]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l format -d 'Version of the image format, 3 or 4 [default: 4]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l parent -d 'Reuse chunks of this image of the store [default: the image of the tag]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l base -d 'Build on the image of this tag in the same store' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -s z -l compress -d 'Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l frame-size -d 'Set the minimum content of a frame, 4K to 256K [default: 128K]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l chunk-size -d 'Set the average size of a chunk, 4K to 256K [default: 128K]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -s j -l jobs -d 'Use N threads, 1 to 1024 [default: one per processor]' -r
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l layers -d 'Keep the image\'s layers, instead of merging them into one'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l layers -d 'Keep the image\'s layers, instead of merging them into one [format 3]'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l no-xattrs -d 'Keep no extended attributes'
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l fresh -d 'Store all chunks in new packs, even if the store has them [format 4]'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l fresh -d 'Store all chunks in new packs, even if the store has them'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l check -d 'Read blobs that the store already has, and replace damaged ones'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l json -d 'Print one JSON object on standard output'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -s q -l quiet -d 'Show no progress and no summary'
@@ -112,7 +112,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l uid-map -d
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l gid-map -d 'Map group IDs in the same way' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l source-date-epoch -d 'Lower modification times to at most this, in seconds since 1970' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l format -d 'Version of the image format, 3 or 4 [default: 3]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l format -d 'Version of the image format, 3 or 4 [default: 4]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l parent -d 'Reuse chunks of this image of the store [default: the image of the tag]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l base -d 'Build on the image of this tag in the same store' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -s z -l compress -d 'Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]' -r
@@ -120,7 +120,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l frame-size
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l chunk-size -d 'Set the average size of a chunk, 4K to 256K [default: 128K]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -s j -l jobs -d 'Use N threads, 1 to 1024 [default: one per processor]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l no-xattrs -d 'Keep no extended attributes'
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l fresh -d 'Store all chunks in new packs, even if the store has them [format 4]'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l fresh -d 'Store all chunks in new packs, even if the store has them'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l check -d 'Read blobs that the store already has, and replace damaged ones'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l json -d 'Print one JSON object on standard output'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -s q -l quiet -d 'Show no progress and no summary'
@@ -220,7 +220,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_s
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount inspect ls cat list tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "verify" -d 'Check an image or a whole store, and report every fault'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount inspect ls cat list tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "reindex" -d 'Rebuild the chunk index of a store from its packs'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount inspect ls cat list tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "enable-verity" -d 'Enable fs-verity on the blobs of an image or a whole store'
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount inspect ls cat list tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "resolve" -d 'Print the digest of an image\'s metadata blob, the kernel\'s \'rootfs=\' option'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount inspect ls cat list tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "resolve" -d 'Print the digest of an image\'s metadata, the kernel\'s \'rootfs=\' option'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount inspect ls cat list tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "completions" -d 'Print completions for a shell'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount inspect ls cat list tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "man" -d 'Write manual pages into a directory'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount inspect ls cat list tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -38,7 +38,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--gid-map=[Map group IDs in the same way]:FROM:TO:COUNT:_default' \
 '--source-date-epoch=[Lower modification times to at most this, in seconds since 1970]:SECONDS:_default' \
 '*--xattrs=[Keep only matching extended attributes, drop those matching '\''!PATTERN'\'' (repeatable)]:PATTERN:_default' \
-'--format=[Version of the image format, 3 or 4 \[default\: 3\]]:VERSION:_default' \
+'--format=[Version of the image format, 3 or 4 \[default\: 4\]]:VERSION:_default' \
 '(--fresh)--parent=[Reuse chunks of this image of the store \[default\: the image of the tag\]]:IMAGE:_default' \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
 '-z+[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
@@ -60,7 +60,7 @@ _arguments "${_arguments_options[@]}" : \
 '--ignore-zeros[Read an archive past zero blocks, to the end of its file]' \
 '--skip-unreadable[Leave out unreadable files and directories'\'' contents, and report them]' \
 '(--xattrs)--no-xattrs[Keep no extended attributes]' \
-'--fresh[Store all chunks in new packs, even if the store has them \[format 4\]]' \
+'--fresh[Store all chunks in new packs, even if the store has them]' \
 '--check[Read blobs that the store already has, and replace damaged ones]' \
 '--json[Print one JSON object on standard output]' \
 '-q[Show no progress and no summary]' \
@@ -80,7 +80,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--gid-map=[Map group IDs in the same way]:FROM:TO:COUNT:_default' \
 '--source-date-epoch=[Lower modification times to at most this, in seconds since 1970]:SECONDS:_default' \
 '*--xattrs=[Keep only matching extended attributes, drop those matching '\''!PATTERN'\'' (repeatable)]:PATTERN:_default' \
-'--format=[Version of the image format, 3 or 4 \[default\: 3\]]:VERSION:_default' \
+'--format=[Version of the image format, 3 or 4 \[default\: 4\]]:VERSION:_default' \
 '(--fresh)--parent=[Reuse chunks of this image of the store \[default\: the image of the tag\]]:IMAGE:_default' \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
 '-z+[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
@@ -89,9 +89,9 @@ _arguments "${_arguments_options[@]}" : \
 '--chunk-size=[Set the average size of a chunk, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
 '-j+[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
 '--jobs=[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
-'--layers[Keep the image'\''s layers, instead of merging them into one]' \
+'--layers[Keep the image'\''s layers, instead of merging them into one \[format 3\]]' \
 '(--xattrs)--no-xattrs[Keep no extended attributes]' \
-'--fresh[Store all chunks in new packs, even if the store has them \[format 4\]]' \
+'--fresh[Store all chunks in new packs, even if the store has them]' \
 '--check[Read blobs that the store already has, and replace damaged ones]' \
 '--json[Print one JSON object on standard output]' \
 '-q[Show no progress and no summary]' \
@@ -110,7 +110,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--gid-map=[Map group IDs in the same way]:FROM:TO:COUNT:_default' \
 '--source-date-epoch=[Lower modification times to at most this, in seconds since 1970]:SECONDS:_default' \
 '*--xattrs=[Keep only matching extended attributes, drop those matching '\''!PATTERN'\'' (repeatable)]:PATTERN:_default' \
-'--format=[Version of the image format, 3 or 4 \[default\: 3\]]:VERSION:_default' \
+'--format=[Version of the image format, 3 or 4 \[default\: 4\]]:VERSION:_default' \
 '(--fresh)--parent=[Reuse chunks of this image of the store \[default\: the image of the tag\]]:IMAGE:_default' \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
 '-z+[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
@@ -120,7 +120,7 @@ _arguments "${_arguments_options[@]}" : \
 '-j+[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
 '--jobs=[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
 '(--xattrs)--no-xattrs[Keep no extended attributes]' \
-'--fresh[Store all chunks in new packs, even if the store has them \[format 4\]]' \
+'--fresh[Store all chunks in new packs, even if the store has them]' \
 '--check[Read blobs that the store already has, and replace damaged ones]' \
 '--json[Print one JSON object on standard output]' \
 '-q[Show no progress and no summary]' \
@@ -525,7 +525,7 @@ _puzzlefs_commands() {
 'verify:Check an image or a whole store, and report every fault' \
 'reindex:Rebuild the chunk index of a store from its packs' \
 'enable-verity:Enable fs-verity on the blobs of an image or a whole store' \
-'resolve:Print the digest of an image'\''s metadata blob, the kernel'\''s '\''rootfs='\'' option' \
+'resolve:Print the digest of an image'\''s metadata, the kernel'\''s '\''rootfs='\'' option' \
 'completions:Print completions for a shell' \
 'man:Write manual pages into a directory' \
 'help:Print this message or the help of the given subcommand(s)' \
@@ -617,7 +617,7 @@ _puzzlefs__subcmd__help_commands() {
 'verify:Check an image or a whole store, and report every fault' \
 'reindex:Rebuild the chunk index of a store from its packs' \
 'enable-verity:Enable fs-verity on the blobs of an image or a whole store' \
-'resolve:Print the digest of an image'\''s metadata blob, the kernel'\''s '\''rootfs='\'' option' \
+'resolve:Print the digest of an image'\''s metadata, the kernel'\''s '\''rootfs='\'' option' \
 'completions:Print completions for a shell' \
 'man:Write manual pages into a directory' \
 'help:Print this message or the help of the given subcommand(s)' \

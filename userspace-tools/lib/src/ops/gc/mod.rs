@@ -192,6 +192,7 @@ mod tests {
     use super::*;
     use crate::build::build_options::BuildOptions;
     use crate::model::reference::Selector;
+    use crate::model::version::Format;
     use crate::mount;
     use crate::ops::build::build;
     use crate::ops::test_images::{names, write_image, write_manifest, TestImage};
@@ -215,7 +216,11 @@ mod tests {
         let tree = scratch.join(tag);
         fs::create_dir(&tree).unwrap();
         fs::write(tree.join("file"), contents).unwrap();
-        build(&tree, store, &BuildOptions::new(tag), &Progress::default()).unwrap();
+        let options = BuildOptions {
+            format: Format::V3,
+            ..BuildOptions::new(tag)
+        };
+        build(&tree, store, &options, &Progress::default()).unwrap();
     }
 
     fn tag(name: &str) -> Selector {
