@@ -87,5 +87,11 @@ pub(crate) const OPEN_TIMEOUT: Msecs = 10_000;
 /// The largest number of times that a catalogue is read because it is replaced meanwhile.
 pub(crate) const MAX_INDEX_LOADS: usize = 4;
 
+/// The largest number of pages of a table that are checked only once: those of a million chunks.
+pub(crate) const MAX_PAGES_CHECKED: u32 = 16 << 10;
+
+/// The number of chunks whose places in packs are kept: 28 KiB for each state of an index.
+pub(crate) const PLACES_KEPT: usize = 512;
+
 /// The largest number of blobs that a store opens for readers at once.
 pub(crate) const MAX_OPENING: usize = 64;

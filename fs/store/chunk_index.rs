@@ -7,19 +7,25 @@
 //! opened by fixed names, and only regular ones. Pages of tables are read through the page cache of
 //! the lower filesystem. A damaged catalogue or page is logged, and counts as empty.
 //!
+//! To check a page costs more than to read a small file. It is done once while the table is open:
+//! tables do not change, and a wrong place shows when the chunk is verified. The places of chunks
+//! that were found last are kept: a file's chunks are looked up when it is opened and for each
+//! request, and the files of a bundle are likely to be read one after the other.
+//!
 //! # Locking
 //!
 //! The spinlock `current` protects the pointer to the snapshot. Nothing sleeps under it; a snapshot
 //! is dropped without it.
 
 use super::{
+    digest_cache::DigestCache,
     opener::{Open, Opener},
     opening::Opening,
 };
 use crate::{
     base::{
         fault::Fault,
-        limits::MAX_INDEX_LOADS,
+        limits::{MAX_INDEX_LOADS, MAX_PAGES_CHECKED, PLACES_KEPT},
         message::{ErrorName, Show, Text},
     },
     ports::xxhash::xxh64,
@@ -32,7 +38,10 @@ use crate::{
 use kernel::{
     fmt, new_spinlock,
     str::{BStr, CStr, CString},
-    sync::{Arc, SpinLock},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, SpinLock,
+    },
 };
 use puzzlefs_schema::{
     v4::{self, Catalogue, IndexError, Lookup, Page, Table, MAX_CATALOGUE_LEN, PAGE_LEN},
@@ -54,6 +63,8 @@ pub(super) struct ChunkPlace {
 struct OpenTable {
     table: Table,
     file: BackingFile,
+    /// A bit for each of the first pages, set once the page has passed its check.
+    checked: KVec<Atomic<u64>>,
 }
 
 /// The packs and tables of a catalogue.
@@ -62,6 +73,8 @@ struct Tables {
     packs: KVVec<Option<Digest>>,
     /// The newest first.
     tables: KVec<OpenTable>,
+    /// Chunks that were found, each with the number of the table behind the one that has it.
+    found: DigestCache<(v4::Location, u32)>,
 }
 
 /// A state of the chunk index.
@@ -112,6 +125,21 @@ impl Damage {
 }
 
 impl Tables {
+    /// Returns the place of a chunk, if it was found before; with the number of the next table.
+    fn found_before(&self, digest: &Digest) -> Option<(ChunkPlace, usize)> {
+        let (location, next) = self.found.get(digest)?;
+        Some((self.place(location)?, next as usize))
+    }
+
+    /// Returns the place of a location; `None` if its pack is gone.
+    fn place(&self, location: v4::Location) -> Option<ChunkPlace> {
+        Some(ChunkPlace {
+            pack: (*self.packs.get(location.pack as usize)?)?,
+            offset: location.offset,
+            stored_len: location.stored_len,
+        })
+    }
+
     /// Returns the number of packs, those that are gone included.
     fn pack_count(&self) -> u32 {
         // The catalogue has at most `MAX_PACKS`.
@@ -120,6 +148,39 @@ impl Tables {
 }
 
 impl OpenTable {
+    fn new(table: Table, file: BackingFile) -> Result<Self> {
+        let pages = table.pages.min(MAX_PAGES_CHECKED) as usize;
+        let mut checked = KVec::new();
+        for _ in 0..pages.div_ceil(u64::BITS as usize) {
+            checked.push(Atomic::new(0), GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(Self {
+            table,
+            file,
+            checked,
+        })
+    }
+
+    /// Returns the word and the bit of a page, unless it is checked each time.
+    fn check_of(&self, number: u32) -> Option<(&Atomic<u64>, u64)> {
+        let word = self.checked.get((number / u64::BITS) as usize)?;
+        Some((word, 1 << (number % u64::BITS)))
+    }
+
+    /// Reads a page that is in memory. Its checksum is computed once while the table is open.
+    fn parse<'a>(&self, number: u32, page: &'a [u8]) -> Result<Page<'a>, IndexError> {
+        let check = self.check_of(number);
+        if check.is_some_and(|(word, bit)| word.load(Relaxed) & bit != 0) {
+            return Page::parse_again(page);
+        }
+        let page = Page::parse(page, |bytes| xxh64(bytes, 0))?;
+        if let Some((word, bit)) = check {
+            // If another thread sets a bit at once, one of the pages is checked again.
+            word.store(word.load(Relaxed) | bit, Relaxed);
+        }
+        Ok(page)
+    }
+
     /// Searches for a digest. Reads at most two pages, into `memory`.
     fn find(
         &self,
@@ -156,7 +217,7 @@ impl OpenTable {
         let offset = u64::from(number) * PAGE_LEN as u64;
         let read = self.file.read_cached(memory, offset)?;
         let page = memory.get(..read).unwrap_or_default();
-        Ok(Page::parse(page, |bytes| xxh64(bytes, 0))?.find(digest, packs)?)
+        Ok(self.parse(number, page)?.find(digest, packs)?)
     }
 }
 
@@ -174,6 +235,7 @@ impl IndexFiles {
         let tables = Tables {
             packs: KVVec::new(),
             tables: KVec::new(),
+            found: DigestCache::new(0)?,
         };
         let empty = Snapshot {
             tables: Arc::new(tables, GFP_KERNEL)?,
@@ -299,7 +361,7 @@ impl IndexFiles {
             let name = table.file_name();
             match chunks.open_file(&name, wait) {
                 Ok(file) => tables
-                    .push(OpenTable { table, file }, GFP_KERNEL)
+                    .push(OpenTable::new(table, file)?, GFP_KERNEL)
                     .map_err(no_memory)?,
                 Err(e) if e == EAGAIN || Fault::Errno(e).passing().is_some() => {
                     return Err(Damage::Errno(e))
@@ -311,7 +373,12 @@ impl IndexFiles {
                 }
             }
         }
-        Arc::new(Tables { packs, tables }, GFP_KERNEL).map_err(no_memory)
+        let tables = Tables {
+            packs,
+            tables,
+            found: DigestCache::new(PLACES_KEPT)?,
+        };
+        Arc::new(tables, GFP_KERNEL).map_err(no_memory)
     }
 
     /// Searches the tables of a snapshot from one on; returns the place, and the number of the next
@@ -322,13 +389,18 @@ impl IndexFiles {
         digest: &Digest,
         first: usize,
     ) -> Result<Option<(ChunkPlace, usize)>, Fault> {
-        let Tables { packs, tables } = &*snapshot.tables;
-        if first >= tables.len() {
+        let all = &*snapshot.tables;
+        if first == 0 {
+            if let Some(found) = all.found_before(digest) {
+                return Ok(Some(found));
+            }
+        }
+        if first >= all.tables.len() {
             return Ok(None);
         }
         let mut memory = KVVec::zeroed(PAGE_LEN, GFP_KERNEL)?;
-        for (number, table) in tables.iter().enumerate().skip(first) {
-            let found = table.find(digest, snapshot.tables.pack_count(), &mut memory);
+        for (number, table) in all.tables.iter().enumerate().skip(first) {
+            let found = table.find(digest, all.pack_count(), &mut memory);
             let location = match found {
                 Ok(Some(location)) => location,
                 Ok(None) => continue,
@@ -342,13 +414,13 @@ impl IndexFiles {
                     continue;
                 }
             };
-            if let Some(Some(pack)) = packs.get(location.pack as usize) {
-                let place = ChunkPlace {
-                    pack: *pack,
-                    offset: location.offset,
-                    stored_len: location.stored_len,
-                };
-                return Ok(Some((place, number + 1)));
+            if let Some(place) = all.place(location) {
+                let next = number + 1;
+                if first == 0 {
+                    // A catalogue has at most `MAX_TABLES`.
+                    all.found.insert(digest, (location, next as u32));
+                }
+                return Ok(Some((place, next)));
             }
         }
         Ok(None)

@@ -15,11 +15,13 @@
 //! | `blob` | an open blob |
 //! | `frame_table` | the frames of a compressed blob |
 //! | `verified_chunks`, `opening` | chunks that were verified; the patience of callers |
+//! | `digest_cache` | a cache of values by digest |
 
 pub(crate) mod blob;
 pub(crate) mod blob_store;
 mod chunk_index;
 pub(crate) mod chunks;
+mod digest_cache;
 pub(crate) mod frame_table;
 mod open_blobs;
 mod opener;

@@ -368,6 +368,31 @@ impl<'a> Page<'a> {
         if u64_at(bytes, 0) != Some(xxh64(covered)) {
             return Err(IndexError::Checksum);
         }
+        let (page, unused) = Self::divide(bytes)?;
+        let reserved = bytes.get(RESERVED..PAGE_HEADER_LEN);
+        if !reserved.is_some_and(is_zero) || !is_zero(unused) {
+            return Err(IndexError::Reserved);
+        }
+        Ok(page)
+    }
+
+    /// Reads a page that [`Self::parse`] has accepted before. If the bytes have changed since, its
+    /// records are other ones.
+    ///
+    /// Cost: constant.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::PageLength`], [`IndexError::RecordCount`], [`IndexError::Continuation`].
+    pub fn parse_again(bytes: &'a [u8]) -> Result<Self, IndexError> {
+        if bytes.len() != PAGE_LEN {
+            return Err(IndexError::PageLength);
+        }
+        Ok(Self::divide(bytes)?.0)
+    }
+
+    /// Divides the bytes of a page into the page and the unused bytes behind its records.
+    fn divide(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), IndexError> {
         let (header, records) = bytes
             .split_at_checked(PAGE_HEADER_LEN)
             .ok_or(IndexError::PageLength)?;
@@ -380,14 +405,12 @@ impl<'a> Page<'a> {
         let (records, unused) = records
             .split_at_checked(usize::from(count).saturating_mul(RECORD_LEN))
             .ok_or(IndexError::RecordCount)?;
-        if !header.get(RESERVED..).is_some_and(is_zero) || !is_zero(unused) {
-            return Err(IndexError::Reserved);
-        }
         // INVARIANT: A page has room for `PAGE_RECORDS` records.
-        Ok(Self {
+        let page = Self {
             records,
             is_continued,
-        })
+        };
+        Ok((page, unused))
     }
 
     /// The number of records.
