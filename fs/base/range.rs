@@ -26,6 +26,16 @@ impl ByteRange {
         (other.end() <= self.end()).then(|| usize::try_from(place).ok())?
     }
 
+    /// Returns the range of this one, another one that begins at most `gap` behind it, and what is
+    /// between them.
+    pub(crate) fn joined(self, next: Self, gap: u64) -> Option<Self> {
+        let between = next.offset.checked_sub(self.end())?;
+        (between <= gap).then_some(Self {
+            offset: self.offset,
+            len: next.end().saturating_sub(self.offset),
+        })
+    }
+
     /// Returns the range that follows the first `len` bytes of this one.
     pub(crate) fn after(self, len: u64) -> Self {
         Self {

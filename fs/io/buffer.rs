@@ -4,7 +4,11 @@
 
 use crate::{
     base::{
-        blob_id::BlobId, fault::Fault, limits::MAX_STORED, range::ByteRange, statistics::Statistics,
+        blob_id::BlobId,
+        fault::Fault,
+        limits::{MAX_GAP, MAX_JOINED, MAX_STORED},
+        range::ByteRange,
+        statistics::Statistics,
     },
     vfs::{
         lower::{BackingFile, FileRead, ReadBuffer, Version},
@@ -65,6 +69,27 @@ struct PlannedRead<'a> {
     source: Source<'a>,
     version: Version,
     range: ByteRange,
+}
+
+impl<'a> PlannedRead<'a> {
+    /// Has the read cover a range of a blob, if it does already or the range follows it.
+    fn cover(&mut self, blob: BlobId, range: ByteRange) -> bool {
+        if self.source.id != blob {
+            return false;
+        }
+        if self.range.place_of(range).is_some() {
+            return true;
+        }
+        let joined = self.range.joined(range, MAX_GAP);
+        let joined = joined.filter(|joined| joined.len <= MAX_JOINED);
+        self.range = joined.unwrap_or(self.range);
+        joined.is_some()
+    }
+
+    fn to_read(&self) -> FileRead<'a> {
+        let ByteRange { offset, len } = self.range;
+        FileRead::new(self.source.file, offset, len as usize)
+    }
 }
 
 type PlannedReads<'a> = [Option<PlannedRead<'a>>; FileRead::MAX];
@@ -248,25 +273,27 @@ impl BlobBuffer {
         Ok(place)
     }
 
-    /// Makes the reads for those of the parts that are not in the buffer.
-    fn set_missing<'a>(
-        &self,
-        planned: &PlannedReads<'a>,
-        reads: &mut [Option<FileRead<'a>>; FileRead::MAX],
-    ) {
-        for (read, planned) in reads.iter_mut().zip(planned) {
-            *read = planned.as_ref().and_then(|planned| {
-                let PlannedRead {
+    /// Plans the first reads of ranges that are not in the buffer.
+    ///
+    /// Ranges that follow each other in a blob become one read: the chunks of a file do in its pack.
+    fn plan<'a>(&self, wanted: impl Iterator<Item = (Source<'a>, ByteRange)>) -> PlannedReads<'a> {
+        let mut planned: PlannedReads<'a> = [const { None }; FileRead::MAX];
+        let mut count = 0;
+        for (source, range) in wanted.filter(|(_, range)| range.len <= MAX_STORED as u64) {
+            let version = source.file.version();
+            let mut earlier = planned.iter_mut().flatten();
+            let is_covered = self.find(source.id, version, range).is_some()
+                || earlier.any(|earlier| earlier.cover(source.id, range));
+            if let Some(free) = planned.get_mut(count).filter(|_| !is_covered) {
+                *free = Some(PlannedRead {
                     source,
                     version,
                     range,
-                } = *planned;
-                match self.find(source.id, version, range) {
-                    Some(_) => None,
-                    None => Some(FileRead::new(source.file, range.offset, range.len as usize)),
-                }
-            });
+                });
+                count += 1;
+            }
         }
+        planned
     }
 
     /// Reads ranges of blobs that are needed next, as many as there is room for and all at once.
@@ -278,17 +305,17 @@ impl BlobBuffer {
     pub(crate) fn read_together<'a>(
         &mut self,
         statistics: &Statistics,
-        wanted: impl Iterator<Item = (Source<'a>, ByteRange)>,
+        wanted: impl Iterator<Item = (Source<'a>, ByteRange)> + Clone,
     ) {
-        let planned = plan(wanted);
-        let mut reads = [const { None }; FileRead::MAX];
-        self.set_missing(&planned, &mut reads);
+        let mut planned = self.plan(wanted.clone());
+        let mut reads = planned.map(|planned| planned.as_ref().map(PlannedRead::to_read));
         let needed = reads.iter().flatten().map(FileRead::room).sum();
         let added = reads.iter().flatten().count();
         if self.parts.len() + added > MAX_PARTS || !self.memory.has_room(self.free, needed) {
             // What was there has to be read again, too.
             self.clear();
-            self.set_missing(&planned, &mut reads);
+            planned = self.plan(wanted);
+            reads = planned.map(|planned| planned.as_ref().map(PlannedRead::to_read));
         }
         self.memory.read_together(self.free, &mut reads);
         for (planned, read) in planned.iter().zip(&reads) {
@@ -304,25 +331,4 @@ impl BlobBuffer {
             }
         }
     }
-}
-
-/// Returns the first ranges that can be read at once, without ranges that an earlier one contains.
-fn plan<'a>(wanted: impl Iterator<Item = (Source<'a>, ByteRange)>) -> PlannedReads<'a> {
-    let mut planned: PlannedReads<'a> = [const { None }; FileRead::MAX];
-    let mut count = 0;
-    for (source, range) in wanted.filter(|(_, range)| range.len <= MAX_STORED as u64) {
-        // Files that are in one blob follow each other.
-        let again = planned.iter().flatten().any(|earlier| {
-            earlier.source.id == source.id && earlier.range.place_of(range).is_some()
-        });
-        if let Some(free) = planned.get_mut(count).filter(|_| !again) {
-            *free = Some(PlannedRead {
-                source,
-                version: source.file.version(),
-                range,
-            });
-            count += 1;
-        }
-    }
-    planned
 }
