@@ -10,6 +10,9 @@
 //!
 //! If chunks are read in their order in a pack, more of the pack is read at once.
 //!
+//! A verified chunk of which only a part is needed is kept for the reader of another part: files
+//! share chunks, and chunks do not end where requests do. It is then hashed once.
+//!
 //! The bytes that are used are those that were hashed, in the same buffer. A file that changes in
 //! between therefore gives nothing that was not checked.
 
@@ -118,9 +121,9 @@ impl ChunkPart<'_> {
     }
 
     /// Returns the range of the file to read into a buffer before the part is decoded, if the lower
-    /// filesystem does not cache it and it is not decompressed already.
+    /// filesystem does not cache it and its content is not kept already.
     pub(crate) fn buffer_range(&self, cache: &FrameCache) -> Option<ByteRange> {
-        let is_needed = || self.is_raw() || !cache.has(self.frame_name());
+        let is_needed = || !self.reads_all() || !cache.has(self.frame_name());
         (self.is_read_past_cache() && is_needed()).then(|| self.around(self.wanted()))
     }
 
@@ -171,7 +174,7 @@ pub(crate) fn fill(
         return raw::fill_range(statistics, workspace, blob, part.wanted(), around, run);
     }
     let frame = FramePart::of_chunk(part.frame_name(), part.chunk, part.range);
-    if !part.is_raw() && frame.fill_from(context.frames, run) {
+    if frame.fill_from(context.frames, run) {
         return Ok(());
     }
     // The caller has waited for a workspace.
@@ -186,17 +189,10 @@ pub(crate) fn fill(
     };
     let stored = buffer.get(place)?;
     if part.is_raw() {
-        run.fill_bytes(slice(stored, part.range).ok_or(Fault::TooShort)?);
-        return Ok(());
+        return frame.fill_raw(context, stored, run);
     }
     check_frame(part.chunk, stored)?;
     frame.fill(context, stored, decoder, run)
-}
-
-/// Returns a range of some bytes.
-fn slice(bytes: &[u8], range: ByteRange) -> Option<&[u8]> {
-    let start = usize::try_from(range.offset).ok()?;
-    bytes.get(start..usize::try_from(range.end()).ok()?)
 }
 
 /// Reads all stored bytes of a chunk, unless they are in the buffer.

@@ -47,7 +47,7 @@ impl FramePart {
         }
     }
 
-    /// Returns a part of the content of a compressed chunk.
+    /// Returns a part of the content of a chunk, which is one frame.
     pub(super) fn of_chunk(name: FrameName, chunk: &ChunkRef, content: ByteRange) -> Self {
         let size = chunk.content_len() as usize;
         // A chunk is not larger than `MAX_CHUNK_CONTENT`: the offsets fit.
@@ -103,6 +103,30 @@ impl FramePart {
         context
             .frames
             .with_or_make(self.name, self.size, make, fill)
+    }
+
+    /// Fills a run with the part, of a frame that is stored raw. If that is not all of the frame, keeps
+    /// the frame for the readers of other parts.
+    pub(super) fn fill_raw(
+        &self,
+        context: ReadContext<'_>,
+        content: &[u8],
+        run: &mut FolioRun<'_>,
+    ) -> Result<(), Fault> {
+        let wanted = content.get(self.wanted.clone()).ok_or(Fault::TooShort)?;
+        run.fill_bytes(wanted);
+        if wanted.len() < content.len() {
+            let make = |memory: &mut KVVec<u8>| {
+                memory.clear();
+                // The memory has room for the frame.
+                Ok(memory.extend_from_slice(content, GFP_NOWAIT)?)
+            };
+            // Without memory, another reader reads it again.
+            let _ = context
+                .frames
+                .with_or_make(self.name, self.size, make, |_| Ok(()));
+        }
+        Ok(())
     }
 
     /// Decompresses the frame, and checks its size and its checksum.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The cache of decompressed frames.
+//! The cache of decompressed frames, and of verified chunks that are stored raw.
 //!
 //! Frames do not end where pages and requests end, and small files share frames. A frame of which
 //! one reader needs a part is therefore kept for the reader of another part, which may run at the
@@ -46,7 +46,7 @@ pub(crate) enum FrameName {
         verified: bool,
         index: usize,
     },
-    /// A chunk whose digest was checked before it was decompressed, wherever it lies.
+    /// A chunk whose digest was checked before its content was kept, wherever it lies.
     VerifiedChunk(ChunkRef),
     /// A chunk that was not verified, in a file.
     Chunk { blob: BlobId, chunk: ChunkRef },
