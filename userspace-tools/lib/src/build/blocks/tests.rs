@@ -143,6 +143,17 @@ fn list_blocks_have_levels() {
     assert_eq!(image.list_levels(), [0, 1].into());
 }
 
+/// A list of holes ends at the largest size of a list block only.
+#[test]
+fn holes_end_no_list_block() {
+    let mut builder = TreeBuilder::new();
+    builder.file(0, b"sparse", &[(4096, None); 6000]);
+    builder.finish();
+    let encoded = encode_with(&builder, None, 1);
+    // The block, and 96,000 bytes of extents in two list blocks.
+    assert_eq!(encoded.chunks.len(), 3);
+}
+
 #[test]
 fn large_values_are_chunks() {
     let mut builder = TreeBuilder::new();
