@@ -111,6 +111,21 @@ fn the_inodes_of_a_directory_are_in_one_block() {
 }
 
 /// A large directory takes blocks of its own.
+/// The inodes of a directory's entries, then each subdirectory in the same way.
+#[test]
+fn the_walk_is_depth_first() {
+    let mut builder = TreeBuilder::new();
+    for name in [b"a", b"b"] {
+        let directory = builder.directory(0, name);
+        let inner = builder.directory(directory, b"inner");
+        builder.file(directory, b"file", &[]);
+        builder.file(inner, b"file", &[]);
+    }
+    builder.finish();
+    let wanted = "|/a|/b|/a/file|/a/inner|/a/inner/file|/b/file|/b/inner|/b/inner/file";
+    assert_eq!(round_trip(&builder, None).order().join("|"), wanted);
+}
+
 #[test]
 fn a_long_directory_is_read_back() {
     let mut builder = TreeBuilder::new();

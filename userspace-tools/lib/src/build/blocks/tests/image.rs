@@ -120,6 +120,16 @@ impl Image {
         numbers
     }
 
+    /// The paths in the order of the inodes.
+    pub fn order(&self) -> Vec<String> {
+        let mut paths = BTreeMap::new();
+        self.walk(|_, path, block, inode| {
+            let path = String::from_utf8_lossy(path).into_owned();
+            paths.insert((block, inode.0), path);
+        });
+        paths.into_values().collect()
+    }
+
     /// Everything about the tree by path.
     pub fn files(&self) -> BTreeMap<Vec<u8>, File> {
         let mut files = BTreeMap::new();
