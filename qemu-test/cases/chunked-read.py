@@ -5,12 +5,14 @@
 # right, in whatever order it is read.
 #
 # timeout: 300
+# klog-allow: puzzlefs: image
+import errno
 import mmap
 import os
 
 import mountapi
 import packs
-from case import CASE_DIR, check, counters, drop_caches, equal, run, seeded_random
+from case import CASE_DIR, check, counters, drop_caches, equal, refused, run, seeded_random
 
 random = seeded_random()
 content = packs.Content(random)
@@ -31,6 +33,29 @@ def make_store(name, encode, alignment):
     random.shuffle(chunks)
     first, second = chunks[:len(chunks) // 2], chunks[len(chunks) // 2:]
     store.write_index(*(store.add_pack(alignment, part) for part in (first, second)))
+    return store, root
+
+
+def make_crowded_store():
+    """A store whose index has a table with more records of one home page than the page has room for. They
+    continue in the next page."""
+    store = packs.Store(f"{CASE_DIR}/crowded", packs.zstd)
+    root = content.add_image(store)
+    chunks, store.pending = store.pending, {}
+    crowd = [stored for digest, stored in chunks.items() if 16 <= digest[0] < 128][:40]
+    others = [stored for stored in chunks.values() if stored not in crowd]
+    fillers = []
+    while len(fillers) < packs.RECORDS:
+        filler = random.randbytes(20)
+        if packs.digest_of(filler)[0] < 16:
+            fillers.append(filler)
+    crowded = store.add_pack(chunks=fillers + crowd)
+    store.write_index(store.add_pack(chunks=others), crowded)
+    table = store.table(store.tables)
+    with open(table, "rb") as file:
+        first = file.read(packs.PAGE)
+    found = os.path.getsize(table), first[8], first[10]
+    equal(found, (2 * packs.PAGE, packs.RECORDS, 1), "the crowded page")
     return store, root
 
 
@@ -66,10 +91,16 @@ stores = {
     "aligned": make_store("aligned", packs.raw, 12),
     "zstd": make_store("zstd", packs.zstd, 0),
     "loose": make_store("loose", packs.zstd, None),
+    "crowded": make_crowded_store(),
 }
 for name, (store, root) in stores.items():
     for verify in ("none", "digest", "fsverity"):
         if verify == "fsverity":
+            # Without it, the mount reads metadata, which is verified by its digests, and no data.
+            mountapi.mount(store.path, mnt, f"rootfs={root},verify={verify}")
+            with refused(errno.EIO, f"{name}: a read of a file without fs-verity"):
+                read_all()
+            mountapi.umount(mnt)
             for blob in os.listdir(f"{store.path}/blobs/sha256"):
                 run("fsverity", "enable", f"{store.path}/blobs/sha256/{blob}")
         drop_caches()
