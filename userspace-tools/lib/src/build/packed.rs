@@ -77,20 +77,20 @@ fn store_packed(
         progress,
     };
     let packs = Packs::new(staging, &known, &flusher, PackPolicy::default());
-    let parent = match encoder.compression() {
-        Some(compression) => Parent::choose(store, options, &tree, &compression, &mut remarks)?,
+    let compression = encoder.compression();
+    let parent = match &compression {
+        Some(compression) => Parent::choose(store, options, &tree, compression, &mut remarks)?,
         None => None,
     };
     let contents = store_chunks(&reading, &encoder, parent.as_ref(), packs, &flusher)?;
     let (extents, packs) = (contents.extents, contents.packs);
     let read_again = builder::refresh(&mut tree, contents.fresh, &options.rules, &source)?;
     let chunks = extents.iter().map(|file| file.len() as u64).sum();
-    let encoder = ChunkEncoder::new(level.map(|level| level.max(METADATA_LEVEL)));
-    let metadata = blocks::encode(&tree, &extents, &encoder, options.jobs)?;
+    let for_metadata = ChunkEncoder::new(level.map(|level| level.max(METADATA_LEVEL)));
+    let metadata = blocks::encode(&tree, &extents, &for_metadata, options.jobs)?;
     let packs = packs.finish(iter::once(&metadata.root).chain(&metadata.chunks))?;
     let rootfs = Digest::from(*metadata.root.chunk.digest());
     annotations.remove(oci::COMPRESSION);
-    let compression = encoder.compression();
     annotations.extend(compression.map(|compression| (oci::COMPRESSION.to_owned(), compression)));
     let (manifest, manifest_verity) =
         put_manifest(staging, store, options, &packs, rootfs, config, annotations)?;
