@@ -5,6 +5,7 @@
 # mapped by FIEMAP, into memory mapped from the file that it serves, while other processes change its
 # attributes. No process waits for itself, and all bytes are right.
 #
+# formats: 3 4
 # timeout: 120
 import os
 
@@ -25,12 +26,14 @@ for directory in "disk/upper", "disk/work":
 run("mount", "-t", "overlay", "overlay", "-o", "lowerdir=empty,upperdir=disk/upper,workdir=disk/work",
     "merged")
 for root in "disk", "merged":
-    for options in [], ["-z"]:
-        store = f"{CASE_DIR}/{root}/store{len(options)}"
-        mnt = mount_image(build_image("src", *options, store=store))
+    for level in 0, 3:
+        store = f"{CASE_DIR}/{root}/store{level}"
+        mnt = mount_image(build_image("src", f"--compress={level}", store=store))
         blob = max((entry.path for entry in os.scandir(f"{store}/blobs/sha256")), key=os.path.getsize)
-        works = [ownpages.reads] * (not options) + [ownpages.maps]
-        ownpages.try_all(f"{mnt}/file", blob, contents, works)
+        works = [ownpages.reads] * (level == 0) + [ownpages.maps]
+        with open(blob, "rb") as file:
+            stored = file.read()
+        ownpages.try_all(f"{mnt}/file", blob, stored, works)
         drop_caches()
         with open(f"{mnt}/file", "rb") as file:
             equal(file.read(), contents, "the file")

@@ -5,6 +5,7 @@
 # mounted, what is read stays that of the store that was mounted; while images are mounted, each mount
 # is of the image that was asked for, or fails.
 #
+# formats: 3
 # timeout: 90
 # klog-allow: puzzlefs:
 import errno

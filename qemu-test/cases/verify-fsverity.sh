@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # verify=fsverity: a blob is read if fs-verity checks it against the image's digest, and not
 # otherwise; rootfs_verity= is the metadata blob's.
+# formats: 3
 # timeout: 180
 # klog-allow: puzzlefs: 
 # kernels: every
