@@ -6,8 +6,8 @@
 # back.
 #
 # needs: programs
-# timeout: 120
 # formats: 3 4
+# timeout: 120
 # rounds: 30000
 import ctypes
 import mmap

@@ -7,8 +7,8 @@
 # everything ends, and nothing remains.
 #
 # needs: programs
-# timeout: 180
 # formats: 3 4
+# timeout: 180
 # rounds: 15
 # klog-allow: overlayfs:
 import contextlib
@@ -21,9 +21,11 @@ import time
 from random import Random
 
 import mountapi
+import packs
 import truth
-from case import (CASE_DIR, check, drop_caches, equal, eventually, fail, meminfo, metric, rounds, run,
-                  seeded_random, slab_objects, unmount_image, write_file)
+from case import (BUILD_FORMAT, CASE_DIR, FORMAT, check, drop_caches, equal, eventually, fail, meminfo,
+                  metric, rounds, run, seeded_random, slab_objects, unmount_image, write_file)
+from chunked import Node
 from metadata import Chunk, Inode, Store
 
 SECONDS = rounds()
@@ -40,19 +42,36 @@ class Small:
     """500 images of one store, each with a file of its own and one that all share."""
 
     def __init__(self):
-        self.store = Store(f"{CASE_DIR}/small")
         self.shared = random.randbytes(20_000)
+        self.contents = [random.randbytes(random.choice((1, 100, 4096, 5000, 30_000))) for _ in range(IMAGES)]
+        if FORMAT == 3:
+            self._add_images()
+        else:
+            self._add_packed_images()
+
+    def _add_images(self):
+        self.store = Store(f"{CASE_DIR}/small")
         shared = Chunk(self.store.add(self.shared), len(self.shared))
-        self.contents, self.rootfs = [], []
-        for _ in range(IMAGES):
-            contents = random.randbytes(random.choice((1, 100, 4096, 5000, 30_000)))
+        self.rootfs = []
+        for contents in self.contents:
             inodes = [Inode(1, "dir", 0o755, entries=[(b"all", 2), (b"own", 3), (b"sub", 4)]),
                       Inode(2, chunks=[shared]),
                       Inode(3, chunks=[Chunk(self.store.add(contents), len(contents))]),
                       Inode(4, "dir", 0o755,
                             entries=[(b"%03d" % number, 3) for number in reversed(range(50))])]
-            self.contents.append(contents)
             self.rootfs.append(self.store.add_image(inodes))
+
+    def _add_packed_images(self):
+        """In one pack."""
+        self.store = packs.Store(f"{CASE_DIR}/small")
+        self.rootfs = []
+        for contents in self.contents:
+            shared, own = (Node("file", size=len(data), extents=[(0, data, 0)], links=links)
+                           for data, links in ((self.shared, 1), (contents, 51)))
+            sub = Node("dir", 0o755, links=2, entries={b"%03d" % number: own for number in range(50)})
+            top = Node("dir", 0o755, links=3, entries={b"all": shared, b"own": own, b"sub": sub})
+            self.rootfs.append(self.store.add_image([[top, shared, own, sub]]))
+        self.store.write_index(self.store.add_pack())
 
     def mount(self, number, directory):
         mountapi.mount(self.store.path, directory, f"rootfs={self.rootfs[number]}")
@@ -216,7 +235,7 @@ os.makedirs("container/files")
 for size in (1, 4097, 300_000):
     write_file(f"container/files/{size}", random.randbytes(size))
 run("cp", "/payload/bin/truth", "container/truth")
-run("puzzlefs", "build", "--quiet", "--compress", "container", "containers:image")
+run("puzzlefs", "build", "--quiet", *BUILD_FORMAT, "--compress", "container", "containers:image")
 lower = f"{CASE_DIR}/lower"
 os.mkdir(lower)
 run("mount", "-t", "puzzlefs", f"{CASE_DIR}/containers:image", lower)

@@ -6,12 +6,12 @@
 # workspace and, once a compressed file was opened, room for one frame. Readers meanwhile get right
 # contents.
 #
+# formats: 3 4
 # timeout: 150
-# formats: 3
 import os
 import threading
 
-from case import (CASE_DIR, build_image, check, drop_caches, equal, in_threads, meminfo, mount_image,
+from case import (CASE_DIR, build_image, check, drop_caches, equal, frames, in_threads, meminfo, mount_image,
                   seeded_random, shrink_slabs, unmount_image, write_file)
 
 MEGABYTE = 1 << 20
@@ -53,8 +53,8 @@ contents = {f"file-{n}": b"".join(random.randbytes(4096) + bytes(4096) for _ in 
 os.mkdir("src")
 for name, data in contents.items():
     write_file(f"src/{name}", data)
-raw = build_image("src", store=f"{CASE_DIR}/raw")
-zstd = build_image("src", "--compress", "--frame-size=256K", store=f"{CASE_DIR}/zstd")
+raw = build_image("src", "--compress=0", store=f"{CASE_DIR}/raw")
+zstd = build_image("src", "--compress", *frames("256K"), store=f"{CASE_DIR}/zstd")
 
 # The first mount of all also sets up what stays until the module is unloaded.
 mount_image(raw)

@@ -4,6 +4,7 @@
 # 200 times: mount, read, unmount. No inode, no open file, no memory and no reference to the module
 # or to the store's filesystem remains.
 #
+# formats: 3 4
 # timeout: 120
 import os
 

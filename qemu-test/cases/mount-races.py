@@ -4,6 +4,7 @@
 # Eight threads mount, read and unmount images of one store at once, some of which do not exist or
 # are damaged, while caches are dropped: all that is good is right, and nothing remains.
 #
+# formats: 3 4
 # timeout: 90
 # klog-allow: puzzlefs:
 import errno

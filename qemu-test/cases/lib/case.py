@@ -103,6 +103,11 @@ def build_image(tree, *options, tag="image", store=None):
     return f"{store}:{tag}"
 
 
+def frames(size):
+    """The option of puzzlefs build for frames of a size. In format 4, each chunk is a frame."""
+    return [f"--frame-size={size}"] if FORMAT == 3 else []
+
+
 def unmount_image(directory=f"{CASE_DIR}/mnt"):
     run("umount", directory)
 

@@ -151,12 +151,17 @@ class LoggedDisk(Disk):
                     at += sectors * sector
 
 
-def ranges_of(path):
-    """Where on its disk a file's data is, in bytes: FIEMAP."""
+def ranges_of(path, offset=0, length=1 << 62):
+    """Where on its disk a file's data is, or a part of it, in bytes: FIEMAP."""
     count = 64
     request = bytearray(struct.pack("<QQIIII", 0, (1 << 64) - 1, 1, 0, count, 0)) + bytes(count * 56)
     with open(path, "rb") as file:
         fcntl.ioctl(file, 0xC020660B, request)
     extents = [struct.unpack_from("<QQQ", request, 32 + 56 * n)
                for n in range(struct.unpack_from("<I", request, 20)[0])]
-    return [(physical, physical + length) for _, physical, length in extents]
+    found = []
+    for logical, physical, size in extents:
+        start, end = max(offset, logical), min(offset + length, logical + size)
+        if start < end:
+            found.append((physical + start - logical, physical + end - logical))
+    return found

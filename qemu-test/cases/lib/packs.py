@@ -71,6 +71,32 @@ def places_in(path):
     return places
 
 
+@dataclass
+class Extent:
+    """A raw chunk of a file, and its place."""
+    start: int
+    length: int
+    blob: str
+    offset: int
+
+
+def extents_of(store, contents):
+    """The extents of a file without equal chunks, in the order of the file. All of its chunks are raw and in
+    packs."""
+    found = []
+    for name in os.listdir(f"{store}/blobs/sha256"):
+        path = f"{store}/blobs/sha256/{name}"
+        with open(path, "rb") as file:
+            data = file.read()
+        if data[-16:-8] != b"PZFSPACK":
+            continue
+        for place in places_in(path):
+            start = contents.find(data[place.offset:place.offset + place.length])
+            if start >= 0:
+                found.append(Extent(start, place.length, name, place.offset))
+    return sorted(found, key=lambda extent: extent.start)
+
+
 def table_of(places, packs, pages=1):
     """The pages of a table, at least so many."""
     pages = max(pages, -(-len(places) // 64))
