@@ -377,7 +377,6 @@ impl ChunkCache {
     }
 }
 
-/// Counts and frees the memory of chunks that nobody uses, in pages.
 /// Counts and frees the memory of chunks, in pages. A chunk in use stays until its users drop it.
 impl Shrink for ChunkCache {
     fn count(&self) -> usize {
