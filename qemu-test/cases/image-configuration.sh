@@ -35,6 +35,7 @@ assert_match "$(umoci list --layout "$store")" "app" "the tags that umoci sees"
 # umoci changes the configuration of a copy, whose tree stays the same.
 skopeo --insecure-policy copy --quiet "oci:$store:app" oci:changed:app
 umoci config --image changed:app --config.user 2000 --config.label by=umoci --no-history
+puzzlefs reindex -q changed
 assert_eq "$(puzzlefs inspect --json changed:app |
 	field '[it["user"], it["labels"]["by"], it["rootfs_digest"]]')" \
 	"$(puzzlefs inspect --json "$store:app" |

@@ -49,7 +49,8 @@ refuse 32 "SHA-256 digest 64" mount -t puzzlefs -o "rootfs=12" "$store" "$mnt"
 case $PUZZLEFS_FORMAT in
 3) blob=$store/blobs/sha256/$rootfs damaged="$rootfs digest" truncated="$rootfs damaged" \
 	missing="$rootfs missing" ;;
-4) blob=$(find "$store/blobs" -type f -printf '%s %p\n' | sort -n | tail -1 | cut -d' ' -f2)
+4) blob=$store/blobs/sha256/$(puzzlefs inspect --json "$store:first" |
+	python3 -c 'import json, sys; print(json.load(sys.stdin)["packs"][0]["digest"])')
 	damaged=$rootfs truncated=$rootfs missing="${blob##*/} missing" ;;
 esac
 cp "$blob" kept

@@ -4,6 +4,7 @@
 # A store on ext4 with DAX, which has no page cache that could be read without a file's lock: the
 # mount is refused with an explanation. Without DAX, the same store is mounted.
 #
+# formats: 3
 # kernel: distribution
 # timeout: 120
 # boot: own
