@@ -929,8 +929,8 @@ fn layers_can_be_kept() {
     assert_eq!(same["new_blobs"], 0);
 }
 
-/// Adds to a tree, and to the layers of its image, content that archives and filesystems hold in different ways:
-/// holes, attributes, a long name, a device, and hard links over layers.
+/// Adds to a tree, and to the layers of its image, content that archives and filesystems hold in different
+/// ways: holes, attributes, a long name, a device, and hard links over layers.
 fn with_more(tree: &Path, layers: &mut Vec<(Vec<u8>, &'static str)>) {
     let more = "umask 022; mkdir more; truncate -s 3M more/sparse
          printf data | dd of=more/sparse bs=64K seek=20 conv=notrunc status=none
