@@ -5,6 +5,7 @@
 # digests begin alike. The store is on NFS, whose lookups take the lock of the directory of blobs, and
 # others make files there. A reader of the page gets its contents or EDEADLK, and does not try for ever.
 #
+# formats: 3 4
 # timeout: 300
 # klog-allow: NFSD:|nfs|puzzlefs: image .*EDEADLK
 

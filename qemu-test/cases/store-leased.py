@@ -6,8 +6,8 @@
 # in less time than the kernel takes to break the lease, can be killed meanwhile, and keeps nobody
 # from other files.
 #
+# formats: 3 4
 # timeout: 180
-# formats: 3
 # klog-allow: puzzlefs: image .*EDEADLK
 import errno
 import fcntl
@@ -17,8 +17,9 @@ import select
 import signal
 import time
 
-from case import (CASE_DIR, build_image, check, drop_caches, end, equal, eventually, metric, mount_image,
-                  refused, seeded_random, sha256, start, write_file)
+import packs
+from case import (CASE_DIR, FORMAT, build_image, check, drop_caches, end, equal, eventually, metric,
+                  mount_image, refused, seeded_random, sha256, start, write_file)
 
 LIMIT = 10  # seconds that a reader waits for a blob to be opened
 BREAK = 45  # seconds that the kernel gives the holder of a lease
@@ -28,13 +29,17 @@ with open("/proc/sys/fs/lease-break-time") as file:
     equal(int(file.read()), BREAK, "the time that the kernel gives")
 random = seeded_random()
 os.mkdir("src")
-# Each has a blob of its own, because their times are far apart.
+# Each has a blob of its own, because their times are far apart; or a pack, because one was built before.
 contents = {name: random.randbytes(100_000) for name in ("leased", "other")}
 for day, (name, data) in enumerate(contents.items()):
     write_file(f"src/{name}", data)
     os.utime(f"src/{name}", (day * 86_400, day * 86_400))
-mnt = mount_image(build_image("src"))
+    source = build_image("src", tag=name)
+mnt = mount_image(source)
 blob = f"{CASE_DIR}/store/blobs/sha256/{sha256('src/leased')}"
+if FORMAT == 4:
+    extent, = packs.extents_of(f"{CASE_DIR}/store", contents["leased"])
+    blob = f"{CASE_DIR}/store/blobs/sha256/{extent.blob}"
 
 
 def lease(fd):

@@ -5,8 +5,8 @@
 # client make files in the directory of blobs without a pause; a blob that the server has no more is
 # an error, and right when it is back. A blob is read into memory mapped from the file that it serves.
 #
+# formats: 3 4
 # timeout: 300
-# formats: 3
 # klog-allow: NFSD:|nfs|puzzlefs: image
 
 # shellcheck source=qemu-test/cases/lib/nfs.sh
@@ -59,8 +59,16 @@ kill "${makers[@]}"
 wait "${makers[@]}" || true
 makers=()
 
-blob=$blobs/$(sha256sum src/own | cut -d' ' -f1)
-[[ -e $blob ]] || fail 'no blob is the file'
+if ((${#build_format[@]})); then
+	# The pack that has the file; in format 3 the blob that is the file.
+	blob=$(python3 -c '
+import sys; sys.path.insert(0, "/payload/cases/lib")
+import packs; print(packs.extents_of("exported/store", open("src/own", "rb").read())[0].blob)')
+else
+	blob=$(sha256sum src/own | cut -d" " -f1)
+fi
+blob=$blobs/$blob
+[[ -e $blob ]] || fail 'no blob has the file'
 python3 /payload/cases/lib/ownpages.py plain/own "$blob"
 
 largest=$(find "exported/store/blobs/sha256" -type f -printf '%s %p\n' | sort -rn | sed -n '1s/^[0-9]* //p')

@@ -5,17 +5,18 @@
 # mounted, what is read stays that of the store that was mounted; while images are mounted, each mount
 # is of the image that was asked for, or fails.
 #
-# formats: 3
+# formats: 3 4
 # timeout: 90
 # klog-allow: puzzlefs:
 import errno
 import itertools
 import os
+import shutil
 import time
 import threading
 
 import mountapi
-from case import (CASE_DIR, build_image, check, drop_caches, equal, in_threads, metric, name_of,
+from case import (CASE_DIR, FORMAT, build_image, check, drop_caches, equal, in_threads, metric, name_of,
                   seeded_random, write_file)
 from metadata import rootfs_of
 
@@ -24,9 +25,12 @@ random = seeded_random()
 mnt = f"{CASE_DIR}/mnt"
 os.mkdir(mnt)
 os.mkdir("src")
-contents = random.randbytes(200_000)
+# One chunk.
+contents = random.randbytes(60_000)
 write_file("src/file", contents)
 rootfs = rootfs_of(build_image("src", store=f"{CASE_DIR}/good"))
+# The default in format 3.
+options = f"rootfs={rootfs},verify=none"
 
 # One that has blobs of the same names, with other contents, and the same metadata.
 good, evil = f"{CASE_DIR}/good", f"{CASE_DIR}/evil"
@@ -34,7 +38,9 @@ os.makedirs(f"{evil}/blobs/sha256")
 for name in os.listdir(f"{good}/blobs/sha256"):
     with open(f"{good}/blobs/sha256/{name}", "rb") as file:
         blob = file.read()
-    write_file(f"{evil}/blobs/sha256/{name}", blob if name == rootfs else b"e" * len(blob))
+    write_file(f"{evil}/blobs/sha256/{name}", blob.replace(contents, b"e" * len(contents)))
+if FORMAT == 4:
+    shutil.copytree(f"{good}/.puzzlefs", f"{evil}/.puzzlefs")
 
 
 def displace(path, by):
@@ -57,7 +63,7 @@ def displace(path, by):
 for part in ("", "/blobs", "/blobs/sha256"):
     for by in ("link", "directory"):
         what = f"{part or 'the store'} replaced by a {by}"
-        mountapi.mount(good, mnt, f"rootfs={rootfs}")
+        mountapi.mount(good, mnt, options)
         undo = displace(f"{good}{part}", by)
         drop_caches()
         with open(f"{mnt}/file", "rb") as file:
@@ -66,7 +72,7 @@ for part in ("", "/blobs", "/blobs/sha256"):
         other = f"{CASE_DIR}/other"
         os.makedirs(other, exist_ok=True)
         try:
-            mountapi.mount(good, other, f"rootfs={rootfs}")
+            mountapi.mount(good, other, options)
         except OSError as error:
             check(part and by == "link" and error.errno in (errno.ELOOP, errno.ENOTDIR),
                   f"{what}: {name_of(error.errno)}")
@@ -105,11 +111,12 @@ def mount_often():
                 break
             try:
                 if number % 2:
-                    mountapi.mount(good, mnt, f"rootfs={rootfs}")
+                    mountapi.mount(good, mnt, options)
                 else:
                     with mountapi.Context() as context:
                         context.set("source", good)
                         context.set("rootfs", rootfs)
+                        context.set("verify", "none")
                         context.create()
                         context.attach(mnt)
             except OSError as error:

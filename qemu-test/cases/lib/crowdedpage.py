@@ -7,7 +7,8 @@ import os
 import sys
 
 import mountapi
-from case import PAGE, check, end, equal, metric, seeded_random, start, turns, write_file
+import chunked
+from case import FORMAT, PAGE, check, end, equal, metric, seeded_random, start, turns, write_file
 from listing import make_files
 from metadata import Chunk, Inode, Store
 
@@ -30,9 +31,16 @@ def alike():
 
 def try_reads(path):
     parts = [alike() for _ in range(BLOBS)]
-    store = Store(path)
-    chunks = [Chunk(store.add(part), len(part)) for part in parts]
-    rootfs = store.add_image([Inode(1, "dir", 0o755, entries=[(b"file", 2)]), Inode(2, chunks=chunks)])
+    if FORMAT == 3:
+        store = Store(path)
+        chunks = [Chunk(store.add(part), len(part)) for part in parts]
+        rootfs = store.add_image([Inode(1, "dir", 0o755, entries=[(b"file", 2)]), Inode(2, chunks=chunks)])
+    else:
+        # Loose chunks, each a blob.
+        store = chunked.Store(path)
+        extents = [(number * len(part), part, 0) for number, part in enumerate(parts)]
+        file = chunked.Node("file", size=PAGE, extents=extents)
+        rootfs = store.add_image([[chunked.Node("dir", 0o755, links=2, entries={b"file": file}), file]])
     os.mkdir("mnt")
     mountapi.mount(store.path, "mnt", f"rootfs={rootfs}")
     counter, refused = os.pipe()

@@ -40,13 +40,15 @@ def _second_page(path, changes):
 
 
 def reads(path, blob, contents, changes):
-    """Reads the blob, which must have these contents."""
+    """Reads the blob, which must have these contents, in format 4 behind others."""
     begin, address = _second_page(path, changes)
+    with open(blob, "rb") as whole:
+        offset = whole.read().index(contents)
     file = os.open(blob, os.O_RDONLY)
 
     def turn():
         begin()
-        equal(libc.pread(file, ctypes.c_void_p(address), PAGE, 0), PAGE, "the blob is read")
+        equal(libc.pread(file, ctypes.c_void_p(address), PAGE, offset), PAGE, "the blob is read")
         equal(ctypes.string_at(address, PAGE), contents[:PAGE], "the bytes that were read")
     return turn
 
