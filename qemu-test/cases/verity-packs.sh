@@ -6,7 +6,7 @@
 # later.
 #
 # timeout: 120
-# klog-allow: fs-verity .*failed with err -28
+# klog-allow: fs-verity .*(err|Error) -28
 
 truncate -s 48M image
 mkfs.ext4 -q -F -b 4096 -O verity image
