@@ -86,7 +86,7 @@ impl<'a> PlannedRead<'a> {
         joined.is_some()
     }
 
-    fn to_read(&self) -> FileRead<'a> {
+    fn to_read(self) -> FileRead<'a> {
         let ByteRange { offset, len } = self.range;
         FileRead::new(self.source.file, offset, len as usize)
     }
@@ -273,11 +273,16 @@ impl BlobBuffer {
         Ok(place)
     }
 
-    /// Plans the first reads of ranges that are not in the buffer.
+    /// Plans the first reads of ranges that are not in the buffer, in place of an earlier plan.
     ///
     /// Ranges that follow each other in a blob become one read: the chunks of a file do in its pack.
-    fn plan<'a>(&self, wanted: impl Iterator<Item = (Source<'a>, ByteRange)>) -> PlannedReads<'a> {
-        let mut planned: PlannedReads<'a> = [const { None }; FileRead::MAX];
+    fn plan<'a>(
+        &self,
+        wanted: impl Iterator<Item = (Source<'a>, ByteRange)>,
+        planned: &mut PlannedReads<'a>,
+        reads: &mut [Option<FileRead<'a>>; FileRead::MAX],
+    ) {
+        planned.fill(None);
         let mut count = 0;
         for (source, range) in wanted.filter(|(_, range)| range.len <= MAX_STORED as u64) {
             let version = source.file.version();
@@ -293,7 +298,9 @@ impl BlobBuffer {
                 count += 1;
             }
         }
-        planned
+        for (read, planned) in reads.iter_mut().zip(planned) {
+            *read = planned.map(PlannedRead::to_read);
+        }
     }
 
     /// Reads ranges of blobs that are needed next, as many as there is room for and all at once.
@@ -307,15 +314,15 @@ impl BlobBuffer {
         statistics: &Statistics,
         wanted: impl Iterator<Item = (Source<'a>, ByteRange)> + Clone,
     ) {
-        let mut planned = self.plan(wanted.clone());
-        let mut reads = planned.map(|planned| planned.as_ref().map(PlannedRead::to_read));
+        let mut planned = [const { None }; FileRead::MAX];
+        let mut reads = [const { None }; FileRead::MAX];
+        self.plan(wanted.clone(), &mut planned, &mut reads);
         let needed = reads.iter().flatten().map(FileRead::room).sum();
         let added = reads.iter().flatten().count();
         if self.parts.len() + added > MAX_PARTS || !self.memory.has_room(self.free, needed) {
             // What was there has to be read again, too.
             self.clear();
-            planned = self.plan(wanted);
-            reads = planned.map(|planned| planned.as_ref().map(PlannedRead::to_read));
+            self.plan(wanted, &mut planned, &mut reads);
         }
         self.memory.read_together(self.free, &mut reads);
         for (planned, read) in planned.iter().zip(&reads) {

@@ -13,10 +13,13 @@ use crate::vfs::prelude::*;
 use kernel::{new_spinlock, sync::SpinLock};
 use puzzlefs_schema::Digest;
 
+/// The places of a cache, each with a digest and its value.
+type Places<V> = KVVec<Option<(Digest, V)>>;
+
 /// A cache of values by digest.
 pub(super) struct DigestCache<V> {
     places: usize,
-    table: Pin<KBox<SpinLock<KVVec<Option<(Digest, V)>>>>>,
+    table: Pin<KBox<SpinLock<Places<V>>>>,
 }
 
 impl<V: Copy> DigestCache<V> {
