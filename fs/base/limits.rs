@@ -27,8 +27,8 @@ pub(crate) const MAX_READ_AHEAD: u64 = 256 << 10;
 /// chunks, and longer than the alignment of packs.
 pub(crate) const MAX_GAP: u64 = 8 << 10;
 
-/// The largest read that several ranges of a blob become if they follow each other, in bytes. Ranges
-/// of a request that are longer together are read by several reads, half a buffer each at most.
+/// The largest read that several ranges of a blob become if they follow each other, in bytes: half
+/// a buffer. Ranges that are longer together are read by several reads.
 pub(crate) const MAX_JOINED: u64 = MAX_STORED as u64 / 2;
 
 /// The largest metadata blob that can be mounted, in bytes.

@@ -26,8 +26,8 @@ impl ByteRange {
         (other.end() <= self.end()).then(|| usize::try_from(place).ok())?
     }
 
-    /// Returns the range of this one, another one that begins at most `gap` behind it, and what is
-    /// between them.
+    /// Returns the range from the start of this one to the end of another one, if that begins at
+    /// most `gap` bytes behind this one.
     pub(crate) fn joined(self, next: Self, gap: u64) -> Option<Self> {
         let between = next.offset.checked_sub(self.end())?;
         (between <= gap).then_some(Self {

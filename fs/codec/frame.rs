@@ -105,8 +105,8 @@ impl FramePart {
             .with_or_make(self.name, self.size, make, fill)
     }
 
-    /// Fills a run with the part, of a frame that is stored raw. If that is not all of the frame, keeps
-    /// the frame for the readers of other parts.
+    /// Fills a run with the part, of a frame that is stored raw. If that is not all of the frame,
+    /// keeps the frame for the readers of other parts.
     pub(super) fn fill_raw(
         &self,
         context: ReadContext<'_>,

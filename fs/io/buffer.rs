@@ -275,7 +275,8 @@ impl BlobBuffer {
 
     /// Plans the first reads of ranges that are not in the buffer, in place of an earlier plan.
     ///
-    /// Ranges that follow each other in a blob become one read: the chunks of a file do in its pack.
+    /// Ranges that follow each other in a blob become one read: the chunks of a file do in its
+    /// pack.
     fn plan<'a>(
         &self,
         wanted: impl Iterator<Item = (Source<'a>, ByteRange)>,

@@ -10,7 +10,8 @@ from case import CASE_DIR, check, counters, drop_caches, equal, mount_image, run
 
 PAGE, SMALL_FILES, LARGE = 4096, 60, 3_000_000
 random = seeded_random()
-contents = {f"small-{number:02}": random.randbytes(random.randrange(1, 6000)) for number in range(SMALL_FILES)}
+contents = {f"small-{number:02}": random.randbytes(random.randrange(1, 6000))
+            for number in range(SMALL_FILES)}
 small = sum(map(len, contents.values()))
 contents["large"] = random.randbytes(LARGE)
 os.mkdir("src")
