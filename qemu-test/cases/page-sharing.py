@@ -18,8 +18,8 @@ from case import (CASE_DIR, FORMAT, build_image, check, counters, drop_caches, e
                   refused, run, seeded_random, slab_objects, write_file)
 
 SIZE = 3_000_001
-# In format 4, chunks of metadata count, too.
-METADATA = 0 if FORMAT == 3 else 16 << 10
+# In format 4, chunks of metadata count, too: with up to 256 KiB of the pack that follow them.
+METADATA = 0 if FORMAT == 3 else 300 << 10
 random = seeded_random()
 content = random.randbytes(SIZE)
 for version in "one", "two":
