@@ -4,6 +4,7 @@
 # As store-listed, but the blob is not open: the file has more blobs than are opened with it. The
 # process that lists gets EFAULT after a limited time, and can be killed before. Others go on.
 #
+# formats: 3 4
 # timeout: 180
 # klog-allow: puzzlefs: image .*EDEADLK
 import errno
@@ -11,7 +12,9 @@ import os
 import time
 
 import mountapi
-from case import CASE_DIR, PAGE, check, end, equal, fail, metric, seeded_random, start, turns, write_file
+import chunked
+from case import (CASE_DIR, FORMAT, PAGE, check, end, equal, fail, metric, seeded_random, start, turns,
+                  write_file)
 from listing import list_into_map, make_files
 from metadata import Chunk, Inode, Store
 
@@ -23,9 +26,16 @@ SLACK = 10
 
 random = seeded_random()
 parts = [random.randbytes(PAGE) for _ in range(BLOBS)]
-store = Store(f"{CASE_DIR}/store")
-rootfs = store.add_image([Inode(1, "dir", 0o755, entries=[(b"file", 2)]),
-                          Inode(2, chunks=[Chunk(store.add(part), PAGE) for part in parts])])
+if FORMAT == 3:
+    store = Store(f"{CASE_DIR}/store")
+    rootfs = store.add_image([Inode(1, "dir", 0o755, entries=[(b"file", 2)]),
+                              Inode(2, chunks=[Chunk(store.add(part), PAGE) for part in parts])])
+else:
+    # Loose chunks, each a blob.
+    store = chunked.Store(f"{CASE_DIR}/store")
+    extents = [(number * PAGE, part, 0) for number, part in enumerate(parts)]
+    file = chunked.Node("file", size=BLOBS * PAGE, extents=extents)
+    rootfs = store.add_image([[chunked.Node("dir", 0o755, links=2, entries={b"file": file}), file]])
 os.mkdir("mnt")
 mountapi.mount(store.path, "mnt", f"rootfs={rootfs}")
 blobs = f"{store.path}/blobs/sha256"

@@ -23,7 +23,9 @@ def list_into_map(blobs, path, page):
 
     def turn():
         view.madvise(mmap.MADV_DONTNEED)
-        write_file("/proc/sys/vm/drop_caches", b"3")
+        # The blobs are closed first, and then their names can be dropped.
+        for _ in range(2):
+            write_file("/proc/sys/vm/drop_caches", b"3")
         os.lseek(directory, 0, os.SEEK_SET)
         return 0 if _libc.syscall(SYS_GETDENTS64, directory, address, PAGE) > 0 else ctypes.get_errno()
     return turn
