@@ -13,7 +13,7 @@ import os
 import damage
 import mountapi
 import packs
-from case import CASE_DIR, PAGE, check, drop_caches, equal, eventually, seeded_random
+from case import CASE_DIR, PAGE, check, drop_caches, equal, eventually, run, seeded_random
 
 random = seeded_random()
 content = packs.Content(random)
@@ -49,10 +49,10 @@ def lost_pages(name, lost):
             for page in range(start // PAGE, -(-end // PAGE))}
 
 
-def expect_lost(lost, what):
+def expect_lost(lost, what, verify="digest"):
     """These chunks are lost, and no others, after a new mount."""
     drop_caches()
-    mountapi.mount(store.path, mnt, f"rootfs={root},verify=digest")
+    mountapi.mount(store.path, mnt, f"rootfs={root},verify={verify}")
     for name, (expected, _) in content.files.items():
         bad = lost_pages(name, lost)
         fd = os.open(f"{mnt}/{name}", os.O_RDONLY)
@@ -143,6 +143,35 @@ with changed(table, home * PAGE + 100):
     expect_lost(set(), "a damaged page, and its chunks are loose")
     for digest in hidden:
         os.remove(store.blob(digest))
+
+# A newer table has records with another length, which are wrong: the older table is right.
+def put_index(*tables):
+    """An index of the two packs, with tables of these places, the newest first."""
+    numbers = []
+    for places_of_table in tables[::-1]:
+        store.tables += 1
+        pages = packs.table_of(places_of_table, [metadata_pack, pack])
+        packs.replace(store.table(store.tables), b"".join(pages))
+        numbers.insert(0, (store.tables, len(pages), len(places_of_table)))
+    packs.replace(f"{store.index}/catalogue", packs.catalogue_of([metadata_pack, pack], numbers))
+
+
+every = packs.places_in(store.blob(metadata_pack)) + list(places.values())
+# Nothing states the length of the root.
+wrong = [packs.Place(place.digest, place.offset, place.length - 1, place.pack)
+         for place in every if place.digest.hex() != root and place.length > 1]
+put_index(wrong, every)
+expect_lost(set(), "records with another length")
+# One with the place of another chunk is found, and the chunk's digest is checked, under fs-verity, too.
+misplaced = packs.Place(first, places[digest_of(bundle)].offset, places[first].length, pack)
+put_index([misplaced], every)
+expect_lost({first}, "a record with another place")
+said("a record with another place", f"chunk {first.hex()}: its contents have another digest")
+for blob in os.listdir(f"{store.path}/blobs/sha256"):
+    run("fsverity", "enable", f"{store.path}/blobs/sha256/{blob}")
+expect_lost({first}, "a record with another place, and fs-verity", "fsverity")
+put_index(every)
+expect_lost(set(), "the right places, and fs-verity", "fsverity")
 
 # Without an index there are no packs; nor is anything taken for a catalogue but a regular file.
 for digest in chunks:
