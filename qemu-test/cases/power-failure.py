@@ -277,7 +277,7 @@ SKIPPED = {
     "the chunk index": {"build": lambda: puzzlefs("build", "-q", *BUILD_FORMAT, second, f"{store}:built",
                                                   skipping="fsync", when="1..3")},
     "the index that a sweep goes by": {
-        # An image that shares no pack: to rewrite a pack, the sweep calls syncfs(2), which is for the index, too.
+        # An image that shares no pack. To rewrite one, the sweep calls syncfs(2), also for the index.
         "build": lambda: puzzlefs("build", "-q", *BUILD_FORMAT, f"{memory}/third", f"{store}:alone"),
         "gc": lambda: (untag_by_another_tool("alone"), puzzlefs("gc", store, skipping="fsync"))},
 }
