@@ -16,18 +16,18 @@ source=$mnt
 
 # All on the same ext4.
 cp -a "$source" tree
-puzzlefs build -q --format 3 tree store:debian
-puzzlefs build -q --format 3 -z tree zstd:debian
-puzzlefs build -q --format 4 --compress=0 tree store-4:debian
-puzzlefs build -q --format 4 tree zstd-4:debian
+puzzlefs build -q --format 4 --compress=0 tree store:debian
+puzzlefs build -q --format 4 tree zstd:debian
+puzzlefs build -q --format 3 tree store-3:debian
+puzzlefs build -q --format 3 -z tree zstd-3:debian
 # A copy of its own: the others are read without fs-verity.
 cp -a store verity
 for blob in verity/blobs/sha256/*; do fsverity enable "$blob"; done
 mkfs.erofs --quiet plain.erofs tree >/dev/null
 mkfs.erofs --quiet -zzstd,3 -C65536 zstd.erofs tree >/dev/null
 mksquashfs tree zstd.squashfs -comp zstd -Xcompression-level 3 -quiet -no-progress >/dev/null
-systems=(ext4 puzzlefs puzzlefs-fsverity puzzlefs-zstd puzzlefs-zstd-digest erofs erofs-zstd squashfs
-	puzzlefs-4 puzzlefs-4-digest puzzlefs-4-zstd puzzlefs-4-zstd-digest)
+systems=(ext4 puzzlefs puzzlefs-digest puzzlefs-fsverity puzzlefs-zstd puzzlefs-zstd-digest puzzlefs-3
+	puzzlefs-3-zstd erofs erofs-zstd squashfs)
 if [[ -d $images/sample.objects ]]; then
 	systems+=(composefs composefs-fsverity)
 	cp -a "$images/sample.objects" objects
@@ -43,14 +43,13 @@ mkdir m
 attach() {
 	case $1 in
 	ext4) mount --bind tree m ;;
-	puzzlefs) mount -t puzzlefs "$CASE_DIR/store:debian" m ;;
+	puzzlefs) mount -t puzzlefs -o verify=none "$CASE_DIR/store:debian" m ;;
+	puzzlefs-digest) mount -t puzzlefs -o verify=digest "$CASE_DIR/store:debian" m ;;
 	puzzlefs-fsverity) mount -t puzzlefs -o verify=fsverity "$CASE_DIR/verity:debian" m ;;
-	puzzlefs-zstd) mount -t puzzlefs "$CASE_DIR/zstd:debian" m ;;
+	puzzlefs-zstd) mount -t puzzlefs -o verify=none "$CASE_DIR/zstd:debian" m ;;
 	puzzlefs-zstd-digest) mount -t puzzlefs -o verify=digest "$CASE_DIR/zstd:debian" m ;;
-	puzzlefs-4) mount -t puzzlefs -o verify=none "$CASE_DIR/store-4:debian" m ;;
-	puzzlefs-4-digest) mount -t puzzlefs -o verify=digest "$CASE_DIR/store-4:debian" m ;;
-	puzzlefs-4-zstd) mount -t puzzlefs -o verify=none "$CASE_DIR/zstd-4:debian" m ;;
-	puzzlefs-4-zstd-digest) mount -t puzzlefs -o verify=digest "$CASE_DIR/zstd-4:debian" m ;;
+	puzzlefs-3) mount -t puzzlefs -o verify=none "$CASE_DIR/store-3:debian" m ;;
+	puzzlefs-3-zstd) mount -t puzzlefs -o verify=none "$CASE_DIR/zstd-3:debian" m ;;
 	erofs) mount -t erofs -o ro "$CASE_DIR/plain.erofs" m ;;
 	erofs-zstd) mount -t erofs -o ro "$CASE_DIR/zstd.erofs" m ;;
 	squashfs) mount -t squashfs -o loop,ro "$CASE_DIR/zstd.squashfs" m ;;
@@ -59,7 +58,7 @@ attach() {
 		attach_composefs "$images/sample.composefs" "$CASE_DIR/objects-verity" m verity=require
 		;;
 	reference-fuse)
-		"$reference" mount --foreground "$CASE_DIR/store:debian" m >fuse.log 2>&1 &
+		"$reference" mount --foreground "$CASE_DIR/store-3:debian" m >fuse.log 2>&1 &
 		until mountpoint -q m; do
 			kill -0 $! || fail "$(tail -n 3 fuse.log)"
 			sleep 0.01
@@ -69,8 +68,8 @@ attach() {
 }
 metric puzzlefs.bytes "$(bytes_of store)"
 metric puzzlefs-zstd.bytes "$(bytes_of zstd)"
-metric puzzlefs-4.bytes "$(bytes_of store-4)"
-metric puzzlefs-4-zstd.bytes "$(bytes_of zstd-4)"
+metric puzzlefs-3.bytes "$(bytes_of store-3)"
+metric puzzlefs-3-zstd.bytes "$(bytes_of zstd-3)"
 metric erofs.bytes "$(bytes_of plain.erofs)"
 metric erofs-zstd.bytes "$(bytes_of zstd.erofs)"
 metric squashfs.bytes "$(bytes_of zstd.squashfs)"

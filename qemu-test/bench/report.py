@@ -30,10 +30,9 @@ WORKLOADS = {
 }
 VERSIONS = ["bytes", "mount", "read", "memory", "again", "memory-again"]
 MANY = ["many-bytes", "many-mount", "many-mounted", "many-walk", "many-walked"]
-SYSTEMS = ["ext4", "puzzlefs-4", "puzzlefs-4-digest", "puzzlefs", "puzzlefs-noshare", "puzzlefs-fsverity",
-           "erofs", "erofs-share", "composefs", "composefs-fsverity", "puzzlefs-4-zstd",
-           "puzzlefs-4-zstd-digest", "puzzlefs-zstd", "puzzlefs-zstd-digest", "erofs-zstd", "squashfs",
-           "reference-fuse"]
+SYSTEMS = ["ext4", "puzzlefs", "puzzlefs-noshare", "puzzlefs-digest", "puzzlefs-fsverity", "puzzlefs-3",
+           "erofs", "erofs-share", "composefs", "composefs-fsverity", "puzzlefs-zstd",
+           "puzzlefs-zstd-digest", "puzzlefs-3-zstd", "erofs-zstd", "squashfs", "reference-fuse"]
 
 
 def cell(values):
@@ -181,12 +180,12 @@ absolute times; compare ratios.
 
 | row | system |
 | --- | --- |
-| `puzzlefs-4` | format 4, without verification of data; `-digest`: `verify=digest` |
-| `puzzlefs` | format 3 |
+| `puzzlefs` | format 4 with `verify=none`; `-digest` and `-fsverity`: with that verification |
+| `puzzlefs-3` | format 3 with `verify=none` |
 | `erofs` | mounted from a file |
 | `squashfs` | mounted through a loop device |
 | `composefs`, `composefs-fsverity` | EROFS with the names, overlayfs to the files; `verity=require` |
-| `reference-fuse` | the reference implementation with the image of `puzzlefs`, measured once |
+| `reference-fuse` | the reference implementation with the image of `puzzlefs-3`, measured once |
 
 "Cached after" is the growth of page cache, buffers and reclaimable slab after one complete read.
 

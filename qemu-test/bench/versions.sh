@@ -19,8 +19,8 @@ attach() { # SYSTEM IMAGE DIRECTORY
 	puzzlefs) mount -t puzzlefs "$images/$store.puzzlefs:$2" "$3" ;;
 	puzzlefs-noshare) mount -t puzzlefs -o noshare "$images/$store.puzzlefs:$2" "$3" ;;
 	puzzlefs-zstd) mount -t puzzlefs "$images/$store.puzzlefs-zstd:$2" "$3" ;;
-	puzzlefs-4) mount -t puzzlefs "$images/$store.puzzlefs-4:$2" "$3" ;;
-	puzzlefs-4-zstd) mount -t puzzlefs "$images/$store.puzzlefs-4-zstd:$2" "$3" ;;
+	puzzlefs-3) mount -t puzzlefs "$images/$store.puzzlefs-3:$2" "$3" ;;
+	puzzlefs-3-zstd) mount -t puzzlefs "$images/$store.puzzlefs-3-zstd:$2" "$3" ;;
 	erofs) mount -t erofs -o ro "$images/$2.erofs" "$3" ;;
 	erofs-zstd) mount -t erofs -o ro "$images/$2.erofs-zstd" "$3" ;;
 	squashfs) mount -t squashfs -o loop,ro "$images/$2.squashfs" "$3" ;;
@@ -28,7 +28,7 @@ attach() { # SYSTEM IMAGE DIRECTORY
 	composefs) attach_composefs "$images/$2.composefs" "$images/$store.objects" "$3" ;;
 	esac
 }
-systems=(puzzlefs puzzlefs-noshare puzzlefs-zstd puzzlefs-4 puzzlefs-4-zstd erofs erofs-zstd squashfs)
+systems=(puzzlefs puzzlefs-noshare puzzlefs-zstd puzzlefs-3 puzzlefs-3-zstd erofs erofs-zstd squashfs)
 [[ ! -d $images/versions.objects ]] || systems+=(erofs-share composefs)
 free() { awk '/^MemFree:/ { print $2 * 1024 }' /proc/meminfo; }
 
