@@ -2,11 +2,11 @@
 
 //! The policy of cutting and packing.
 //!
-//! - A file of at least [`Layout::pack_below`] bytes is cut on its own by FastCDC, from its own
+//! - A file of at least [`Layout::bundle_below`] bytes is cut on its own by FastCDC, from its own
 //!   start. Equal files and equal parts of files give equal chunks.
-//! - Smaller files are packed whole, in the order of the walk. A small file is one extent. The
-//!   digest of a file decides whether a pack ends after it, so that a changed file changes one
-//!   pack. A pack also ends between files with different modification times: the files of one
+//! - Smaller files are bundled whole, in the order of the walk. A small file is one extent. The
+//!   digest of a file decides whether a bundle ends after it, so that a changed file changes one
+//!   bundle. A bundle also ends between files with different modification times: the files of one
 //!   package have one time and change together. A small file equal to an earlier one is not stored
 //!   again.
 //! - Each [`Layout::zero_grid`]-aligned block of a cut file that holds only zeros is a reference to
@@ -28,14 +28,14 @@ pub const CHUNK_AVG_MAX: usize = 256 << 10;
 pub struct Layout {
     /// The minimum size of a chunk, except the last of a run of data.
     pub chunk_min: usize,
-    /// The approximate average size of chunks and packs.
+    /// The approximate average size of chunks and bundles.
     pub chunk_avg: usize,
-    /// The maximum size of a chunk or pack.
+    /// The maximum size of a chunk or bundle.
     pub chunk_max: usize,
-    /// Files smaller than this are packed; at most `chunk_max`.
-    pub pack_below: u64,
-    /// The difference of modification times, in seconds, beyond which a pack ends.
-    pub pack_gap: u64,
+    /// Files smaller than this are bundled; at most `chunk_max`.
+    pub bundle_below: u64,
+    /// The difference of modification times, in seconds, beyond which a bundle ends.
+    pub bundle_gap: u64,
     /// The alignment and unit of runs of zeros.
     pub zero_grid: usize,
     /// The size of the shared blob of zeros, a multiple of `zero_grid`: the most that one
@@ -61,23 +61,23 @@ impl Layout {
         Self::of_average(if is_compressed { 128 << 10 } else { 32 << 10 })
     }
 
-    /// Returns sizes for chunks and packs of about `average` bytes, at most four times that.
+    /// Returns sizes for chunks and bundles of about `average` bytes, at most four times that.
     /// `average` is a power of two, at most [`CHUNK_AVG_MAX`].
     pub fn of_average(average: usize) -> Self {
         Layout {
             chunk_min: average / 4,
             chunk_avg: average,
             chunk_max: average * 4,
-            pack_below: average as u64,
-            pack_gap: 3600,
+            bundle_below: average as u64,
+            bundle_gap: 3600,
             zero_grid: 64 << 10,
             zero_blob: 1 << 20,
         }
     }
 
-    /// Returns true if a file of this size is packed with others, false if it is cut on its own.
-    pub fn is_packed(&self, size: u64) -> bool {
-        size < self.pack_below
+    /// Returns true if a file of this size is bundled with others, false if it is cut on its own.
+    pub fn is_bundled(&self, size: u64) -> bool {
+        size < self.bundle_below
     }
 
     /// Returns the length of the next chunk of `data`, which is the rest of a run if `last` is set.
@@ -98,29 +98,29 @@ impl Layout {
         Some(length)
     }
 
-    /// Returns true if a file of `next` bytes does not fit into a pack that holds `packed` bytes.
-    pub fn pack_is_full(&self, packed: usize, next: usize) -> bool {
-        packed + next > self.chunk_max
+    /// Returns true if a file of `next` bytes does not fit into a bundle that holds `bundled` bytes.
+    pub fn bundle_is_full(&self, bundled: usize, next: usize) -> bool {
+        bundled + next > self.chunk_max
     }
 
-    /// Returns true if a pack that holds `packed` bytes ends between two files that were modified
+    /// Returns true if a bundle that holds `bundled` bytes ends between two files that were modified
     /// in these seconds.
     ///
     /// Files that were created together have times that are equal or minutes apart. The times do
-    /// not affect the packs of a tree whose copy has a new time for each file.
-    pub fn pack_ends_between(&self, packed: usize, last: i64, next: i64) -> bool {
-        packed >= self.chunk_min && last.abs_diff(next) > self.pack_gap
+    /// not affect the bundles of a tree whose copy has a new time for each file.
+    pub fn bundle_ends_between(&self, bundled: usize, last: i64, next: i64) -> bool {
+        bundled >= self.chunk_min && last.abs_diff(next) > self.bundle_gap
     }
 
-    /// Returns true if a pack that now holds `packed` bytes ends after the file that was added.
+    /// Returns true if a bundle that now holds `bundled` bytes ends after the file that was added.
     ///
-    /// The file's own digest decides, with a probability in proportion to its size. Packs therefore
+    /// The file's own digest decides, with a probability in proportion to its size. Bundles therefore
     /// have about [`Layout::chunk_avg`] bytes, and a file that is added, changed or removed moves
-    /// only the end of its own pack.
-    pub fn pack_ends_after(&self, packed: usize, file: &Digest, size: usize) -> bool {
+    /// only the end of its own bundle.
+    pub fn bundle_ends_after(&self, bundled: usize, file: &Digest, size: usize) -> bool {
         let [a, b, c, d, ..] = *file.as_bytes();
         let draw = u32::from_le_bytes([a, b, c, d]) as usize % self.chunk_avg;
-        packed >= self.chunk_min && draw < size
+        bundled >= self.chunk_min && draw < size
     }
 }
 
@@ -196,29 +196,29 @@ mod tests {
     fn packs_end_where_times_differ() {
         let layout = Layout::default();
         let (enough, hour) = (layout.chunk_min, 3600);
-        assert!(layout.pack_ends_between(enough, 0, hour + 1));
-        assert!(layout.pack_ends_between(enough, hour + 1, 0));
-        assert!(layout.pack_ends_between(enough, i64::MIN, i64::MAX));
-        assert!(!layout.pack_ends_between(enough - 1, 0, hour + 1));
-        assert!(!layout.pack_ends_between(enough, 0, hour));
+        assert!(layout.bundle_ends_between(enough, 0, hour + 1));
+        assert!(layout.bundle_ends_between(enough, hour + 1, 0));
+        assert!(layout.bundle_ends_between(enough, i64::MIN, i64::MAX));
+        assert!(!layout.bundle_ends_between(enough - 1, 0, hour + 1));
+        assert!(!layout.bundle_ends_between(enough, 0, hour));
     }
 
     #[test]
-    fn packs_come_out_near_the_average() {
+    fn bundles_come_out_near_the_average() {
         let layout = Layout::default();
-        let (mut packs, mut packed, mut total) = (0, 0, 0);
+        let (mut bundles, mut bundled, mut total) = (0, 0, 0);
         for number in 0..20_000u32 {
             let size = 100 + (number as usize * 37) % 9000;
-            if layout.pack_is_full(packed, size) {
-                (packs, packed) = (packs + 1, 0);
+            if layout.bundle_is_full(bundled, size) {
+                (bundles, bundled) = (bundles + 1, 0);
             }
-            packed += size;
+            bundled += size;
             total += size;
-            if layout.pack_ends_after(packed, &Digest::of(&number.to_le_bytes()), size) {
-                (packs, packed) = (packs + 1, 0);
+            if layout.bundle_ends_after(bundled, &Digest::of(&number.to_le_bytes()), size) {
+                (bundles, bundled) = (bundles + 1, 0);
             }
         }
-        let average = total / packs;
+        let average = total / bundles;
         let near = layout.chunk_avg * 3 / 4..layout.chunk_avg * 2;
         assert!(near.contains(&average), "{average}");
     }
@@ -234,9 +234,10 @@ mod tests {
             // the kernel verifies by its digest.
             assert!(layout.chunk_max <= layout.zero_blob && layout.zero_blob <= 1 << 20);
             assert_eq!(layout.zero_blob % layout.zero_grid, 0);
-            assert!(layout.pack_below <= layout.chunk_max as u64);
+            assert!(layout.bundle_below <= layout.chunk_max as u64);
             assert!(
-                layout.is_packed(layout.pack_below - 1) && !layout.is_packed(layout.pack_below)
+                layout.is_bundled(layout.bundle_below - 1)
+                    && !layout.is_bundled(layout.bundle_below)
             );
             average *= 2;
         }
@@ -245,11 +246,11 @@ mod tests {
     #[test]
     fn a_full_pack_takes_no_more() {
         let layout = Layout::default();
-        assert!(!layout.pack_is_full(layout.chunk_max - 10, 10));
-        assert!(layout.pack_is_full(layout.chunk_max - 10, 11));
-        // A file as large as a pack on the average always ends it.
+        assert!(!layout.bundle_is_full(layout.chunk_max - 10, 10));
+        assert!(layout.bundle_is_full(layout.chunk_max - 10, 11));
+        // A file as large as a bundle on the average always ends it.
         let file = Digest::of(b"any");
-        assert!(layout.pack_ends_after(layout.chunk_min, &file, layout.chunk_avg));
-        assert!(!layout.pack_ends_after(layout.chunk_min - 1, &file, layout.chunk_avg));
+        assert!(layout.bundle_ends_after(layout.chunk_min, &file, layout.chunk_avg));
+        assert!(!layout.bundle_ends_after(layout.chunk_min - 1, &file, layout.chunk_avg));
     }
 }

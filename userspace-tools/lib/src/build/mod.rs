@@ -17,7 +17,7 @@
 //! | `contents` | reads, cuts, hashes and stores files with several threads |
 //! | `scheduler` | distributes work over threads |
 //! | `flusher` | sends written blobs to the disk meanwhile |
-//! | `packer` | packs small files |
+//! | `bundler` | puts small files into bundles |
 //! | `build_options` | options of a build |
 //! | `layout` | the policy: chunk and pack sizes |
 //! | `source` | the files of a tree |
@@ -25,13 +25,13 @@
 pub(crate) mod blocks;
 pub(crate) mod build_options;
 pub(crate) mod builder;
+pub(crate) mod bundler;
 pub(crate) mod contents;
 pub(crate) mod delta;
 pub(crate) mod flusher;
 pub(crate) mod layout;
 pub(crate) mod metadata;
 pub(crate) mod packed;
-pub(crate) mod packer;
 pub(crate) mod packs;
 pub(crate) mod scheduler;
 pub(crate) mod source;

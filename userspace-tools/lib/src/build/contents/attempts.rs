@@ -113,8 +113,8 @@ impl FileReader<'_> {
                     return Ok(false);
                 }
             };
-            let is_small = self.layout.is_packed(fresh.state.size) && fresh.state.size > 0;
-            if is_small != self.layout.is_packed(state.size) {
+            let is_small = self.layout.is_bundled(fresh.state.size) && fresh.state.size > 0;
+            if is_small != self.layout.is_bundled(state.size) {
                 // Only a new walk puts it among the other sort of files.
                 lock(&self.problems).add(failed, Remedy::Walk)?;
                 return Ok(false);

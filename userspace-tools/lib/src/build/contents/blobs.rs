@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Contents in format 3: blobs that hold a pack or a chunk each.
+//! Contents in format 3: blobs that hold a bundle or a chunk each.
 
 use crate::build::contents::placement::{PieceData, Stored};
 use crate::build::contents::reading::{store_contents, Reading};
@@ -222,7 +222,7 @@ fn extents(
     };
     let mut extents = vec![Extents::default(); nodes];
     for file in &stored.small {
-        let only = extent(stored.pack(file), file.offset.into(), file.size.into());
+        let only = extent(stored.bundle(file), file.offset.into(), file.size.into());
         extents[file.node as usize] = Extents::One(only);
     }
     for piece in &stored.pieces {

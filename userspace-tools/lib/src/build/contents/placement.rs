@@ -2,8 +2,8 @@
 
 //! The places of all contents, from the work of all threads.
 
+use crate::build::bundler::PlacedFile;
 use crate::build::contents::attempts::ReadAgain;
-use crate::build::packer::PlacedFile;
 use crate::model::tree::{Fresh, NodeId};
 
 /// The place of a piece in the contents of a tree.
@@ -34,8 +34,8 @@ pub(crate) enum PieceData<K> {
 
 /// The contents of the files of a tree, by their keys.
 pub(crate) struct Stored<K> {
-    /// The packs, with their numbers; in the order of the numbers after [`finish`](Self::finish).
-    pub packs: Vec<(u32, K)>,
+    /// The bundles, with their numbers; in the order of the numbers after [`finish`](Self::finish).
+    pub bundles: Vec<(u32, K)>,
     /// The pieces of large files; in their order after [`finish`](Self::finish).
     pub pieces: Vec<CutPiece<K>>,
     /// The places of the small files.
@@ -47,7 +47,7 @@ pub(crate) struct Stored<K> {
 impl<K> Default for Stored<K> {
     fn default() -> Self {
         Stored {
-            packs: Vec::new(),
+            bundles: Vec::new(),
             pieces: Vec::new(),
             small: Vec::new(),
             fresh: Vec::new(),
@@ -56,14 +56,14 @@ impl<K> Default for Stored<K> {
 }
 
 impl<K> Stored<K> {
-    /// Sorts the packs and the pieces, and removes pieces of attempts that do not count.
+    /// Sorts the bundles and the pieces, and removes pieces of attempts that do not count.
     pub fn finish(mut self, small: Vec<PlacedFile>, read_again: ReadAgain) -> Self {
         self.pieces.retain(|piece| {
             let counts = read_again.get(&piece.position.node);
             piece.position.attempt == counts.map_or(0, |(attempt, _)| *attempt)
         });
         self.pieces.sort_unstable_by_key(|piece| piece.position);
-        self.packs.sort_unstable_by_key(|&(number, _)| number);
+        self.bundles.sort_unstable_by_key(|&(number, _)| number);
         self.small = small;
         let fresh = read_again.into_iter();
         self.fresh = fresh.map(|(node, (_, fresh))| (node, fresh)).collect();
@@ -71,10 +71,10 @@ impl<K> Stored<K> {
         self
     }
 
-    /// Returns the key of the pack that a small file is in.
-    pub fn pack(&self, file: &PlacedFile) -> &K {
-        let (number, content) = &self.packs[file.pack as usize];
-        debug_assert_eq!(*number, file.pack);
+    /// Returns the key of the bundle that a small file is in.
+    pub fn bundle(&self, file: &PlacedFile) -> &K {
+        let (number, content) = &self.bundles[file.bundle as usize];
+        debug_assert_eq!(*number, file.bundle);
         content
     }
 }

@@ -2,8 +2,8 @@
 
 //! Reads the contents of a tree's files with several threads.
 //!
-//! A *batch* of consecutive small files is read and hashed; the packer takes the batches in their
-//! order and makes packs. A *large* file is read and cut by one thread. A *piece*, a pack or a chunk,
+//! A *batch* of consecutive small files is read and hashed; the bundler takes the batches in their
+//! order and makes bundles. A *large* file is read and cut by one thread. A *piece*, a bundle or a chunk,
 //! is hashed and stored. [`scheduler`](crate::build::scheduler) distributes this work: batches are
 //! its batches, large files its tasks, pieces its follow-ups. The thread that cuts a large file
 //! stores the chunks itself while there are other files for the other threads; chunks of the last
@@ -12,13 +12,13 @@
 //! The result depends neither on the number of threads nor on their speed.
 
 use crate::build::build_options::BuildOptions;
+use crate::build::bundler::{Batch, Bundler, SmallFile};
 use crate::build::contents::attempts::{Attempt, Failure, FileReader};
 use crate::build::contents::cutter::{Cutter, PieceSink};
 use crate::build::contents::placement::{CutPiece, PieceData, Position, Stored};
 use crate::build::contents::sink::{ContentSink, Provenance, Turn};
 use crate::build::flusher::Flusher;
 use crate::build::layout::Layout;
-use crate::build::packer::{Batch, Packer, SmallFile};
 use crate::build::scheduler::{Limits, Scheduler, Totals, Work};
 use crate::build::source::Source;
 use crate::error::{Error, Result};
@@ -34,11 +34,11 @@ use std::sync::Mutex;
 /// A batch of small files ends at this many bytes or files.
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_FILES: usize = 512;
-/// The number of batches that are read ahead of the packer.
+/// The number of batches that are read ahead of the bundler.
 const BATCHES_AHEAD: usize = 8;
 /// The number of chunks that wait for each thread.
 const CHUNKS_AHEAD: usize = 4;
-/// The unit of the packs of small files. The large file of number `n` is unit `n + 1`.
+/// The unit of the bundles of small files. The large file of number `n` is unit `n + 1`.
 const SMALL_FILES: u32 = 0;
 
 /// A tree whose contents are read.
@@ -86,7 +86,7 @@ pub(crate) fn store_contents<S: ContentSink>(
             problems: Mutex::default(),
             read_again: Mutex::default(),
         },
-        packer: Mutex::new(Packer::new(layout)),
+        bundler: Mutex::new(Bundler::new(layout)),
         sink,
         stored: Mutex::default(),
     };
@@ -112,7 +112,7 @@ fn plan(tree: &Tree, skip: &[bool], layout: &Layout) -> (Vec<Vec<NodeId>>, Vec<N
         match &node.kind {
             Kind::File(FileState { size: 0, .. }) => {}
             _ if skip.get(id as usize) == Some(&true) => {}
-            Kind::File(state) if layout.is_packed(state.size) => {
+            Kind::File(state) if layout.is_bundled(state.size) => {
                 batch.push(id);
                 bytes += state.size;
                 if bytes >= BATCH_BYTES || batch.len() >= BATCH_FILES {
@@ -137,12 +137,12 @@ struct Builder<'a, S: ContentSink> {
     layout: &'a Layout,
     scheduler: Scheduler<Piece>,
     reader: FileReader<'a>,
-    packer: Mutex<Packer<'a>>,
+    bundler: Mutex<Bundler<'a>>,
     sink: &'a S,
     stored: Mutex<Stored<S::Key>>,
 }
 
-/// A pack or a chunk to hash and store.
+/// A bundle or a chunk to hash and store.
 struct Piece {
     bytes: Vec<u8>,
     place: Place,
@@ -152,8 +152,8 @@ struct Piece {
 /// The use of a piece.
 #[derive(Clone, Copy)]
 enum Place {
-    /// It is the pack of this number.
-    Pack(u32),
+    /// It is the bundle of this number.
+    Bundle(u32),
     /// It is a chunk of a file.
     Chunk(Turn, Position),
 }
@@ -188,23 +188,23 @@ impl<S: ContentSink> Work for Builder<'_, S> {
         Ok(batch)
     }
 
-    /// Packs a batch.
+    /// Bundles a batch.
     fn merge(&self, batch: Batch, is_last: bool) -> Result<Vec<Piece>> {
-        let mut packer = lock(&self.packer);
-        let mut packs = packer.add(batch);
+        let mut bundler = lock(&self.bundler);
+        let mut bundles = bundler.add(batch);
         if is_last {
-            packs.extend(packer.last_pack());
-            self.sink.end_unit(SMALL_FILES, packer.packs())?;
+            bundles.extend(bundler.last_bundle());
+            self.sink.end_unit(SMALL_FILES, bundler.bundles())?;
         }
-        let packs = packs.into_iter().map(|pack| Piece {
-            bytes: pack.bytes,
-            place: Place::Pack(pack.number),
+        let bundles = bundles.into_iter().map(|bundle| Piece {
+            bytes: bundle.bytes,
+            place: Place::Bundle(bundle.number),
             from: Provenance::Bundle {
-                digest: pack.digest,
-                first_files: pack.first_files,
+                digest: bundle.digest,
+                first_files: bundle.first_files,
             },
         });
-        Ok(packs.collect())
+        Ok(bundles.collect())
     }
 
     /// Reads and cuts a large file.
@@ -290,11 +290,11 @@ impl<S: ContentSink> Builder<'_, S> {
     ) -> Result<()> {
         let length = bytes.len() as u64;
         match place {
-            Place::Pack(number) => {
+            Place::Bundle(number) => {
                 let unit = SMALL_FILES;
                 let turn = Turn { unit, number };
                 let key = self.sink.store(turn, bytes, from, local)?;
-                lock(&self.stored).packs.push((number, key));
+                lock(&self.stored).bundles.push((number, key));
             }
             Place::Chunk(turn, position) => {
                 let key = self.sink.store(turn, bytes, from, local)?;
@@ -311,7 +311,7 @@ impl<S: ContentSink> Builder<'_, S> {
     /// Puts together the work of the threads.
     fn finish(self) -> Result<Stored<S::Key>> {
         let read_again = self.reader.finish()?;
-        let small = into_inner(self.packer).placed();
+        let small = into_inner(self.bundler).placed();
         Ok(into_inner(self.stored).finish(small, read_again))
     }
 }

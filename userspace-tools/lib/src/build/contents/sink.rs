@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 /// The position of a piece of content in the order that does not depend on threads.
 ///
-/// Unit 0 has the packs of small files, by their numbers. Unit `n + 1` has the pieces of the large file
+/// Unit 0 has the bundles of small files, by their numbers. Unit `n + 1` has the pieces of the large file
 /// of number `n`, in the order in which they were cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Turn {

@@ -477,7 +477,7 @@ fn extents(
     };
     let mut extents = vec![Vec::new(); nodes];
     for file in &stored.small {
-        let data = chunk(stored.pack(file), file.offset);
+        let data = chunk(stored.bundle(file), file.offset);
         extents[file.node as usize] = vec![FileExtent { offset: 0, data }];
     }
     let (mut node, mut offset) = (None, 0);

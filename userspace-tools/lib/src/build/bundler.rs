@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Packs small files in the order of the walk.
+//! Bundles small files in the order of the walk.
 
 use crate::build::layout::Layout;
 use crate::model::digest::Digest;
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::mem;
 
-/// The number of files that a pack names.
+/// The number of files that a bundle names.
 const FIRST_FILES: usize = 8;
 
 /// Consecutive small files that were read together.
@@ -30,7 +30,7 @@ pub(crate) struct SmallFile {
 }
 
 /// A blob of small files.
-pub(crate) struct Pack {
+pub(crate) struct Bundle {
     /// 0 for the first, and so on.
     pub number: u32,
     pub bytes: Vec<u8>,
@@ -43,30 +43,30 @@ pub(crate) struct Pack {
 /// The place of a small file.
 pub(crate) struct PlacedFile {
     pub node: NodeId,
-    pub pack: u32,
+    pub bundle: u32,
     pub offset: u32,
     pub size: u32,
 }
 
-/// Makes packs of batches.
-pub(crate) struct Packer<'a> {
+/// Makes bundles of batches.
+pub(crate) struct Bundler<'a> {
     layout: &'a Layout,
-    /// The number of the open pack.
+    /// The number of the open bundle.
     number: u32,
     open: Vec<u8>,
     first_files: Vec<(NodeId, u32)>,
     /// The hash of the digests of its files.
     sha256: Sha256,
-    /// The second in which the last file of the open pack was modified.
+    /// The second in which the last file of the open bundle was modified.
     modified: i64,
     placed: Vec<PlacedFile>,
-    /// The pack and offset of each content seen.
+    /// The bundle and offset of each content seen.
     seen: HashMap<Digest, (u32, u32)>,
 }
 
-impl<'a> Packer<'a> {
+impl<'a> Bundler<'a> {
     pub fn new(layout: &'a Layout) -> Self {
-        Packer {
+        Bundler {
             layout,
             number: 0,
             open: Vec::new(),
@@ -78,25 +78,25 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// Packs the batch that follows, and returns the packs that are complete.
-    pub fn add(&mut self, batch: Batch) -> Vec<Pack> {
-        let mut packs = Vec::new();
+    /// Bundles the batch that follows, and returns the bundles that are complete.
+    pub fn add(&mut self, batch: Batch) -> Vec<Bundle> {
+        let mut bundles = Vec::new();
         let mut at = 0;
         for file in batch.files {
             let bytes = &batch.bytes[at..at + file.size];
             at += file.size;
-            self.place(&file, bytes, &mut packs);
+            self.place(&file, bytes, &mut bundles);
         }
-        packs
+        bundles
     }
 
-    /// Returns the open pack, if it holds anything, after the last batch.
-    pub fn last_pack(&mut self) -> Option<Pack> {
+    /// Returns the open bundle, if it holds anything, after the last batch.
+    pub fn last_bundle(&mut self) -> Option<Bundle> {
         (!self.open.is_empty()).then(|| self.close())
     }
 
-    /// The number of complete packs.
-    pub fn packs(&self) -> u32 {
+    /// The number of complete bundles.
+    pub fn bundles(&self) -> u32 {
         self.number
     }
 
@@ -105,17 +105,17 @@ impl<'a> Packer<'a> {
         self.placed
     }
 
-    fn place(&mut self, file: &SmallFile, bytes: &[u8], packs: &mut Vec<Pack>) {
+    fn place(&mut self, file: &SmallFile, bytes: &[u8], bundles: &mut Vec<Bundle>) {
         let place = match self.seen.get(&file.digest) {
             Some(&place) => place,
             None => {
                 let packed = self.open.len();
-                if self.layout.pack_is_full(packed, file.size)
+                if self.layout.bundle_is_full(packed, file.size)
                     || self
                         .layout
-                        .pack_ends_between(packed, self.modified, file.modified)
+                        .bundle_ends_between(packed, self.modified, file.modified)
                 {
-                    packs.push(self.close());
+                    bundles.push(self.close());
                 }
                 self.modified = file.modified;
                 let place = (self.number, self.open.len() as u32);
@@ -126,24 +126,27 @@ impl<'a> Packer<'a> {
                 self.open.extend_from_slice(bytes);
                 self.seen.insert(file.digest, place);
                 let packed = self.open.len();
-                if self.layout.pack_ends_after(packed, &file.digest, file.size) {
-                    packs.push(self.close());
+                if self
+                    .layout
+                    .bundle_ends_after(packed, &file.digest, file.size)
+                {
+                    bundles.push(self.close());
                 }
                 place
             }
         };
         self.placed.push(PlacedFile {
             node: file.node,
-            pack: place.0,
+            bundle: place.0,
             offset: place.1,
             size: file.size as u32,
         });
     }
 
-    fn close(&mut self) -> Pack {
+    fn close(&mut self) -> Bundle {
         let number = self.number;
         self.number += 1;
-        Pack {
+        Bundle {
             number,
             bytes: mem::take(&mut self.open),
             first_files: mem::take(&mut self.first_files),
@@ -189,32 +192,35 @@ mod tests {
         };
         let contents: Vec<Vec<u8>> = (0..400).map(content).collect();
         let run = |order: &[usize]| {
-            let mut packer = Packer::new(&layout);
-            let mut packs = Vec::new();
+            let mut bundler = Bundler::new(&layout);
+            let mut bundles = Vec::new();
             let (mut in_order, mut taken) = (InOrder::default(), 0);
             for &number in order {
                 let files = &contents[number * 100..][..100];
                 in_order.push(number, batch(number as u32 * 100, files));
                 while let Some((_, batch)) = in_order.pop() {
-                    packs.extend(packer.add(batch));
+                    bundles.extend(bundler.add(batch));
                     taken += 1;
                 }
             }
             assert_eq!(taken, 4);
-            packs.extend(packer.last_pack());
-            let packs: Vec<Vec<u8>> = packs.into_iter().map(|pack| pack.bytes).collect();
-            (packs, packer.placed())
+            bundles.extend(bundler.last_bundle());
+            let bundles: Vec<Vec<u8>> = bundles.into_iter().map(|bundle| bundle.bytes).collect();
+            (bundles, bundler.placed())
         };
-        let (packs, placed) = run(&[0, 1, 2, 3]);
-        assert_eq!(run(&[3, 1, 0, 2]).0, packs);
-        assert!(packs.len() > 20, "{}", packs.len());
-        assert!(packs.iter().all(|pack| pack.len() <= layout.chunk_max));
+        let (bundles, placed) = run(&[0, 1, 2, 3]);
+        assert_eq!(run(&[3, 1, 0, 2]).0, bundles);
+        assert!(bundles.len() > 20, "{}", bundles.len());
+        assert!(bundles
+            .iter()
+            .all(|bundle| bundle.len() <= layout.chunk_max));
         assert_eq!(placed.len(), 400);
         for file in &placed {
-            let bytes = &packs[file.pack as usize][file.offset as usize..][..file.size as usize];
+            let bytes =
+                &bundles[file.bundle as usize][file.offset as usize..][..file.size as usize];
             assert_eq!(bytes, contents[file.node as usize]);
             if file.node % 100 == 0 {
-                assert_eq!((file.pack, file.offset), (0, 0));
+                assert_eq!((file.bundle, file.offset), (0, 0));
             }
         }
     }
@@ -237,34 +243,34 @@ mod tests {
                 .into_iter()
                 .map(|(seed, size, modified)| (vec![seed; size], modified))
                 .collect();
-            let (packs, placed) = packed(&layout, &files, &[files.len().max(1)]);
+            let (bundles, placed) = packed(&layout, &files, &[files.len().max(1)]);
             let (others, other_places) = packed(&layout, &files, &sizes);
-            prop_assert_eq!(&packs, &others);
+            prop_assert_eq!(&bundles, &others);
             let places = |placed: &[PlacedFile]| -> Vec<_> {
-                placed.iter().map(|file| (file.node, file.pack, file.offset, file.size)).collect()
+                placed.iter().map(|file| (file.node, file.bundle, file.offset, file.size)).collect()
             };
             prop_assert_eq!(places(&placed), places(&other_places));
 
-            prop_assert!(packs.iter().all(|pack| !pack.is_empty() && pack.len() <= layout.chunk_max));
+            prop_assert!(bundles.iter().all(|bundle| !bundle.is_empty() && bundle.len() <= layout.chunk_max));
             prop_assert_eq!(placed.len(), files.len());
             for (file, (bytes, _)) in placed.iter().zip(&files) {
-                let pack = &packs[file.pack as usize];
-                prop_assert_eq!(&pack[file.offset as usize..][..file.size as usize], &bytes[..]);
+                let bundle = &bundles[file.bundle as usize];
+                prop_assert_eq!(&bundle[file.offset as usize..][..file.size as usize], &bytes[..]);
             }
             let distinct: HashSet<&[u8]> = files.iter().map(|(bytes, _)| &bytes[..]).collect();
             let sizes: usize = distinct.iter().map(|bytes| bytes.len()).sum();
-            prop_assert_eq!(packs.iter().map(Vec::len).sum::<usize>(), sizes, "each content once");
+            prop_assert_eq!(bundles.iter().map(Vec::len).sum::<usize>(), sizes, "each content once");
         }
     }
 
-    /// Packs files in batches of so many in turn.
+    /// Bundles files in batches of so many in turn.
     fn packed(
         layout: &Layout,
         mut files: &[(Vec<u8>, i64)],
         sizes: &[usize],
     ) -> (Vec<Vec<u8>>, Vec<PlacedFile>) {
-        let mut packer = Packer::new(layout);
-        let (mut packs, mut node) = (Vec::new(), 0);
+        let mut bundler = Bundler::new(layout);
+        let (mut bundles, mut node) = (Vec::new(), 0);
         for &size in sizes.iter().cycle() {
             if files.is_empty() {
                 break;
@@ -282,13 +288,13 @@ mod tests {
                 });
                 node += 1;
             }
-            packs.extend(packer.add(batch));
+            bundles.extend(bundler.add(batch));
         }
-        packs.extend(packer.last_pack());
-        for (number, pack) in packs.iter().enumerate() {
-            assert_eq!(pack.number as usize, number);
+        bundles.extend(bundler.last_bundle());
+        for (number, bundle) in bundles.iter().enumerate() {
+            assert_eq!(bundle.number as usize, number);
         }
-        let packs = packs.into_iter().map(|pack| pack.bytes).collect();
-        (packs, packer.placed())
+        let bundles = bundles.into_iter().map(|bundle| bundle.bytes).collect();
+        (bundles, bundler.placed())
     }
 }
