@@ -55,6 +55,7 @@ impl BlockLayout {
     }
 
     /// The number of inodes.
+    #[inline]
     pub fn inodes(&self) -> u32 {
         self.inodes.len()
     }
@@ -104,6 +105,7 @@ impl<'a> Block<'a> {
     ///
     /// [`MetadataErrorKind::Misuse`](super::MetadataErrorKind::Misuse) if the bytes have another
     /// length.
+    #[inline]
     pub fn new(layout: &'a BlockLayout, bytes: &'a [u8]) -> Result<Self> {
         if bytes.len() != layout.len as usize {
             return Err(Kind::Misuse.into());
@@ -112,6 +114,7 @@ impl<'a> Block<'a> {
     }
 
     /// The number of inodes.
+    #[inline]
     pub fn len(&self) -> u32 {
         self.layout.inodes()
     }
@@ -128,6 +131,7 @@ impl<'a> Block<'a> {
     /// # Errors
     ///
     /// [`MetadataErrorKind::NoSuchInode`](super::MetadataErrorKind::NoSuchInode).
+    #[inline]
     pub fn inode(&self, slot: u16) -> Result<Inode<'a>> {
         let stored = self.layout.inodes.of(self.bytes).get(slot.into());
         Inode::read(

@@ -50,6 +50,7 @@ pub struct InodeRef {
 
 impl InodeRef {
     /// The number of the inode's block; `None` if there is none of such a number.
+    #[inline]
     pub fn block(&self, from: u64) -> Option<u64> {
         from.checked_add_signed(self.distance.into())
     }
@@ -80,6 +81,7 @@ impl<'a> Entries<'a> {
     }
 
     /// The number of entries.
+    #[inline]
     pub fn len(&self) -> u32 {
         self.entries.len()
     }
@@ -96,6 +98,7 @@ impl<'a> Entries<'a> {
     /// # Errors
     ///
     /// [`MetadataErrorKind::Misuse`](super::MetadataErrorKind::Misuse).
+    #[inline]
     pub fn get(&self, position: u32) -> Result<Option<Entry<'a>>> {
         if position >= self.len() {
             return Ok(None);

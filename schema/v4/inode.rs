@@ -210,6 +210,7 @@ pub struct Inode<'a> {
 
 impl<'a> Inode<'a> {
     /// Reads an inode of a checked block.
+    #[inline]
     pub(super) fn read(stored: StoredInode, lists: Lists<'a>) -> Result<Self> {
         Ok(Self {
             stored,
@@ -219,31 +220,37 @@ impl<'a> Inode<'a> {
     }
 
     /// The type.
+    #[inline]
     pub fn inode_type(&self) -> InodeType {
         self.inode_type
     }
 
     /// The type and the permissions, as in `st_mode`.
+    #[inline]
     pub fn mode(&self) -> u16 {
         self.stored.mode
     }
 
     /// The number of links: not 0.
+    #[inline]
     pub fn links(&self) -> u32 {
         self.stored.links
     }
 
     /// The owner.
+    #[inline]
     pub fn uid(&self) -> u32 {
         self.stored.uid
     }
 
     /// The group.
+    #[inline]
     pub fn gid(&self) -> u32 {
         self.stored.gid
     }
 
     /// The time of the last modification.
+    #[inline]
     pub fn mtime(&self) -> Timestamp {
         Timestamp {
             seconds: self.stored.mtime_seconds,
@@ -252,6 +259,7 @@ impl<'a> Inode<'a> {
     }
 
     /// The size of a regular file in bytes; 0 for other types.
+    #[inline]
     pub fn size(&self) -> u64 {
         match self.inode_type {
             InodeType::File => self.stored.size,

@@ -27,6 +27,12 @@ pub(super) type LoadedInode = v4::LoadedInode<ChunkHandle>;
 pub(crate) enum Node {
     /// A regular file.
     File(FileNode),
+    /// A directory.
+    Directory {
+        loaded: LoadedInode,
+        /// The number of entries.
+        entries: u64,
+    },
     /// A node of another type.
     Other(LoadedInode),
 }
@@ -43,7 +49,7 @@ impl Node {
     pub(super) fn loaded(&self) -> &LoadedInode {
         match self {
             Self::File(file) => &file.loaded,
-            Self::Other(loaded) => loaded,
+            Self::Directory { loaded, .. } | Self::Other(loaded) => loaded,
         }
     }
 
@@ -51,7 +57,7 @@ impl Node {
     pub(in crate::tree) fn content(&self) -> Option<&Content> {
         match self {
             Self::File(file) => Some(&file.content),
-            Self::Other(_) => None,
+            Self::Directory { .. } | Self::Other(_) => None,
         }
     }
 
@@ -59,7 +65,7 @@ impl Node {
     pub(in crate::tree) fn extent_map(&self) -> Option<ExtentMap<'_>> {
         match self {
             Self::File(file) => Some(ExtentMap::Version4(file)),
-            Self::Other(_) => None,
+            Self::Directory { .. } | Self::Other(_) => None,
         }
     }
 }

@@ -140,6 +140,10 @@ impl Tree {
                 trees: self.trees.clone(),
                 content: Content::new(size),
             }),
+            InodeType::Directory => Node::Directory {
+                loaded,
+                entries: size,
+            },
             _ => Node::Other(loaded),
         };
         Ok((attributes, node))
@@ -165,6 +169,10 @@ impl Tree {
         cursor: u64,
         mut give: impl FnMut(Entry<'_>) -> ControlFlow<()>,
     ) -> Result<(), Fault> {
+        // Each listing ends with a call from the end on.
+        if matches!(dir, Node::Directory { entries, .. } if cursor >= *entries) {
+            return Ok(());
+        }
         // Iteration ends early if there is no more room.
         let _ = self.tree().for_each_entry(dir.loaded(), cursor, |entry| {
             give(Entry {
