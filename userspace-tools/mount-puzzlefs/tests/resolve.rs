@@ -37,6 +37,73 @@ fn manifest(store: &str, root: &str) -> String {
     format!("{store}@sha256:{hex}")
 }
 
+/// Copies a store as another tool does, without what is beside the OCI layout.
+fn copy_layout(from: &Path, to: &Path) {
+    fs::create_dir_all(to.join("blobs/sha256")).unwrap();
+    for name in ["oci-layout", "index.json"] {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+    for blob in fs::read_dir(from.join("blobs/sha256")).unwrap() {
+        let blob = blob.unwrap();
+        fs::copy(blob.path(), to.join("blobs/sha256").join(blob.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn packs_that_another_tool_copied_are_indexed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch.path().canonicalize().unwrap();
+    let (tree, store, copy) = (
+        scratch.join("tree"),
+        scratch.join("store"),
+        scratch.join("copy"),
+    );
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), "contents").unwrap();
+    let root = build(Format::V4, &tree, &store, "first").rootfs.to_hex();
+    copy_layout(&store, &copy);
+    let source = format!("{}:first", copy.display());
+    let directory = tree.to_str().unwrap();
+    let wanted = format!("rootfs={root}");
+
+    // The pack is missing, then damaged where it has the root, then as it was.
+    let pack = fs::read_dir(copy.join("blobs/sha256"))
+        .unwrap()
+        .map(|blob| blob.unwrap().path())
+        .find(|blob| {
+            fs::read(blob)
+                .unwrap()
+                .windows(8)
+                .any(|bytes| bytes == b"PZFSPACK")
+        })
+        .unwrap();
+    let bytes = fs::read(&pack).unwrap();
+    let mut damaged = bytes.clone();
+    damaged[9] ^= 1;
+    for contents in [None, Some(&damaged)] {
+        match contents {
+            Some(contents) => fs::write(&pack, contents).unwrap(),
+            None => fs::remove_file(&pack).unwrap(),
+        }
+        let output = helper(&["-fv", &source, directory]);
+        assert_eq!(output.status.code(), Some(32));
+        assert!(stderr(&output).contains("'puzzlefs reindex' finds it"));
+    }
+    fs::write(&pack, bytes).unwrap();
+    // The index cannot be written.
+    let private = copy.join(".puzzlefs");
+    fs::remove_dir_all(&private).unwrap();
+    fs::create_dir_all(private.join("chunks.lock")).unwrap();
+    let output = helper(&["-fv", &source, directory]);
+    assert_eq!(output.status.code(), Some(32));
+    assert!(stderr(&output).contains("'puzzlefs reindex' finds it"));
+    fs::remove_dir_all(&private).unwrap();
+    let output = helper(&["-fv", &source, directory]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains(&wanted), "{}", stderr(&output));
+    assert!(copy.join(".puzzlefs/chunks/catalogue").exists());
+}
+
 #[test]
 fn sources() {
     let scratch = tempfile::tempdir().unwrap();
@@ -173,14 +240,7 @@ fn sources() {
     let output = command.arg("--help").stdout(full()).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
 
-    // Another tool has copied the image, or removed its pack.
-    let chunks = Path::new(store).join(".puzzlefs/chunks");
-    fs::rename(&chunks, chunks.with_extension("gone")).unwrap();
-    let said = stderr(&helper(&["-f", &chunked, directory]));
-    assert!(said.contains("'puzzlefs reindex' finds it"), "{said}");
-    fs::rename(chunks.with_extension("gone"), &chunks).unwrap();
-    let output = helper(&["-f", &chunked, directory]);
-    assert!(output.status.success(), "{}", stderr(&output));
+    // Another tool has removed the pack of the image.
     let blobs = Path::new(store).join("blobs/sha256");
     let opened = Store::open(Path::new(store)).unwrap();
     let (manifest, _) = opened.manifest(&packed.manifest).unwrap();

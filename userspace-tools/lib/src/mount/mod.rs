@@ -20,9 +20,11 @@ pub use writable::{copy_root, Upper, Writable};
 
 use crate::error::{MountError, Result, StoreError};
 use crate::model::digest::Digest;
+use crate::model::oci;
 use crate::model::reference::ImageRef;
 use crate::store::chunks::index::Location;
 use crate::store::chunks::reader::ChunkReader;
+use crate::store::chunks::update;
 use crate::store::oci_layout::{AnyRoot, ImageRoot, Store};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -82,12 +84,15 @@ pub fn check_digest(image: &AnyRoot, wanted: Digest) -> Result<Option<Digest>> {
 
 /// Finds an image, and its store's absolute path. Fails if its metadata blob, or its root in format 4, is
 /// missing.
+///
+/// If another tool copied the image, its packs are not in the chunk index. This function adds them, if the
+/// store can be changed.
 pub fn find(image: &ImageRef) -> Result<(PathBuf, AnyRoot)> {
     let store = Store::open(&image.store)?;
     let root = store.any_root(&image.selector)?;
     match &root {
         AnyRoot::V3(root) => check_blob(&store, root)?,
-        AnyRoot::V4(root) => check_root(&store, &root.root)?,
+        AnyRoot::V4(root) => find_chunk_root(&store, image, &root.root)?,
     }
     Ok((absolute(&store)?, root))
 }
@@ -117,8 +122,25 @@ fn check_blob(store: &Store, root: &ImageRoot) -> Result<()> {
     }
 }
 
-/// Checks that the root of an image of format 4 is there. Another tool that copied the image has not put
-/// it into the chunk index. The kernel reads a damaged index as far as it can.
+/// Checks that the root of an image of format 4 is there, and adds the image's packs to the chunk index if it
+/// is not.
+fn find_chunk_root(store: &Store, image: &ImageRef, root: &Digest) -> Result<()> {
+    let Err(missing) = check_root(store, root) else {
+        return Ok(());
+    };
+    let layers = store.any_image(&image.selector)?.manifest.layers;
+    let packs = layers.iter().filter(|layer| layer.media_type == oci::PACK);
+    let packs: Vec<Digest> = packs
+        .filter_map(|pack| Digest::from_oci(&pack.digest))
+        .collect();
+    match update::index_packs(store, &packs) {
+        Ok(()) => check_root(store, root),
+        // The store is read-only, or belongs to someone else.
+        Err(_) => Err(missing),
+    }
+}
+
+/// Checks that the root of an image of format 4 is there. The kernel reads a damaged index as far as it can.
 fn check_root(store: &Store, root: &Digest) -> Result<()> {
     let Ok(reader) = ChunkReader::new(store) else {
         return Ok(());

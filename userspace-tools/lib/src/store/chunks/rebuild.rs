@@ -110,6 +110,32 @@ pub(super) fn collect_valid(
     jobs: usize,
     progress: &Progress,
 ) -> Result<Collected> {
+    let mut collected = Collected::default();
+    for (pack, outcome) in read_packs(store, packs, jobs, progress)? {
+        match outcome {
+            Ok((chunks, faults)) => {
+                collected.add(pack, chunks);
+                collected.faults.extend(faults);
+            }
+            // A blob of another kind can end as a pack does.
+            Err(Error::Store(StoreError::Pack { .. })) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => collected.faults.push(error),
+        }
+    }
+    Ok(collected)
+}
+
+/// The valid chunks of a pack, and the faults of others.
+type ReadPack = (Vec<PackedChunk>, Vec<Error>);
+
+/// Reads all chunks of packs. Returns the outcome of each pack, in the order of the digests.
+pub(super) fn read_packs(
+    store: &Store,
+    packs: &[Digest],
+    jobs: usize,
+    progress: &Progress,
+) -> Result<Vec<(Digest, Result<ReadPack>)>> {
     for pack in packs {
         progress.found_entry();
         progress.found_bytes(store.blob_size(pack)?.unwrap_or_default());
@@ -126,28 +152,11 @@ pub(super) fn collect_valid(
     })?;
     let mut found = into_inner(found);
     found.sort_by_key(|(pack, _)| *pack);
-    let mut collected = Collected::default();
-    for (pack, outcome) in found {
-        match outcome {
-            Ok((chunks, faults)) => {
-                collected.add(pack, chunks);
-                collected.faults.extend(faults);
-            }
-            // A blob of another kind can end as a pack does.
-            Err(Error::Store(StoreError::Pack { .. })) => {}
-            Err(error) if error.is_not_found() => {}
-            Err(error) => collected.faults.push(error),
-        }
-    }
-    Ok(collected)
+    Ok(found)
 }
 
 /// Reads all chunks of a pack, and returns those that are valid.
-fn valid_chunks(
-    pack: &PackFile,
-    stored: &mut Vec<u8>,
-    progress: &Progress,
-) -> Result<(Vec<PackedChunk>, Vec<Error>)> {
+fn valid_chunks(pack: &PackFile, stored: &mut Vec<u8>, progress: &Progress) -> Result<ReadPack> {
     let (mut chunks, mut faults) = (Vec::new(), Vec::new());
     for chunk in pack.chunks() {
         progress.check()?;

@@ -19,7 +19,9 @@ use puzzlefs_fsverity as fsverity;
 use puzzlefs_schema::v4::{Record, Table, MAX_PACKS};
 use rustix::io::Errno;
 use std::collections::HashSet;
+use std::num::NonZero;
 use std::slice;
+use std::thread;
 
 /// A table is merged with an older one that has less than this many times its records.
 const MERGE_RATIO: u64 = 4;
@@ -63,6 +65,22 @@ pub(crate) fn add_packs(store: &Store, packs: &[NewPack]) -> Result<()> {
         Added::Done => Ok(()),
         Added::Damaged => writer.rebuild(&|_| true, packs).map(|_| ()),
     }
+}
+
+/// Adds packs that another tool has put into the store to the index.
+///
+/// Compares every chunk with its digest, because the index of a pack can claim chunks that are not in it.
+/// Leaves out chunks and packs that are missing or damaged.
+pub(crate) fn index_packs(store: &Store, packs: &[Digest]) -> Result<()> {
+    // A `gc` must not remove packs that are found here.
+    let _in_use = UseLock::shared(store.locked())?;
+    let jobs = thread::available_parallelism().map_or(1, NonZero::get);
+    let read = rebuild::read_packs(store, packs, jobs, &Progress::default())?;
+    let valid = read.into_iter().filter_map(|(digest, outcome)| {
+        let (records, _) = outcome.ok()?;
+        Some(NewPack { digest, records })
+    });
+    add_packs(store, &valid.collect::<Vec<_>>())
 }
 
 /// Adds packs to the index, and removes those that `keep` returns false for. The caller holds the
