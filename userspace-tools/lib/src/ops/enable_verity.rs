@@ -23,10 +23,10 @@ use crate::store::locks::UseLock;
 use crate::store::oci_layout::{AnyImage, AnyRoot, Image, Store};
 use crate::sys::parallel::{self, into_inner, lock};
 use crate::sys::progress::Progress;
+use crate::sys::verity;
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::sync::Mutex;
 
 /// The result of enabling fs-verity.
@@ -276,12 +276,7 @@ fn one(
         Err(error) => return Ok(Outcome::Refused(error.to_string())),
     };
     let size = file.metadata().map_err(Error::io(&path, "examine"))?.len();
-    let measure = |file: &File| {
-        puzzlefs_fsverity::measure(file)
-            .map(|found| found.map(Digest))
-            .map_err(Error::io(&path, "measure the fs-verity digest of"))
-    };
-    if let Some(found) = measure(&file)? {
+    if let Some(found) = verity::measure(&file, &path)? {
         progress.done_bytes(size);
         return match wanted.verity().filter(|wanted| *wanted != found) {
             None => Ok(Outcome::Already(size)),
@@ -300,11 +295,11 @@ fn one(
     if let Err(cause) = read {
         return refuse(format!("cannot read it: {cause}"));
     }
-    let verity = hasher.finish();
+    let computed = hasher.finish();
     match wanted {
-        Expected::Verity(wanted) if verity != *wanted => {
+        Expected::Verity(wanted) if computed != *wanted => {
             return refuse(format!(
-                "its fs-verity digest would be {verity}, not {wanted} as the image says: the blob is \
+                "its fs-verity digest would be {computed}, not {wanted} as the image says: the blob is \
                  damaged, or its image wrong ('puzzlefs verify' tells), and was left as it is"
             ));
         }
@@ -318,7 +313,7 @@ fn one(
         }
         Expected::Verity(_) => {}
     }
-    match rustix::io::retry_on_intr(|| puzzlefs_fsverity::enable(&file)) {
+    match verity::enable(&file) {
         // Another process was faster: what it made is looked at below.
         Ok(()) | Err(Errno::EXIST) => {}
         Err(Errno::TXTBSY) => return refuse("somebody has it open for writing".to_owned()),
@@ -326,8 +321,8 @@ fn one(
         Err(errno) => return Err(unable(store, digest, errno)),
     }
     // It might have been written to after it was read.
-    match measure(&file)? {
-        Some(found) if found == verity => Ok(Outcome::New(size)),
+    match verity::measure(&file, &path)? {
+        Some(found) if found == computed => Ok(Outcome::New(size)),
         _ => refuse("it was changed while fs-verity was being enabled on it".to_owned()),
     }
 }

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `mounts` | the table of mounts |
 //! | `xattrs` | reads extended attributes |
+//! | `verity` | measures and enables fs-verity |
 //! | `stoppable` | input that may never come |
 //! | `parallel` | work in several threads |
 //! | `progress` | counters, and the request to stop |
@@ -22,4 +23,5 @@ pub(crate) mod parallel;
 pub(crate) mod pause;
 pub(crate) mod progress;
 pub(crate) mod stoppable;
+pub(crate) mod verity;
 pub(crate) mod xattrs;

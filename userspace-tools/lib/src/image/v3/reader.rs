@@ -8,6 +8,7 @@ use crate::model::digest::Digest;
 use crate::model::extent::Extent;
 use crate::model::limits::READ_SIZE;
 use crate::store::oci_layout::{ImageRoot, Store};
+use crate::sys::verity;
 use puzzlefs_schema::{DirEntry, FileType, Framing, Inode, Locator, Metadata, Order, Part};
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::HashSet;
@@ -298,11 +299,9 @@ impl<'s> ImageReader<'s> {
     /// Fails if fs-verity does not check a blob against a digest.
     fn check_verity(&self, file: &File, blob: &Digest, wanted: Option<Digest>) -> Result<()> {
         let path = self.store.blob_path(blob);
-        let found = puzzlefs_fsverity::measure(file)
-            .map_err(Error::io(&path, "measure the fs-verity digest of"))?;
-        match found {
+        match verity::measure(file, &path)? {
             None => Err(ImageError::NoVerity { path }.into()),
-            Some(found) if wanted == Some(Digest(found)) => Ok(()),
+            Some(found) if wanted == Some(found) => Ok(()),
             Some(_) => Err(ImageError::OtherVerity { path }.into()),
         }
     }

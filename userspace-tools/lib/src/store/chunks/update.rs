@@ -15,7 +15,7 @@ use crate::store::locks::UseLock;
 use crate::store::oci_layout::Store;
 use crate::sys::pause::{self, Point};
 use crate::sys::progress::Progress;
-use puzzlefs_fsverity as fsverity;
+use crate::sys::verity;
 use puzzlefs_schema::v4::{Record, Table, MAX_PACKS};
 use rustix::io::Errno;
 use std::collections::HashSet;
@@ -372,13 +372,11 @@ fn has_fsverity(store: &Store, pack: &Digest) -> Result<bool> {
         Err(error) if error.is_not_found() => return Ok(false),
         Err(error) => return Err(error),
     };
-    let measured = fsverity::measure(&file);
-    let measured = measured.map_err(Error::io(store.blob_path(pack), "measure"))?;
-    Ok(measured.is_some())
+    Ok(verity::measure(&file, &store.blob_path(pack))?.is_some())
 }
 
 fn enable_fsverity(store: &Store, pack: &Digest) -> Result<()> {
-    match fsverity::enable(store.open_blob(pack)?) {
+    match verity::enable(&store.open_blob(pack)?) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(Error::io(store.blob_path(pack), "enable fs-verity on")(
             errno,
