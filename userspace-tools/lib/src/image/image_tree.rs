@@ -7,13 +7,13 @@ use crate::image::file_data::{FileData, Piece};
 use crate::image::store_chunks::{MetadataBlock, StoreChunks};
 use crate::image::v3::reader::ImageReader;
 use crate::image::v3::tree::{V3Inode, V3Tree};
+use crate::image::v3::visit::DescentLimit;
 use crate::model::path_walk::{LastLink, PathWalk, Step, Stop};
 use crate::store::oci_layout::{AnyRoot, Store};
 use puzzlefs_schema::image::{ImageMetadata, Link, Stat, Versions};
 use puzzlefs_schema::v4::{LoadedInode, Node, Tree};
 use puzzlefs_schema::{FileType, Kind, Locator};
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::ops::{ControlFlow, Range};
 use std::os::unix::ffi::OsStrExt;
@@ -312,31 +312,25 @@ fn give_zeros(mut length: u64, give: &mut impl FnMut(&[u8]) -> Result<()>) -> Re
 /// share their blocks, it does not go too far down.
 pub(crate) struct Descent<'t, 's> {
     tree: &'t ImageTree<'s>,
-    seen: HashSet<u64>,
-    left: usize,
+    limit: DescentLimit,
 }
 
 impl<'t, 's> Descent<'t, 's> {
     pub fn new(tree: &'t ImageTree<'s>) -> Self {
+        let entries = tree.v3().map_or(usize::MAX, ImageReader::entries_max);
         Descent {
             tree,
-            seen: HashSet::new(),
-            left: tree.v3().map_or(usize::MAX, ImageReader::entries_max),
+            limit: DescentLimit::new(entries),
         }
     }
 
     /// Enters a directory, and returns its entries.
     pub fn enter(&mut self, directory: &TreeInode) -> Result<Vec<NamedLink>> {
         let ino = self.tree.ino(directory);
-        if !self.seen.insert(ino) {
-            let what = format!("directory {ino} is in two places");
-            return Err(self.tree.malformed_by(what));
-        }
+        let malformed = |rule: String| self.tree.malformed_by(rule);
+        self.limit.enter(ino).map_err(malformed)?;
         let entries = self.tree.entries(directory)?;
-        self.left = self.left.checked_sub(entries.len()).ok_or_else(|| {
-            let what = "its directories have more entries than the metadata can hold";
-            self.tree.malformed_by(what)
-        })?;
+        self.limit.count(entries.len()).map_err(malformed)?;
         Ok(entries)
     }
 

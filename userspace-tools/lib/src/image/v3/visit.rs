@@ -8,20 +8,51 @@ use puzzlefs_schema::{DirEntry, FileType, Locator};
 use std::collections::HashSet;
 use std::vec;
 
+/// The limits of a way through the directories of an untrusted image.
+pub(crate) struct DescentLimit {
+    /// The numbers of the directories that were entered.
+    seen: HashSet<u64>,
+    /// The number of entries that can follow.
+    left: usize,
+}
+
+impl DescentLimit {
+    /// The limits of a way that sees so many entries at most.
+    pub fn new(entries: usize) -> Self {
+        DescentLimit {
+            seen: HashSet::new(),
+            left: entries,
+        }
+    }
+
+    /// Counts a directory that is entered. Returns the violated rule if it was entered before.
+    pub fn enter(&mut self, ino: u64) -> Result<(), String> {
+        if self.seen.insert(ino) {
+            return Ok(());
+        }
+        Err(format!("directory {ino} is in two places"))
+    }
+
+    /// Counts the entries of a directory. Returns the violated rule if they are too many.
+    pub fn count(&mut self, entries: usize) -> Result<(), String> {
+        let left = self.left.checked_sub(entries);
+        self.left = left.ok_or("its directories have more entries than the metadata can hold")?;
+        Ok(())
+    }
+}
+
 /// A bounded way through the directories of an untrusted image: it enters each directory once, and
 /// sees no more entries than the metadata has space for.
 pub(crate) struct Descent<'r> {
     reader: &'r ImageReader<'r>,
-    seen: HashSet<u64>,
-    left: usize,
+    limit: DescentLimit,
 }
 
 impl<'r> Descent<'r> {
     pub fn new(reader: &'r ImageReader<'r>) -> Self {
         Descent {
             reader,
-            seen: HashSet::new(),
-            left: reader.entries_max(),
+            limit: DescentLimit::new(reader.entries_max()),
         }
     }
 
@@ -31,15 +62,10 @@ impl<'r> Descent<'r> {
             .reader
             .checked(self.reader.metadata().inode_at(at))?
             .ino();
-        if !self.seen.insert(ino) {
-            let what = format!("directory {ino} is in two places");
-            return Err(self.reader.malformed_by(what));
-        }
+        let malformed = |rule: String| self.reader.malformed_by(rule);
+        self.limit.enter(ino).map_err(malformed)?;
         let entries = self.reader.entries(at)?;
-        self.left = self.left.checked_sub(entries.len()).ok_or_else(|| {
-            let what = "its directories have more entries than the metadata can hold";
-            self.reader.malformed_by(what)
-        })?;
+        self.limit.count(entries.len()).map_err(malformed)?;
         Ok(entries)
     }
 }
