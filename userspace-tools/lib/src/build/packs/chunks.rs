@@ -167,7 +167,9 @@ impl ContentSink for ChunkSink<'_, '_, '_> {
         if is_first {
             let (chunk, place) = match reused {
                 Some((chunk, pack)) => {
-                    self.parent.iter().for_each(|parent| parent.reused(&chunk));
+                    if let Some(parent) = self.parent {
+                        parent.reused(&chunk);
+                    }
                     (chunk, Place::Known(pack))
                 }
                 None => self.compress(&content, bytes)?,
