@@ -103,7 +103,7 @@ fn integer<const N: usize>(bytes: [u8; N]) -> u64 {
 
 /// Converts the lists of a message.
 fn convert(content: &mut [u8], direction: Direction) {
-    if let Ok(lists) = Lists::find(content) {
+    if let Ok(lists) = ConvertedLists::find(content) {
         // Lists that were found lie in the message.
         let _ = lists.convert(content, direction);
     }
@@ -111,7 +111,7 @@ fn convert(content: &mut [u8], direction: Direction) {
 
 /// The lists with differences, and those that predictions depend on.
 #[derive(Default)]
-struct Lists {
+struct ConvertedLists {
     /// Empty in a list block.
     inodes: List,
     entries: List,
@@ -119,7 +119,7 @@ struct Lists {
     chunks: List,
 }
 
-impl Lists {
+impl ConvertedLists {
     /// Finds the lists of a message of any kind.
     fn find(content: &[u8]) -> Result<Self> {
         let kind = Message::kind_of(content)?;
