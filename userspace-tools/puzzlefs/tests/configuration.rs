@@ -62,6 +62,16 @@ fn container_image(path: PathBuf) -> Layout {
     layout
 }
 
+/// A configuration with everything that an image keeps, and a field of its own.
+fn own_configuration() -> Value {
+    json!({
+        "author": "me", "os": "linux", "architecture": "riscv64", "own": [1],
+        "config": {"Entrypoint": ["/old"], "Cmd": ["-x"], "Env": ["A=0"], "StopSignal": "SIGINT"},
+        "history": [{"created_by": "sh"}],
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:1"]},
+    })
+}
+
 #[test]
 fn what_an_imported_image_says_is_kept_and_shown() {
     for format in ["3", "4"] {
@@ -303,12 +313,7 @@ fn a_configuration_for_what_is_built() {
     assert_eq!(seen["platform"], "linux/arm/v7");
 
     // From a file, all of which is kept.
-    let original = json!({
-        "author": "me", "os": "linux", "architecture": "riscv64", "own": [1],
-        "config": {"Entrypoint": ["/old"], "Cmd": ["-x"], "Env": ["A=0"], "StopSignal": "SIGINT"},
-        "history": [{"created_by": "sh"}],
-        "rootfs": {"type": "layers", "diff_ids": ["sha256:1"]},
-    });
+    let original = own_configuration();
     fs::write(path("config.json"), original.to_string()).unwrap();
     let config_option = path("config.json");
     let config_option = ["--config", config_option.to_str().unwrap()];
@@ -366,12 +371,7 @@ fn a_configuration_of_an_image_of_format_4() {
     });
     assert_eq!(config, wanted);
 
-    let original = json!({
-        "author": "me", "os": "linux", "architecture": "riscv64", "own": [1],
-        "config": {"Entrypoint": ["/old"], "Cmd": ["-x"], "Env": ["A=0"], "StopSignal": "SIGINT"},
-        "history": [{"created_by": "sh"}],
-        "rootfs": {"type": "layers", "diff_ids": ["sha256:1"]},
-    });
+    let original = own_configuration();
     fs::write(path("config.json"), original.to_string()).unwrap();
     let file = path("config.json");
     let options = [
