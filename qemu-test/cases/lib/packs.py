@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 
 import chunked
+from metadata import Extent
 from seekable import xxh64
 
 PAGE = 4096
@@ -69,15 +70,6 @@ def places_in(path):
         offset += length
     assert offset == len(data) - 16 - len(index), path
     return places
-
-
-@dataclass
-class Extent:
-    """A raw chunk of a file, and its place."""
-    start: int
-    length: int
-    blob: str
-    offset: int
 
 
 def extents_of(store, contents):
