@@ -397,7 +397,7 @@ def main():
                "large": large, "million": million}
     for part in parts:
         results[part] = measure[part]()
-        # What was measured stays, whatever comes next.
+        # The figures stay if a later part fails.
         write(results)
 
 

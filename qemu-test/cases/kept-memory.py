@@ -46,7 +46,7 @@ def settled_buffers():
 
 
 def expect(before, what, least, most):
-    # KASAN holds back what is freed; there, kmemleak looks for what is not.
+    # KASAN delays frees. In its kernel, kmemleak looks for leaks.
     if os.path.exists("/sys/kernel/debug/kmemleak"):
         return
     used = buffers() - before

@@ -101,7 +101,7 @@ one = mounted("one", "a")
 equal(read(first), content, "the first file, mounted again")
 check_read(one, 0, "bytes read after the mount had gone and come back")
 
-# Damage is seen by whoever reads the pages, through whichever mount. Packs of format 4 stay open.
+# Each reader of the pages sees the damage, through any mount. Packs of format 4 stay open.
 drop_caches()
 for blob in glob.glob(f"{CASE_DIR}/store/blobs/sha256/*"):
     if os.path.getsize(blob) > 1000:

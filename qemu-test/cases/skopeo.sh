@@ -30,7 +30,7 @@ skopeo --insecure-policy copy --quiet dir:flat oci:back:image
 skopeo --insecure-policy copy --quiet oci:copy:image oci-archive:image.tar:image
 skopeo --insecure-policy copy --quiet oci-archive:image.tar:image oci:unpacked:image
 if [[ $PUZZLEFS_FORMAT == 4 ]]; then
-	# The chunk index is no part of an image, and no other tool makes one. The mounts add to it below.
+	# Only puzzlefs writes a chunk index. The mounts below add to it.
 	expect_failure puzzlefs verify copy >/dev/null
 	assert_match "$said" "the chunk index does not list the pack; 'puzzlefs reindex' does" 'the copy'
 	puzzlefs reindex -q copy
