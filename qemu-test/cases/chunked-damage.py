@@ -74,17 +74,15 @@ def log_lines():
     return [line for line in os.popen("dmesg --nopager").read().splitlines() if "puzzlefs: " in line]
 
 
-said_before = len(log_lines())
-
-
-def said(what, text):
-    """The kernel's log has a line with this text, of the part of the case that ends here."""
-    global said_before
-    lines = log_lines()
-    check(any(text in line for line in lines[said_before:]), f"{what}: {text!r} is not in {lines[-3:]}")
-    said_before = len(lines)
-    # The next line must not be suppressed.
+@contextlib.contextmanager
+def says(what, text):
+    """While the body runs, the kernel's log gets a line with this text."""
+    # The log takes ten lines in five seconds, those of whatever went before included.
     eventually(lambda: damage.quiet_for() > 5, "the kernel's log still has new lines of the module")
+    before = len(log_lines())
+    yield
+    lines = log_lines()[before:]
+    check(any(text in line for line in lines), f"{what}: {text!r} is not in {lines}")
 
 
 @contextlib.contextmanager
@@ -105,28 +103,28 @@ first = digest_of(content.files["big"][1].extents[0][1])
 for wanted in (first, digest_of(bundle)):
     place = places[wanted]
     for at in (place.offset, place.offset + place.length - 1):
-        with changed(store.blob(pack), at):
+        with changed(store.blob(pack), at), \
+                says("a damaged chunk", f"chunk {wanted.hex()}: its contents have another digest"):
             expect_lost({wanted}, "a damaged chunk")
-            said("a damaged chunk", f"chunk {wanted.hex()}: its contents have another digest")
 expect_lost(set(), "the chunks are back")
 
 with changed(store.blob(pack)):
-    expect_lost(data, "a missing pack")
-    said("a missing pack", "the store does not have it")
+    with says("a missing pack", "the store does not have it"):
+        expect_lost(data, "a missing pack")
     store.add_loose(chunks[first])
     expect_lost(data - {first}, "a missing pack and a loose chunk")
     packs.replace(store.blob(first), chunks[first][:-1])
-    expect_lost(data, "a missing pack and a loose chunk that is too short")
+    with says("a missing pack", "the store does not have it"):
+        expect_lost(data, "a missing pack and a loose chunk that is too short")
     os.remove(store.blob(first))
-said("a missing pack", "the store does not have it")
 
 with open(store.blob(pack), "rb") as file:
     whole_pack = file.read()
 cut = places[first].offset + places[first].length - 1
 packs.replace(store.blob(pack), whole_pack[:cut])
-expect_lost({place.digest for place in places.values() if place.offset + place.length > cut},
-            "a truncated pack")
-said("a truncated pack", "it ends too early")
+with says("a truncated pack", "it ends too early"):
+    expect_lost({place.digest for place in places.values() if place.offset + place.length > cut},
+                "a truncated pack")
 packs.replace(store.blob(pack), whole_pack)
 expect_lost(set(), "the pack is back")
 
@@ -136,8 +134,8 @@ home = packs.home_of(first, 4)
 hidden = {digest for digest in data if packs.home_of(digest, 4) == home}
 equal(os.path.getsize(table), 4 * PAGE, "the size of the table")
 with changed(table, home * PAGE + 100):
-    expect_lost(hidden, "a damaged page")
-    said("a damaged page", f"page {home}: the checksum is wrong; reindex rebuilds it")
+    with says("a damaged page", f"page {home}: the checksum is wrong; reindex rebuilds it"):
+        expect_lost(hidden, "a damaged page")
     for digest in hidden:
         store.add_loose(chunks[digest])
     expect_lost(set(), "a damaged page, and its chunks are loose")
@@ -165,8 +163,8 @@ expect_lost(set(), "records with another length")
 # One with the place of another chunk is found, and the chunk's digest is checked, under fs-verity, too.
 misplaced = packs.Place(first, places[digest_of(bundle)].offset, places[first].length, pack)
 put_index([misplaced], every)
-expect_lost({first}, "a record with another place")
-said("a record with another place", f"chunk {first.hex()}: its contents have another digest")
+with says("a record with another place", f"chunk {first.hex()}: its contents have another digest"):
+    expect_lost({first}, "a record with another place")
 for blob in os.listdir(f"{store.path}/blobs/sha256"):
     run("fsverity", "enable", f"{store.path}/blobs/sha256/{blob}")
 expect_lost({first}, "a record with another place, and fs-verity", "fsverity")
