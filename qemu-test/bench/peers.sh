@@ -80,7 +80,7 @@ declare -A wanted=()
 took() { # SYSTEM WORKLOAD ARGUMENT...: in microseconds
 	local system=$1 workload=$2 time count
 	shift 2
-	read -r time count < <("$reader" "$@")
+	read -r time count _ < <("$reader" "$@")
 	# Everybody has read the same.
 	: "${wanted[${workload#*-}]:=$count}"
 	[[ ${wanted[${workload#*-}]} == "$count" ]] ||

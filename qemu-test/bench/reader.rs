@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Reads a tree in some way and prints how many nanoseconds that took, and how many things it read:
+//! Reads a tree in some way and prints how many nanoseconds that took, how many things it read, and how often
+//! it slept, which is the number of voluntary context switches:
 //!
 //!     reader walk DIR              lstat everything
 //!     reader read DIR              read all regular files, in order, 128 KiB at a time
 //!     reader readers DIR COUNT     the same by COUNT threads, each of which takes the next file
 //!     reader random FILE COUNT     read 4 KiB at COUNT random places, the same each time
 //!     reader map FILE COUNT        touch a page at COUNT random places of a map
+//!     reader run ROOT COMMAND...   run the command in ROOT, to its end
 //!     reader mark                  nothing
 //!
 //! It does as little as possible beside, so that what is measured is the filesystem. Before and
@@ -17,11 +19,13 @@
 mod calls;
 
 use calls::*;
+use std::ffi::c_int;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::Instant;
 use std::{ptr, thread};
@@ -155,6 +159,31 @@ fn map(path: &Path, count: u64) -> io::Result<u64> {
     Ok(count)
 }
 
+/// Runs a command whose paths begin at `root`, and counts it as one thing.
+fn run(root: &str, command: &[&str]) -> io::Result<u64> {
+    std::os::unix::fs::chroot(root)?;
+    std::env::set_current_dir("/")?;
+    let (program, arguments) = command
+        .split_first()
+        .ok_or_else(|| io::Error::other("no command"))?;
+    let status = Command::new(program).args(arguments).status()?;
+    if status.success() {
+        Ok(1)
+    } else {
+        Err(io::Error::other(format!("{program}: {status}")))
+    }
+}
+
+/// Returns how often this process, or with `RUSAGE_CHILDREN` one that it has waited for, has slept.
+fn sleeps(who: c_int) -> io::Result<i64> {
+    let mut usage = Rusage::default();
+    // SAFETY: The kernel writes a `struct rusage`, which `Rusage` has the layout of.
+    if unsafe { getrusage(who, &mut usage) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usage.ru_nvcsw)
+}
+
 /// Executes an instruction that does nothing, `MARK` of `instructions.c`.
 fn mark() {
     #[cfg(target_arch = "x86_64")]
@@ -164,9 +193,14 @@ fn mark() {
     };
 }
 
+const USAGE: &str =
+    "reader walk|read DIR, reader readers DIR COUNT, reader random|map FILE COUNT, \
+                     reader run ROOT COMMAND..., reader mark";
+
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let slept = sleeps(RUSAGE_SELF)?;
     mark();
     let start = Instant::now();
     let done = match arguments[..] {
@@ -180,15 +214,17 @@ fn main() -> io::Result<()> {
             random(Path::new(file), count.parse().map_err(io::Error::other)?)?
         }
         ["map", file, count] => map(Path::new(file), count.parse().map_err(io::Error::other)?)?,
+        ["run", root, ref command @ ..] => run(root, command)?,
         ["mark"] => return Ok(()),
-        _ => {
-            return Err(io::Error::other(
-                "reader walk|read DIR, reader readers DIR COUNT, reader random|map FILE COUNT, reader mark",
-            ))
-        }
+        _ => return Err(io::Error::other(USAGE)),
     };
     let took = start.elapsed();
     mark();
-    println!("{} {done}", took.as_nanos());
+    let slept = if arguments[0] == "run" {
+        sleeps(RUSAGE_CHILDREN)?
+    } else {
+        sleeps(RUSAGE_SELF)? - slept
+    };
+    println!("{} {done} {slept}", took.as_nanos());
     Ok(())
 }

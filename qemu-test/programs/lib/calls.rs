@@ -30,8 +30,19 @@ extern "C" {
     pub fn pipe2(fds: *mut c_int, flags: c_int) -> c_int;
     pub fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
     pub fn memfd_create(name: *const c_char, flags: c_uint) -> c_int;
+    pub fn getrusage(who: c_int, usage: *mut Rusage) -> c_int;
     pub fn _exit(status: c_int) -> !;
 }
+/// The `struct rusage` of 64-bit Linux.
+#[repr(C)]
+#[derive(Default)]
+pub struct Rusage {
+    times_and_counts: [c_long; 16],
+    pub ru_nvcsw: c_long,
+    pub ru_nivcsw: c_long,
+}
+pub const RUSAGE_SELF: c_int = 0;
+pub const RUSAGE_CHILDREN: c_int = -1;
 pub const PROT_READ: c_int = 1;
 pub const MAP_SHARED: c_int = 1;
 pub const MAP_PRIVATE: c_int = 2;
