@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Draws the figures of a benchmark as bars, by gnuplot.
 
-usage: charts.py reading|building DATA.json CHART.svg
+usage: charts.py reading|building|slow-disks DATA.json CHART.svg
 """
 
 import json
@@ -11,13 +11,14 @@ import statistics
 import subprocess
 import sys
 
+import slow
 from report import SYSTEMS, WORKLOADS
 
 OURS, PEERS = 0x2F6DB5, 0xB8B8B8
 # The size of a page and of a panel, in pixels: a panel's height without bars, and for each of them.
 WIDTH, HEIGHT, BAR = 960, 70, 22
 # How many panels are beside each other: names of builders are long.
-COLUMNS = {"reading": 2, "building": 1}
+COLUMNS = {"reading": 2, "building": 1, "slow-disks": 2}
 
 
 def reading(results):
@@ -43,6 +44,14 @@ def building(results):
                                           for name, of in builders.items()})
     yield "peak memory", "MB", bars({name: [max(one["memory"] for one in of["cold"] + of["warm"]) / 1e6]
                                      for name, of in builders.items()})
+
+
+def slow_disks(results):
+    for delay, systems in results["delays"].items():
+        for what in "python", "read", "readers", "random":
+            yield f"{slow.WORKLOADS[what]}, {delay} ms per read", "s", bars(
+                {name: [time / 1e6 for time in of[what]["time"]]
+                 for name, of in systems.items() if what in of})
 
 
 def bars(figures):
@@ -81,11 +90,16 @@ def script(chart, panels, columns):
     yield "unset multiplot"
 
 
+KINDS = {"reading": reading, "building": building, "slow-disks": slow_disks}
+
+
 def main():
     kind, data, chart = sys.argv[1:]
     with open(data) as file:
         results = json.load(file)
-    panels = [panel for panel in {"reading": reading, "building": building}[kind](results) if panel[2]]
+    panels = [panel for panel in KINDS[kind](results) if panel[2]]
+    if not panels:
+        raise SystemExit(f"{data}: no figures for a chart")
     subprocess.run(["gnuplot"], input="\n".join(script(f"{chart}.new", panels, COLUMNS[kind])), text=True,
                    check=True)
     os.rename(f"{chart}.new", chart)

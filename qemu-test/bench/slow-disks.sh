@@ -5,20 +5,24 @@
 #
 # Not a test: nothing is compared with a limit. `qemu-test/bench/slow` prints the tables. /payload/images
 # has an image for each system, from bench/slow-images, and `plan`, which sets the arrays `delays` (in ms),
-# `systems` and `workloads`, and the variables `rounds` and `large` (the path of a large file of the root).
+# `systems` and `workloads`, and the variables `rounds`, `large` (the path of a large file of the root) and
+# `profile`, which is not 0 if bench/instructions.c counts the instructions of each run of the reader.
 
 # shellcheck source=qemu-test/bench/lib/measure.sh
 . /payload/cases/lib/measure.sh
 images=/payload/images
-delays=() systems=() workloads=() rounds='' large=''
+delays=() systems=() workloads=() rounds='' large='' profile=0
 # shellcheck source=/dev/null
 . "$images/plan"
 
+# The number of runs of the reader until now.
+runs=0
 # Each mount(8) is timed: attach_composefs calls two.
 mount_time=0 mount_sleeps=0
 mount() {
 	local time sleeps
 	read -r time _ sleeps < <("$reader" run / mount "$@")
+	runs=$((runs + 1))
 	mount_time=$((mount_time + time)) mount_sleeps=$((mount_sleeps + sleeps))
 }
 
@@ -77,6 +81,7 @@ declare -A wanted=()
 took() { # WORKLOAD READER-ARGUMENT...
 	local workload=$1 count
 	read -r time count sleeps < <("$reader" "${@:2}")
+	runs=$((runs + 1))
 	# All systems have read the same.
 	: "${wanted[$workload]:=$count}"
 	[[ ${wanted[$workload]} == "$count" ]] || fail "$system $workload: $count, not ${wanted[$workload]}"
@@ -99,36 +104,67 @@ limit() { # SYSTEM
 	time=0 sleeps=0
 	while read -r file; do
 		read -r once _ slept < <("$reader" run / dd "if=$file" of=/dev/null bs=1M iflag=direct status=none)
+		runs=$((runs + 1))
 		time=$((time + once)) sleeps=$((sleeps + slept))
 	done < <(files_of "$1")
+}
+# latency: the time of a read of 4 KiB, with one after the other: dm-delay counts in ticks of the timer.
+latency() {
+	local once
+	dd if=/dev/zero of=/dev/null count=1 status=none
+	read -r once _ < <("$reader" run / dd if=/dev/mapper/slow of=/dev/null bs=4k count=100 iflag=direct \
+		status=none)
+	runs=$((runs + 1))
+	metric "latency.$delay" "$((once / 100000))"
 }
 # Reads that have completed, and their sectors.
 reads() { awk '{ print $1, $3 }' "$statistics"; }
 
+# Symbols of the kernel and the module, by their addresses in this boot.
+symbols() {
+	python3 - <<-END
+		import base64, zlib
+		with open("/proc/kallsyms") as file:
+		    lines = [line.split() for line in file]
+		text = "".join(f"{address} {name}\n" for address, kind, name, *_ in lines if kind in "tTwW")
+		text = base64.b64encode(zlib.compress(text.encode())).decode()
+		for at in range(0, len(text), 2000):
+		    print(f"symbols.{at:08}", text[at:at + 2000])
+	END
+}
+
+# The first mount of a filesystem would load its module.
+modprobe -a erofs overlay squashfs
 for delay in "${delays[@]}"; do
 	delay_reads "$delay"
+	latency
 	for ((round = 1; round <= rounds; round++)); do
 		for system in "${systems[@]}"; do
 			for workload in "${workloads[@]}"; do
 				[[ $workload != limit || $(files_of "$system") ]] || continue
 				drop_caches
+				first=$runs
 				read -r requests_before sectors_before < <(reads)
 				if [[ $workload == limit ]]; then
 					limit "$system"
 				else
 					attach "$system"
-					[[ $workload == mount ]] || read -r requests_before sectors_before < <(reads)
+					if [[ $workload != mount ]]; then
+						first=$runs
+						read -r requests_before sectors_before < <(reads)
+					fi
 					work "$system" "$workload"
 					# With what is still being read ahead.
 					detach "$system" m
 				fi
 				read -r requests sectors_read < <(reads)
 				metric "$system.$workload.$delay.$round" "$((time / 1000)) $((requests - requests_before)) \
-$(((sectors_read - sectors_before) * 512)) $sleeps"
+$(((sectors_read - sectors_before) * 512)) $sleeps $first $runs"
 			done
 		done
 	done
 done
+((!profile)) || symbols >>"$RESULT_DIR/metrics"
 delay_reads 0
 umount disk
 dmsetup remove slow
