@@ -49,7 +49,7 @@ def building(results):
 def slow_disks(results):
     for delay, systems in results["delays"].items():
         for what in "python", "read", "readers", "random":
-            yield f"{slow.WORKLOADS[what]}, {delay} ms per read", "s", bars(
+            yield f"{slow.WORKLOADS[what]}, {delay} ms per request", "s", bars(
                 {name: [time / 1e6 for time in of[what]["time"]]
                  for name, of in systems.items() if what in of})
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# One Debian root filesystem in PuzzleFS and its peers, on one ext4 whose disk delays every read: time of
-# some workloads, requests that reach the disk, and how often the reader sleeps.
+# One Debian root filesystem in PuzzleFS and its peers, on one ext4 whose disk delays every request: time
+# of some workloads, requests that reach the disk, and how often the reader sleeps.
 # timeout: 7200
 #
 # Not a test: nothing is compared with a limit. `qemu-test/bench/slow` prints the tables. /payload/images
@@ -26,30 +26,32 @@ mount() {
 	mount_time=$((mount_time + time)) mount_sleeps=$((mount_sleeps + sleeps))
 }
 
-# A loop device with direct I/O has no cache of its own, so that the delay is all that is added.
-export DM_DISABLE_UDEV=1 # dmsetup itself makes the device node
-truncate -s 6G disk.img
-loop=$(losetup --find --show --direct-io=on disk.img)
-sectors=$(blockdev --getsz "$loop")
-delay_reads() { # MILLISECONDS
-	local table="0 $sectors delay $loop 0 $1 $loop 0 0"
-	if [[ -e /dev/mapper/slow ]]; then
-		dmsetup suspend slow
-		dmsetup load slow --table "$table"
-		dmsetup resume slow
-	else
-		dmsetup create slow --table "$table"
-	fi
-}
-delay_reads 0
-statistics=/sys/dev/block/$(dmsetup info --columns --noheadings --separator : -o major,minor slow)/stat
-# Nothing but the workloads reads or writes: no inode tables are zeroed later, no access times change.
-mkfs.ext4 -q -O verity -E lazy_itable_init=0,lazy_journal_init=0 -N 65536 /dev/mapper/slow
+# The disk is null_blk in memory: a timer of high resolution ends each request, and nothing wakes a thread.
+# dm-delay counts in ticks of 4 ms, and the workers of a loop device add up to 5 ms in an emulated guest.
+modprobe null_blk nr_devices=0
+mountpoint -q /sys/kernel/config || command mount -t configfs configfs /sys/kernel/config
+null=/sys/kernel/config/nullb/slow statistics=/sys/block/slow/stat disk=$CASE_DIR/disk
 mkdir disk m
-command mount -t ext4 -o noatime /dev/mapper/slow disk
-disk=$CASE_DIR/disk
-cp -a "$images/." disk
-sync
+make_disk() { # MILLISECONDS
+	mkdir "$null"
+	echo "$(($(du -sm "$images" | cut -f1) * 5 / 4 + 256))" >"$null/size"
+	echo 1 >"$null/memory_backed"
+	echo 4096 >"$null/blocksize"
+	echo 256 >"$null/hw_queue_depth"
+	echo 2048 >"$null/max_sectors"
+	echo 2 >"$null/irqmode"
+	echo "$(($1 * 1000000))" >"$null/completion_nsec"
+	echo 1 >"$null/power"
+	# Nothing but the workloads reads or writes: no inode tables are zeroed later, no access times change.
+	mkfs.ext4 -q -O verity -J size=16 -E lazy_itable_init=0,lazy_journal_init=0 -N 65536 /dev/slow
+	command mount -t ext4 -o noatime /dev/slow disk
+	cp -a "$images/." disk
+}
+remove_disk() {
+	umount disk
+	echo 0 >"$null/power"
+	rmdir "$null"
+}
 
 at=$CASE_DIR/m
 attach() {
@@ -108,12 +110,11 @@ limit() { # SYSTEM
 		time=$((time + once)) sleeps=$((sleeps + slept))
 	done < <(files_of "$1")
 }
-# latency: the time of a read of 4 KiB, with one after the other: dm-delay counts in ticks of the timer.
+# latency: the time of a read of 4 KiB, with one after the other.
 latency() {
 	local once
 	dd if=/dev/zero of=/dev/null count=1 status=none
-	read -r once _ < <("$reader" run / dd if=/dev/mapper/slow of=/dev/null bs=4k count=100 iflag=direct \
-		status=none)
+	read -r once _ < <("$reader" run / dd if=/dev/slow of=/dev/null bs=4k count=100 iflag=direct status=none)
 	runs=$((runs + 1))
 	metric "latency.$delay" "$((once / 100000))"
 }
@@ -136,7 +137,7 @@ symbols() {
 # The first mount of a filesystem would load its module.
 modprobe -a erofs overlay squashfs
 for delay in "${delays[@]}"; do
-	delay_reads "$delay"
+	make_disk "$delay"
 	latency
 	for ((round = 1; round <= rounds; round++)); do
 		for system in "${systems[@]}"; do
@@ -163,9 +164,6 @@ $(((sectors_read - sectors_before) * 512)) $sleeps $first $runs"
 			done
 		done
 	done
+	remove_disk
 done
 ((!profile)) || symbols >>"$RESULT_DIR/metrics"
-delay_reads 0
-umount disk
-dmsetup remove slow
-losetup -d "$loop"

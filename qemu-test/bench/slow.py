@@ -28,11 +28,11 @@ WORKLOADS = {
 FIGURES = ["time", "requests", "bytes", "sleeps"]
 INTRODUCTION = """<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->
 <!-- Written by `make bench`. -->
-One Debian root filesystem in one guest of Linux {kernel}. All images are on one ext4 on `dm-delay`,
-which delays each read, over a loop device with direct I/O. `dm-delay` counts in ticks of the kernel's timer,
-4 ms. The headings therefore state the measured time of a single read, too. Rounds: {rounds}; each round
-measures every system. Before each measurement, all caches are dropped and the image is mounted again.
-Emulation distorts absolute times; compare ratios.
+One Debian root filesystem in one guest of Linux {kernel}. All images are on one ext4 on a disk in
+memory (`null_blk`) that ends each request after a delay. The headings state the measured time of a read of 4
+KiB, too, in which one read follows the other. Rounds: {rounds}; each round measures every system. Before each
+measurement, all caches are dropped and the image is mounted again. Emulation distorts absolute times; compare
+ratios.
 
 | column | workload |
 | --- | --- |
@@ -154,7 +154,7 @@ def main():
     command = f'DELAYS="{" ".join(delays)}" ROUNDS={rounds} PROFILE={wanted} qemu-test/bench/slow'
     print(INTRODUCTION.format(kernel=kernel, rounds=rounds, command=command), end="")
     for delay, systems in delays.items():
-        print(f"\n## {delay} ms per read (measured: {latencies[delay] / 1000:.1f} ms)\n")
+        print(f"\n## {delay} ms per request (measured: {latencies[delay] / 1000:.1f} ms)\n")
         print("Milliseconds: the median, and the largest deviation from it.\n")
         print("\n".join(table(systems, milliseconds)))
         print("\nRequests that reached the disk / MB / voluntary context switches of the reader:\n")
