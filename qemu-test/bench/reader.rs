@@ -30,20 +30,24 @@ use std::sync::Mutex;
 use std::time::Instant;
 use std::{ptr, thread};
 
+/// Gives the entries of a tree as `os.walk` of Python does, and `find` but for the names between two
+/// directories: those of a directory, then each directory in it, in the order in which they are listed.
 fn each(
     directory: &Path,
     give: &mut dyn FnMut(&Path, &fs::Metadata) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut pending: Vec<PathBuf> = vec![directory.to_owned()];
     while let Some(directory) = pending.pop() {
+        let mut directories = Vec::new();
         for entry in fs::read_dir(&directory)? {
             let path = entry?.path();
             let metadata = fs::symlink_metadata(&path)?;
             give(&path, &metadata)?;
             if metadata.is_dir() {
-                pending.push(path);
+                directories.push(path);
             }
         }
+        pending.extend(directories.into_iter().rev());
     }
     Ok(())
 }
