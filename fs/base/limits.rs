@@ -5,6 +5,7 @@
 //! Images and stores are untrusted: each allocation, loop and wait that depends on them has one of
 //! these limits, or one of `puzzlefs_schema`.
 
+use crate::vfs::lower::ReadBuffer;
 use kernel::{cpu, time::Msecs};
 use puzzlefs_schema::MAX_FRAME_SIZE;
 
@@ -22,6 +23,31 @@ pub(crate) const MAX_READ_WHOLE: u64 = 256 << 10;
 ///
 /// Files that follow each other in an image do so in its packs.
 pub(crate) const MAX_READ_AHEAD: u64 = 256 << 10;
+
+/// The size of a read of bytes that nobody waits for yet, in bytes.
+///
+/// Devices take it as one request. With the margin for alignment its memory is a power of two, as
+/// the kernel allocates it.
+pub(crate) const PREFETCH_READ: u64 = (256 << 10) - ReadBuffer::MARGIN as u64;
+
+/// The first range that is prefetched for a reader of a pack, in bytes.
+pub(crate) const PREFETCH_FIRST: u64 = 128 << 10;
+
+/// The largest range that is prefetched for a reader of a pack, in bytes: 400 MB per second from a
+/// device that answers after 5 ms.
+pub(crate) const PREFETCH_MAX: u64 = 2 << 20;
+
+/// The bytes behind the end of what a reader has used that are kept for slower tasks, in bytes.
+pub(crate) const PREFETCH_KEPT: u64 = 1 << 20;
+
+/// The largest number of bytes that a reader leaves out and still moves forward through a pack.
+pub(crate) const PREFETCH_GAP: u64 = 64 << 10;
+
+/// The largest number of readers that move through packs of a store at once.
+pub(crate) const PREFETCH_STREAMS: usize = 16;
+
+/// The largest number of reads whose bytes a store keeps for readers to come: 16 MiB.
+pub(crate) const PREFETCHED_READS: usize = 64;
 
 /// The largest gap between chunks of a pack that are read in order, in bytes: shorter than most
 /// chunks, and longer than the alignment of packs.

@@ -35,8 +35,10 @@ pub(crate) struct Statistics {
     pub(crate) blobs_opened: Counter,
     /// Blobs that were open when they were needed.
     pub(crate) blobs_found_open: Counter,
-    /// Bytes read of blobs, as they are stored.
+    /// Bytes read of blobs for readers, as they are stored.
     pub(crate) bytes_read: Counter,
+    /// Bytes of packs that were read before a reader needed them, and perhaps never needed.
+    pub(crate) bytes_prefetched: Counter,
     /// Bytes of blobs that were hashed, under `verify=digest`.
     pub(crate) bytes_hashed: Counter,
     /// Bytes that decompression has made.
@@ -60,6 +62,7 @@ impl Statistics {
             ("blobs_opened", &self.blobs_opened),
             ("blobs_found_open", &self.blobs_found_open),
             ("bytes_read", &self.bytes_read),
+            ("bytes_prefetched", &self.bytes_prefetched),
             ("bytes_hashed", &self.bytes_hashed),
             ("bytes_decompressed", &self.bytes_decompressed),
             ("files_shared", &self.files_shared),

@@ -28,7 +28,7 @@ use crate::{
         verify::Verify,
     },
     io::{
-        buffer::BlobBuffer,
+        buffer::{BlobBuffer, Place},
         pool::{Purpose, Workspace},
     },
     ports::{
@@ -38,7 +38,6 @@ use crate::{
     store::chunks::OpenChunk,
     vfs::{prelude::*, FolioRun},
 };
-use core::ops::Range;
 use puzzlefs_schema::{
     v4::{ChunkError, ChunkRef, Encoding},
     Digest,
@@ -127,6 +126,11 @@ impl ChunkPart<'_> {
         (self.is_read_past_cache() && is_needed()).then(|| self.around(self.wanted()))
     }
 
+    /// Notes that the part is about to be read, for what follows it in the pack to be prefetched.
+    pub(crate) fn advance(&self, statistics: &Statistics) {
+        self.open.blob.advance(statistics, self.wanted());
+    }
+
     /// Starts reading the part into the page cache of the lower filesystem, if that caches it.
     pub(crate) fn will_need(&self) {
         if !self.is_read_past_cache() {
@@ -187,7 +191,7 @@ pub(crate) fn fill(
     } else {
         read(statistics, buffer, part.open)?
     };
-    let stored = buffer.get(place)?;
+    let stored = buffer.get(&place)?;
     if part.is_raw() {
         return frame.fill_raw(context, stored, run);
     }
@@ -200,7 +204,7 @@ fn read(
     statistics: &Statistics,
     buffer: &mut BlobBuffer,
     open: &OpenChunk,
-) -> Result<Range<usize>, Fault> {
+) -> Result<Place, Fault> {
     let OpenChunk { blob, stored, .. } = open;
     let around = blob.around(*stored);
     buffer.read_place(blob.source(), statistics, *stored, around)
@@ -212,13 +216,13 @@ pub(super) fn read_verified(
     buffer: &mut BlobBuffer,
     open: &OpenChunk,
     digest: &Digest,
-) -> Result<Range<usize>, Fault> {
+) -> Result<Place, Fault> {
     if let Some(place) = buffer.verified_place(digest) {
         return Ok(place);
     }
     let place = read(statistics, buffer, open)?;
     let mut hash = Sha256::new();
-    hash.update(buffer.get(place.clone())?);
+    hash.update(buffer.get(&place)?);
     statistics.bytes_hashed.add(open.stored.len);
     if hash.finalize()[..] != digest.as_bytes()[..] {
         // Otherwise the next reader would not read it again.

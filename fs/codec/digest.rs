@@ -25,7 +25,7 @@ fn verify(
     let all = blob.all();
     let place = buffer.read_place(blob.source(), statistics, all, all)?;
     let mut hash = Sha256::new();
-    hash.update(buffer.get(place.clone())?);
+    hash.update(buffer.get(&place)?);
     statistics.bytes_hashed.add(all.len);
     if hash.finalize()[..] != digest.as_bytes()[..] {
         // Otherwise the next reader would not read it again.

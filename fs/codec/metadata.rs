@@ -68,6 +68,7 @@ fn read_with(
     reference: impl FnOnce(&[u8]) -> Result<ChunkRef, Fault>,
 ) -> Result<(ChunkRef, KVVec<u8>), Fault> {
     let open = store.open_chunk(query)?;
+    open.blob.advance(query.statistics, open.stored);
     let purpose = Purpose {
         blob: open.blob.id(),
         chunk: Some(open.stored),
@@ -101,7 +102,7 @@ fn decode(
 ) -> Result<(ChunkRef, KVVec<u8>), Fault> {
     let Workspace { decoder, buffer } = workspace;
     let place = read_verified(statistics, buffer, open, digest)?;
-    let stored = buffer.get(place)?;
+    let stored = buffer.get(&place)?;
     let chunk = reference(stored)?;
     let len = chunk.content_len() as usize;
     let mut content = KVVec::with_capacity(len, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;

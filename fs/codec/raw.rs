@@ -49,7 +49,9 @@ pub(super) fn fill_range(
             ..left
         };
         let (source, around) = (blob.source(), around(next));
-        run.fill_bytes(workspace.buffer.read(source, statistics, next, around)?);
+        let buffer = &mut workspace.buffer;
+        let place = buffer.read_place(source, statistics, next, around)?;
+        run.fill_bytes(buffer.get(&place)?);
         left = left.after(next.len);
     }
     Ok(())

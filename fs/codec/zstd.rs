@@ -29,8 +29,9 @@ fn frame_table(
         len: len.min(size),
     };
     let footer = at_end(SEEK_TABLE_FOOTER_LEN as u64);
-    let footer = buffer.read(blob.source(), statistics, footer, part.around(footer))?;
-    let footer = footer
+    let place = buffer.read_place(blob.source(), statistics, footer, part.around(footer))?;
+    let footer = buffer
+        .get(&place)?
         .first_chunk::<SEEK_TABLE_FOOTER_LEN>()
         .ok_or(Fault::TooShort)?;
     let seek_table = SeekTable::parse_footer(footer, size)?;
@@ -43,7 +44,8 @@ fn frame_table(
         larger = BlobBuffer::new(stored.len as usize)?;
         &mut larger
     };
-    let bytes = buffer.read(blob.source(), statistics, stored, part.around(stored))?;
+    let place = buffer.read_place(blob.source(), statistics, stored, part.around(stored))?;
+    let bytes = buffer.get(&place)?;
     let table = Arc::new(FrameTable::read(&seek_table, bytes)?, GFP_KERNEL)?;
     blob.set_frame_table(&table);
     Ok(table)
@@ -128,7 +130,8 @@ fn fill_group(
     let Workspace { decoder, buffer } = workspace;
     let range = table.stored(group.clone());
     let around = part.around(range);
-    let stored = buffer.read(part.blob.source(), context.statistics, range, around)?;
+    let place = buffer.read_place(part.blob.source(), context.statistics, range, around)?;
+    let stored = buffer.get(&place)?;
     for index in group {
         let frame = table.stored(index..index + 1);
         let from = (frame.offset - range.offset) as usize;

@@ -159,6 +159,7 @@ fn next_piece(
 #[inline(never)]
 fn fill_pieces(reader: &FileReader<'_>, pieces: &Pieces, run: &mut FolioRun<'_>) {
     let context = reader.context;
+    parts(reader, pieces).for_each(|part| part.advance(context));
     // A single part is best read when it is decoded.
     let several = parts(reader, pieces).nth(1).is_some();
     if several {

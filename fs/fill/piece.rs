@@ -7,6 +7,7 @@ use crate::{
     base::{fault::Fault, range::ByteRange, verify::Verify},
     codec::{
         chunk::{self, ChunkPart, Verification},
+        context::ReadContext,
         digest,
         frame_cache::FrameCache,
         plan::BlobPart,
@@ -193,6 +194,15 @@ impl<'a> StoredPart<'a> {
         match self {
             Self::Blob(part) => part.buffer_range(cache),
             Self::Chunk(part) => part.buffer_range(cache),
+        }
+    }
+
+    /// Notes that the part is about to be read, for what follows it in a pack to be prefetched.
+    pub(super) fn advance(&self, context: ReadContext<'_>) {
+        match self {
+            // Other files are in other blobs.
+            Self::Blob(_) => {}
+            Self::Chunk(part) => part.advance(context.statistics),
         }
     }
 

@@ -2,6 +2,7 @@
 
 //! Buffers that blobs are read into, past the page cache of the lower filesystem.
 
+use super::prefetch::{Prefetch, PrefetchedRead};
 use crate::{
     base::{
         blob_id::BlobId,
@@ -16,6 +17,7 @@ use crate::{
     },
 };
 use core::ops::Range;
+use kernel::sync::Arc;
 use puzzlefs_schema::Digest;
 
 /// The largest number of parts of blobs that a buffer keeps.
@@ -26,6 +28,16 @@ const MAX_PARTS: usize = 16;
 pub(crate) struct Source<'a> {
     pub(crate) id: BlobId,
     pub(crate) file: &'a BackingFile,
+    /// What was prefetched of it.
+    pub(crate) prefetch: &'a Prefetch,
+}
+
+/// The place of bytes that were read.
+pub(crate) enum Place {
+    /// A place in a buffer.
+    Buffer(Range<usize>),
+    /// A range of the file that was prefetched, which is inside that read.
+    Prefetched(Arc<PrefetchedRead>, ByteRange),
 }
 
 /// A buffer, and the parts of blobs that were read into it last, as they are stored.
@@ -134,18 +146,24 @@ impl BlobBuffer {
 
     /// Returns all of the blob or chunk of a digest, if it is there and was verified.
     pub(crate) fn verified(&self, wanted: &Digest) -> Option<&[u8]> {
-        self.memory.get(self.verified_place(wanted)?)
+        let mut parts = self.parts.iter();
+        let part = parts.find(|part| part.verified.as_ref() == Some(wanted))?;
+        self.memory.get(part.place())
     }
 
     /// Returns the place of all of the blob or chunk of a digest, if it is there and was verified.
-    pub(crate) fn verified_place(&self, wanted: &Digest) -> Option<Range<usize>> {
+    pub(crate) fn verified_place(&self, wanted: &Digest) -> Option<Place> {
         let mut parts = self.parts.iter();
         let part = parts.find(|part| part.verified.as_ref() == Some(wanted))?;
-        Some(part.place())
+        Some(Place::Buffer(part.place()))
     }
 
-    /// Notes that the bytes at a place are all of the blob or chunk of a digest.
-    pub(crate) fn set_verified(&mut self, place: &Range<usize>, digest: &Digest) {
+    /// Notes that the bytes at a place are all of the blob or chunk of a digest. Does nothing if
+    /// they were prefetched.
+    pub(crate) fn set_verified(&mut self, place: &Place, digest: &Digest) {
+        let Place::Buffer(place) = place else {
+            return;
+        };
         let mut parts = self.parts.iter_mut();
         if let Some(part) = parts.find(|part| part.place() == *place) {
             part.verified = Some(*digest);
@@ -153,8 +171,11 @@ impl BlobBuffer {
     }
 
     /// Returns the bytes at a place that [`Self::read_place`] has returned last.
-    pub(crate) fn get(&self, place: Range<usize>) -> Result<&[u8], Fault> {
-        self.memory.get(place).ok_or(Fault::TooShort)
+    pub(crate) fn get<'a>(&'a self, place: &'a Place) -> Result<&'a [u8], Fault> {
+        match place {
+            Place::Buffer(place) => self.memory.get(place.clone()).ok_or(Fault::TooShort),
+            Place::Prefetched(read, range) => Ok(read.get(*range)?),
+        }
     }
 
     /// Checks that no task left reads behind.
@@ -207,46 +228,84 @@ impl BlobBuffer {
         }
     }
 
-    /// Returns a range of a blob, which is read if it is not in the buffer.
+    /// Returns the place of a range of a blob, which is read if it is neither in the buffer nor
+    /// prefetched.
     ///
     /// Reads all of `around`, which contains it, unless that fails.
-    pub(crate) fn read(
-        &mut self,
-        source: Source<'_>,
-        statistics: &Statistics,
-        wanted: ByteRange,
-        around: ByteRange,
-    ) -> Result<&[u8], Fault> {
-        let place = self.read_place(source, statistics, wanted, around)?;
-        self.get(place)
-    }
-
-    /// Reads like [`Self::read`], but returns the place in the buffer.
     pub(crate) fn read_place(
         &mut self,
         source: Source<'_>,
         statistics: &Statistics,
         wanted: ByteRange,
         around: ByteRange,
-    ) -> Result<Range<usize>, Fault> {
+    ) -> Result<Place, Fault> {
         self.check_settled()?;
         let version = source.file.version();
-        let at = match self.find(source.id, version, wanted) {
-            Some(at) => at,
-            None => {
-                let place = around.place_of(wanted).ok_or(Fault::TooShort)?;
-                match self.read_range(source, statistics, version, around) {
-                    // The unreadable bytes may be outside the range that the caller needs.
-                    Err(fault @ Fault::Errno(_))
-                        if around.len > wanted.len && fault.passing().is_none() =>
-                    {
-                        self.read_range(source, statistics, version, wanted)?.start
-                    }
-                    read => read?.start + place,
-                }
+        if let Some(at) = self.find(source.id, version, wanted) {
+            return Ok(Place::Buffer(at..at.saturating_add(wanted.len as usize)));
+        }
+        if let Some(place) = self.prefetched(source, version, wanted)? {
+            statistics.bytes_read.add(wanted.len);
+            return Ok(place);
+        }
+        let place = around.place_of(wanted).ok_or(Fault::TooShort)?;
+        let at = match self.read_range(source, statistics, version, around) {
+            // The unreadable bytes may be outside the range that the caller needs.
+            Err(fault @ Fault::Errno(_))
+                if around.len > wanted.len && fault.passing().is_none() =>
+            {
+                self.read_range(source, statistics, version, wanted)?.start
             }
+            read => read?.start + place,
         };
-        Ok(at..at.saturating_add(wanted.len as usize))
+        Ok(Place::Buffer(at..at.saturating_add(wanted.len as usize)))
+    }
+
+    /// Returns the place of a range that was prefetched, once it has been read; `None` if it was
+    /// not, or cannot be read. A range that several reads have is copied to the buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`EINTR`] if the task is being killed.
+    fn prefetched(
+        &mut self,
+        source: Source<'_>,
+        version: Version,
+        wanted: ByteRange,
+    ) -> Result<Option<Place>, Fault> {
+        let Source { id, prefetch, .. } = source;
+        let Some(first) = prefetch.find(id, version, wanted.offset) else {
+            return Ok(None);
+        };
+        if first.has_all(wanted) {
+            let is_read = prefetch.wait_for(&first, wanted)?.is_some();
+            return Ok(is_read.then_some(Place::Prefetched(first, wanted)));
+        }
+        if wanted.len > self.room as u64 || !prefetch.has(id, version, wanted) {
+            return Ok(None);
+        }
+        let at = self.make_room(wanted.len as usize);
+        let mut left = wanted;
+        let mut next = Some(first);
+        while let Some(read) = next {
+            let Some(bytes) = prefetch.wait_for(&read, left)? else {
+                return Ok(None);
+            };
+            let to = at + (wanted.len - left.len) as usize;
+            if !self.memory.put(to, bytes) {
+                return Ok(None);
+            }
+            left = left.after(bytes.len() as u64);
+            next = match left.len {
+                0 => None,
+                _ => prefetch.find(id, version, left.offset),
+            };
+        }
+        if left.len > 0 {
+            return Ok(None);
+        }
+        self.keep(id, version, wanted, at);
+        Ok(Some(Place::Buffer(at..at + wanted.len as usize)))
     }
 
     /// Reads a range of a blob to a free place in the buffer.
@@ -289,6 +348,7 @@ impl BlobBuffer {
             let version = source.file.version();
             let mut earlier = planned.iter_mut().flatten();
             let is_covered = self.find(source.id, version, range).is_some()
+                || source.prefetch.has(source.id, version, range)
                 || earlier.any(|earlier| earlier.cover(source.id, range));
             if let Some(free) = planned.get_mut(count).filter(|_| !is_covered) {
                 *free = Some(PlannedRead {

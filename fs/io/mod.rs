@@ -9,6 +9,8 @@
 //! | --- | --- |
 //! | `pool` | the workspaces of a store |
 //! | `buffer` | parts of blobs that were read last |
+//! | `prefetch` | parts of packs that are read before a reader needs them |
 
 pub(crate) mod buffer;
 pub(crate) mod pool;
+pub(crate) mod prefetch;

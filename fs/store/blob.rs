@@ -8,8 +8,9 @@ use crate::{
         blob_id::BlobId,
         limits::{MAX_GAP, MAX_READ_AHEAD},
         range::ByteRange,
+        statistics::Statistics,
     },
-    io::buffer::Source,
+    io::{buffer::Source, prefetch::Prefetch},
     vfs::lower::BackingFile,
 };
 use kernel::{
@@ -36,11 +37,13 @@ pub(crate) struct Blob {
     read_end: Atomic<u64>,
     /// The chunks whose digests were checked, if the lower filesystem checks reads.
     verified_chunks: SetOnce<VerifiedChunks>,
+    /// What was prefetched of the store.
+    prefetch: Arc<Prefetch>,
 }
 
 impl Blob {
     /// Makes a blob of its open file, whose name is a digest.
-    pub(crate) fn new(file: BackingFile, digest: &Digest) -> Self {
+    pub(crate) fn new(file: BackingFile, digest: &Digest, prefetch: Arc<Prefetch>) -> Self {
         Self {
             id: BlobId::new(),
             digest: *digest,
@@ -49,6 +52,7 @@ impl Blob {
             frame_table: SetOnce::new(),
             read_end: Atomic::new(u64::MAX),
             verified_chunks: SetOnce::new(),
+            prefetch,
         }
     }
 
@@ -82,7 +86,14 @@ impl Blob {
         Source {
             id: self.id,
             file: &self.file,
+            prefetch: &self.prefetch,
         }
+    }
+
+    /// Notes that a range of the pack is about to be used, and prefetches what follows if that is
+    /// likely to be needed.
+    pub(crate) fn advance(&self, statistics: &Statistics, range: ByteRange) {
+        self.prefetch.advance(self.source(), statistics, range);
     }
 
     /// Returns the fs-verity digest that the lower filesystem checks each page against.
@@ -100,9 +111,10 @@ impl Blob {
         self.frame_table.populate(table.clone());
     }
 
-    /// Returns the range to read at once for a chunk that is read now. It is longer than the chunk
-    /// if chunks are read in order, and reads leave nothing in the page cache of the lower
-    /// filesystem.
+    /// Returns the range to read at once for a chunk that is read now.
+    ///
+    /// It is longer than the chunk if chunks are read in order through the page cache of the lower
+    /// filesystem, and nothing stays there. What follows in other files is prefetched.
     pub(crate) fn around(&self, stored: ByteRange) -> ByteRange {
         let before = self.read_end.load(Relaxed);
         self.read_end.store(stored.end(), Relaxed);
@@ -112,11 +124,7 @@ impl Blob {
             len: rest.min(MAX_READ_AHEAD).max(stored.len),
             ..stored
         };
-        let is_past_cache = || {
-            self.file
-                .is_range_read_past_cache(around.offset, around.len)
-        };
-        if is_next && is_past_cache() {
+        if is_next && self.file.is_range_dropped_behind(around.offset, around.len) {
             around
         } else {
             stored

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     base::{fault::Fault, statistics::Statistics},
-    io::pool::Workspaces,
+    io::{pool::Workspaces, prefetch::Prefetch},
     vfs::{lower::Directory, prelude::*, ShrinkerRegistration, WorkQueue},
 };
 use kernel::{str::CStr, sync::Arc};
@@ -21,6 +21,7 @@ use puzzlefs_schema::Digest;
 struct BlobFiles {
     directory: Arc<Directory>,
     open: Arc<OpenBlobs>,
+    prefetch: Arc<Prefetch>,
 }
 
 impl BlobFiles {
@@ -31,7 +32,7 @@ impl BlobFiles {
     /// Those of [`Directory::open_file`].
     fn open(&self, digest: &Digest, wait: bool) -> Result<Arc<Blob>> {
         let file = self.directory.open_file(&digest.to_hex(), wait)?;
-        let blob = Arc::new(Blob::new(file, digest), GFP_KERNEL)?;
+        let blob = Arc::new(Blob::new(file, digest, self.prefetch.clone()), GFP_KERNEL)?;
         self.open.insert(digest, &blob);
         Ok(blob)
     }
@@ -55,6 +56,7 @@ pub(crate) struct BlobStore {
     workspaces: Arc<Workspaces>,
     /// Not the queue of readahead, which waits for workspaces.
     returns: WorkQueue,
+    _prefetch_shrinker: ShrinkerRegistration<Prefetch>,
     _open_shrinker: ShrinkerRegistration<OpenBlobs>,
     _workspaces_shrinker: ShrinkerRegistration<Workspaces>,
 }
@@ -64,10 +66,12 @@ impl BlobStore {
     /// store by `name`.
     pub(crate) fn new(root: Directory, directory: Arc<Directory>, name: &CStr) -> Result<Self> {
         let open = Arc::new(OpenBlobs::new()?, GFP_KERNEL)?;
+        let prefetch = Prefetch::new()?;
         let workspaces = Workspaces::new()?;
         let files = BlobFiles {
             directory,
             open: open.clone(),
+            prefetch: prefetch.clone(),
         };
         let files = Arc::new(files, GFP_KERNEL)?;
         Ok(Self {
@@ -75,6 +79,7 @@ impl BlobStore {
             files,
             index: ChunkIndex::new(root, name)?,
             returns: WorkQueue::new(c"puzzlefs_returns")?,
+            _prefetch_shrinker: ShrinkerRegistration::new(c"puzzlefs-prefetch", prefetch)?,
             _open_shrinker: ShrinkerRegistration::new(c"puzzlefs-open-blobs", open)?,
             _workspaces_shrinker: ShrinkerRegistration::new(
                 c"puzzlefs-workspaces",

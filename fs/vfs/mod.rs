@@ -30,6 +30,7 @@
 //! | `types` | superblocks, inodes, dentries, mount contexts, registrations |
 //! | `sharing`, `lower` | page caches that inodes share; files of the lower filesystem |
 //! | `work`, `shrinker`, `log` | work queues, waits, control groups; memory reclaim; messages |
+//! | `gfp` | flags of allocations |
 //! | `filesystem_type` | the identity of a filesystem and the types of its private data |
 //! | `compat`, `bindings` | differences between kernels; the C interfaces |
 //!
@@ -55,6 +56,7 @@ mod bindings;
 mod compat;
 mod filesystem;
 mod filesystem_type;
+mod gfp;
 mod log;
 pub(crate) mod lower;
 mod pagecache;
@@ -67,6 +69,7 @@ mod work;
 pub(crate) use compat::prelude;
 pub(crate) use filesystem::FileSystem;
 pub(crate) use filesystem_type::FileSystemType;
+pub(crate) use gfp::gfp_optional;
 pub(crate) use log::error_ratelimited;
 pub(crate) use pagecache::{FolioRun, ReadFolios};
 pub(crate) use sharing::{SharedMappings, SharingKey};

@@ -11,7 +11,7 @@ use super::{
     direct::{DirectReads, Request},
     file::{BackingFile, PastCache, MAX_ALIGNMENT},
 };
-use crate::vfs::compat::prelude::*;
+use crate::vfs::{compat::prelude::*, gfp_optional};
 use core::ops::Range;
 
 /// Memory that files are read to. It is of the kernel's allocators, so that direct reads can use
@@ -30,10 +30,23 @@ pub(crate) struct ReadBuffer {
 }
 
 impl ReadBuffer {
+    /// The memory of a buffer beyond that of its reads, in bytes: aligned reads cover a little more
+    /// than the bytes that are wanted.
+    pub(crate) const MARGIN: usize = 2 * MAX_ALIGNMENT;
+
     /// Makes a buffer for reads of up to `len` bytes.
     pub(crate) fn new(len: usize) -> Result<Self> {
-        // Aligned reads cover a little more than the bytes that are wanted.
-        let memory = KVVec::zeroed(len + 2 * MAX_ALIGNMENT, GFP_KERNEL)?;
+        Self::with_flags(len, GFP_KERNEL)
+    }
+
+    /// Makes a buffer like [`Self::new`], charged to the memory control group of the task, unless
+    /// that takes much effort.
+    pub(crate) fn try_new(len: usize) -> Result<Self> {
+        Self::with_flags(len, gfp_optional())
+    }
+
+    fn with_flags(len: usize, flags: kernel::alloc::Flags) -> Result<Self> {
+        let memory = KVVec::zeroed(len + Self::MARGIN, flags)?;
         Ok(Self {
             direct: DirectReads::new()?,
             memory,
@@ -129,6 +142,56 @@ impl ReadBuffer {
         }
     }
 
+    /// Copies bytes to a place in the memory. Returns false if there are reads under way or no such
+    /// place.
+    pub(crate) fn put(&mut self, at: usize, bytes: &[u8]) -> bool {
+        let end = at.saturating_add(bytes.len());
+        let Some(memory) = self.part(at..end) else {
+            return false;
+        };
+        memory.copy_from_slice(bytes);
+        true
+    }
+
+    /// Starts a direct read of a range of a file to the beginning of the buffer. Returns the place
+    /// of the range, or `None` if the file is not read directly there, or there is no room.
+    pub(super) fn start_one(
+        &mut self,
+        file: &BackingFile,
+        offset: u64,
+        len: usize,
+    ) -> Option<Range<usize>> {
+        let (head, offset, memory) = FileRead::new(file, offset, len).prepare(self, 0)?;
+        let request = Request {
+            file: file.as_ptr(),
+            memory: memory.as_mut_ptr(),
+            len: memory.len(),
+            offset,
+        };
+        let _guard = CredentialGuard::new(file.credentials());
+        // SAFETY: By the invariants of `BackingFile` the file is open for reading. The buffer's
+        // memory is of the kernel's allocators, and by its invariants nobody uses it until the read
+        // has ended.
+        unsafe { self.direct.start(&[request]) };
+        Some(head..head + len)
+    }
+
+    /// Waits for the read that [`Self::start_one`] has started; returns how much it has read, with
+    /// the bytes before the range.
+    ///
+    /// # Errors
+    ///
+    /// That of the read; [`EINTR`] if this task is being killed.
+    pub(super) fn wait(&self) -> Result<usize> {
+        self.direct.wait();
+        self.direct.result(0)
+    }
+
+    /// Returns true if no read is under way. Does not wait.
+    pub(super) fn has_ended(&self) -> bool {
+        self.direct.have_ended()
+    }
+
     /// Returns a part of the memory, unless there are reads under way or no such part.
     pub(crate) fn get(&self, place: Range<usize>) -> Option<&[u8]> {
         if self.direct.is_in_flight() {
@@ -198,7 +261,7 @@ impl BackingFile {
         let wanted = head + len;
         let end = at.checked_add(size).ok_or(EINVAL)?;
         let memory = buffer.part(at..end).ok_or(EINVAL)?;
-        if memory.as_ptr().addr() % alignment != 0 {
+        if !is_aligned(memory.as_ptr().addr(), alignment) {
             return Err(EINVAL);
         }
         let mut done = 0;
@@ -206,7 +269,7 @@ impl BackingFile {
             let read = self.read(buffer, at + done..end, start + done as i64, Some(how))?;
             done += read;
             // The end of the file.
-            if read == 0 || done % alignment != 0 {
+            if read == 0 || !is_aligned(done, alignment) {
                 break;
             }
         }
@@ -335,15 +398,20 @@ impl<'a> FileRead<'a> {
         };
         let (head, start, size) = aligned(self.offset, self.len, alignment)?;
         let memory = buffer.part(at..at.checked_add(size)?)?;
-        (memory.as_ptr().addr() % alignment == 0).then_some((head, start, memory))
+        is_aligned(memory.as_ptr().addr(), alignment).then_some((head, start, memory))
     }
 }
 
 /// Returns the aligned read that covers a range of a file: the number of bytes before the range,
 /// the offset in the file, and the number of bytes.
 fn aligned(offset: u64, len: usize, alignment: usize) -> Option<(usize, i64, usize)> {
-    let head = (offset % alignment as u64) as usize;
+    let head = offset as usize & alignment.wrapping_sub(1);
     let start = i64::try_from(offset - head as u64).ok()?;
     let size = head.checked_add(len)?.checked_next_multiple_of(alignment)?;
     Some((head, start, size))
+}
+
+/// Returns true if a number is a multiple of an alignment, which is a power of two.
+fn is_aligned(number: usize, alignment: usize) -> bool {
+    number & alignment.wrapping_sub(1) == 0
 }

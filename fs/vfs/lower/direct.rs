@@ -2,6 +2,8 @@
 
 //! Direct reads: past the page cache of the lower filesystem, several at once.
 //!
+//! One task starts reads; any number of tasks can wait for them.
+//!
 //! Lock: a direct read takes the inode's lock (`i_rwsem`). It must not wait for it: a page fault
 //! may have brought the caller here, with `mmap_lock` and folios of ours locked, and the holder of
 //! the inode's lock may be about to take those, to copy to or from user memory (a write, FIEMAP).
@@ -17,6 +19,7 @@ use core::{
 use kernel::{
     error::to_result,
     ffi::{c_int, c_long, c_uint},
+    sync::atomic::{Acquire, Atomic, Full, Relaxed},
 };
 
 /// A read to start.
@@ -46,16 +49,18 @@ impl Request {
 ///
 /// # Invariants
 ///
-/// `reads` points to a `Reads` from a `KBox`, and is ours. If `in_flight` is set, reads were
-/// started and have not been waited for: their completion uses `reads`, and they hold their files.
+/// `reads` points to a `Reads` from a `KBox`, and is ours. If `in_flight` is not 0, reads were
+/// started and nobody has noticed their end: their completion uses `reads`, and they hold their
+/// files. Whoever makes it 0 has seen the completion before, and gives the files back.
 pub(super) struct DirectReads {
     reads: NonNull<Reads>,
-    in_flight: bool,
+    in_flight: Atomic<u32>,
 }
 
 // SAFETY: Another task than the one that started reads may wait for them, and free the memory.
 unsafe impl Send for DirectReads {}
-// SAFETY: A shared reference only gives results, which nobody writes then.
+// SAFETY: A shared reference waits for the reads, which a completion allows to any number of tasks,
+// and gives results, which nobody writes once `in_flight` is 0. One task alone makes it 0.
 unsafe impl Sync for DirectReads {}
 
 impl DirectReads {
@@ -69,13 +74,27 @@ impl DirectReads {
         // of `Reads`.
         Ok(Self {
             reads: NonNull::new(KBox::into_raw(reads).cast()).ok_or(ENOMEM)?,
-            in_flight: false,
+            in_flight: Atomic::new(0),
         })
     }
 
-    /// Returns true if reads were started and have not been waited for.
+    /// Returns true if reads were started and nobody has noticed their end.
     pub(super) fn is_in_flight(&self) -> bool {
-        self.in_flight
+        self.in_flight.load(Acquire) != 0
+    }
+
+    /// Returns true if no read is under way. Does not wait.
+    pub(super) fn have_ended(&self) -> bool {
+        if !self.is_in_flight() {
+            return true;
+        }
+        // SAFETY: By the type invariants `reads` is valid, and reads were started with it.
+        let ended = unsafe { bindings::completion_done(&mut (*self.reads.as_ptr()).done) };
+        if ended {
+            // SAFETY: The reads have ended.
+            unsafe { self.note_end() };
+        }
+        ended
     }
 
     /// Starts at most [`Self::MAX`] reads; none may be under way. They keep their files open. Reads
@@ -90,7 +109,7 @@ impl DirectReads {
         let reads = self.reads.as_ptr();
         let requests = requests.get(..Self::MAX).unwrap_or(requests);
         // INVARIANT: The reads are started here, each with a reference to its file.
-        self.in_flight = true;
+        self.in_flight.store(1, Relaxed);
         // SAFETY: By the type invariants `reads` is valid, and nothing is under way: only this task
         // uses it until the first read is submitted. From then on its completion changes `left`,
         // `done` and the result. The plug does not move, and is finished before it goes.
@@ -113,12 +132,12 @@ impl DirectReads {
 
     /// Waits until the reads have ended; returns false if they have not, because the task is being
     /// killed.
-    pub(super) fn wait(&mut self) -> bool {
+    pub(super) fn wait(&self) -> bool {
         self.wait_in_state(bindings::TASK_KILLABLE)
     }
 
     /// Waits until the reads have ended.
-    pub(super) fn finish(&mut self) {
+    pub(super) fn finish(&self) {
         // The kernel reports tasks that cannot be killed for a long time, but no killable waits of
         // workers. A worker is never killed, and waits as long.
         if !self.wait() {
@@ -127,8 +146,8 @@ impl DirectReads {
     }
 
     /// Waits in a state of the task; returns false if the task is being killed.
-    fn wait_in_state(&mut self, state: c_uint) -> bool {
-        if !self.in_flight {
+    fn wait_in_state(&self, state: c_uint) -> bool {
+        if !self.is_in_flight() {
             return true;
         }
         let reads = self.reads.as_ptr();
@@ -143,18 +162,37 @@ impl DirectReads {
         if err != 0 {
             return false;
         }
-        // SAFETY: All reads have ended: only this task uses `reads`. `start` took a reference to
-        // each file, and their memory is valid by its requirements.
-        unsafe {
+        // SAFETY: The reads have ended.
+        unsafe { self.note_end() };
+        true
+    }
+
+    /// Makes the memory of reads that have ended readable, and gives their files back, which the
+    /// first caller does.
+    ///
+    /// # Safety
+    ///
+    /// The completion of reads must have been seen.
+    unsafe fn note_end(&self) {
+        let reads = self.reads.as_ptr();
+        // SAFETY: All reads have ended, and none is started while `self` is shared: nobody changes
+        // `reads`. The memory is valid by the requirements of `start`.
+        let slots = unsafe {
             let slots = ptr::addr_of_mut!((*reads).slots).cast::<Slot>();
-            for slot in (0..(*reads).count).map(|index| slots.add(index)) {
-                was_read((*slot).memory, (*slot).len);
-                bindings::fput((*slot).request.ki_filp);
+            (0..(*reads).count).map(move |index| slots.add(index))
+        };
+        for slot in slots.clone() {
+            // Before others see that the reads have ended.
+            // SAFETY: As above.
+            unsafe { was_read((*slot).memory, (*slot).len) };
+        }
+        // INVARIANT: The reads have ended, and their files are given back here by one caller.
+        if self.in_flight.xchg(0, Full) != 0 {
+            for slot in slots {
+                // SAFETY: `start` took a reference to the file, which is given back once.
+                unsafe { bindings::fput((*slot).request.ki_filp) };
             }
         }
-        // INVARIANT: The reads have ended, and their files are given back.
-        self.in_flight = false;
-        true
     }
 
     /// Returns how many bytes one of the reads has read, or its error, once all have ended.
@@ -163,7 +201,7 @@ impl DirectReads {
     ///
     /// [`EINTR`] if they have not, because the task that waited was being killed.
     pub(super) fn result(&self, index: usize) -> Result<usize> {
-        if self.in_flight {
+        if self.is_in_flight() {
             return Err(EINTR);
         }
         // SAFETY: By the type invariants `reads` is valid; nothing is under way, so that nobody
@@ -190,7 +228,7 @@ impl Drop for DirectReads {
 /// The memory of reads that are under way.
 #[repr(C)]
 struct Reads {
-    /// Completed when `left` is 0.
+    /// Completed, for all that wait, when `left` is 0.
     done: bindings::completion,
     /// The number of reads that have not ended, and 1 for the task that submits them.
     left: bindings::atomic_t,
@@ -267,12 +305,13 @@ unsafe extern "C" fn complete_read(request: *mut bindings::kiocb, result: c_long
 /// # Safety
 ///
 /// `reads` must be valid, and `left` must count the read or the submission. `reads` must not be
-/// used afterwards, but by the task that waits for `done`.
+/// used afterwards, but by tasks that wait for `done`.
 unsafe fn ended(reads: *mut Reads) {
-    // SAFETY: By the safety requirements. The task that waits does not go on before `complete`.
+    // SAFETY: By the safety requirements. Tasks that wait do not go on before `complete_all`, which
+    // holds the lock of `done` that they need to see it.
     unsafe {
         if bindings::atomic_dec_and_test(ptr::addr_of_mut!((*reads).left)) {
-            bindings::complete(ptr::addr_of_mut!((*reads).done));
+            bindings::complete_all(ptr::addr_of_mut!((*reads).done));
         }
     }
 }

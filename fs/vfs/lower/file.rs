@@ -105,6 +105,23 @@ impl BackingFile {
         self.past_cache_now(offset, len).is_some()
     }
 
+    /// Returns true if a read of a range is done past the page cache of the lower filesystem.
+    pub(crate) fn is_range_read_directly(&self, offset: u64, len: u64) -> bool {
+        matches!(
+            self.past_cache_now(offset, len),
+            Some(PastCache::Direct { .. })
+        )
+    }
+
+    /// Returns true if a read of a range is done through the page cache of the lower filesystem,
+    /// and leaves nothing there.
+    pub(crate) fn is_range_dropped_behind(&self, offset: u64, len: u64) -> bool {
+        matches!(
+            self.past_cache_now(offset, len),
+            Some(PastCache::DropBehind)
+        )
+    }
+
     /// Returns the way in which a read of a range leaves nothing in that page cache now, if there
     /// is one.
     pub(super) fn past_cache_now(&self, offset: u64, len: u64) -> Option<PastCache> {

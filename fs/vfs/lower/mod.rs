@@ -11,6 +11,7 @@
 //! | `directory`, `buffer` | directories; memory that files are read to |
 //! | `file` | regular files that are open for reading |
 //! | `direct` | reads past the page cache, several at once |
+//! | `started` | single reads of that kind, which any number of tasks wait for |
 //! | `cached` | reads through the page cache, without the file's lock |
 //! | `open`, `credentials` | opening a file by its name; acting with other credentials |
 
@@ -21,7 +22,9 @@ mod direct;
 mod directory;
 mod file;
 mod open;
+mod started;
 
 pub(crate) use buffer::{FileRead, ReadBuffer};
 pub(crate) use directory::Directory;
 pub(crate) use file::{BackingFile, Version};
+pub(crate) use started::StartedRead;
