@@ -94,6 +94,7 @@ work() { # SYSTEM WORKLOAD
 	walk | read) took "$2" "$2" m ;;
 	random) took random random "m/$large" 300 ;;
 	python) took python run m /usr/bin/python3 -c 'import json, socket, ssl' ;;
+	nginx) took nginx run m /usr/sbin/nginx -V 2>/dev/null ;;
 	readers) took readers readers m 8 ;;
 	*) fail "$2: no such workload" ;;
 	esac

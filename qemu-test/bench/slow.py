@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Makes a file of data and prints a page of the figures that `qemu-test/bench/slow` took.
 
-usage: slow.py KERNEL DATA.json METRICS BLOCKS FUNCTIONS
+usage: slow.py KERNEL DATA.json METRICS BLOCKS FUNCTIONS COMMAND
 
 METRICS has a line "latency.DELAY MICROSECONDS" for each delay, and one for each measurement, in order of
 systems: "SYSTEM.WORKLOAD.DELAY.ROUND", microseconds, requests, bytes, sleeps, and the half-open range of the
 reader's runs that belong to it. If FUNCTIONS is not 0, it has lines "symbols.OFFSET BASE64", too, and BLOCKS
-has the instructions of each run.
+has the instructions of each run. COMMAND makes the figures again.
 """
 
 import json
@@ -21,6 +21,7 @@ WORKLOADS = {
     "walk": "walk",
     "random": "300 x 4 KiB",
     "python": "python",
+    "nginx": "nginx",
     "readers": "8 readers",
     "read": "read all",
     "limit": "dd",
@@ -40,6 +41,7 @@ ratios.
 | walk | one thread calls `lstat` for every name |
 | 300 x 4 KiB | one thread reads 4 KiB at 300 random offsets of one large file |
 | python | `python3 -c 'import json, socket, ssl'` in a chroot of the image |
+| nginx | `nginx -V` in a chroot of the image |
 | 8 readers | eight threads read all regular files |
 | read all | one thread reads all regular files, 128 KiB at a time |
 | dd | `dd bs=1M iflag=direct` reads the files of the image: the limit with one request in flight |
@@ -54,6 +56,8 @@ ratios.
 | `composefs` | EROFS with the names, overlayfs to the files |
 
     {command}
+
+![Bars of the figures below](slow-disks.svg)
 """
 
 
@@ -141,7 +145,7 @@ them (`qemu-test/bench/instructions.c`)."""
 
 
 def main():
-    kernel, data, metrics, blocks, wanted = sys.argv[1:]
+    kernel, data, metrics, blocks, wanted, command = sys.argv[1:]
     wanted = int(wanted)
     delays, latencies, symbols = read_metrics(metrics)
     add_functions(delays, functions.read(blocks, *functions.symbols(symbols)) if wanted else [], wanted)
@@ -151,7 +155,6 @@ def main():
         json.dump({"kernel": kernel, "rounds": rounds, "unit": "microseconds, bytes, instructions",
                    "latencies": latencies, "delays": delays}, file, indent=1)
         file.write("\n")
-    command = f'DELAYS="{" ".join(delays)}" ROUNDS={rounds} PROFILE={wanted} qemu-test/bench/slow'
     print(INTRODUCTION.format(kernel=kernel, rounds=rounds, command=command), end="")
     for delay, systems in delays.items():
         print(f"\n## {delay} ms per request (measured: {latencies[delay] / 1000:.1f} ms)\n")
