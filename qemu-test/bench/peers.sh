@@ -8,6 +8,9 @@
 
 # shellcheck source=qemu-test/bench/lib/measure.sh
 . /payload/cases/lib/measure.sh
+puzzlefs=puzzlefs
+# shellcheck source=qemu-test/bench/lib/images.sh
+. /payload/cases/lib/images.sh
 images=/payload/images reference=/payload/reference/puzzlefs
 rounds=$(sed -nE 's/.*puzzlefs\.rounds=([0-9]+).*/\1/p' /proc/cmdline)
 rounds=${rounds:-5}
@@ -16,16 +19,16 @@ source=$mnt
 
 # All on the same ext4.
 cp -a "$source" tree
-puzzlefs build -q --format 4 --compress=0 tree store:debian
-puzzlefs build -q --format 4 tree zstd:debian
-puzzlefs build -q --format 3 tree store-3:debian
-puzzlefs build -q --format 3 -z tree zstd-3:debian
+make_image puzzlefs tree store:debian
+make_image puzzlefs-zstd tree zstd:debian
+make_image puzzlefs-3 tree store-3:debian
+make_image puzzlefs-3-zstd tree zstd-3:debian
 # A copy of its own: the others are read without fs-verity.
 cp -a store verity
 for blob in verity/blobs/sha256/*; do fsverity enable "$blob"; done
-mkfs.erofs --quiet plain.erofs tree >/dev/null
-mkfs.erofs --quiet -zzstd,3 -C65536 zstd.erofs tree >/dev/null
-mksquashfs tree zstd.squashfs -comp zstd -Xcompression-level 3 -quiet -no-progress >/dev/null
+make_image erofs tree plain.erofs
+make_image erofs-zstd tree zstd.erofs
+make_image squashfs tree zstd.squashfs
 systems=(ext4 puzzlefs puzzlefs-digest puzzlefs-fsverity puzzlefs-zstd puzzlefs-zstd-digest puzzlefs-3
 	puzzlefs-3-zstd erofs erofs-zstd squashfs)
 if [[ -d $images/sample.objects ]]; then
