@@ -94,7 +94,7 @@ pub use sys::progress::Progress;
 
 pub mod builder {
     //! Building images.
-    pub use crate::build::build_options::{BuildOptions, ParentChoice};
+    pub use crate::build::build_options::{BuildOptions, OrderChoice, ParentChoice};
     pub use crate::build::builder::Summary;
     pub use crate::model::count::Count;
     pub use crate::model::version::Format;
@@ -129,6 +129,11 @@ pub mod convert {
 pub mod config {
     //! Configurations of container images.
     pub use crate::image::config::{ConfigOptions, Configuration, History, Run};
+}
+
+pub mod start_order {
+    //! Start-up orders: the ranges of files that a program reads when it starts.
+    pub use crate::model::start_order::{FileRange, StartOrder};
 }
 
 pub mod platform {

@@ -3,11 +3,14 @@
 //! Options of a build.
 
 use crate::build::layout::Layout;
+use crate::error::Result;
 use crate::image::config::ConfigOptions;
 use crate::image::seekable::Compression;
 use crate::model::reference::Selector;
 use crate::model::rules::Rules;
+use crate::model::start_order::StartOrder;
 use crate::model::version::Format;
+use crate::store::oci_layout::Store;
 
 /// The image whose chunks a build uses instead of compressing equal contents again, in format 4.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +24,18 @@ pub enum ParentChoice {
     None,
 }
 
+/// The start-up order of an image, whose ranges come first in its packs, in format 4.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OrderChoice {
+    /// The image has none.
+    #[default]
+    None,
+    /// The order of the parent, if there is one.
+    Parent,
+    /// This one.
+    Given(StartOrder),
+}
+
 /// Options of a build.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
@@ -32,6 +47,8 @@ pub struct BuildOptions {
     pub fresh: bool,
     /// The parent image. A fresh build has none. Only for format 4.
     pub parent: ParentChoice,
+    /// The start-up order. Only for format 4.
+    pub order: OrderChoice,
     /// The number of threads; the image does not depend on it.
     pub jobs: usize,
     /// Leave mount points beneath the source directory empty.
@@ -59,6 +76,20 @@ pub struct BuildOptions {
 }
 
 impl BuildOptions {
+    /// Returns the parent image, if there is one. A fresh build has none.
+    pub(crate) fn parent_image(&self, store: &Store) -> Result<Option<Selector>> {
+        Ok(match &self.parent {
+            _ if self.fresh => None,
+            ParentChoice::None => None,
+            ParentChoice::Image(selector) => Some(selector.clone()),
+            ParentChoice::Tagged => {
+                let index = store.known_index()?;
+                let tagged = index.find(&self.tag);
+                tagged.map(|_| Selector::Tag(self.tag.clone()))
+            }
+        })
+    }
+
     /// Returns the defaults of `puzzlefs build`, with one thread.
     pub fn new(tag: &str) -> Self {
         BuildOptions {
@@ -66,6 +97,7 @@ impl BuildOptions {
             format: Format::default(),
             fresh: false,
             parent: ParentChoice::default(),
+            order: OrderChoice::default(),
             jobs: 1,
             one_file_system: false,
             skip_unreadable: false,
@@ -98,6 +130,9 @@ mod tests {
         assert_eq!(options.retry_changed, 0);
         assert!(!options.one_file_system && !options.skip_unreadable && !options.keep_layers);
         assert!(!options.ignore_zeros && !options.check && !options.fresh);
-        assert_eq!(options.format, Format::V4);
+        assert_eq!(
+            (options.format, options.order),
+            (Format::V4, OrderChoice::None)
+        );
     }
 }

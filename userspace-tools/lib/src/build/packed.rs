@@ -5,16 +5,19 @@
 //! The packs become durable before the chunk index names them, and both before the tag names the image.
 
 use crate::build::blocks;
-use crate::build::build_options::BuildOptions;
+use crate::build::build_options::{BuildOptions, OrderChoice};
 use crate::build::builder::{self, Config, ImageDigests, Input, Summary};
 use crate::build::contents::Reading;
 use crate::build::flusher::Flusher;
-use crate::build::packs::{store_chunks, ImagePacks, KnownChunks, PackPolicy, Packs, Parent};
+use crate::build::packs::{
+    store_chunks, FirstFiles, ImagePacks, KnownChunks, PackPolicy, Packs, Parent,
+};
 use crate::error::{Error, Result};
 use crate::image::config::{self, ConfigOptions};
 use crate::model::chunk::ChunkEncoder;
 use crate::model::digest::Digest;
 use crate::model::oci::{self, Descriptor, Manifest};
+use crate::model::start_order::StartOrder;
 use crate::model::verity;
 use crate::model::version::Format;
 use crate::store::chunks::update::add_packs;
@@ -82,18 +85,34 @@ fn store_packed(
         Some(compression) => Parent::choose(store, options, &tree, compression, &mut remarks)?,
         None => None,
     };
-    let contents = store_chunks(&reading, &encoder, parent.as_ref(), packs, &flusher)?;
+    let order = order(store, options, &mut remarks)?;
+    let first = order.as_ref().map(|order| FirstFiles::find(order, &tree));
+    remarks.extend(
+        first
+            .as_ref()
+            .and_then(|first| missing_paths(first.missing)),
+    );
+    let contents = store_chunks(
+        &reading,
+        &encoder,
+        parent.as_ref(),
+        first.as_ref(),
+        packs,
+        &flusher,
+    )?;
     let (extents, packs) = (contents.extents, contents.packs);
     let read_again = builder::refresh(&mut tree, contents.fresh, &options.rules, &source)?;
     let chunks = extents.iter().map(|file| file.len() as u64).sum();
     let for_metadata = ChunkEncoder::new(level.map(|level| level.max(METADATA_LEVEL)));
-    let metadata = blocks::encode(&tree, &extents, &for_metadata, options.jobs)?;
+    let first = first.unwrap_or_default().nodes;
+    let metadata = blocks::encode(&tree, &extents, &first, &for_metadata, options.jobs)?;
     let packs = packs.finish(iter::once(&metadata.root).chain(&metadata.chunks))?;
     let rootfs = Digest::from(*metadata.root.chunk.digest());
     annotations.remove(oci::COMPRESSION);
     annotations.extend(compression.map(|compression| (oci::COMPRESSION.to_owned(), compression)));
+    let layers = layers(staging, &packs, order.as_ref())?;
     let (manifest, manifest_verity) =
-        put_manifest(staging, store, options, &packs, rootfs, config, annotations)?;
+        put_manifest(staging, store, options, layers, rootfs, config, annotations)?;
     progress.check()?;
     staging.commit()?;
     add_packs(store, &packs.written)?;
@@ -116,10 +135,45 @@ fn store_packed(
     Ok(summary)
 }
 
-/// Fails for options that only format 3 has, if the image is of format 4.
+/// Returns the start-up order that the options name.
+fn order(
+    store: &Store,
+    options: &BuildOptions,
+    remarks: &mut Vec<String>,
+) -> Result<Option<StartOrder>> {
+    match &options.order {
+        OrderChoice::None => Ok(None),
+        OrderChoice::Given(order) => Ok(Some(order.clone())),
+        OrderChoice::Parent => {
+            let Some(parent) = options.parent_image(store)? else {
+                remarks.push("--order parent: there is no parent, and so no order".to_owned());
+                return Ok(None);
+            };
+            let image = store.any_image(&parent)?;
+            let order = store.start_order(image.root.manifest_digest(), &image.manifest)?;
+            if order.is_none() {
+                remarks.push(format!("--order parent: {parent} has no start-up order"));
+            }
+            Ok(order)
+        }
+    }
+}
+
+/// Returns a remark on ranges whose path the tree does not have.
+fn missing_paths(count: usize) -> Option<String> {
+    let ranges = if count == 1 { "range is" } else { "ranges are" };
+    (count > 0).then(|| format!("start-up order: {count} {ranges} of paths that do not exist"))
+}
+
+/// Fails for options that only one format has, if the image is of the other.
 pub(crate) fn check_options(options: &BuildOptions) -> Result<()> {
     if options.format == Format::V3 {
-        return Ok(());
+        return match options.order {
+            OrderChoice::None => Ok(()),
+            _ => Err(Error::Usage(
+                "--order is for --format 4; format 3 has no packs".to_owned(),
+            )),
+        };
     }
     let what = if options.base.is_some() {
         "--base"
@@ -133,20 +187,37 @@ pub(crate) fn check_options(options: &BuildOptions) -> Result<()> {
     )))
 }
 
+/// Returns the descriptors of the packs and of the start-up order, which is written.
+fn layers(
+    staging: &Staging<'_>,
+    packs: &ImagePacks,
+    order: Option<&StartOrder>,
+) -> Result<Vec<Descriptor>> {
+    let layers = packs.layers.iter();
+    let layers = layers.map(|pack| Descriptor::new(oci::PACK, pack.digest, pack.size));
+    let order = order.map(|order| put_order(staging, order)).transpose()?;
+    Ok(layers.chain(order).collect())
+}
+
+/// Writes a start-up order, and returns its descriptor.
+pub(crate) fn put_order(staging: &Staging<'_>, order: &StartOrder) -> Result<Descriptor> {
+    let text = order.to_text();
+    let digest = Digest::of(&text);
+    staging.put(&digest, Content::Bytes(&[&text]))?;
+    Ok(Descriptor::new(oci::ORDER, digest, text.len() as u64))
+}
+
 /// Writes the manifest and the configuration that it names. Returns the manifest's digest and size, and
 /// its fs-verity digest.
 fn put_manifest(
     staging: &Staging<'_>,
     store: &Store,
     options: &BuildOptions,
-    packs: &ImagePacks,
+    layers: Vec<Descriptor>,
     rootfs: Digest,
     config: Option<Config>,
     annotations: BTreeMap<String, String>,
 ) -> Result<((Digest, u64), Digest)> {
-    let layers = packs.layers.iter();
-    let layers = layers.map(|pack| Descriptor::new(oci::PACK, pack.digest, pack.size));
-    let layers: Vec<Descriptor> = layers.collect();
     let config = configuration(store, &options.config, config, &layers)?;
     let config_digest = Digest::of(&config);
     staging.put(&config_digest, Content::Bytes(&[&config]))?;

@@ -4,6 +4,7 @@
 
 use crate::model::digest::Digest;
 use crate::model::json::ParseError;
+use crate::model::start_order::OrderFault;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -17,6 +18,16 @@ pub enum ImageError {
         path: PathBuf,
         /// The cause.
         cause: puzzlefs_schema::Error,
+    },
+    /// A start-up order is not well-formed.
+    #[error("cannot use the start-up order {}: {}{fault}", .path.display(), Line(*.line))]
+    Order {
+        /// The path of the order.
+        path: PathBuf,
+        /// The number of the line; 0 if the fault is not in a line.
+        line: usize,
+        /// The fault.
+        fault: OrderFault,
     },
     /// The parts of the metadata contradict each other.
     #[error("cannot read {}: malformed metadata: {what}", .path.display())]
@@ -98,5 +109,17 @@ impl fmt::Display for PathFault {
             PathFault::NotADirectory => "something in the path is not a directory",
             PathFault::TooManyLinks => "too many symbolic links on the way",
         })
+    }
+}
+
+/// The number of a line in a message; nothing if it is 0.
+struct Line(usize);
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            line => write!(f, "line {line}: "),
+        }
     }
 }

@@ -50,6 +50,7 @@ pub use crate::model::oci::{AnnotationsTooLarge, UnknownIndex};
 pub use crate::model::owners::Unmapped;
 pub use crate::model::reference::{ReferenceError, ReferenceFault};
 pub use crate::model::rules::RuleError;
+pub use crate::model::start_order::OrderFault;
 pub use crate::model::transport::Foreign;
 pub use crate::model::tree::Difference;
 use std::io;

@@ -9,6 +9,7 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | `ordered` | start-up orders of images |
 //! | `config` | the configuration of a container image |
 //! | `image_tree` | reads the tree and the files of an image of any format |
 //! | `file_data` | reads the data of files |
@@ -24,6 +25,7 @@ pub(crate) mod config;
 pub(crate) mod encoding;
 pub(crate) mod file_data;
 pub(crate) mod image_tree;
+pub(crate) mod ordered;
 mod recent;
 pub(crate) mod seekable;
 pub(crate) mod store_chunks;

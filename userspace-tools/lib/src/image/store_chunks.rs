@@ -51,7 +51,7 @@ impl<'s> StoreChunks<'s> {
     }
 
     /// Checks a metadata chunk.
-    fn check(&self, chunk: &ChunkRef, content: Vec<u8>) -> Result<MetadataBlock> {
+    pub(crate) fn check(&self, chunk: &ChunkRef, content: Vec<u8>) -> Result<MetadataBlock> {
         let starts = |len| Ok::<_, MetadataError>(vec![Start::default(); len]);
         match LoadedChunk::check(*chunk, content, starts) {
             Ok(loaded) => Ok(Arc::new(loaded)),

@@ -11,6 +11,7 @@
 //! | `rules` | which content is selected or changed |
 //! | `owners` | which owners are changed |
 //! | `tree` | a directory tree without content |
+//! | `start_order` | the ranges of files that a start-up reads |
 //! | `media` | documents and blobs by their media types |
 //! | `json` | parses JSON, explains faults |
 //! | `platform` | platforms of container images |
@@ -44,6 +45,7 @@ pub(crate) mod path_walk;
 pub(crate) mod platform;
 pub(crate) mod reference;
 pub(crate) mod rules;
+pub(crate) mod start_order;
 pub(crate) mod time;
 pub(crate) mod transport;
 pub(crate) mod tree;

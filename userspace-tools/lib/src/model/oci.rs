@@ -35,6 +35,8 @@ pub const FILEDATA: &str = "application/vnd.puzzlefs.image.filedata.v1";
 pub const FILEDATA_ZSTD: &str = "application/vnd.puzzlefs.image.filedata.v1+zstd";
 /// The media type of a pack of chunks, in images of format 4.
 pub const PACK: &str = "application/vnd.puzzlefs.pack.v1";
+/// The media type of the start-up order of an image of format 4.
+pub const ORDER: &str = "application/vnd.puzzlefs.order.v1";
 /// The annotation of a manifest that carries the digest of the root, in images of format 4.
 pub const ROOT: &str = "io.puzzlefs.root";
 /// The annotation of a manifest that states how the builder compressed the chunks, in images of format 4.

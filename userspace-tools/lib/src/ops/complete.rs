@@ -6,14 +6,17 @@
 //! manifest with the packs that have its chunks. The root stays the same, and so do mounts. The order is
 //! that of a build: packs, chunk index, index.
 
+use crate::build::packed;
 use crate::error::{CommandError, Damage, Error, ImageError, Result, StoreError};
 use crate::image::chunk_walk::{ChunkKind, ChunkWalk};
 use crate::image::config::{CONFIG_MAX, WHAT};
+use crate::image::ordered::OrderedChunks;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
 use crate::model::json;
 use crate::model::oci::{self, Descriptor};
 use crate::model::reference::Selector;
+use crate::model::start_order::StartOrder;
 use crate::store::chunks::index::Location;
 use crate::store::chunks::pack::{NewPack, PackFile};
 use crate::store::chunks::reader::ChunkReader;
@@ -37,6 +40,8 @@ pub struct Completed {
     pub new: Count,
     /// The digest of the new manifest, if the image has got one.
     pub manifest: Option<Digest>,
+    /// The number of ranges of the start-up order whose path the image does not have.
+    pub missing_ranges: usize,
 }
 
 /// The packs that an image is put into.
@@ -70,9 +75,19 @@ pub fn complete(store: &Store, image: &Selector, progress: &Progress) -> Result<
     Ok(completed)
 }
 
-/// Puts the chunks of an image of format 4 into few packs, in the order in which they are read.
-pub fn repack(store: &Store, image: &Selector, progress: &Progress) -> Result<Completed> {
-    let work = Work::new(store, image, progress)?;
+/// Puts the chunks of an image of format 4 into few packs, in the order in which they are read: those of
+/// the start-up order first. Without `order`, it is that of the image, if there is one.
+pub fn repack(
+    store: &Store,
+    image: &Selector,
+    order: Option<&StartOrder>,
+    progress: &Progress,
+) -> Result<Completed> {
+    let mut work = Work::new(store, image, progress)?;
+    work.order = match order {
+        Some(order) => Some(order.clone()),
+        None => store.start_order(work.image.root.manifest_digest(), &work.image.manifest)?,
+    };
     let mut completed = Completed::default();
     work.relist(Policy::Repack, &mut completed)?;
     Ok(completed)
@@ -86,6 +101,17 @@ struct Work<'s> {
     staging: Staging<'s>,
     reader: ChunkReader<'s>,
     progress: &'s Progress,
+    /// The start-up order for the new packs.
+    order: Option<StartOrder>,
+}
+
+/// The chunks of an image in the order of new packs.
+#[derive(Default)]
+struct Chunks {
+    /// All chunks, each once.
+    all: Vec<Digest>,
+    /// Those that are written even if a pack that stays has them, so that they lie together.
+    moved: HashSet<Digest>,
 }
 
 impl<'s> Work<'s> {
@@ -105,6 +131,7 @@ impl<'s> Work<'s> {
             staging,
             reader: ChunkReader::new(store)?,
             progress,
+            order: None,
         })
     }
 
@@ -175,14 +202,15 @@ impl<'s> Work<'s> {
 
     /// Writes the chunks that lie in no pack that stays, and a manifest with the packs of the image.
     fn relist(&self, policy: Policy, completed: &mut Completed) -> Result<()> {
-        let chunks = self.chunks()?;
+        let chunks = self.chunks(completed)?;
         let (kept, rest) = self.kept_packs(policy, &chunks)?;
         let (new, sizes) = self.write_packs(&rest)?;
         let written = new.iter().zip(&sizes);
         let written = written.map(|(pack, size)| Descriptor::new(oci::PACK, pack.digest, *size));
-        let layers: Vec<Descriptor> = written.chain(kept).collect();
-        let old = self.packs().map(|pack| &pack.digest);
-        if old.eq(layers.iter().map(|pack| &pack.digest)) {
+        let mut layers: Vec<Descriptor> = written.chain(kept).collect();
+        layers.extend(self.other_layers()?);
+        let old = self.image.manifest.layers.iter().map(|layer| &layer.digest);
+        if old.eq(layers.iter().map(|layer| &layer.digest)) {
             return Ok(());
         }
         let (manifest, size) = self.put_manifest(layers)?;
@@ -207,10 +235,29 @@ impl<'s> Work<'s> {
         })
     }
 
-    /// The chunks of the image, each once: the metadata, then the data, in the order of reading.
-    fn chunks(&self) -> Result<Vec<Digest>> {
-        let (mut metadata, mut data) = (Vec::new(), Vec::new());
-        let mut seen = HashSet::new();
+    /// Returns the layers that are not packs. The start-up order is written.
+    fn other_layers(&self) -> Result<Vec<Descriptor>> {
+        let layers = self.image.manifest.layers.iter();
+        let others = layers.filter(|layer| layer.media_type != oci::PACK);
+        let Some(order) = &self.order else {
+            return Ok(others.cloned().collect());
+        };
+        let others = others.filter(|layer| layer.media_type != oci::ORDER);
+        let order = packed::put_order(&self.staging, order)?;
+        Ok(others.cloned().chain([order]).collect())
+    }
+
+    /// The chunks of the image: the metadata, then the data, in the order of reading. Those of the start-up
+    /// order are the first of both.
+    fn chunks(&self, completed: &mut Completed) -> Result<Chunks> {
+        let first = match &self.order {
+            Some(order) => OrderedChunks::find(self.store, &self.root, order)?,
+            None => OrderedChunks::default(),
+        };
+        completed.missing_ranges = first.missing;
+        let (mut metadata, mut data) = (first.metadata, first.data);
+        let ordered = data.len();
+        let mut seen: HashSet<Digest> = metadata.iter().chain(&data).copied().collect();
         ChunkWalk::new(&self.reader).image(&self.root, |chunk, kind| {
             let digest = Digest::from(*chunk.digest());
             if seen.insert(digest) {
@@ -220,16 +267,55 @@ impl<'s> Work<'s> {
                 }
             }
         })?;
+        let ordered = &data[..ordered];
+        let moved = if self.are_first(ordered, &metadata)? {
+            HashSet::new()
+        } else {
+            ordered.iter().copied().collect()
+        };
         metadata.append(&mut data);
-        Ok(metadata)
+        let all = metadata;
+        Ok(Chunks { all, moved })
+    }
+
+    /// Returns true if chunks follow one another in packs, and nothing but metadata lies before them.
+    fn are_first(&self, chunks: &[Digest], metadata: &[Digest]) -> Result<bool> {
+        let mut expected = None;
+        for chunk in chunks {
+            let Some(Location::Pack {
+                pack,
+                offset,
+                stored_len,
+            }) = self.reader.find(chunk)?
+            else {
+                return Ok(false);
+            };
+            let is_next = match expected {
+                // The next pack of a series.
+                Some((before, _)) if before != pack => offset == 0,
+                Some((_, end)) => offset == end,
+                None => {
+                    let metadata: HashSet<&Digest> = metadata.iter().collect();
+                    let file = PackFile::open(self.store, &pack)?;
+                    let mut before = file.chunks().take_while(|chunk| chunk.offset < offset);
+                    before.all(|chunk| metadata.contains(&Digest::from(chunk.digest)))
+                }
+            };
+            if !is_next {
+                return Ok(false);
+            }
+            expected = Some((pack, offset + u64::from(stored_len)));
+        }
+        Ok(true)
     }
 
     /// Returns the packs of the new manifest that exist, and the chunks that are in none of them.
     fn kept_packs(
         &self,
         policy: Policy,
-        chunks: &[Digest],
+        chunks: &Chunks,
     ) -> Result<(Vec<Descriptor>, Vec<Digest>)> {
+        let Chunks { all, moved } = chunks;
         let (mut order, mut files) = (Vec::new(), HashMap::new());
         let mut place: HashMap<Digest, Digest> = HashMap::new();
         for pack in self.packs() {
@@ -244,7 +330,7 @@ impl<'s> Work<'s> {
             }
         }
         let mut live: HashMap<Digest, u64> = HashMap::new();
-        for chunk in chunks {
+        for chunk in all {
             let found = self.reader.find(chunk)?;
             let stored_len = match found {
                 Some(Location::Pack {
@@ -260,7 +346,7 @@ impl<'s> Work<'s> {
                 Some(Location::Loose { stored_len }) => stored_len,
                 None => return Err(self.missing(chunk)),
             };
-            if let Some(pack) = place.get(chunk) {
+            if let Some(pack) = place.get(chunk).filter(|_| !moved.contains(chunk)) {
                 *live.entry(*pack).or_default() += u64::from(stored_len);
             }
         }
@@ -276,8 +362,8 @@ impl<'s> Work<'s> {
             .filter(|pack| !stays(pack) && live_of(pack) > 0)
             .collect();
         // There is nothing to put together.
-        let is_packed = |chunk: &Digest| place.contains_key(chunk);
-        if let ([only], true) = (&others[..], chunks.iter().all(is_packed)) {
+        let is_packed = |chunk: &Digest| place.contains_key(chunk) && !moved.contains(chunk);
+        if let ([only], true) = (&others[..], all.iter().all(is_packed)) {
             if is_mostly_live(only) {
                 kept = order
                     .iter()
@@ -287,8 +373,11 @@ impl<'s> Work<'s> {
             }
         }
         let set: BTreeSet<&Digest> = kept.iter().collect();
-        let is_kept = |chunk: &&Digest| place.get(*chunk).is_some_and(|pack| set.contains(pack));
-        let rest = chunks.iter().filter(|chunk| !is_kept(chunk)).copied();
+        let is_kept = |chunk: &&Digest| {
+            let pack = place.get(*chunk).filter(|_| !moved.contains(*chunk));
+            pack.is_some_and(|pack| set.contains(pack))
+        };
+        let rest = all.iter().filter(|chunk| !is_kept(chunk)).copied();
         let rest = rest.collect();
         let kept = kept.iter();
         let kept = kept.map(|pack| Descriptor::new(oci::PACK, *pack, files[pack]));
@@ -307,12 +396,10 @@ impl<'s> Work<'s> {
         Ok(series.finish()?.into_iter().unzip())
     }
 
-    /// Stages the manifest with these packs, and its configuration. Returns its digest and size.
-    fn put_manifest(&self, packs: Vec<Descriptor>) -> Result<(Digest, u64)> {
+    /// Stages the manifest with these layers, and its configuration. Returns its digest and size.
+    fn put_manifest(&self, layers: Vec<Descriptor>) -> Result<(Digest, u64)> {
         let mut manifest = self.image.manifest.clone();
-        let layers = manifest.layers.into_iter();
-        let others = layers.filter(|layer| layer.media_type != oci::PACK);
-        manifest.layers = packs.into_iter().chain(others).collect();
+        manifest.layers = layers;
         if manifest.config.media_type == oci::CONFIG {
             let config = self.configuration(&manifest.config, &manifest.layers)?;
             let digest = Digest::of(&config);
@@ -448,7 +535,7 @@ mod tests {
         fs::remove_file(store.blob_path(&image.pack)).unwrap();
         write_manifest(&store, "t", &image.root, &digests);
         assert_complete(&store);
-        let repacked = repack(&store, &tag(), &Progress::default()).unwrap();
+        let repacked = repack(&store, &tag(), None, &Progress::default()).unwrap();
         assert_eq!(repacked.new.blobs, 1);
         let found = store.any_image(&tag()).unwrap();
         assert_eq!(found.manifest.layers.len(), 1);
@@ -460,7 +547,7 @@ mod tests {
             .next()
             .unwrap();
         assert_eq!(Digest::from(first.digest), image.root);
-        let again = repack(&store, &tag(), &Progress::default()).unwrap();
+        let again = repack(&store, &tag(), None, &Progress::default()).unwrap();
         assert_eq!((again.new.blobs, again.manifest), (0, None));
         let collected = collect(&store, GcOptions::default(), || false)
             .unwrap()

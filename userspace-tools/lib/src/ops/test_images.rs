@@ -93,7 +93,7 @@ pub(crate) fn write_image(store: &Store, tag: &str, files: &[String]) -> TestIma
         stored.insert(digest, bytes);
     }
     tree.nodes[0].kind = Kind::Directory(entries);
-    let encoded = encode(&tree, &extents, &ChunkEncoder::new(Some(3)), 1).unwrap();
+    let encoded = encode(&tree, &extents, &[], &ChunkEncoder::new(Some(3)), 1).unwrap();
     let root = Digest::from(*encoded.root.chunk.digest());
     let mut metadata = Vec::new();
     for chunk in [encoded.root].into_iter().chain(encoded.chunks) {

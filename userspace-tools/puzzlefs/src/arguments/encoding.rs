@@ -3,11 +3,13 @@
 //! The encoding of an image: layers, chunks and frames.
 
 use clap::Args;
-use puzzlefs_lib::builder::{Format, ParentChoice};
+use puzzlefs_lib::builder::{Format, OrderChoice, ParentChoice};
 use puzzlefs_lib::error::Error;
 use puzzlefs_lib::layout::{Layout, CHUNK_AVG_MAX};
 use puzzlefs_lib::seekable::{Compression, FRAME_SIZE_MAX};
+use puzzlefs_lib::start_order::StartOrder;
 use puzzlefs_lib::{Digest, Selector};
+use std::path::{Path, PathBuf};
 
 /// The encoding of an image.
 #[derive(Debug, Args)]
@@ -30,6 +32,12 @@ pub struct EncodingArgs {
     /// compared instead of compressed. The root is the same without it. For format 4.
     #[arg(long, value_name = "IMAGE", value_parser = parent, conflicts_with = "fresh")]
     parent: Option<ParentChoice>,
+    /// Put the ranges of the start-up order in FILE first in packs
+    ///
+    /// The image keeps the order. With 'parent', it is
+    /// the order of the parent. The root is the same without it. For format 4.
+    #[arg(long, value_name = "FILE|parent")]
+    order: Option<PathBuf>,
     /// Build on the image of this tag in the same store
     ///
     /// The image gets one more layer, with the differences. For format 3.
@@ -67,6 +75,9 @@ impl EncodingArgs {
         let what = match self.format {
             Format::V3 if self.fresh => "--fresh is for --format 4",
             Format::V3 if self.parent.is_some() => "--parent is for --format 4",
+            Format::V3 if self.order.is_some() => {
+                "--order is for --format 4; format 3 has no packs"
+            }
             Format::V4 if self.frame_size.is_some() => {
                 "--frame-size is for --format 3; in format 4, each chunk is one frame"
             }
@@ -81,6 +92,15 @@ impl EncodingArgs {
     /// Returns the parent image.
     pub fn parent(&self) -> ParentChoice {
         self.parent.clone().unwrap_or_default()
+    }
+
+    /// Returns the start-up order, which is read.
+    pub fn order(&self) -> Result<OrderChoice, Error> {
+        Ok(match &self.order {
+            None => OrderChoice::None,
+            Some(name) if name == Path::new("parent") => OrderChoice::Parent,
+            Some(path) => OrderChoice::Given(StartOrder::read(path)?),
+        })
     }
 
     /// Returns the sizes of chunks.

@@ -38,7 +38,7 @@ pub struct BuildArgs {
     /// This reads concatenated archives, and archives without an end mark.
     #[arg(long)]
     ignore_zeros: bool,
-    /// Leave out unreadable files and directories' contents, and report them
+    /// Leave out and report unreadable files and directories' contents
     #[arg(long)]
     skip_unreadable: bool,
     /// Read files that change up to N times more, 0 to 1000 [default: 0]
@@ -167,6 +167,7 @@ pub fn make(
     let progress = interrupt::stoppable()?;
     let encoding = &making.encoding;
     encoding.check()?;
+    let order = encoding.order()?;
     let store = match encoding.base {
         Some(_) => Store::open(&image.store)?,
         None => Store::create(&image.store)?,
@@ -175,6 +176,7 @@ pub fn make(
         format: encoding.format,
         fresh: encoding.fresh,
         parent: encoding.parent(),
+        order,
         jobs: making.jobs.count(),
         rules: rules.clone(),
         base: encoding.base.clone(),

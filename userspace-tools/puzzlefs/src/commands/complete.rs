@@ -3,14 +3,16 @@
 //! `puzzlefs complete` and `puzzlefs repack`.
 
 use crate::arguments::{JsonArg, QuietArg};
-use crate::interrupt;
-use crate::output::Output;
+use crate::output::{say, Output};
+use crate::{format, interrupt};
 use clap::Args;
 use puzzlefs_lib::complete::{self, Completed};
+use puzzlefs_lib::start_order::StartOrder;
 use puzzlefs_lib::{ImageRef, Progress, Result, Selector, Store};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 
 /// Create the packs that an image lacks, so that other tools can copy it
 ///
@@ -33,10 +35,17 @@ pub struct CompleteArgs {
 /// packs, in the order in which a reader needs the chunks. The image gets a new manifest, and its tags name
 /// that one. The root of the image, which mounts name, stays the same. 'puzzlefs gc' removes old packs. Only
 /// images of format 4 have packs.
+///
+/// The ranges of a start-up order come first in the new packs.
 #[derive(Debug, Args)]
 pub struct RepackArgs {
     /// Image, STORE:TAG or STORE@sha256:DIGEST
     image: OsString,
+    /// Put the ranges of the start-up order in FILE first [default: that of the image]
+    ///
+    /// The image keeps the order.
+    #[arg(long, value_name = "FILE")]
+    order: Option<PathBuf>,
     #[command(flatten)]
     json: JsonArg,
     #[command(flatten)]
@@ -61,20 +70,34 @@ pub fn run(arguments: &CompleteArgs) -> anyhow::Result<()> {
 
 /// Puts the chunks of an image together in few packs.
 pub fn run_repack(arguments: &RepackArgs) -> anyhow::Result<()> {
-    let RepackArgs { image, json, quiet } = arguments;
-    change(image, json, quiet, complete::repack)
+    let RepackArgs {
+        image,
+        order,
+        json,
+        quiet,
+    } = arguments;
+    let order = order.as_deref().map(StartOrder::read).transpose()?;
+    change(image, json, quiet, |store, image, progress| {
+        complete::repack(store, image, order.as_ref(), progress)
+    })
 }
 
 fn change(
     image: &OsString,
     json: &JsonArg,
     quiet: &QuietArg,
-    work: fn(&Store, &Selector, &Progress) -> Result<Completed>,
+    work: impl FnOnce(&Store, &Selector, &Progress) -> Result<Completed>,
 ) -> anyhow::Result<()> {
     let image = ImageRef::parse(image)?;
     let store = Store::open(&image.store)?;
     let progress = interrupt::stoppable()?;
     let completed = work(&store, &image.selector, &progress)?;
+    if completed.missing_ranges > 0 {
+        say(format_args!(
+            "start-up order: {} of paths that do not exist",
+            format::count(completed.missing_ranges as u64, "range is", "ranges are")
+        ));
+    }
     let mut out = Output::new();
     if json.json {
         out.json(&report(&completed))?;

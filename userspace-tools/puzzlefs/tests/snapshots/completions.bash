@@ -197,7 +197,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__build)
-            opts="-x -z -j -q -h --one-file-system --ignore-zeros --skip-unreadable --retry-changed --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --parent --base --compress --frame-size --chunk-size --jobs --check --json --quiet --config --platform --entrypoint --cmd --env --label --user --workdir --help"
+            opts="-x -z -j -q -h --one-file-system --ignore-zeros --skip-unreadable --retry-changed --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --parent --order --base --compress --frame-size --chunk-size --jobs --check --json --quiet --config --platform --entrypoint --cmd --env --label --user --workdir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -236,6 +236,10 @@ _puzzlefs() {
                     return 0
                     ;;
                 --parent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --order)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -349,7 +353,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__convert)
-            opts="-z -j -q -h --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --parent --base --compress --frame-size --chunk-size --jobs --check --json --quiet --help"
+            opts="-z -j -q -h --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --parent --order --base --compress --frame-size --chunk-size --jobs --check --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -384,6 +388,10 @@ _puzzlefs() {
                     return 0
                     ;;
                 --parent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --order)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -943,7 +951,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__import)
-            opts="-z -j -q -h --platform --layers --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --parent --base --compress --frame-size --chunk-size --jobs --check --json --quiet --help"
+            opts="-z -j -q -h --platform --layers --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --parent --order --base --compress --frame-size --chunk-size --jobs --check --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -982,6 +990,10 @@ _puzzlefs() {
                     return 0
                     ;;
                 --parent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --order)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1133,12 +1145,16 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__repack)
-            opts="-q -h --json --quiet --help"
+            opts="-q -h --order --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --order)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -63,6 +63,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l source-date-
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l format -d 'Version of the image format, 3 or 4 [default: 4]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l parent -d 'Reuse chunks of this image of the store [default: the image of the tag]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l order -d 'Put the ranges of the start-up order in FILE first in packs' -r -F
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l base -d 'Build on the image of this tag in the same store' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s z -l compress -d 'Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l frame-size -d 'Set the minimum content of a frame, 4K to 256K [default: 128K]' -r
@@ -78,7 +79,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l user -d 'Run
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l workdir -d 'Start in this directory, an absolute path' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -s x -l one-file-system -d 'Leave mount points below the directory empty'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l ignore-zeros -d 'Read an archive past zero blocks, to the end of its file'
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l skip-unreadable -d 'Leave out unreadable files and directories\' contents, and report them'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l skip-unreadable -d 'Leave out and report unreadable files and directories\' contents'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l no-xattrs -d 'Keep no extended attributes'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l fresh -d 'Store all chunks in new packs, even if the store has them'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand build" -l check -d 'Read blobs that the store already has, and replace damaged ones'
@@ -94,6 +95,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l source-date
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l format -d 'Version of the image format, 3 or 4 [default: 4]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l parent -d 'Reuse chunks of this image of the store [default: the image of the tag]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l order -d 'Put the ranges of the start-up order in FILE first in packs' -r -F
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l base -d 'Build on the image of this tag in the same store' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -s z -l compress -d 'Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand import" -l frame-size -d 'Set the minimum content of a frame, 4K to 256K [default: 128K]' -r
@@ -114,6 +116,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l source-dat
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l xattrs -d 'Keep only matching extended attributes, drop those matching \'!PATTERN\' (repeatable)' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l format -d 'Version of the image format, 3 or 4 [default: 4]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l parent -d 'Reuse chunks of this image of the store [default: the image of the tag]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l order -d 'Put the ranges of the start-up order in FILE first in packs' -r -F
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l base -d 'Build on the image of this tag in the same store' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -s z -l compress -d 'Compress with zstd, level 1 to 19; 0 stores raw data [default without LEVEL: 3]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l frame-size -d 'Set the minimum content of a frame, 4K to 256K [default: 128K]' -r
@@ -177,6 +180,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand gc" -s n -l dry-run -d
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand gc" -l no-wait -d 'Fail if builders use the store, instead of waiting for them'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand gc" -l json -d 'Print one JSON object on standard output'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand repack" -l order -d 'Put the ranges of the start-up order in FILE first [default: that of the image]' -r -F
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand repack" -l json -d 'Print one JSON object on standard output'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand repack" -s q -l quiet -d 'Show no progress and no summary'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand repack" -s h -l help -d 'Print help (see more with \'--help\')'

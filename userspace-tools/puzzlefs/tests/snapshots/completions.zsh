@@ -40,6 +40,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--xattrs=[Keep only matching extended attributes, drop those matching '\''!PATTERN'\'' (repeatable)]:PATTERN:_default' \
 '--format=[Version of the image format, 3 or 4 \[default\: 4\]]:VERSION:_default' \
 '(--fresh)--parent=[Reuse chunks of this image of the store \[default\: the image of the tag\]]:IMAGE:_default' \
+'--order=[Put the ranges of the start-up order in FILE first in packs]:FILE|parent:_files' \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
 '-z+[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
 '--compress=[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
@@ -58,7 +59,7 @@ _arguments "${_arguments_options[@]}" : \
 '-x[Leave mount points below the directory empty]' \
 '--one-file-system[Leave mount points below the directory empty]' \
 '--ignore-zeros[Read an archive past zero blocks, to the end of its file]' \
-'--skip-unreadable[Leave out unreadable files and directories'\'' contents, and report them]' \
+'--skip-unreadable[Leave out and report unreadable files and directories'\'' contents]' \
 '(--xattrs)--no-xattrs[Keep no extended attributes]' \
 '--fresh[Store all chunks in new packs, even if the store has them]' \
 '--check[Read blobs that the store already has, and replace damaged ones]' \
@@ -82,6 +83,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--xattrs=[Keep only matching extended attributes, drop those matching '\''!PATTERN'\'' (repeatable)]:PATTERN:_default' \
 '--format=[Version of the image format, 3 or 4 \[default\: 4\]]:VERSION:_default' \
 '(--fresh)--parent=[Reuse chunks of this image of the store \[default\: the image of the tag\]]:IMAGE:_default' \
+'--order=[Put the ranges of the start-up order in FILE first in packs]:FILE|parent:_files' \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
 '-z+[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
 '--compress=[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
@@ -112,6 +114,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--xattrs=[Keep only matching extended attributes, drop those matching '\''!PATTERN'\'' (repeatable)]:PATTERN:_default' \
 '--format=[Version of the image format, 3 or 4 \[default\: 4\]]:VERSION:_default' \
 '(--fresh)--parent=[Reuse chunks of this image of the store \[default\: the image of the tag\]]:IMAGE:_default' \
+'--order=[Put the ranges of the start-up order in FILE first in packs]:FILE|parent:_files' \
 '--base=[Build on the image of this tag in the same store]:TAG:_default' \
 '-z+[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
 '--compress=[Compress with zstd, level 1 to 19; 0 stores raw data \[default without LEVEL\: 3\]]::LEVEL:_default' \
@@ -299,6 +302,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (repack)
 _arguments "${_arguments_options[@]}" : \
+'--order=[Put the ranges of the start-up order in FILE first \[default\: that of the image\]]:FILE:_files' \
 '--json[Print one JSON object on standard output]' \
 '-q[Show no progress and no summary]' \
 '--quiet[Show no progress and no summary]' \

@@ -37,7 +37,7 @@ use crate::build::blocks::encoder::{EncodedBlock, Source};
 use crate::build::blocks::root::Child;
 use crate::error::Result;
 use crate::model::chunk::ChunkEncoder;
-use crate::model::tree::Tree;
+use crate::model::tree::{NodeId, Tree};
 use crate::sys::parallel;
 pub(crate) use extent::FileExtent;
 use plan::Plan;
@@ -48,16 +48,17 @@ pub(crate) use stored::StoredChunk;
 #[derive(Debug)]
 pub(crate) struct EncodedTree {
     pub root: StoredChunk,
-    /// The other chunks in the order of reading: block lists, each block followed by its list blocks,
+    /// The other chunks in the order of reading: block lists, then each block followed by its list blocks,
     /// large values of attributes. A chunk can occur several times.
     pub chunks: Vec<StoredChunk>,
 }
 
 /// Encodes a tree with several threads. `extents` has the extents of each node, which are empty unless it
-/// is a regular file with contents.
+/// is a regular file with contents. The blocks of the nodes `first` come before the others.
 pub(crate) fn encode(
     tree: &Tree,
     extents: &[Vec<FileExtent>],
+    first: &[NodeId],
     encoder: &ChunkEncoder,
     jobs: usize,
 ) -> Result<EncodedTree> {
@@ -83,11 +84,16 @@ pub(crate) fn encode(
     let blocks = blocks
         .into_iter()
         .filter_map(|(_, block)| block.into_inner());
-    assemble(tree, blocks.collect(), encoder)
+    assemble(tree, blocks.collect(), &plan.blocks_of(first), encoder)
 }
 
-/// Puts the root above the blocks, and all chunks in order.
-fn assemble(tree: &Tree, blocks: Vec<EncodedBlock>, encoder: &ChunkEncoder) -> Result<EncodedTree> {
+/// Puts the root above the blocks, and all chunks in order: those of the blocks `first` before the others.
+fn assemble(
+    tree: &Tree,
+    blocks: Vec<EncodedBlock>,
+    first: &[u32],
+    encoder: &ChunkEncoder,
+) -> Result<EncodedTree> {
     let children = blocks.iter().map(|block| Child {
         chunk: block.block.chunk,
         inodes: block.inodes.into(),
@@ -96,7 +102,12 @@ fn assemble(tree: &Tree, blocks: Vec<EncodedBlock>, encoder: &ChunkEncoder) -> R
     let children: Vec<_> = children.collect();
     let (root, mut chunks) = root::encode(tree, &children, encoder)?;
     let mut values = Vec::new();
-    for block in blocks {
+    let mut blocks: Vec<_> = blocks.into_iter().map(Some).collect();
+    let others = 0..blocks.len() as u32;
+    for number in first.iter().copied().chain(others) {
+        let Some(block) = blocks[number as usize].take() else {
+            continue;
+        };
         chunks.push(block.block);
         chunks.extend(block.lists);
         values.extend(block.values);

@@ -6,6 +6,7 @@ use crate::build::blocks::extent::FileExtent;
 use crate::build::blocks::sizes::{self, Cutter};
 use crate::model::tree::{Entry, Kind, NodeId, Tree, Xattr};
 use puzzlefs_schema::v4::{ChunkRef, InodeRef, MAX_INLINE_VALUE};
+use std::collections::HashSet;
 use std::mem;
 use std::ops::Range;
 
@@ -71,6 +72,13 @@ impl Plan {
     /// Returns the inodes of a block in the order of their slots.
     pub fn block(&self, number: u32) -> &[NodeId] {
         &self.order[self.blocks[number as usize].clone()]
+    }
+
+    /// Returns the numbers of the blocks with these nodes, each once, in the order of the nodes.
+    pub fn blocks_of(&self, nodes: &[NodeId]) -> Vec<u32> {
+        let mut seen = HashSet::new();
+        let blocks = nodes.iter().map(|node| self.places[*node as usize].block);
+        blocks.filter(|block| seen.insert(*block)).collect()
     }
 
     /// Returns the reference from a block to an inode.

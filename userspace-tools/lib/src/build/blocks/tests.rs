@@ -18,7 +18,7 @@ use trees::{chunk, seeds, TreeBuilder};
 
 fn encode_with(builder: &TreeBuilder, level: Option<i32>, jobs: usize) -> EncodedTree {
     let encoder = ChunkEncoder::new(level);
-    encode(&builder.tree, &builder.extents, &encoder, jobs).unwrap()
+    encode(&builder.tree, &builder.extents, &[], &encoder, jobs).unwrap()
 }
 
 /// Encodes a tree and checks that the same tree is read back.
@@ -210,7 +210,7 @@ fn refusal(change: impl FnOnce(&mut TreeBuilder, NodeId)) -> String {
     builder.finish();
     change(&mut builder, file);
     let encoder = ChunkEncoder::new(None);
-    let error = encode(&builder.tree, &builder.extents, &encoder, 1).unwrap_err();
+    let error = encode(&builder.tree, &builder.extents, &[], &encoder, 1).unwrap_err();
     error.to_string()
 }
 

@@ -17,6 +17,7 @@ use crate::build::contents::{
     store_contents, ContentSink, PieceData, Provenance, Reading, Stored as StoredContents, Turn,
 };
 use crate::build::flusher::Flusher;
+use crate::build::packs::first::{self, FirstFiles};
 use crate::build::packs::known::{KnownChunks, KnownPack};
 use crate::build::packs::order::Order;
 use crate::build::packs::parent::Parent;
@@ -27,6 +28,7 @@ use crate::model::chunk::ChunkEncoder;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
 use crate::model::tree::{Fresh, NodeId};
+use crate::store::chunks::reader::ChunkReader;
 use crate::store::chunks::update::NewPack;
 use crate::store::staging::Staging;
 use crate::sys::parallel::{into_inner, lock};
@@ -54,6 +56,7 @@ pub(crate) fn store_chunks<'a>(
     reading: &Reading<'_>,
     encoder: &ChunkEncoder,
     parent: Option<&Parent<'_>>,
+    first: Option<&FirstFiles>,
     packs: Packs<'a>,
     flusher: &Flusher,
 ) -> Result<PackedContents<'a>> {
@@ -61,6 +64,7 @@ pub(crate) fn store_chunks<'a>(
         encoder,
         parent,
         known: packs.known,
+        is_ordered: first.is_some(),
         spill: Spill::new(&reading.staging.path),
         most_held: packs.policy.held,
         state: Mutex::default(),
@@ -68,10 +72,18 @@ pub(crate) fn store_chunks<'a>(
         packs: Mutex::new(packs),
     };
     let stored = store_contents(reading, &sink, flusher)?;
-    let state = into_inner(sink.state);
-    debug_assert!(state.order.is_empty());
+    let extents = extents(
+        reading.tree.nodes.len(),
+        &stored,
+        &lock(&sink.state).contents,
+    );
+    if let Some(first) = first {
+        sink.write_first(&first.chunks(&extents))?;
+        sink.write_all_ready()?;
+    }
+    debug_assert!(lock(&sink.state).order.is_empty());
     Ok(PackedContents {
-        extents: extents(reading.tree.nodes.len(), &stored, &state.contents),
+        extents,
         fresh: stored.fresh,
         packs: into_inner(sink.packs),
     })
@@ -82,6 +94,8 @@ struct ChunkSink<'a, 'e, 's> {
     encoder: &'e ChunkEncoder,
     parent: Option<&'e Parent<'s>>,
     known: &'a KnownChunks<'a>,
+    /// Chunks wait until all contents are known, because those of a start-up order are written first.
+    is_ordered: bool,
     spill: Spill<'e>,
     /// The number of bytes in memory beyond which chunks wait in the spill.
     most_held: usize,
@@ -122,6 +136,20 @@ enum Encoded {
     Waiting(ChunkRef, Place),
     /// A thread has written it or is writing it.
     Written(ChunkRef),
+}
+
+impl Encoded {
+    /// Takes a chunk that waits. It is then being written.
+    fn take(&mut self) -> Option<(ChunkRef, Place)> {
+        let Encoded::Waiting(chunk, _) = self else {
+            return None;
+        };
+        let written = Encoded::Written(*chunk);
+        match mem::replace(self, written) {
+            Encoded::Waiting(chunk, place) => Some((chunk, place)),
+            _ => None,
+        }
+    }
 }
 
 /// The place of a chunk that waits for its turn.
@@ -252,8 +280,62 @@ impl ChunkSink<'_, '_, '_> {
         self.spill.write(&stored).map(Place::File)
     }
 
-    /// Writes the chunks whose turn it is, unless another thread is writing.
+    /// Writes the chunks whose turn it is, unless another thread is writing or others come first.
     fn write_ready(&self) -> Result<()> {
+        if self.is_ordered {
+            return Ok(());
+        }
+        self.write_all_ready()
+    }
+
+    /// Writes these chunks, when all contents are known.
+    ///
+    /// If the store has most of them in order, they stay there. Otherwise they are all written together.
+    fn write_first(&self, chunks: &[ChunkRef]) -> Result<()> {
+        let mut places = Vec::new();
+        for chunk in chunks {
+            places.extend(self.known.find_place(chunk)?.map(|(_, place)| place));
+        }
+        let copied = (!first::is_sequential(&places)).then(|| self.known.reader());
+        let copied = copied.transpose()?;
+        let mut contents = HashMap::new();
+        for (content, encoded) in &lock(&self.state).contents {
+            if let Encoded::Waiting(chunk, place) = encoded {
+                // Of two contents with one chunk, either will do. What the store has needs no memory.
+                if matches!(place, Place::Known(_)) || !contents.contains_key(chunk) {
+                    contents.insert(*chunk, *content);
+                }
+            }
+        }
+        let (mut packs, mut stored) = (lock(&self.packs), Vec::new());
+        for chunk in chunks {
+            let Some(content) = contents.get(chunk) else {
+                continue;
+            };
+            let taken = lock(&self.state).take(content);
+            match taken {
+                Some((chunk, Place::Known(pack))) => {
+                    let digest = Digest::from(*chunk.digest());
+                    let mut copy = |reader: &ChunkReader<'_>| {
+                        let read = reader.read_stored(&digest, &mut stored);
+                        // A chunk without an intact copy stays where the index says that it is.
+                        read.is_ok()
+                    };
+                    if copied.as_ref().is_some_and(&mut copy) {
+                        packs.copy(&chunk, &stored)?;
+                    } else {
+                        packs.add(&chunk, Place::Known(pack), self)?;
+                    }
+                }
+                Some((chunk, place)) => packs.add(&chunk, place, self)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the chunks whose turn it is, unless another thread is writing.
+    fn write_all_ready(&self) -> Result<()> {
         loop {
             let ready = {
                 let mut state = lock(&self.state);
@@ -300,21 +382,21 @@ impl State {
             else {
                 break;
             };
-            match encoded {
-                Encoded::Not => break,
-                Encoded::Written(_) => {}
-                Encoded::Waiting(chunk, _) => {
-                    let chunk = *chunk;
-                    let waiting = mem::replace(encoded, Encoded::Written(chunk));
-                    if let Encoded::Waiting(chunk, place) = waiting {
-                        bytes += chunk.stored_len() as usize;
-                        ready.push((chunk, place));
-                    }
-                }
+            if let Encoded::Not = encoded {
+                break;
+            }
+            if let Some((chunk, place)) = encoded.take() {
+                bytes += chunk.stored_len() as usize;
+                ready.push((chunk, place));
             }
             self.order.pop();
         }
         ready
+    }
+
+    /// Takes the chunk of a content, if it waits.
+    fn take(&mut self, content: &ContentKey) -> Option<(ChunkRef, Place)> {
+        self.contents.get_mut(content).and_then(Encoded::take)
     }
 }
 
@@ -388,6 +470,16 @@ impl<'a> Packs<'a> {
         if is_first {
             self.new.add(chunk.stored_len().into());
             self.writer.add(&digest, &stored)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a chunk that another pack of the store has, too, unless it was added before.
+    fn copy(&mut self, chunk: &ChunkRef, stored: &[u8]) -> Result<()> {
+        let digest = Digest::from(*chunk.digest());
+        if self.added.insert(digest) {
+            self.shared.add(chunk.stored_len().into());
+            self.writer.add(&digest, stored)?;
         }
         Ok(())
     }
@@ -470,12 +562,12 @@ fn extents(
     contents: &HashMap<ContentKey, Encoded>,
 ) -> Vec<Vec<FileExtent>> {
     let chunk = |content: &ContentKey, offset: u32| match contents.get(content) {
-        Some(Encoded::Written(chunk)) => ExtentData::Chunk {
+        Some(Encoded::Written(chunk) | Encoded::Waiting(chunk, _)) => ExtentData::Chunk {
             chunk: *chunk,
             offset,
         },
-        // The turn of each content has come.
-        _ => unreachable!("each content is written before the places are put together"),
+        // Each thread has ended.
+        _ => unreachable!("each content is encoded before the places are put together"),
     };
     let mut extents = vec![Vec::new(); nodes];
     for file in &stored.small {

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::chunk;
 use crate::model::digest::Digest;
 use crate::store::chunks::index::{ChunkIndex, Location};
+use crate::store::chunks::reader::ChunkReader;
 use crate::store::oci_layout::Store;
 use crate::sys::parallel::lock;
 use puzzlefs_schema::v4::ChunkRef;
@@ -13,6 +14,9 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
+
+/// The gap in bytes between two chunks that readahead bridges in a pack.
+pub(super) const GAP: u64 = 128 << 10;
 
 /// Finds chunks in the packs of a store.
 ///
@@ -32,6 +36,23 @@ pub(crate) struct KnownChunks<'s> {
 pub(crate) struct KnownPack {
     pub digest: Digest,
     pub size: u64,
+}
+
+/// The place of a chunk in a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PackPlace {
+    pub pack: Digest,
+    pub offset: u64,
+    pub stored_len: u32,
+}
+
+impl PackPlace {
+    /// Returns true if reading this place and then another goes forward in one pack, over a small gap.
+    pub fn leads_to(&self, next: &PackPlace) -> bool {
+        let end = self.offset.saturating_add(self.stored_len.into());
+        let gap = next.offset.checked_sub(end);
+        self.pack == next.pack && gap.is_some_and(|gap| gap <= GAP)
+    }
 }
 
 impl<'s> KnownChunks<'s> {
@@ -57,6 +78,11 @@ impl<'s> KnownChunks<'s> {
 
     /// Returns the pack of the store that has a chunk.
     pub fn find(&self, chunk: &ChunkRef) -> Result<Option<KnownPack>> {
+        Ok(self.find_place(chunk)?.map(|(pack, _)| pack))
+    }
+
+    /// Returns the pack of the store that has a chunk, and the place in it.
+    pub(super) fn find_place(&self, chunk: &ChunkRef) -> Result<Option<(KnownPack, PackPlace)>> {
         let Some(index) = &self.index else {
             return Ok(None);
         };
@@ -77,10 +103,20 @@ impl<'s> KnownChunks<'s> {
                 continue;
             };
             if !self.check || self.is_intact(&pack, offset, chunk)? {
-                return Ok(Some(KnownPack { digest: pack, size }));
+                let place = PackPlace {
+                    pack,
+                    offset,
+                    stored_len,
+                };
+                return Ok(Some((KnownPack { digest: pack, size }, place)));
             }
         }
         Ok(None)
+    }
+
+    /// Returns a reader of the chunks of the store.
+    pub fn reader(&self) -> Result<ChunkReader<'s>> {
+        ChunkReader::new(self.store)
     }
 
     /// Reads a chunk in a pack, and compares it with its digest.

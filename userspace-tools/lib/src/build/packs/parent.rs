@@ -63,16 +63,8 @@ impl<'s> Parent<'s> {
         compression: &str,
         remarks: &mut Vec<String>,
     ) -> Result<Option<Self>> {
-        let selector = match &options.parent {
-            _ if options.fresh => return Ok(None),
-            ParentChoice::None => return Ok(None),
-            ParentChoice::Image(selector) => selector.clone(),
-            ParentChoice::Tagged => {
-                if store.known_index()?.find(&options.tag).is_none() {
-                    return Ok(None);
-                }
-                Selector::Tag(options.tag.clone())
-            }
+        let Some(selector) = options.parent_image(store)? else {
+            return Ok(None);
         };
         let is_named = options.parent != ParentChoice::Tagged;
         let unusable = match Self::open(store, &selector, tree, compression) {

@@ -14,7 +14,8 @@ use crate::ingest::walk::{self, WalkOptions};
 use crate::model::chunk::ChunkEncoder;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
-use crate::model::tree::{Kind, Tree};
+use crate::model::start_order::StartOrder;
+use crate::model::tree::{Kind, NodeId, Tree};
 use crate::store::chunks::reader::ChunkReader;
 use crate::store::chunks::update::add_packs;
 use crate::store::oci_layout::Store;
@@ -86,6 +87,8 @@ struct How {
     fresh: bool,
     check: bool,
     policy: PackPolicy,
+    /// The text of a start-up order; empty for none.
+    order: &'static str,
 }
 
 const HOW: How = How {
@@ -99,6 +102,7 @@ const HOW: How = How {
         small_data: 10_000,
         held: 64 << 20,
     },
+    order: "",
 };
 
 impl Fixture {
@@ -153,7 +157,11 @@ impl Fixture {
         };
         let encoder = ChunkEncoder::new(how.level);
         let packs = Packs::new(&staging, &known, &flusher, how.policy);
-        let contents = store_chunks(&reading, &encoder, None, packs, &flusher).unwrap();
+        let order = StartOrder::parse(how.order.as_bytes()).unwrap();
+        let first = FirstFiles::find(&order, &self.tree);
+        assert_eq!(first.missing, 0);
+        let first = (!how.order.is_empty()).then_some(&first);
+        let contents = store_chunks(&reading, &encoder, None, first, packs, &flusher).unwrap();
         let metadata = [metadata(1), metadata(2)];
         let packs = contents.packs.finish(&metadata).unwrap();
         staging.commit().unwrap();
@@ -347,4 +355,123 @@ fn a_tree_without_data_has_metadata_only() {
     let (_, packs) = fixture.pack(&fixture.store("store"), HOW);
     assert_eq!((packs.layers.len(), packs.new.blobs), (1, 0));
     assert_eq!(packs.metadata.blobs, 2);
+}
+
+/// Not the order of the walk. The two large files are equal to others that come before them.
+const ORDER: &str =
+    "/d3/large\n4000 1 /d1/large\n/d2/small7\n0 1 /d0/zeros\n/d3\n120000 90000 /d1/large\n";
+
+impl Fixture {
+    fn node(&self, path: &str) -> NodeId {
+        let nodes = 0..self.tree.nodes.len() as NodeId;
+        let mut found = nodes.filter(|node| self.tree.path(*node) == Path::new(path));
+        found.next().unwrap()
+    }
+
+    /// The chunks of a file from one offset to another.
+    fn chunks_of(
+        &self,
+        extents: &[Vec<FileExtent>],
+        path: &str,
+        range: std::ops::Range<u64>,
+    ) -> Vec<Digest> {
+        let extents = &extents[self.node(path) as usize];
+        let ends = extents
+            .iter()
+            .skip(1)
+            .map(|next| next.offset)
+            .chain([u64::MAX]);
+        let touched = extents.iter().zip(ends);
+        let touched =
+            touched.filter(|(extent, end)| extent.offset < range.end && *end > range.start);
+        let chunks = touched.filter_map(|(extent, _)| extent.chunk());
+        chunks.map(|chunk| Digest::from(*chunk.digest())).collect()
+    }
+
+    /// The chunks that [`ORDER`] leads to, each once.
+    fn wanted_first(&self, extents: &[Vec<FileExtent>]) -> Vec<Digest> {
+        let mut wanted = self.chunks_of(extents, "d3/large", 0..u64::MAX);
+        assert!(wanted.len() > 10);
+        wanted.extend(self.chunks_of(extents, "d1/large", 4000..4001));
+        wanted.extend(self.chunks_of(extents, "d2/small7", 0..u64::MAX));
+        wanted.extend(self.chunks_of(extents, "d0/zeros", 0..1));
+        wanted.extend(self.chunks_of(extents, "d1/large", 120_000..210_000));
+        let mut seen = HashSet::new();
+        wanted.retain(|chunk| seen.insert(*chunk));
+        wanted
+    }
+}
+
+/// The data chunks of packs that were written, in order.
+fn data_of(packs: &ImagePacks) -> Vec<Digest> {
+    let records = packs.written.iter().flat_map(|pack| &pack.records);
+    let metadata = [1, 2].map(|seed| *metadata(seed).chunk.digest());
+    let data = records.filter(|record| !metadata.contains(&record.digest));
+    data.map(|record| Digest::from(record.digest)).collect()
+}
+
+#[test]
+fn chunks_of_a_start_up_order_come_first() {
+    let fixture = Fixture::new();
+    for small_data in [10_000, 64 << 20] {
+        let mut how = HOW;
+        how.policy.small_data = small_data;
+        let (extents, packs) = fixture.pack(&fixture.store(&format!("walk-{small_data}")), how);
+        let wanted = fixture.wanted_first(&extents);
+        how.order = ORDER;
+        let store = fixture.store(&format!("ordered-{small_data}"));
+        let (same, ordered) = fixture.pack(&store, how);
+        assert_eq!(same, extents);
+        fixture.check(&store, &extents);
+        let (mut data, mut ordered_data) = (data_of(&packs), data_of(&ordered));
+        assert_ne!(data[..wanted.len()], wanted);
+        assert_eq!(ordered_data[..wanted.len()], wanted);
+        // The others keep their order.
+        let rest = data.iter().filter(|chunk| !wanted.contains(chunk));
+        assert!(rest.eq(&ordered_data[wanted.len()..]));
+        data.sort_unstable();
+        ordered_data.sort_unstable();
+        assert_eq!(data, ordered_data);
+    }
+}
+
+#[test]
+fn ordered_packs_do_not_depend_on_threads() {
+    let fixture = Fixture::new();
+    let order = How {
+        order: ORDER,
+        ..HOW
+    };
+    let (extents, packs) = fixture.pack(&fixture.store("store"), order);
+    for jobs in [1, 3, 8] {
+        for held in [0, 20_000, 64 << 20] {
+            let store = fixture.store(&format!("store-{jobs}-{held}"));
+            let mut how = How { jobs, ..order };
+            how.policy.held = held;
+            let (others, again) = fixture.pack(&store, how);
+            assert_eq!(others, extents);
+            assert_eq!(layers(&again), layers(&packs), "{jobs} jobs, {held} bytes");
+            fixture.check(&store, &others);
+        }
+    }
+}
+
+/// A rebuild puts them together once.
+#[test]
+fn ordered_chunks_of_the_store_are_put_together() {
+    let fixture = Fixture::new();
+    let store = fixture.store("store");
+    let (extents, packs) = fixture.pack(&store, HOW);
+    let wanted = fixture.wanted_first(&extents);
+    let order = How {
+        order: ORDER,
+        ..HOW
+    };
+    let (_, ordered) = fixture.pack(&store, order);
+    assert_eq!(data_of(&ordered), wanted);
+    assert_eq!((ordered.new, ordered.shared), (Count::default(), packs.new));
+    fixture.check(&store, &extents);
+    let (_, again) = fixture.pack(&store, order);
+    assert_eq!((again.written.len(), again.shared), (0, packs.new));
+    assert!(layers(&again).contains(&ordered.written[0].digest));
 }

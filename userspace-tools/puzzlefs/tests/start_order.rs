@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Start-up orders: kept with an image and used for its packs.
+
+mod common;
+
+use common::*;
+use puzzlefs_lib::chunk_map::{placed_extents, ChunkPlace};
+use puzzlefs_lib::oci::Descriptor;
+use puzzlefs_lib::path::LastLink;
+use puzzlefs_lib::tree::ImageTree;
+use puzzlefs_lib::{Digest, Store};
+use serde_json::{json, Value};
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const ORDER: &str = "application/vnd.puzzlefs.order.v1";
+
+/// A tree with files that are larger than a chunk, and small ones.
+struct Case {
+    scratch: TempDir,
+}
+
+impl Case {
+    fn new() -> Self {
+        let case = Case {
+            scratch: tempfile::tempdir().unwrap(),
+        };
+        fs::create_dir_all(case.path("tree/small")).unwrap();
+        for number in 0..40 {
+            let name = format!("tree/small/{number:02}");
+            fs::write(case.path(&name), noise(9_000, number)).unwrap();
+        }
+        for (name, seed) in [("a", 100), ("b", 101), ("c", 102)] {
+            fs::write(case.path("tree").join(name), noise(2 << 20, seed)).unwrap();
+        }
+        case
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Writes an order, and returns the option that names it.
+    fn order(&self, text: &str) -> String {
+        fs::write(self.path("order"), text).unwrap();
+        format!("--order={}", self.path("order").display())
+    }
+
+    fn build(&self, options: &[&str], store: &str, tag: &str) -> Value {
+        let output = build_with(options, &self.path("tree"), &self.path(store), tag);
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn reference(&self, store: &str, tag: &str) -> String {
+        reference(&self.path(store), tag)
+    }
+
+    /// The order that is stored with an image, if there is one.
+    fn stored(&self, store: &str, tag: &str) -> Option<String> {
+        let (store, image) = open(&self.path(store), tag);
+        let order = store.start_order(image.root.manifest_digest(), &image.manifest);
+        let order = order.unwrap();
+        order.map(|order| String::from_utf8(order.to_text()).unwrap())
+    }
+
+    /// The packs of an image and the places in them of the chunks of a range.
+    fn places(&self, store: &str, tag: &str, path: &str, range: Range<u64>) -> Vec<(Digest, u64)> {
+        let (store, image) = open(&self.path(store), tag);
+        let tree = ImageTree::new(&store, &image.root).unwrap();
+        let file = tree.resolve(path.as_bytes(), LastLink::Keep).unwrap();
+        let extents = placed_extents(&tree, &file).unwrap().into_iter();
+        let extents = extents.filter(|extent| {
+            extent.offset < range.end && extent.offset + extent.bytes > range.start
+        });
+        let places = extents.map(|extent| match extent.chunk.unwrap().place {
+            ChunkPlace::Pack { pack, offset } => (pack, offset),
+            place => panic!("{path}: {place:?}"),
+        });
+        places.collect()
+    }
+
+    /// Asserts that the chunks of ranges lie in one pack, in order, and before the first chunk of a file.
+    fn assert_first(&self, store: &str, tag: &str, ranges: &[(&str, Range<u64>)], later: &str) {
+        let places = ranges.iter();
+        let places: Vec<_> = places
+            .flat_map(|(path, range)| self.places(store, tag, path, range.clone()))
+            .collect();
+        assert!(places.len() > ranges.len(), "{places:?}");
+        assert!(
+            places.iter().all(|(pack, _)| *pack == places[0].0),
+            "{places:?}"
+        );
+        assert!(places.is_sorted_by_key(|(_, offset)| offset), "{places:?}");
+        let last = places[places.len() - 1];
+        let other = self.places(store, tag, later, 0..1)[0];
+        assert!(other.0 != last.0 || other.1 > last.1, "{other:?} {last:?}");
+    }
+}
+
+/// The ranges of [`TEXT`], before which no other data lies.
+const RANGES: [(&str, Range<u64>); 3] = [
+    ("/c", 1_000_000..1_500_000),
+    ("/small/07", 0..9_000),
+    ("/b", 0..u64::MAX),
+];
+const TEXT: &str = "1000000 500000 /c\n/small/07\n/b\n";
+
+#[test]
+fn ranges_of_an_order_come_first() {
+    let case = Case::new();
+    let plain = case.build(&["--fresh"], "plain", "t");
+    assert_eq!(case.stored("plain", "t"), None);
+    let order = case.order(&format!("# by hand\n{TEXT}"));
+    let ordered = case.build(&["--fresh", &order], "ordered", "t");
+    case.assert_first("ordered", "t", &RANGES, "/a");
+    assert_eq!(case.stored("ordered", "t").as_deref(), Some(TEXT));
+    // The root and the chunks do not depend on the order.
+    assert_eq!(ordered["rootfs_digest"], plain["rootfs_digest"]);
+    for field in ["new_chunks", "new_chunk_bytes", "chunks"] {
+        assert_eq!(ordered[field], plain[field]);
+    }
+    assert_ne!(ordered["manifest_digest"], plain["manifest_digest"]);
+    // The packs depend on tree, options and order alone.
+    for store in ["plain", "third"] {
+        for jobs in ["--jobs=1", "--jobs=7"] {
+            let again = case.build(&["--fresh", &order, jobs], store, "again");
+            assert_eq!(again["manifest_digest"], ordered["manifest_digest"]);
+        }
+    }
+    let (from, to) = (case.path("tree"), case.path("ordered"));
+    assert_same(&directory_inventory(&from), &image_inventory(&to, "t"));
+    says(&["verify", &case.reference("ordered", "t")]);
+}
+
+#[test]
+fn a_rebuild_uses_the_order_of_the_parent() {
+    let case = Case::new();
+    let order = case.order(TEXT);
+    case.build(&[&order], "store", "t");
+    // The new file comes before the others in the walk.
+    let mut changed = noise(2 << 20, 101);
+    changed[1_500_000] ^= 1;
+    fs::write(case.path("tree/b"), changed).unwrap();
+    fs::write(case.path("tree/aa"), noise(1 << 20, 501)).unwrap();
+    let rebuilt = case.build(&["--order=parent"], "store", "t");
+    assert_eq!(case.stored("store", "t").as_deref(), Some(TEXT));
+    // The store has the other ranges in order, and they stay there.
+    let new = rebuilt["new_bytes"].as_u64().unwrap();
+    assert!(new < 2 << 20, "{rebuilt}");
+    let new = case.places("store", "t", "/b", 1_500_000..1_500_001)[0];
+    let other = case.places("store", "t", "/aa", 0..1)[0];
+    assert!(new.0 == other.0 && new.1 < other.1);
+    // Without the option, the image has no order.
+    case.build(&[], "store", "t");
+    assert_eq!(case.stored("store", "t"), None);
+    let output = build_with(
+        &["--order=parent"],
+        &case.path("tree"),
+        &case.path("store"),
+        "t",
+    );
+    let said = stderr(&output);
+    assert!(
+        output.status.success() && said.contains("t has no start-up order"),
+        "{said}"
+    );
+    let output = build_with(
+        &["--order=parent"],
+        &case.path("tree"),
+        &case.path("store"),
+        "new",
+    );
+    let said = stderr(&output);
+    assert!(
+        output.status.success() && said.contains("there is no parent"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_build_into_the_same_store_puts_scattered_ranges_together() {
+    let case = Case::new();
+    case.build(&[], "store", "t");
+    let scattered = format!(
+        "/small/39\n{}",
+        "0 1 /c\n1000000 1 /b\n1999999 1 /a\n/c\n/small/02\n/b\n"
+    );
+    let order = case.order(&scattered);
+    let ordered = case.build(&[&order], "store", "t");
+    assert_eq!(ordered["new_chunks"], 0);
+    let ranges = [("/c", 1..u64::MAX), ("/small/02", 0..9_000)];
+    case.assert_first("store", "t", &ranges, "/a");
+    // Once is enough.
+    let again = case.build(&[&order], "store", "t");
+    assert_eq!(
+        (&again["new_bytes"], &again["new_chunks"]),
+        (&json!(0), &json!(0))
+    );
+}
+
+#[test]
+fn repack_puts_ranges_first_and_keeps_the_order() {
+    let case = Case::new();
+    let built = case.build(&[], "store", "t");
+    let image = case.reference("store", "t");
+    let order = case.order(TEXT);
+    let report: Value = serde_json::from_str(&says(&["repack", "--json", &order, &image])).unwrap();
+    assert_eq!(report["new_packs"], 1);
+    case.assert_first("store", "t", &RANGES, "/a");
+    assert_eq!(case.stored("store", "t").as_deref(), Some(TEXT));
+    let (store, found) = open(&case.path("store"), "t");
+    assert_eq!(found.root.digest().to_hex(), built["rootfs_digest"]);
+    // The configuration lists the layers, the order among them.
+    let config = Digest::from_oci(&found.manifest.config.digest).unwrap();
+    let config: Value =
+        serde_json::from_slice(&store.read_blob(&config, 1 << 20).unwrap()).unwrap();
+    let layers = found
+        .manifest
+        .layers
+        .iter()
+        .map(|layer| json!(layer.digest));
+    assert_eq!(config["rootfs"]["diff_ids"], layers.collect::<Value>());
+    // The order is the image's own now, and nothing is left to do.
+    let again: Value = serde_json::from_str(&says(&["repack", "--json", &image])).unwrap();
+    assert_eq!(
+        (&again["new_packs"], &again["manifest_digest"]),
+        (&json!(0), &Value::Null)
+    );
+    // Another order, by the same command.
+    let other = case.order("/a\n/none\n");
+    let output = run(&["repack", &other, &image]);
+    let said = stderr(&output);
+    assert!(
+        said.contains("1 range is of paths that do not exist"),
+        "{said}"
+    );
+    case.assert_first("store", "t", &[("/a", 0..u64::MAX)], "/c");
+    assert_eq!(case.stored("store", "t").as_deref(), Some("/a\n/none\n"));
+}
+
+#[test]
+fn gc_copy_and_verify_keep_the_order() {
+    let case = Case::new();
+    case.build(&[], "store", "old");
+    let order = case.order(TEXT);
+    case.build(&["--fresh", &order], "store", "t");
+    let (image, store) = (case.reference("store", "t"), case.path("store"));
+    says(&["untag", &case.reference("store", "old")]);
+    says(&["gc", store.to_str().unwrap()]);
+    assert_eq!(case.stored("store", "t").as_deref(), Some(TEXT));
+    case.assert_first("store", "t", &RANGES, "/a");
+    says(&["copy", &image, &case.reference("copy", "t")]);
+    assert_eq!(case.stored("copy", "t").as_deref(), Some(TEXT));
+    case.assert_first("copy", "t", &RANGES, "/a");
+    says(&["verify", case.path("copy").to_str().unwrap()]);
+    says(&["complete", &case.reference("copy", "t")]);
+    assert_eq!(case.stored("copy", "t").as_deref(), Some(TEXT));
+    // `verify` reports an order that is lost or damaged.
+    let (found, manifest) = open(&case.path("copy"), "t");
+    let layers = manifest.manifest.layers.iter();
+    let layer = layers.filter(|layer| layer.media_type == ORDER).next_back();
+    let path = found.blob_path(&Digest::from_oci(&layer.unwrap().digest).unwrap());
+    fs::write(&path, "/other\n").unwrap();
+    let said = says_fault(&case.path("copy"));
+    assert!(
+        said.contains(path.file_name().unwrap().to_str().unwrap()),
+        "{said}"
+    );
+}
+
+/// Runs `verify`, which must find a fault, and returns the report.
+fn says_fault(store: &Path) -> String {
+    let output = run(&["verify", "--json", store.to_str().unwrap()]);
+    assert!(!output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn hostile_orders_are_refused() {
+    let case = Case::new();
+    case.build(&[], "store", "t");
+    let image = case.reference("store", "t");
+    for (text, line, cause) in [
+        (
+            "/a\n0 1 /../etc/shadow\n",
+            2,
+            "a name is empty, '.' or '..'",
+        ),
+        ("a\n", 1, "neither a path nor 'OFFSET LENGTH PATH'"),
+        ("0 1 a\n", 1, "does not begin with '/'"),
+        ("0 1 /a\\q\n", 1, "a backslash without"),
+        ("9999999999999999999 1 /a\n", 1, "too large for a file"),
+    ] {
+        let order = case.order(text);
+        let wanted = format!("line {line}: ");
+        let said = fails(&["repack", &order, &image]);
+        assert!(said.contains(&wanted) && said.contains(cause), "{said}");
+        let output = build_with(&[&order], &case.path("tree"), &case.path("store"), "t");
+        let said = stderr(&output);
+        assert!(!output.status.success() && said.contains(&wanted), "{said}");
+    }
+    let order = case.order(&"/a\n".repeat(70_000));
+    assert!(fails(&["repack", &order, &image]).contains("more than 65536 ranges"));
+    let order = case.order(&"#\n".repeat(3 << 20));
+    assert!(fails(&["repack", &order, &image]).contains("more than 4 MiB"));
+    let output = build_with(
+        &["--format=3", &order],
+        &case.path("tree"),
+        &case.path("store"),
+        "t",
+    );
+    assert!(stderr(&output).contains("--order is for --format 4"));
+    // With the image, too.
+    put_order(&case.path("store"), "t", "/a\n/b/./c\n");
+    assert!(fails(&["repack", &image]).contains("line 2: "));
+    let output = build_with(
+        &["--order=parent"],
+        &case.path("tree"),
+        &case.path("store"),
+        "t",
+    );
+    assert!(stderr(&output).contains("line 2: "), "{}", stderr(&output));
+}
+
+/// Puts the text of an order into the manifest of an image, whatever it is.
+fn put_order(store: &Path, tag: &str, text: &str) {
+    let opened = Store::open(store).unwrap();
+    let mut index = opened.index().unwrap();
+    let (_, image) = open(store, tag);
+    let mut manifest = image.manifest;
+    let order = put_blob(store, text.as_bytes());
+    manifest
+        .layers
+        .push(Descriptor::new(ORDER, order, text.len() as u64));
+    let bytes = manifest.to_json();
+    let digest = put_blob(store, &bytes);
+    let mut descriptor = index.find(tag).unwrap().clone();
+    descriptor.digest = digest.to_oci();
+    descriptor.size = bytes.len() as u64;
+    index.set_tag(tag, descriptor);
+    fs::write(
+        store.join("index.json"),
+        serde_json::to_vec(&index).unwrap(),
+    )
+    .unwrap();
+}
