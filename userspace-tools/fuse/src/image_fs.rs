@@ -11,6 +11,7 @@
 //! One mutex, `ImageFs::state`, protects the caches and the blob that is open. It is not held while an
 //! error is reported.
 
+use crate::trace::Trace;
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
@@ -43,6 +44,8 @@ pub(crate) struct ImageFs {
     escape_overlay: bool,
     /// Gets each error for which the kernel gets an errno.
     report: Box<dyn Fn(&Error) + Send + Sync>,
+    /// Gets each name that is looked up, and each range that is read.
+    trace: Option<Trace>,
     state: Mutex<State>,
 }
 
@@ -61,12 +64,14 @@ impl ImageFs {
         tree: ImageTree<'static>,
         data: FileData,
         escape_overlay: bool,
+        trace: Option<Trace>,
         report: impl Fn(&Error) + Send + Sync + 'static,
     ) -> Self {
         ImageFs {
             tree,
             escape_overlay,
             report: Box::new(report),
+            trace,
             state: Mutex::new(State {
                 data,
                 buffer: Vec::new(),
@@ -238,6 +243,14 @@ enum Listed<'e, 'a> {
 
 impl Filesystem for ImageFs {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        if self.trace.is_some() {
+            // The trace needs each lookup, and reads of no more than a process uses. Readahead is rounded
+            // down to pages, so one byte is none.
+            let _ = config.set_max_readahead(1);
+            let capability = InitFlags::FUSE_CACHE_SYMLINKS | InitFlags::FUSE_POSIX_ACL;
+            let _ = config.add_capabilities(capability);
+            return Ok(());
+        }
         // An older kernel may lack some of these. The filesystem works without them.
         for capability in [
             InitFlags::FUSE_DO_READDIRPLUS,
@@ -256,7 +269,12 @@ impl Filesystem for ImageFs {
             return reply.error(Errno::ENAMETOOLONG);
         }
         match self.find(parent, name) {
-            Ok(Some(attributes)) => reply.entry(&TTL, &attributes, Generation(0)),
+            Ok(Some(attributes)) => {
+                if let Some(trace) = &self.trace {
+                    trace.looked_up(parent.0, name, attributes.ino.0);
+                }
+                reply.entry(&TTL, &attributes, Generation(0));
+            }
             // Inode number 0 makes the kernel cache that the name does not exist.
             Ok(None) => reply.entry(&TTL, &no_attributes(FileType::RegularFile), Generation(0)),
             Err(error) => reply.error(self.errno(&error)),
@@ -300,6 +318,9 @@ impl Filesystem for ImageFs {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        if let Some(trace) = &self.trace {
+            trace.read(ino.0, offset, size.into());
+        }
         let read = || {
             let file = self.inode(ino)?;
             let mut state = self.state();

@@ -8,6 +8,7 @@
 //! | `options` | the mount options of the library as FUSE has them |
 //! | `fusermount` | mounting by `fusermount3`, for processes that may not mount |
 //! | `image_fs` | answers the kernel's requests from the image |
+//! | `trace` | the reads of a mount |
 //!
 //! ```no_run
 //! use puzzlefs_fuse::Image;
@@ -27,6 +28,8 @@ mod fusermount;
 mod image_fs;
 mod options;
 mod session;
+mod trace;
 
 pub use options::escapes_overlay;
 pub use session::{Image, Mount};
+pub use trace::Trace;

@@ -5,6 +5,7 @@
 use crate::fusermount;
 use crate::image_fs::ImageFs;
 use crate::options::{config, escapes_overlay};
+use crate::trace::Trace;
 use fuser::{Config, MountOption, Session};
 use puzzlefs_lib::error::{MountError, SystemError};
 use puzzlefs_lib::mount::{self, Options};
@@ -72,10 +73,19 @@ impl Image {
         self,
         report: impl Fn(&puzzlefs_lib::Error) + Send + Sync + 'static,
     ) -> Result<Mount> {
+        self.mount_traced(None, report)
+    }
+
+    /// Mounts the image as [`mount`](Self::mount) does. `trace` gets all reads, which are slower.
+    pub fn mount_traced(
+        self,
+        trace: Option<Trace>,
+        report: impl Fn(&puzzlefs_lib::Error) + Send + Sync + 'static,
+    ) -> Result<Mount> {
         let Image {
             config, directory, ..
         } = self;
-        let fs = ImageFs::new(self.tree, self.data, self.escape_overlay, report);
+        let fs = ImageFs::new(self.tree, self.data, self.escape_overlay, trace, report);
         let session = match fusermount::check_direct() {
             Ok(()) => Session::new(fs, &directory, &config).map_err(explained)?,
             Err(reason) => {

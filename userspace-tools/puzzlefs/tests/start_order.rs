@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Start-up orders: kept with an image and used for its packs.
+//! Start-up orders: recorded from a command, kept with an image and used for its packs.
 
 mod common;
 
@@ -8,12 +8,15 @@ use common::*;
 use puzzlefs_lib::chunk_map::{placed_extents, ChunkPlace};
 use puzzlefs_lib::oci::Descriptor;
 use puzzlefs_lib::path::LastLink;
+use puzzlefs_lib::start_order::StartOrder;
 use puzzlefs_lib::tree::ImageTree;
 use puzzlefs_lib::{Digest, Store};
 use serde_json::{json, Value};
 use std::fs;
 use std::ops::Range;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 const ORDER: &str = "application/vnd.puzzlefs.order.v1";
@@ -347,4 +350,192 @@ fn put_order(store: &Path, tag: &str, text: &str) {
         serde_json::to_vec(&index).unwrap(),
     )
     .unwrap();
+}
+
+/// Copies a program of this host and its libraries into a tree.
+fn add_program(tree: &Path, program: &str) {
+    let listed = output(Command::new("ldd").arg(program));
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let libraries = listed
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'));
+    for file in libraries.chain([program]) {
+        let target = tree.join(&file[1..]);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(file, target).unwrap();
+    }
+}
+
+impl Case {
+    /// Adds a shell, `cat`, `dd` and some data.
+    fn with_programs() -> Self {
+        let case = Case::new();
+        let tree = case.path("tree");
+        for program in ["/usr/bin/dash", "/usr/bin/cat", "/usr/bin/dd"] {
+            add_program(&tree, program);
+        }
+        fs::create_dir(tree.join("usr/link")).unwrap();
+        symlink("../../a", tree.join("usr/link/to-a")).unwrap();
+        // `make run` and other tests mount what they like there.
+        fs::write(tree.join("proc"), "").unwrap_or_default();
+        fs::remove_file(tree.join("proc")).unwrap();
+        case
+    }
+
+    /// Records a script with the shell of the image.
+    fn record(&self, options: &[&str], script: &str) -> std::process::Output {
+        needs_root();
+        let mut command = puzzlefs();
+        command
+            .arg("record")
+            .args(options)
+            .arg(self.reference("store", "t"));
+        command.args(["--", "/usr/bin/dash", "-c", script]);
+        output(&mut command)
+    }
+}
+
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn the_reads_of_a_command_are_recorded() {
+    let case = Case::with_programs();
+    case.build(&[], "store", "t");
+    let script = "\
+        dd if=/b of=/dev/null bs=4096 skip=300 count=5 2>/dev/null\n\
+        cat /small/03\n\
+        cat /usr/link/to-a >/written\n\
+        dd if=/b of=/dev/null bs=4096 skip=290 count=20 2>/dev/null\n\
+        cat /small/03 >/dev/null\n\
+        echo $$ $PATH; cat /proc/1/comm; test -c /dev/null -a -e /sys/kernel; echo $?";
+    let recorded = case.record(&[], script);
+    assert!(recorded.status.success(), "{}", stderr(&recorded));
+    let text = String::from_utf8(recorded.stdout.clone()).unwrap();
+    let order = StartOrder::parse(text.as_bytes()).unwrap();
+    assert_eq!(order.to_text(), text.as_bytes());
+    let at = |wanted: &str| {
+        let found = text.lines().position(|line| line == wanted);
+        found.unwrap_or_else(|| panic!("{wanted} is not in:\n{text}"))
+    };
+    // Each page once, where it was first read, and no more than that.
+    let script_reads = [
+        at("1228800 20480 /b"),
+        at("0 12288 /small/03"),
+        at("0 2097152 /a"),
+        at("1187840 40960 /b"),
+        at("1249280 20480 /b"),
+    ];
+    assert!(script_reads.is_sorted(), "{text}");
+    assert!(at("0 0 /usr/link/to-a") < script_reads[2]);
+    assert!(
+        !text.contains("/small/04") && !text.contains(" /c"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("/written") && !text.contains("/proc"),
+        "{text}"
+    );
+    // The program and its libraries come before the data.
+    let first = |path: &str| text.lines().position(|line| line.contains(path)).unwrap();
+    assert!(first("/usr/bin/dash") < first("libc.so.6") && first("libc.so.6") < script_reads[0]);
+    // Standard output was free for the order.
+    let said = stderr(&recorded);
+    assert!(
+        said.contains("/usr/local/sbin:") && said.contains("\n0\n"),
+        "{said}"
+    );
+    assert!(said.contains("recorded "), "{said}");
+    // Nothing is left behind.
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(
+        !mounts.contains(case.scratch.path().to_str().unwrap()),
+        "{mounts}"
+    );
+
+    // The record is an order for a build.
+    let file = case.path("recorded");
+    fs::write(&file, &text).unwrap();
+    let order = format!("--order={}", file.display());
+    case.build(&["--fresh", &order], "ordered", "t");
+    case.assert_first("ordered", "t", &[("/a", 0..u64::MAX)], "/c");
+}
+
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn record_repacks_and_reports_the_end_of_the_command() {
+    let case = Case::with_programs();
+    case.build(&[], "store", "t");
+    let file = case.path("recorded");
+    let output = format!("--output={}", file.display());
+    let recorded = case.record(
+        &[&output, "--repack", "-q"],
+        "cat /c >/dev/null; echo out; exec 3</b",
+    );
+    assert!(recorded.status.success(), "{}", stderr(&recorded));
+    assert_eq!(recorded.stdout, b"out\n");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        text.contains("0 2097152 /c\n") && text.contains("0 0 /b\n"),
+        "{text}"
+    );
+    assert_eq!(case.stored("store", "t"), Some(text));
+    case.assert_first("store", "t", &[("/c", 0..u64::MAX)], "/a");
+
+    // A failure is reported, and the order is written for a look at it.
+    fs::remove_file(&file).unwrap();
+    let recorded = case.record(&[&output, "--repack"], "cat /a >/dev/null; exit 3");
+    let said = stderr(&recorded);
+    assert!(
+        recorded.status.code() == Some(1) && said.contains("exit status: 3"),
+        "{said}"
+    );
+    assert!(said.contains("was not repacked"), "{said}");
+    assert!(fs::read_to_string(&file)
+        .unwrap()
+        .contains("0 2097152 /a\n"));
+    let missing = fails(&["record", &case.reference("store", "t"), "--", "/no/such"]);
+    assert!(missing.contains("cannot run /no/such"), "{missing}");
+    let without = run(&["record", &case.reference("store", "t")]);
+    let said = stderr(&without);
+    assert!(
+        without.status.code() == Some(2) && said.contains("give a command after '--'"),
+        "{said}"
+    );
+}
+
+/// A server does not end by itself.
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn a_command_that_goes_on_is_ended() {
+    let case = Case::with_programs();
+    let options = [
+        "--entrypoint=/usr/bin/dash",
+        "--cmd=-c",
+        "--cmd=cat /c >/dev/null; echo $V; cat",
+    ];
+    case.build(&[&options[..], &["--env=V=ready"]].concat(), "store", "t");
+    needs_root();
+    let image = case.reference("store", "t");
+    let mut command = puzzlefs();
+    // Its standard input stays open.
+    command
+        .args(["record", "--quiet", &image])
+        .stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(child.stderr.as_mut().unwrap(), &mut ready).unwrap();
+    assert_eq!(ready, *b"ready\n");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let ended = finish(child);
+    assert!(ended.status.success(), "{}", stderr(&ended));
+    assert!(String::from_utf8(ended.stdout)
+        .unwrap()
+        .contains("0 2097152 /c\n"));
+    let mut command = puzzlefs();
+    command
+        .args(["record", "--timeout=1", &image])
+        .stdin(Stdio::piped());
+    let ended = output(&mut command);
+    assert!(ended.status.success(), "{}", stderr(&ended));
 }

@@ -55,6 +55,9 @@ pub enum MountError {
         crate::model::oci::VERITY_ROOT_HASH
     )]
     NoRootVerity,
+    /// The process cannot have mounts of its own.
+    #[error("cannot make a mount namespace: {0}; run it as root")]
+    Isolation(io::Error),
     /// The store has no absolute path.
     #[error("cannot resolve {}: {cause}", .path.display())]
     Unresolved {

@@ -8,6 +8,7 @@
 mod call;
 mod markers;
 mod options;
+pub mod sandbox;
 mod unmount;
 mod writable;
 

@@ -67,7 +67,7 @@ impl Progress {
     }
 
     /// Fails after a request to stop.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         if self.stop.load(Relaxed) {
             return Err(Error::Interrupted);
         }

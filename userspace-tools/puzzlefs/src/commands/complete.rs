@@ -43,7 +43,7 @@ pub struct RepackArgs {
     image: OsString,
     /// Put the ranges of the start-up order in FILE first [default: that of the image]
     ///
-    /// The image keeps the order.
+    /// 'puzzlefs record' writes FILE. The image keeps it.
     #[arg(long, value_name = "FILE")]
     order: Option<PathBuf>,
     #[command(flatten)]

@@ -53,7 +53,7 @@ fn finished(page: String, name: &str) -> String {
 }
 
 /// Examples for each page, by its suffix after the program's name.
-const EXAMPLES: [(&str, &str); 9] = [
+const EXAMPLES: [(&str, &str); 10] = [
     (
         "",
         "puzzlefs build /srv/roots/debian /srv/images:debian\n\
@@ -81,6 +81,12 @@ const EXAMPLES: [(&str, &str); 9] = [
         "puzzlefs mount --verify digest /srv/images:debian /mnt\n\
          puzzlefs mount --writable /srv/images:debian /mnt\n\
          puzzlefs mount --fuse images:debian mnt",
+    ),
+    (
+        "-record",
+        "puzzlefs record --repack /srv/images:app -- /usr/bin/app --version\n\
+         puzzlefs record --timeout 10 -o app.order /srv/images:app -- /usr/sbin/nginx\n\
+         puzzlefs build --order app.order /srv/roots/app /srv/images:app",
     ),
     (
         "-convert",

@@ -22,6 +22,7 @@ mod list;
 mod ls;
 mod man;
 mod mount;
+mod record;
 mod reindex;
 mod resolve;
 mod tag;
@@ -58,6 +59,7 @@ pub enum Command {
     Export(export::ExportArgs),
     Mount(mount::MountArgs),
     Umount(umount::UmountArgs),
+    Record(record::RecordArgs),
     Inspect(inspect::InspectArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
@@ -91,6 +93,7 @@ impl Command {
             Command::Export(arguments) => export::run(arguments),
             Command::Mount(arguments) => mount::run(arguments),
             Command::Umount(arguments) => umount::run(arguments),
+            Command::Record(arguments) => record::run(arguments),
             Command::Inspect(arguments) => inspect::run(arguments),
             Command::Ls(arguments) => ls::run(arguments),
             Command::Cat(arguments) => cat::run(arguments),

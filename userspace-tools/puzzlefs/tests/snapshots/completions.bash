@@ -77,6 +77,9 @@ _puzzlefs() {
             puzzlefs,mount)
                 cmd="puzzlefs__subcmd__mount"
                 ;;
+            puzzlefs,record)
+                cmd="puzzlefs__subcmd__record"
+                ;;
             puzzlefs,reindex)
                 cmd="puzzlefs__subcmd__reindex"
                 ;;
@@ -155,6 +158,9 @@ _puzzlefs() {
             puzzlefs__subcmd__help,mount)
                 cmd="puzzlefs__subcmd__help__subcmd__mount"
                 ;;
+            puzzlefs__subcmd__help,record)
+                cmd="puzzlefs__subcmd__help__subcmd__record"
+                ;;
             puzzlefs__subcmd__help,reindex)
                 cmd="puzzlefs__subcmd__help__subcmd__reindex"
                 ;;
@@ -183,7 +189,7 @@ _puzzlefs() {
 
     case "${cmd}" in
         puzzlefs)
-            opts="-h -V --help --version build import convert extract export mount umount inspect ls cat list images tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help"
+            opts="-h -V --help --version build import convert extract export mount umount record inspect ls cat list images tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -573,7 +579,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__help)
-            opts="build import convert extract export mount umount inspect ls cat list tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help"
+            opts="build import convert extract export mount umount record inspect ls cat list tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -852,6 +858,20 @@ _puzzlefs() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        puzzlefs__subcmd__help__subcmd__record)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         puzzlefs__subcmd__help__subcmd__reindex)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1112,6 +1132,44 @@ _puzzlefs() {
                     return 0
                     ;;
                 -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__record)
+            opts="-o -w -q -h --output --repack --timeout --workdir --quiet --inside --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --workdir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --inside)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

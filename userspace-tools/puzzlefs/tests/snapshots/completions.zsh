@@ -193,6 +193,23 @@ _arguments "${_arguments_options[@]}" : \
 ':directory -- Mount point of the image:_files' \
 && ret=0
 ;;
+(record)
+_arguments "${_arguments_options[@]}" : \
+'-o+[Write the order to FILE \[default\: standard output\]]:FILE:_files' \
+'--output=[Write the order to FILE \[default\: standard output\]]:FILE:_files' \
+'--timeout=[End COMMAND and its processes after SECONDS, 1 to 86400 \[default\: wait for its end\]]:SECONDS:_default' \
+'-w+[Run COMMAND in DIRECTORY \[default\: as the image'\''s configuration has it\]]:DIRECTORY:_files' \
+'--workdir=[Run COMMAND in DIRECTORY \[default\: as the image'\''s configuration has it\]]:DIRECTORY:_files' \
+'--inside=[Be the first process in this root directory]:DIR:_files' \
+'--repack[Repack the image with the order, as '\''puzzlefs repack --order'\'' does]' \
+'-q[Show no progress and no summary]' \
+'--quiet[Show no progress and no summary]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':image -- Image, STORE\:TAG or STORE@sha256\:DIGEST:_default' \
+'*::command -- Program and its arguments \[default\: entry point and command of the image\]:_default' \
+&& ret=0
+;;
 (inspect)
 _arguments "${_arguments_options[@]}" : \
 '--json[Print one JSON object on standard output]' \
@@ -418,6 +435,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(record)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (inspect)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -513,6 +534,7 @@ _puzzlefs_commands() {
 'export:Export an image as a tar archive or as an ordinary OCI image' \
 'mount:Mount an image, read-only or writable, by the kernel module or over FUSE' \
 'umount:Unmount an image' \
+'record:Record which ranges of files a command reads when it starts' \
 'inspect:Show the properties of an image, or of a file in it' \
 'ls:List files in an image' \
 'cat:Write files of an image to standard output' \
@@ -606,6 +628,7 @@ _puzzlefs__subcmd__help_commands() {
 'export:Export an image as a tar archive or as an ordinary OCI image' \
 'mount:Mount an image, read-only or writable, by the kernel module or over FUSE' \
 'umount:Unmount an image' \
+'record:Record which ranges of files a command reads when it starts' \
 'inspect:Show the properties of an image, or of a file in it' \
 'ls:List files in an image' \
 'cat:Write files of an image to standard output' \
@@ -723,6 +746,11 @@ _puzzlefs__subcmd__help__subcmd__mount_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs help mount commands' commands "$@"
 }
+(( $+functions[_puzzlefs__subcmd__help__subcmd__record_commands] )) ||
+_puzzlefs__subcmd__help__subcmd__record_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs help record commands' commands "$@"
+}
 (( $+functions[_puzzlefs__subcmd__help__subcmd__reindex_commands] )) ||
 _puzzlefs__subcmd__help__subcmd__reindex_commands() {
     local commands; commands=()
@@ -787,6 +815,11 @@ _puzzlefs__subcmd__man_commands() {
 _puzzlefs__subcmd__mount_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs mount commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__record_commands] )) ||
+_puzzlefs__subcmd__record_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs record commands' commands "$@"
 }
 (( $+functions[_puzzlefs__subcmd__reindex_commands] )) ||
 _puzzlefs__subcmd__reindex_commands() {
