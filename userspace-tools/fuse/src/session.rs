@@ -8,9 +8,9 @@ use crate::options::{config, escapes_overlay};
 use crate::trace::Trace;
 use fuser::{Config, MountOption, Session};
 use puzzlefs_lib::error::{MountError, SystemError};
-use puzzlefs_lib::mount::{self, Options};
+use puzzlefs_lib::mount::{self, MountId, Options, Prefetch};
 use puzzlefs_lib::tree::{FileData, ImageTree};
-use puzzlefs_lib::{Error, ImageRef, Result, Store};
+use puzzlefs_lib::{Digest, Error, ImageRef, Result, Store};
 use rustix::io::Errno;
 use std::fmt;
 use std::io;
@@ -25,6 +25,8 @@ pub struct Image {
     escape_overlay: bool,
     config: Config,
     directory: PathBuf,
+    /// The store and the manifest, if files shall be read ahead.
+    prefetch: Option<(PathBuf, Digest)>,
 }
 
 impl Image {
@@ -59,6 +61,7 @@ impl Image {
             escape_overlay: escapes_overlay(&options),
             config,
             directory,
+            prefetch: options.prefetch.then(|| (path, *found.manifest_digest())),
         })
     }
 
@@ -83,7 +86,10 @@ impl Image {
         report: impl Fn(&puzzlefs_lib::Error) + Send + Sync + 'static,
     ) -> Result<Mount> {
         let Image {
-            config, directory, ..
+            config,
+            directory,
+            prefetch,
+            ..
         } = self;
         let fs = ImageFs::new(self.tree, self.data, self.escape_overlay, trace, report);
         let session = match fusermount::check_direct() {
@@ -93,7 +99,12 @@ impl Image {
                 Session::from_fd(fs, connection, config.acl, config).map_err(explained)?
             }
         };
-        Ok(Mount { session, directory })
+        Ok(Mount {
+            id: mount::Mount::on(&directory).map(|mount| mount.id),
+            session,
+            directory,
+            prefetch,
+        })
     }
 }
 
@@ -101,14 +112,31 @@ impl Image {
 pub struct Mount {
     session: Session<ImageFs>,
     directory: PathBuf,
+    /// The identity of the mount; none without `/proc`.
+    id: Option<MountId>,
+    prefetch: Option<(PathBuf, Digest)>,
 }
 
 impl Mount {
+    /// Starts to read files ahead if the options ask for it. The process waits until [`serve`](Self::serve).
+    pub fn prefetch(&self) -> Result<()> {
+        match &self.prefetch {
+            Some((store, manifest)) => {
+                Prefetch::prepare(&self.directory, store, Some(manifest))?.start(&self.directory)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Serves the image until it is unmounted.
     pub fn serve(self) -> Result<()> {
         let ended = run(self.session);
+        // Another mount on the directory would be busy for a moment.
+        let is_gone = self.id.is_some_and(|id| !id.exists());
         // If the connection was cut off, instead of unmounted, the mount must not stay without a server.
-        if rustix::fs::statfs(&self.directory).is_err_and(|errno| errno == Errno::NOTCONN) {
+        if !is_gone
+            && rustix::fs::statfs(&self.directory).is_err_and(|errno| errno == Errno::NOTCONN)
+        {
             mount::unmount(&self.directory, true)?;
         }
         ended

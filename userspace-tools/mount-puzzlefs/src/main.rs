@@ -34,6 +34,7 @@ source:
                                    verifies all other data against it
      rootfs_verity=<hex>           require this fs-verity digest of the metadata blob
      noshare                       share no pages in memory with other mounts of the store
+     prefetch                      read the ranges of the image's start-up order ahead
      escape_overlay                escape trusted.overlay.*, for a layer of an overlay
   -f              fake: resolve the image and check the options, mount nothing
   -s              sloppy: leave out options that the filesystem does not know
@@ -47,6 +48,9 @@ exit status: 0 mounted, 1 wrong usage or no permission, 2 system error, 32 mount
 ";
 
 fn main() -> ExitCode {
+    if mount::is_prefetch(std::env::args_os()) {
+        return ExitCode::SUCCESS;
+    }
     let args = match Request::parse(std::env::args_os().skip(1)) {
         Ok(Request::Mount(args)) => args,
         Ok(Request::Help) => {

@@ -15,10 +15,13 @@ mod progress;
 use clap::Parser;
 use commands::Cli;
 use puzzlefs_lib::error::{exit_status, MountError, Program};
-use puzzlefs_lib::{Error, Problems};
+use puzzlefs_lib::{mount, Error, Problems};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if mount::is_prefetch(std::env::args_os()) {
+        return ExitCode::SUCCESS;
+    }
     let command = Cli::parse().command;
     let Err(error) = command.run() else {
         return ExitCode::SUCCESS;

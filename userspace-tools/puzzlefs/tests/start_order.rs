@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Start-up orders: recorded from a command, kept with an image and used for its packs.
+//! Start-up orders: recorded from a command, kept with an image, used for its packs and read ahead.
 
 mod common;
 
@@ -538,4 +538,82 @@ fn a_command_that_goes_on_is_ended() {
         .stdin(Stdio::piped());
     let ended = output(&mut command);
     assert!(ended.status.success(), "{}", stderr(&ended));
+}
+
+/// The processes that read ahead for mounts, by their command lines.
+fn readers() -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap();
+    let lines = processes.filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines
+        .filter(|line| line.contains("--prefetch-mount"))
+        .collect()
+}
+
+/// Mounts with options, over FUSE, and returns the messages.
+fn mount(image: &str, directory: &Path, options: &[&str]) -> String {
+    fs::create_dir_all(directory).unwrap();
+    let mut command = puzzlefs();
+    command
+        .args(["mount", "--fuse", "-o", "prefetch"])
+        .args(options);
+    let mounted = output(command.arg(image).arg(directory));
+    assert!(mounted.status.success(), "{}", stderr(&mounted));
+    stderr(&mounted)
+}
+
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn a_mount_reads_ahead_and_is_not_busy() {
+    needs_root();
+    let case = Case::new();
+    let order = case.order("/a\n/b\n/none\n/small\n/small/01\n/c\n");
+    case.build(&[&order], "store", "t");
+    let (image, mnt) = (case.reference("store", "t"), case.path("mnt"));
+    for options in [&[][..], &["--writable"]] {
+        for _ in 0..5 {
+            assert_eq!(mount(&image, &mnt, options), "");
+            // At once, while the files are read ahead.
+            rustix::mount::unmount(&mnt, rustix::mount::UnmountFlags::NOFOLLOW).unwrap();
+        }
+        wait_until("the readers end with their mounts", || readers().is_empty());
+        // And they end by themselves.
+        assert_eq!(mount(&image, &mnt, options), "");
+        wait_until("the reader ends", || readers().is_empty());
+        assert!(fs::read(mnt.join("a")).unwrap() == noise(2 << 20, 100));
+        says(&["umount", "--lazy", mnt.to_str().unwrap()]);
+    }
+}
+
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn a_mount_succeeds_without_a_usable_order() {
+    needs_root();
+    let case = Case::new();
+    case.build(&[], "store", "t");
+    let (image, mnt) = (case.reference("store", "t"), case.path("mnt"));
+    let said = mount(&image, &mnt, &[]);
+    assert!(
+        said.contains("prefetch: the image has no start-up order"),
+        "{said}"
+    );
+    says(&["umount", mnt.to_str().unwrap()]);
+    for (text, cause) in [
+        (
+            "/a\n0 1 /../../etc/shadow\n",
+            "line 2: a name is empty, '.' or '..'",
+        ),
+        ("0 0 0\n", "line 1: the path does not begin with '/'"),
+    ] {
+        put_order(&case.path("store"), "t", text);
+        let said = mount(&image, &mnt, &[]);
+        assert!(
+            said.contains("prefetch: cannot use the start-up order"),
+            "{said}"
+        );
+        assert!(said.contains(cause), "{said}");
+        assert!(fs::read(mnt.join("a")).unwrap() == noise(2 << 20, 100));
+        says(&["umount", mnt.to_str().unwrap()]);
+        case.build(&[], "store", "t");
+    }
 }

@@ -18,7 +18,7 @@ mod usage;
 
 use clap::{Parser, Subcommand};
 use puzzlefs_lib::error::{exit_status, Program};
-use puzzlefs_lib::message;
+use puzzlefs_lib::{message, mount};
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -60,6 +60,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if mount::is_prefetch(std::env::args_os()) {
+        return ExitCode::SUCCESS;
+    }
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Serve(arguments) => serve::run(arguments),

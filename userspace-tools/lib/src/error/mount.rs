@@ -58,6 +58,18 @@ pub enum MountError {
     /// The process cannot have mounts of its own.
     #[error("cannot make a mount namespace: {0}; run it as root")]
     Isolation(io::Error),
+    /// The image has no start-up order.
+    #[error("the image has no start-up order; record one with 'puzzlefs record'")]
+    NoOrder,
+    /// The manifest of the image, which lists the start-up order, is not known.
+    #[error(
+        "the options name the image by its root; give <oci-dir>:<tag> or \
+         <oci-dir>@sha256:<digest>, whose manifest lists the start-up order"
+    )]
+    NoManifest,
+    /// The table of mounts does not have a mount.
+    #[error("/proc/self/mountinfo does not list the mount")]
+    NoTable,
     /// The store has no absolute path.
     #[error("cannot resolve {}: {cause}", .path.display())]
     Unresolved {

@@ -8,18 +8,20 @@
 mod call;
 mod markers;
 mod options;
+mod prefetch;
 pub mod sandbox;
 mod unmount;
 mod writable;
 
-pub use crate::sys::mounts::Mount;
+pub use crate::sys::mounts::{Mount, MountId};
 pub use call::remount;
 pub use markers::{needs_escape, ESCAPE_OVERLAY};
 pub use options::Options;
+pub use prefetch::{is_prefetch, Prefetch};
 pub use unmount::{unmount, Unmounted};
 pub use writable::{copy_root, Upper, Writable};
 
-use crate::error::{MountError, Result, StoreError};
+use crate::error::{Error, MountError, Result, StoreError};
 use crate::model::digest::Digest;
 use crate::model::oci;
 use crate::model::reference::ImageRef;
@@ -57,6 +59,7 @@ pub fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString> {
     }
     let image = ImageRef::parse(source)?;
     let (store, root) = find(&image)?;
+    options.manifest = Some(*root.manifest_digest());
     let hex = OsString::from(root.digest().to_hex());
     options.parameters.insert(0, ("rootfs".into(), Some(hex)));
     if let Some(wanted) = digest {
@@ -171,19 +174,34 @@ pub fn check_mount_point(directory: &Path) -> Result<()> {
 
 /// Mounts the source from [`resolve`] on a directory, and returns the kernel's remarks. `sloppy` leaves
 /// out options that the filesystem does not know.
+///
+/// If files cannot be read ahead as the options ask for it, that is a remark.
 pub fn mount(
     source: &OsStr,
     options: &Options,
     directory: &Path,
     sloppy: bool,
 ) -> Result<Vec<String>> {
-    if call::is_long(source) {
+    let mut remarks = if call::is_long(source) {
         call::mount_classic(TYPE, source, directory, options)?;
-        return Ok(Vec::new());
+        Vec::new()
+    } else {
+        let prepared = call::prepare(TYPE, source, options, sloppy)?;
+        call::attach(&prepared, directory)?;
+        prepared.remarks
+    };
+    if options.prefetch {
+        let store = Path::new(source);
+        let prefetch = Prefetch::prepare(directory, store, options.manifest.as_ref());
+        let started = prefetch.and_then(|prefetch| prefetch.start(directory));
+        remarks.extend(started.err().map(prefetch_remark));
     }
-    let prepared = call::prepare(TYPE, source, options, sloppy)?;
-    call::attach(&prepared, directory)?;
-    Ok(prepared.remarks)
+    Ok(remarks)
+}
+
+/// Returns a remark on files that are not read ahead.
+pub fn prefetch_remark(error: Error) -> String {
+    format!("prefetch: {error}")
 }
 
 /// Returns true if a directory has a mount of this source, with the same options for the image, its

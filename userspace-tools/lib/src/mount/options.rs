@@ -19,6 +19,10 @@ pub struct Options {
     pub remount: bool,
     /// `rw` was asked for, or mount(8) put it there: it does so by itself.
     pub read_write: bool,
+    /// Read the ranges of the image's start-up order ahead after the mount.
+    pub prefetch: bool,
+    /// The manifest of the image, if it is known.
+    pub(super) manifest: Option<Digest>,
 }
 
 /// Options that name an image to the kernel themselves.
@@ -96,6 +100,8 @@ impl Options {
             parameters,
             remount: false,
             read_write: false,
+            prefetch: false,
+            manifest: None,
         }
     }
 
@@ -125,6 +131,8 @@ impl Options {
             b"ro" => self.read_write = false,
             b"rw" => self.read_write = true,
             b"remount" => self.remount = true,
+            b"prefetch" if value.is_none() => self.prefetch = true,
+            b"noprefetch" if value.is_none() => self.prefetch = false,
             b"nosuid" => set(attributes, Attr::MOUNT_ATTR_NOSUID),
             b"suid" => clear(attributes, Attr::MOUNT_ATTR_NOSUID),
             b"nodev" => set(attributes, Attr::MOUNT_ATTR_NODEV),
@@ -344,6 +352,10 @@ mod tests {
         assert!(options.name_image());
         assert!(!parse("rw,verify=none").name_image());
         assert!(parse("rw").read_write);
+        assert!(parse("noprefetch,prefetch").prefetch && !parse("prefetch,noprefetch").prefetch);
+        assert_eq!(parse("prefetch,a").data(), "a");
+        // The kernel refuses it.
+        assert_eq!(parse("prefetch=1").data(), "prefetch=1");
         assert!(Options::parse(&["context=\"a,b".into()]).is_err());
     }
 

@@ -3,12 +3,50 @@
 //! The table of mounts, `/proc/self/mountinfo`, as proc_pid_mountinfo(5) has it.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// The identity of a mount. Numbers are reused, so it is exact while its filesystem exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MountId {
+    /// The number that no other mount has at the same time.
+    mount: u32,
+    /// The major and minor number of the filesystem.
+    device: (u32, u32),
+}
+
+impl MountId {
+    /// Returns true if the table of mounts has the mount.
+    pub fn exists(&self) -> bool {
+        Mount::all().iter().any(|mount| mount.id == *self)
+    }
+}
+
+impl fmt::Display for MountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.mount, self.device.0, self.device.1)
+    }
+}
+
+impl FromStr for MountId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut numbers = text.split(':').map(|number| number.parse().ok());
+        let mut number = || numbers.next().flatten().ok_or(());
+        let mount = number()?;
+        let device = (number()?, number()?);
+        Ok(MountId { mount, device })
+    }
+}
 
 /// A mount of this mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// The numbers of the mount and of its filesystem.
+    pub id: MountId,
     /// The mount point.
     pub directory: PathBuf,
     /// The type of its file system, with the subtype: `fuse.puzzlefs`.
@@ -62,10 +100,14 @@ impl Mount {
 
     fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = line.split(|&byte| byte == b' ');
-        let directory = fields.nth(4)?;
+        let number = std::str::from_utf8(fields.next()?).ok()?;
+        let device = std::str::from_utf8(fields.nth(1)?).ok()?;
+        let id = format!("{number}:{device}").parse().ok()?;
+        let directory = fields.nth(1)?;
         let attributes = fields.next()?.to_vec();
         fields.find(|field| *field == b"-")?;
         Some(Mount {
+            id,
             directory: PathBuf::from(unescaped(directory)),
             fs_type: String::from_utf8_lossy(fields.next()?).into_owned(),
             source: unescaped(fields.next()?),
@@ -112,6 +154,9 @@ mod tests {
         .concat();
         let line = line.as_slice();
         let mount = Mount::parse(line).unwrap();
+        assert_eq!(mount.id.to_string(), "36:0:30");
+        assert_eq!("36:0:30".parse(), Ok(mount.id));
+        assert!("36:0".parse::<MountId>().is_err() && "".parse::<MountId>().is_err());
         assert_eq!(mount.directory, Path::new("/mnt/a b\\"));
         assert_eq!(mount.fs_type, "fuse.puzzlefs");
         assert_eq!(mount.source, "/srv/c\td@x");
@@ -134,6 +179,7 @@ mod tests {
     #[test]
     fn the_table_of_this_process() {
         assert!(Mount::on(Path::new("/proc")).is_some_and(|mount| mount.fs_type == "proc"));
+        assert!(Mount::on(Path::new("/proc")).is_some_and(|mount| mount.id.exists()));
         assert_eq!(Mount::on(Path::new("/no/such")), None);
     }
 }

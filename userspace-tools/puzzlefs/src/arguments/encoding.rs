@@ -34,7 +34,7 @@ pub struct EncodingArgs {
     parent: Option<ParentChoice>,
     /// Put the ranges of the start-up order in FILE first in packs
     ///
-    /// 'puzzlefs record' writes FILE. The image keeps it. With 'parent', it is
+    /// 'puzzlefs record' writes FILE. The image keeps it, for 'mount -o prefetch'. With 'parent', it is
     /// the order of the parent. The root is the same without it. For format 4.
     #[arg(long, value_name = "FILE|parent")]
     order: Option<PathBuf>,

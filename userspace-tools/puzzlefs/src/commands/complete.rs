@@ -43,7 +43,7 @@ pub struct RepackArgs {
     image: OsString,
     /// Put the ranges of the start-up order in FILE first [default: that of the image]
     ///
-    /// 'puzzlefs record' writes FILE. The image keeps it.
+    /// 'puzzlefs record' writes FILE. The image keeps it, for 'mount -o prefetch'.
     #[arg(long, value_name = "FILE")]
     order: Option<PathBuf>,
     #[command(flatten)]

@@ -86,7 +86,8 @@ const EXAMPLES: [(&str, &str); 10] = [
         "-record",
         "puzzlefs record --repack /srv/images:app -- /usr/bin/app --version\n\
          puzzlefs record --timeout 10 -o app.order /srv/images:app -- /usr/sbin/nginx\n\
-         puzzlefs build --order app.order /srv/roots/app /srv/images:app",
+         puzzlefs build --order app.order /srv/roots/app /srv/images:app\n\
+         puzzlefs mount -o prefetch /srv/images:app /mnt",
     ),
     (
         "-convert",

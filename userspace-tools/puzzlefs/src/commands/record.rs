@@ -37,7 +37,7 @@ use tempfile::TempDir;
 /// The kernel module is not necessary.
 ///
 /// The order lists each range at its first read. 'puzzlefs repack --order' and 'puzzlefs build --order' put
-/// these ranges first in the packs of an image.
+/// these ranges first in the packs of an image, and 'puzzlefs mount -o prefetch' reads them ahead.
 #[derive(Debug, Args)]
 pub struct RecordArgs {
     #[command(flatten)]

@@ -10,7 +10,7 @@ use crate::output::say;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use puzzlefs_lib::error::MountError;
-use puzzlefs_lib::mount::{self, Options, Upper, Writable};
+use puzzlefs_lib::mount::{self, Options, Prefetch, Upper, Writable};
 use puzzlefs_lib::{Error, ImageRef};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,8 @@ pub struct MountArgs {
     ///
     /// Options are those of mount(8) and of mount.puzzlefs(8). digest=HEX is the fs-verity digest that
     /// the image's manifest must have; everything else is then checked against it. allow_other, with
-    /// --fuse, gives other users access.
+    /// --fuse, gives other users access. prefetch reads the ranges of the image's start-up order
+    /// ahead, in the background.
     #[arg(short, long, value_name = "OPTIONS")]
     pub options: Vec<OsString>,
     /// Choose how data is verified when it is read [default: none, with digest= fsverity]
@@ -164,7 +165,16 @@ fn writable(
         options.escape_overlay();
     }
     let overlay = Writable::prepare(&arguments.directory, upper)?;
+    // The overlay takes the place of the mount of the image.
+    let is_prefetched = std::mem::take(&mut options.prefetch);
     read_only(arguments, &image, &overlay.lower(), options)?;
+    let manifest = Some(found.manifest_digest());
+    let prefetch = is_prefetched.then(|| Prefetch::prepare(&overlay.lower(), &store, manifest));
     let name = mount::source_name(&store, found.manifest_digest());
-    Ok(overlay.finish(&name, attributes, &progress)?)
+    overlay.finish(&name, attributes, &progress)?;
+    let started = prefetch.map(|prefetch| prefetch?.start(&arguments.directory));
+    if let Some(Err(error)) = started {
+        say(mount::prefetch_remark(error));
+    }
+    Ok(())
 }

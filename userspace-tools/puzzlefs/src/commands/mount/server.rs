@@ -34,6 +34,9 @@ pub fn start(
     if let Some(verify) = arguments.verify {
         command.args(["--verify", verify.name()]);
     }
+    if !options.prefetch {
+        command.args(["--options", "noprefetch"]);
+    }
     if escapes_overlay(options) {
         command.args(["--options", mount::ESCAPE_OVERLAY]);
     }
@@ -65,6 +68,9 @@ pub fn serve(image: &ImageRef, directory: &Path, options: Options, background: b
     let mounted_on = opened.directory().to_owned();
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot handle signals")?;
     let mount = opened.mount(|error| say(error)).with_context(context)?;
+    if let Err(error) = mount.prefetch() {
+        say(mount::prefetch_remark(error));
+    }
     if background {
         // If the parent is gone, this fails, and dropping `mount` unmounts the image.
         std::io::stdout()
