@@ -286,6 +286,7 @@ impl<'a> Inode<'a> {
     /// # Errors
     ///
     /// [`MetadataErrorKind::Misuse`](super::MetadataErrorKind::Misuse).
+    #[inline]
     pub fn content(&self) -> Result<Content<'a>> {
         let (stored, lists) = (&self.stored, &self.lists);
         let content = match self.inode_type {
@@ -317,6 +318,7 @@ impl<'a> Inode<'a> {
     /// # Errors
     ///
     /// [`MetadataErrorKind::Misuse`](super::MetadataErrorKind::Misuse).
+    #[inline]
     pub fn attributes(&self) -> Result<Attributes<'a>> {
         let set = match self.stored.set.checked_sub(1) {
             Some(number) => self.lists.sets().known(number)?,

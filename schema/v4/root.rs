@@ -219,6 +219,7 @@ impl RootLayout {
 
     /// Returns the number of the inode in a slot of a block, before which there are so many inodes.
     /// In a checked image it cannot overflow.
+    #[inline]
     pub fn ino(before: u64, slot: u16) -> u64 {
         before.saturating_add(slot.into()).saturating_add(ROOT_INO)
     }
@@ -321,6 +322,18 @@ impl Children<'_> {
         }))
     }
 
+    /// The number of inodes in the child of a number, or in all blocks below it.
+    ///
+    /// Cost: constant.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataErrorKind::Misuse`](super::MetadataErrorKind::Misuse) if there are
+    /// not so many children.
+    pub(super) fn inodes(&self, number: u32) -> Result<u32> {
+        Ok(self.children.known(number)?.inodes)
+    }
+
     /// All children in order.
     ///
     /// Cost of each step: constant.
@@ -390,9 +403,20 @@ impl Children<'_> {
     /// Finds the child with the block of a number. `starts` are those that
     /// [`fill_starts`](Self::fill_starts) wrote.
     ///
-    /// Cost: at most 2 + log2 of the number of children.
+    /// Cost: constant if the children are blocks, otherwise at most 2 + log2 of their number.
     pub fn find_block(&self, number: u64, starts: &[Start]) -> Option<Found> {
-        self.find(number, starts, |start| start.blocks)
+        match self.child_type {
+            // Each child is one block, so that both have the same number.
+            ChildType::Block => {
+                let child = u32::try_from(number).ok()?;
+                Some(Found {
+                    child,
+                    start: *starts.get(child as usize)?,
+                    rest: 0,
+                })
+            }
+            ChildType::BlockList => self.find(number, starts, |start| start.blocks),
+        }
     }
 
     fn find(&self, wanted: u64, starts: &[Start], of: impl Fn(Start) -> u64) -> Option<Found> {

@@ -104,11 +104,11 @@ impl Tree {
             (Place::Node(node), _) => self.tree().open(node, None)?,
         };
         let inode = self.tree().inode(&loaded)?;
-        let (node_type, size) = match self.tree().content(&loaded)? {
+        let broken = |e| self.tree().broken(&loaded, e);
+        let (node_type, size) = match inode.content().map_err(broken)? {
             InodeContent::File(_) | InodeContent::LongFile(_) => (NodeType::Regular, inode.size()),
-            InodeContent::Directory(_) | InodeContent::LongDirectory(_) => {
-                (NodeType::Directory, self.tree().entry_count(&loaded)?)
-            }
+            InodeContent::Directory(entries) => (NodeType::Directory, entries.len().into()),
+            InodeContent::LongDirectory(parts) => (NodeType::Directory, parts.count().into()),
             InodeContent::Symlink(target) => {
                 (NodeType::Symlink(link_target(target)?), target.len() as u64)
             }
@@ -132,7 +132,7 @@ impl Tree {
             links: inode.links(),
             size,
             mtime: inode.mtime(),
-            has_xattrs: !self.tree().attributes(&loaded)?.is_empty(),
+            has_xattrs: !inode.attributes().map_err(broken)?.is_empty(),
         };
         let node = match inode.inode_type() {
             InodeType::File => Node::File(FileNode {

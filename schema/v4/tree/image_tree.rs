@@ -18,7 +18,7 @@ use super::{
     loading::{load_block, load_block_list, malformed, read_block, read_block_list, read_root},
     long_lists::{walk, Begin, Leaves},
     node::{LoadedInode, Node},
-    numbers::{find_block, Wanted},
+    numbers::{find_block, find_inodes, Wanted},
     source::{ChunkSource, MetadataChunk},
 };
 use crate::limits::ROOT_INO;
@@ -298,7 +298,8 @@ impl<S: ChunkSource> Tree<S> {
         name: &[u8],
     ) -> Result<Option<Target>, S::Error> {
         let mut search = Search { tree: self, name };
-        let found = match self.content(directory)? {
+        let block = self.block(directory)?;
+        let found = match self.content_in(&block, directory)? {
             Content::Directory(entries) => search.find(&directory.block, &entries)?,
             Content::LongDirectory(parts) => {
                 let begin = Begin::Name(name);
@@ -313,7 +314,7 @@ impl<S: ChunkSource> Tree<S> {
             return Ok(None);
         };
         // Most inodes lie in the block of their directory.
-        let mut last = Some(self.numbers(directory)?);
+        let mut last = Some(NumberedBlock::of(directory, block.len()));
         self.target(directory, &mut last, inode_type, to).map(Some)
     }
 
@@ -335,13 +336,14 @@ impl<S: ChunkSource> Tree<S> {
         let Ok(first) = u32::try_from(cursor) else {
             return Ok(ControlFlow::Continue(()));
         };
+        let block = self.block(directory)?;
         let mut listing = Listing {
             tree: self,
             directory,
             give,
-            last: Some(self.numbers(directory)?),
+            last: Some(NumberedBlock::of(directory, block.len())),
         };
-        match self.content(directory)? {
+        match self.content_in(&block, directory)? {
             Content::Directory(entries) => listing.give(&directory.block, &entries, first, 0),
             Content::LongDirectory(parts) => {
                 self.walk(directory, &parts, Begin::Element(first), &mut listing)
@@ -412,7 +414,18 @@ impl<S: ChunkSource> Tree<S> {
     ///
     /// [`MetadataErrorKind::Misuse`](super::super::MetadataErrorKind::Misuse).
     pub fn content<'a>(&self, loaded: &'a LoadedInode<S::Chunk>) -> Result<Content<'a>, S::Error> {
-        let content = self.inode(loaded)?.content();
+        self.content_in(&self.block(loaded)?, loaded)
+    }
+
+    /// Reads the content of an inode of a block that was read.
+    fn content_in<'a>(
+        &self,
+        block: &Block<'a>,
+        loaded: &LoadedInode<S::Chunk>,
+    ) -> Result<Content<'a>, S::Error> {
+        let content = block
+            .inode(loaded.node.slot)
+            .and_then(|inode| inode.content());
         content.map_err(|e| self.broken(loaded, e))
     }
 
@@ -433,6 +446,7 @@ impl<S: ChunkSource> Tree<S> {
     }
 
     /// Returns the inode that an entry refers to.
+    #[inline]
     fn target(
         &self,
         directory: &LoadedInode<S::Chunk>,
@@ -450,18 +464,9 @@ impl<S: ChunkSource> Tree<S> {
         })
     }
 
-    /// Returns the numbers of the inodes in the block of an inode.
-    fn numbers(&self, loaded: &LoadedInode<S::Chunk>) -> Result<NumberedBlock, S::Error> {
-        let position = loaded.ino.saturating_sub(ROOT_INO);
-        Ok(NumberedBlock {
-            number: loaded.node.block,
-            before: position.saturating_sub(loaded.node.slot.into()),
-            inodes: read_block(&self.source, &loaded.block)?.len(),
-        })
-    }
-
     /// Returns the number of an inode; `None` if the image does not have it. `last` is the block that
     /// was searched before.
+    #[inline]
     fn number(
         &self,
         last: &mut Option<NumberedBlock>,
@@ -469,20 +474,25 @@ impl<S: ChunkSource> Tree<S> {
     ) -> Result<Option<u64>, S::Error> {
         let block = match *last {
             Some(last) if last.number == node.block => last,
-            _ => {
-                let wanted = Wanted::Block(node.block.into());
-                let Some(found) = find_block(&self.source, &self.root, wanted)? else {
-                    return Ok(None);
-                };
-                *last.insert(NumberedBlock {
-                    number: node.block,
-                    before: found.start.inodes,
-                    inodes: found.child.inodes,
-                })
-            }
+            _ => match self.find_numbers(node.block)? {
+                Some(found) => *last.insert(found),
+                None => return Ok(None),
+            },
         };
         let is_there = u32::from(node.slot) < block.inodes;
         Ok(is_there.then(|| RootLayout::ino(block.before, node.slot)))
+    }
+
+    /// Finds the numbers of the inodes in a block; `None` if the image does not have it.
+    // Not inlined, because most entries of a directory follow one that lies in the same block.
+    #[inline(never)]
+    fn find_numbers(&self, number: u32) -> Result<Option<NumberedBlock>, S::Error> {
+        let found = find_inodes(&self.source, &self.root, number)?;
+        Ok(found.map(|(before, inodes)| NumberedBlock {
+            number,
+            before,
+            inodes,
+        }))
     }
 }
 
@@ -494,6 +504,18 @@ struct NumberedBlock {
     before: u64,
     /// The number of inodes in it.
     inodes: u32,
+}
+
+impl NumberedBlock {
+    /// Returns the block of an inode, which has so many inodes.
+    fn of<C>(loaded: &LoadedInode<C>, inodes: u32) -> Self {
+        let position = loaded.ino.saturating_sub(ROOT_INO);
+        Self {
+            number: loaded.node.block,
+            before: position.saturating_sub(loaded.node.slot.into()),
+            inodes,
+        }
+    }
 }
 
 /// A search for the entry of a name, which ends with the first leaf.

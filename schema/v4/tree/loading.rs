@@ -14,6 +14,7 @@ use super::{
 };
 
 /// Returns the error for a violated rule of a loaded chunk.
+#[cold]
 pub(super) fn malformed<S: ChunkSource>(
     source: &S,
     chunk: &S::Chunk,

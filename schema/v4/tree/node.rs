@@ -19,6 +19,7 @@ impl Node {
 
     /// The place that a reference in the block of this inode leads to; `None` if there is no block of
     /// such a number.
+    #[inline]
     pub(super) fn follow(self, to: InodeRef) -> Option<Self> {
         let block = to.block(self.block.into())?;
         Some(Self {

@@ -74,6 +74,30 @@ pub(super) fn find_block<S: ChunkSource>(
     }
 }
 
+/// Finds the inodes of a block: the number of those before it, and of those in it. `None` if the image
+/// does not have the block.
+///
+/// Cost: as [`find_block`].
+pub(super) fn find_inodes<S: ChunkSource>(
+    source: &S,
+    root: &S::Chunk,
+    number: u32,
+) -> Result<Option<(u64, u32)>, S::Error> {
+    let wanted = Wanted::Block(number.into());
+    let children = read_root(source, root)?;
+    if children.child_type() == ChildType::BlockList {
+        let found = find_block(source, root, wanted)?;
+        return Ok(found.map(|found| (found.start.inodes, found.child.inodes)));
+    }
+    let Some(found) = wanted.find(&children, root.starts()) else {
+        return Ok(None);
+    };
+    // The reference to the block is not needed.
+    let inodes = children.inodes(found.child);
+    let inodes = inodes.map_err(|e| malformed(source, root, e))?;
+    Ok(Some((found.start.inodes, inodes)))
+}
+
 /// Finds a block in a block list, which has it.
 fn find_below<S: ChunkSource>(
     source: &S,
