@@ -14,6 +14,7 @@ use crate::{
     base::verify::Verify,
     fill::{extent_map::ExtentMap, reader::FileReader},
     store::opening::Opening,
+    tree::Node,
     vfs::{prelude::*, INode},
 };
 use puzzlefs_schema::{Chunk, Digest};
@@ -56,9 +57,10 @@ pub(super) fn note(inode: &INode<PuzzleFs>) {
 /// Returns true if the file is known to have a digest.
 ///
 /// Called for every `stat`: reads no metadata. [`digest`] and [`note`] set the flag for candidates
-/// only.
+/// only, which format 4 does not have.
 pub(super) fn is_known(inode: &INode<PuzzleFs>) -> bool {
-    content(inode).is_some_and(|content| content.is_whole_blob() == Some(true))
+    matches!(inode.data(), Node::V3(_))
+        && content(inode).is_some_and(|content| content.is_whole_blob() == Some(true))
 }
 
 /// A regular file that has an fs-verity digest if its only chunk is all of the blob.
