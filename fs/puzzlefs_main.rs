@@ -11,8 +11,8 @@
 //! | `codec` | raw, zstd, digest, chunks: stored bytes in, verified content out |
 //! | `store` | the directory of blobs, open blobs, the chunk index |
 //! | `io` | buffers, direct reads, the pool of workspaces |
-//! | `base` | ranges, limits, faults, counters |
-//! | `ports` | the kernel's zstd, SHA-256 and XXH64 behind the interfaces of crates |
+//! | `base` | ranges, limits, faults, counters, events of tracepoints |
+//! | `ports` | the kernel's zstd, SHA-256 and XXH64 behind the interfaces of crates; tracepoints |
 //! | `vfs` | safe abstractions of the kernel's objects |
 //!
 //! A module uses only those below it; `qemu-test/check-arrows` checks that. The crate

@@ -5,7 +5,10 @@
 //! [`Fault::errno`] alone turns a fault into the error that a caller gets, and [`FaultSite`] alone
 //! logs one.
 
-use super::message::{ErrorName, Show};
+use super::{
+    message::{ErrorName, Show},
+    trace::TracedFault,
+};
 use crate::vfs::{error_ratelimited, prelude::*};
 use kernel::{alloc::AllocError, fmt};
 use puzzlefs_schema::{
@@ -286,6 +289,17 @@ impl<'a> FaultSite<'a> {
         fault.errno()
     }
 
+    /// Returns a fault as events have it.
+    fn traced(&self, fault: Fault) -> TracedFault<'a> {
+        TracedFault {
+            image: self.image,
+            ino: self.ino,
+            offset: self.offset,
+            stored: self.stored.map(|(_, digest)| digest),
+            errno: fault.errno(),
+        }
+    }
+
     /// Logs a fault in one line, unless it is logged already or too many lines were logged lately.
     pub(crate) fn log(self, fault: Fault) {
         if matches!(fault, Fault::Reported(_)) {
@@ -296,16 +310,12 @@ impl<'a> FaultSite<'a> {
             Fault::Metadata(e) => e.ino(),
             _ => None,
         };
-        error_ratelimited(fmt!(
-            "{}",
-            FaultLine(
-                Self {
-                    ino: known.or(self.ino),
-                    ..self
-                },
-                fault
-            )
-        ));
+        let site = Self {
+            ino: known.or(self.ino),
+            ..self
+        };
+        site.traced(fault).occurred(Cause(fault));
+        error_ratelimited(fmt!("{}", FaultLine(site, fault)));
     }
 }
 
@@ -325,9 +335,18 @@ impl fmt::Display for FaultLine<'_> {
         if let Some((kind, digest)) = site.stored {
             f.write_fmt(fmt!(": {kind} {}", Show(digest)))?;
         }
-        match fault {
-            Fault::Metadata(e) => f.write_fmt(fmt!(": {}", Show(e.kind()))),
-            fault => f.write_fmt(fmt!(": {fault}")),
+        f.write_fmt(fmt!(": {}", Cause(*fault)))
+    }
+}
+
+/// The cause of a fault, without the inode.
+struct Cause(Fault);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Fault::Metadata(e) => f.write_fmt(fmt!("{}", Show(e.kind()))),
+            fault => f.write_fmt(fmt!("{fault}")),
         }
     }
 }

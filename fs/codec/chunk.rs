@@ -24,7 +24,11 @@ use super::{
 };
 use crate::{
     base::{
-        fault::Fault, limits::MAX_READ_WHOLE, range::ByteRange, statistics::Statistics,
+        fault::Fault,
+        limits::MAX_READ_WHOLE,
+        range::ByteRange,
+        statistics::Statistics,
+        trace::{self, Origin, Start, TracedChunk},
         verify::Verify,
     },
     io::{
@@ -148,6 +152,15 @@ impl ChunkPart<'_> {
         }
     }
 
+    /// Returns the chunk as events name it, with the stored bytes that are used.
+    fn traced(&self) -> TracedChunk<'_> {
+        let encoding = Some(self.chunk.encoding());
+        TracedChunk {
+            stored: self.wanted(),
+            ..traced(self.open, self.chunk.digest(), encoding)
+        }
+    }
+
     fn frame_name(&self) -> FrameName {
         if self.verification != Verification::None {
             return FrameName::VerifiedChunk(*self.chunk);
@@ -175,21 +188,27 @@ pub(crate) fn fill(
     if !part.reads_all() {
         let around = |range| part.around(range);
         let blob = &part.open.blob;
-        return raw::fill_range(statistics, workspace, blob, part.wanted(), around, run);
+        let start = Start::of_chunk();
+        let origin = raw::fill_range(statistics, workspace, blob, part.wanted(), around, run)?;
+        part.traced().came_from(origin, start);
+        return Ok(());
     }
+    let start = Start::of_chunk();
     let frame = FramePart::of_chunk(part.frame_name(), part.chunk, part.range);
     if frame.fill_from(context.frames, run) {
+        part.traced().came_from(Origin::Cache, start);
         return Ok(());
     }
     // The caller has waited for a workspace.
     let Workspace { decoder, buffer } = workspace.ok_or(Fault::Errno(EIO))?;
     let place = if part.verification == Verification::Needed {
         let digest = part.chunk.digest();
-        let place = read_verified(statistics, buffer, part.open, digest)?;
+        let encoding = Some(part.chunk.encoding());
+        let place = read_verified(statistics, buffer, part.open, digest, encoding)?;
         part.open.blob.set_verified(digest, part.open.stored);
         place
     } else {
-        read(statistics, buffer, part.open)?
+        read(statistics, buffer, part.open, part.traced())?
     };
     let stored = buffer.get(&place)?;
     if part.is_raw() {
@@ -199,15 +218,33 @@ pub(crate) fn fill(
     frame.fill(context, stored, decoder, run)
 }
 
+/// Returns a chunk as events name it.
+fn traced<'a>(
+    open: &'a OpenChunk,
+    digest: &'a Digest,
+    encoding: Option<Encoding>,
+) -> TracedChunk<'a> {
+    TracedChunk {
+        digest,
+        file: open.blob.digest(),
+        stored: open.stored,
+        encoding,
+    }
+}
+
 /// Reads all stored bytes of a chunk, unless they are in the buffer.
 fn read(
     statistics: &Statistics,
     buffer: &mut BlobBuffer,
     open: &OpenChunk,
+    traced: TracedChunk<'_>,
 ) -> Result<Place, Fault> {
     let OpenChunk { blob, stored, .. } = open;
     let around = blob.around(*stored);
-    buffer.read_place(blob.source(), statistics, *stored, around)
+    let start = Start::of_chunk();
+    let place = buffer.read_place(blob.source(), statistics, *stored, around)?;
+    traced.came_from(buffer.origin(), start);
+    Ok(place)
 }
 
 /// Reads all stored bytes of a chunk, unless they are in the buffer, and checks their digest.
@@ -216,13 +253,19 @@ pub(super) fn read_verified(
     buffer: &mut BlobBuffer,
     open: &OpenChunk,
     digest: &Digest,
+    encoding: Option<Encoding>,
 ) -> Result<Place, Fault> {
+    let traced = traced(open, digest, encoding);
+    let start = Start::of_chunk();
     if let Some(place) = buffer.verified_place(digest) {
+        traced.came_from(Origin::Buffer, start);
         return Ok(place);
     }
-    let place = read(statistics, buffer, open)?;
+    let place = read(statistics, buffer, open, traced)?;
+    let start = Start::of_decode();
     let mut hash = Sha256::new();
     hash.update(buffer.get(&place)?);
+    trace::hashed(start, open.stored.len as usize);
     statistics.bytes_hashed.add(open.stored.len);
     if hash.finalize()[..] != digest.as_bytes()[..] {
         // Otherwise the next reader would not read it again.

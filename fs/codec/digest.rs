@@ -7,25 +7,33 @@
 
 use super::{context::ReadContext, frame::FramePart, plan::BlobPart};
 use crate::{
-    base::{fault::Fault, statistics::Statistics},
+    base::{
+        fault::Fault,
+        statistics::Statistics,
+        trace::{self, Start},
+    },
     io::{buffer::BlobBuffer, pool::Workspace},
     ports::sha256::{Digest as _, Sha256},
-    store::{blob::Blob, frame_table::FrameTable},
+    store::frame_table::FrameTable,
     vfs::FolioRun,
 };
-use puzzlefs_schema::{Digest, SeekTable, SEEK_TABLE_FOOTER_LEN};
+use puzzlefs_schema::{SeekTable, SEEK_TABLE_FOOTER_LEN};
 
 /// Reads all of a blob, unless it is in the buffer, and checks its digest.
 fn verify(
     statistics: &Statistics,
     buffer: &mut BlobBuffer,
-    blob: &Blob,
-    digest: &Digest,
+    part: BlobPart<'_>,
 ) -> Result<(), Fault> {
+    let (blob, digest) = (part.blob, &part.chunk.blob);
     let all = blob.all();
+    let start = Start::of_chunk();
     let place = buffer.read_place(blob.source(), statistics, all, all)?;
+    part.traced(all).came_from(buffer.origin(), start);
+    let start = Start::of_decode();
     let mut hash = Sha256::new();
     hash.update(buffer.get(&place)?);
+    trace::hashed(start, all.len as usize);
     statistics.bytes_hashed.add(all.len);
     if hash.finalize()[..] != digest.as_bytes()[..] {
         // Otherwise the next reader would not read it again.
@@ -45,7 +53,7 @@ pub(crate) fn fill(
 ) -> Result<(), Fault> {
     let digest = &part.chunk.blob;
     if workspace.buffer.verified(digest).is_none() {
-        verify(context.statistics, &mut workspace.buffer, part.blob, digest)?;
+        verify(context.statistics, &mut workspace.buffer, part)?;
     }
     if part.chunk.compressed {
         return fill_frames(context, workspace, part, run);

@@ -7,7 +7,11 @@ use super::{
     frame_cache::{FrameCache, FrameName},
 };
 use crate::{
-    base::{fault::Fault, range::ByteRange},
+    base::{
+        fault::Fault,
+        range::ByteRange,
+        trace::{self, Start},
+    },
     ports::{
         xxhash::xxh64,
         zstd_safe::{DCtx, WriteBuf},
@@ -136,9 +140,10 @@ impl FramePart {
         decoder: &mut DCtx,
         memory: &'b mut W,
     ) -> Result<&'b [u8], Fault> {
-        let content = decoder
-            .decompress(memory, stored)
-            .map_err(|_| Fault::Frame)?;
+        let start = Start::of_decode();
+        let decompressed = decoder.decompress(memory, stored);
+        trace::decompressed(start, stored.len(), self.size);
+        let content = decompressed.map_err(|_| Fault::Frame)?;
         if content.len() != self.size {
             return Err(Fault::FrameSize);
         }

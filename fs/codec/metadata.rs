@@ -7,13 +7,14 @@
 
 use super::chunk::{check_frame, read_verified};
 use crate::{
-    base::{fault::Fault, statistics::Statistics},
-    io::pool::{Purpose, Workspace},
-    store::{
-        blob_store::BlobStore,
-        chunks::{ChunkQuery, OpenChunk},
-        opening::Opening,
+    base::{
+        fault::Fault,
+        statistics::Statistics,
+        trace::{self, Start},
     },
+    io::pool::{Purpose, Workspace},
+    ports::zstd_safe::DCtx,
+    store::{blob_store::BlobStore, chunks::ChunkQuery, opening::Opening},
     vfs::prelude::*,
 };
 use puzzlefs_schema::{
@@ -39,7 +40,8 @@ pub(crate) fn read(
         return Err(Fault::Chunk(ChunkError::MetadataLength));
     }
     let query = ChunkQuery::new(chunk, Opening::Waiting, statistics);
-    read_with(store, &query, chunk.digest(), |_| Ok(*chunk)).map(|(_, content)| content)
+    let encoding = Some(chunk.encoding());
+    read_with(store, &query, chunk.digest(), encoding, |_| Ok(*chunk)).map(|(_, content)| content)
 }
 
 /// Reads the content of the root of an image, of which only the digest is known. Returns the
@@ -54,7 +56,7 @@ pub(crate) fn read_root(
     statistics: &Statistics,
 ) -> Result<(ChunkRef, KVVec<u8>), Fault> {
     let query = ChunkQuery::root(digest, Opening::Waiting, statistics);
-    read_with(store, &query, digest, |stored| {
+    read_with(store, &query, digest, None, |stored| {
         let len = u32::try_from(stored.len()).map_err(|_| Fault::ChunkSize)?;
         Ok(root_ref(*digest, len, stored)?)
     })
@@ -65,6 +67,7 @@ fn read_with(
     store: &BlobStore,
     query: &ChunkQuery<'_>,
     digest: &Digest,
+    encoding: Option<Encoding>,
     reference: impl FnOnce(&[u8]) -> Result<ChunkRef, Fault>,
 ) -> Result<(ChunkRef, KVVec<u8>), Fault> {
     let open = store.open_chunk(query)?;
@@ -77,7 +80,10 @@ fn read_with(
     let read = |workspace: Option<&mut Workspace>| {
         // The caller waits for a workspace.
         let workspace = workspace.ok_or(Fault::Errno(EIO))?;
-        decode(query.statistics, workspace, &open, digest, reference)
+        let statistics = query.statistics;
+        let Workspace { decoder, buffer } = workspace;
+        let place = read_verified(statistics, buffer, &open, digest, encoding)?;
+        decode(statistics, decoder, buffer.get(&place)?, reference)
     };
     let (workspaces, returns) = (store.workspaces(), store.workspace_returns());
     let content = workspaces.with(returns, purpose, false, read)?;
@@ -92,17 +98,13 @@ fn read_with(
     content
 }
 
-/// Reads and verifies the stored bytes of a chunk, and decodes them.
+/// Decodes the stored bytes of a chunk.
 fn decode(
     statistics: &Statistics,
-    workspace: &mut Workspace,
-    open: &OpenChunk,
-    digest: &Digest,
+    decoder: &mut DCtx,
+    stored: &[u8],
     reference: impl FnOnce(&[u8]) -> Result<ChunkRef, Fault>,
 ) -> Result<(ChunkRef, KVVec<u8>), Fault> {
-    let Workspace { decoder, buffer } = workspace;
-    let place = read_verified(statistics, buffer, open, digest)?;
-    let stored = buffer.get(&place)?;
     let chunk = reference(stored)?;
     let len = chunk.content_len() as usize;
     let mut content = KVVec::with_capacity(len, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
@@ -110,7 +112,9 @@ fn decode(
         Encoding::Raw => content.extend_from_slice(stored, GFP_KERNEL_ACCOUNT)?,
         Encoding::Zstd => {
             check_frame(&chunk, stored)?;
+            let start = Start::of_decode();
             let decoded = decoder.decompress(&mut content, stored);
+            trace::decompressed(start, stored.len(), len);
             statistics.bytes_decompressed.add(len as u64);
             decoded.map_err(|_| Fault::Frame)?;
         }

@@ -14,11 +14,11 @@
 
 use super::frame_cache::{FrameCache, FrameName};
 use crate::{
-    base::{limits::MAX_READ_WHOLE, range::ByteRange},
+    base::{limits::MAX_READ_WHOLE, range::ByteRange, trace::TracedChunk},
     io::pool::Purpose,
     store::blob::Blob,
 };
-use puzzlefs_schema::Chunk;
+use puzzlefs_schema::{v4::Encoding, Chunk};
 
 /// A part of the content of a blob, which a reader needs.
 #[derive(Clone, Copy)]
@@ -110,6 +110,21 @@ impl BlobPart<'_> {
             blob: self.blob.id(),
             chunk: None,
             whole: self.reads_all(),
+        }
+    }
+
+    /// Returns the blob as events name it, with a range of it that is used.
+    pub(super) fn traced(&self, stored: ByteRange) -> TracedChunk<'_> {
+        let encoding = if self.chunk.compressed {
+            Encoding::Zstd
+        } else {
+            Encoding::Raw
+        };
+        TracedChunk {
+            digest: &self.chunk.blob,
+            file: self.blob.digest(),
+            stored,
+            encoding: Some(encoding),
         }
     }
 

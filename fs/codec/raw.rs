@@ -4,7 +4,13 @@
 
 use super::plan::BlobPart;
 use crate::{
-    base::{fault::Fault, limits::MAX_STORED, range::ByteRange, statistics::Statistics},
+    base::{
+        fault::Fault,
+        limits::MAX_STORED,
+        range::ByteRange,
+        statistics::Statistics,
+        trace::{Origin, Start},
+    },
     io::pool::Workspace,
     store::blob::Blob,
     vfs::FolioRun,
@@ -21,11 +27,14 @@ pub(crate) fn fill(
     run: &mut FolioRun<'_>,
 ) -> Result<(), Fault> {
     let around = |range| part.around(range);
-    fill_range(statistics, workspace, part.blob, part.range, around, run)
+    let start = Start::of_chunk();
+    let origin = fill_range(statistics, workspace, part.blob, part.range, around, run)?;
+    part.traced(part.range).came_from(origin, start);
+    Ok(())
 }
 
 /// Fills a run with a range of a file, as it is stored. `around` returns the range to read at once
-/// for a part of it.
+/// for a part of it. Returns the source of the last bytes.
 pub(super) fn fill_range(
     statistics: &Statistics,
     workspace: Option<&mut Workspace>,
@@ -33,14 +42,14 @@ pub(super) fn fill_range(
     range: ByteRange,
     around: impl Fn(ByteRange) -> ByteRange,
     run: &mut FolioRun<'_>,
-) -> Result<(), Fault> {
+) -> Result<Origin, Fault> {
     let file = blob.file();
     let Some(workspace) =
         workspace.filter(|_| file.is_range_read_past_cache(range.offset, range.len))
     else {
         run.fill_from(file, range.offset, range.len)?;
         statistics.bytes_read.add(range.len);
-        return Ok(());
+        return Ok(Origin::Lower);
     };
     let mut left = range;
     while left.len > 0 {
@@ -54,5 +63,5 @@ pub(super) fn fill_range(
         run.fill_bytes(buffer.get(&place)?);
         left = left.after(next.len);
     }
-    Ok(())
+    Ok(workspace.buffer.origin())
 }

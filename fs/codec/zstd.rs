@@ -4,7 +4,9 @@
 
 use super::{context::ReadContext, frame::FramePart, plan::BlobPart};
 use crate::{
-    base::{fault::Fault, limits::MAX_STORED, range::ByteRange, statistics::Statistics},
+    base::{
+        fault::Fault, limits::MAX_STORED, range::ByteRange, statistics::Statistics, trace::Start,
+    },
     io::{buffer::BlobBuffer, pool::Workspace},
     store::frame_table::FrameTable,
     vfs::{prelude::*, FolioRun},
@@ -130,7 +132,9 @@ fn fill_group(
     let Workspace { decoder, buffer } = workspace;
     let range = table.stored(group.clone());
     let around = part.around(range);
+    let start = Start::of_chunk();
     let place = buffer.read_place(part.blob.source(), context.statistics, range, around)?;
+    part.traced(range).came_from(buffer.origin(), start);
     let stored = buffer.get(&place)?;
     for index in group {
         let frame = table.stored(index..index + 1);

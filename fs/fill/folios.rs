@@ -36,9 +36,16 @@ fn parts<'b>(
 
 /// Fills a run of folios of a regular file. Pieces that cannot be read are left out and logged.
 pub(crate) fn fill(reader: &FileReader<'_>, run: &mut FolioRun<'_>) {
-    let Err(fault) = fill_extents(reader, run) else {
-        return;
-    };
+    let request = reader.traced(run);
+    let start = request.begin(run.folios(), run.is_readahead());
+    if let Err(fault) = fill_extents(reader, run) {
+        fail(reader, fault, run);
+    }
+    request.end(start, || run.failed());
+}
+
+/// Leaves the rest of a run unread, because of a fault.
+fn fail(reader: &FileReader<'_>, fault: Fault, run: &mut FolioRun<'_>) {
     let left = run.end().saturating_sub(run.position());
     match fault {
         Fault::NotOpen => run.postpone(left),

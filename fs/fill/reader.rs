@@ -6,6 +6,8 @@ use super::{content::Content, extent_map::ExtentMap};
 use crate::{
     base::{
         fault::{Fault, FaultSite},
+        range::ByteRange,
+        trace::TracedRequest,
         verify::Verify,
     },
     codec::context::ReadContext,
@@ -15,6 +17,7 @@ use crate::{
         chunks::{ChunkQuery, OpenChunk},
         opening::Opening,
     },
+    vfs::FolioRun,
 };
 use kernel::sync::Arc;
 use puzzlefs_schema::{v4::ChunkRef, Digest};
@@ -26,11 +29,27 @@ pub(crate) struct FileReader<'a> {
     pub(crate) verify: Verify,
     pub(crate) store: &'a BlobStore,
     pub(crate) context: ReadContext<'a>,
+    /// The inode, and the device number of the mount.
+    pub(crate) ino: u64,
+    pub(crate) dev: u32,
     /// The inode, as faults name it.
     pub(crate) site: FaultSite<'a>,
 }
 
 impl FileReader<'_> {
+    /// Returns a request for a run of folios, as events name it.
+    #[inline(always)]
+    pub(super) fn traced(&self, run: &FolioRun<'_>) -> TracedRequest {
+        TracedRequest {
+            dev: self.dev,
+            ino: self.ino,
+            range: ByteRange {
+                offset: run.start(),
+                len: run.end() - run.start(),
+            },
+        }
+    }
+
     /// Returns true if blobs of version 3 are verified as a whole.
     pub(super) fn verifies_blobs(&self) -> bool {
         self.verify == Verify::Digest

@@ -10,6 +10,7 @@ use crate::{
         limits::{MAX_GAP, MAX_JOINED, MAX_STORED},
         range::ByteRange,
         statistics::Statistics,
+        trace::{self, Origin, Start},
     },
     vfs::{
         lower::{BackingFile, FileRead, ReadBuffer, Version},
@@ -53,6 +54,8 @@ pub(crate) struct BlobBuffer {
     /// Never grows beyond its capacity, [`MAX_PARTS`].
     parts: KVec<BufferedPart>,
     free: usize,
+    /// The source of the bytes that [`Self::read_place`] has returned last.
+    origin: Origin,
 }
 
 /// A part of a blob in a buffer.
@@ -106,6 +109,12 @@ impl<'a> PlannedRead<'a> {
 
 type PlannedReads<'a> = [Option<PlannedRead<'a>>; FileRead::MAX];
 
+/// Notes that planned reads were done together, since a start.
+#[inline(always)]
+fn trace_reads(start: Start, planned: &PlannedReads<'_>) {
+    trace::read(start, planned.iter().flatten().map(|read| read.range.len));
+}
+
 impl BlobBuffer {
     /// Makes an empty buffer for reads of up to `room` bytes.
     pub(crate) fn new(room: usize) -> Result<Self> {
@@ -115,6 +124,7 @@ impl BlobBuffer {
             memory: ReadBuffer::new(room)?,
             parts: KVec::with_capacity(MAX_PARTS, GFP_KERNEL)?,
             free: 0,
+            origin: Origin::Buffer,
         })
     }
 
@@ -176,6 +186,11 @@ impl BlobBuffer {
             Place::Buffer(place) => self.memory.get(place.clone()).ok_or(Fault::TooShort),
             Place::Prefetched(read, range) => Ok(read.get(*range)?),
         }
+    }
+
+    /// Returns the source of the bytes that [`Self::read_place`] has returned last.
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Checks that no task left reads behind.
@@ -242,10 +257,12 @@ impl BlobBuffer {
         self.check_settled()?;
         let version = source.file.version();
         if let Some(at) = self.find(source.id, version, wanted) {
+            self.origin = Origin::Buffer;
             return Ok(Place::Buffer(at..at.saturating_add(wanted.len as usize)));
         }
         if let Some(place) = self.prefetched(source, version, wanted)? {
             statistics.bytes_read.add(wanted.len);
+            self.origin = Origin::Prefetched;
             return Ok(place);
         }
         let place = around.place_of(wanted).ok_or(Fault::TooShort)?;
@@ -258,6 +275,7 @@ impl BlobBuffer {
             }
             read => read?.start + place,
         };
+        self.origin = Origin::Read;
         Ok(Place::Buffer(at..at.saturating_add(wanted.len as usize)))
     }
 
@@ -385,7 +403,9 @@ impl BlobBuffer {
             self.clear();
             self.plan(wanted, &mut planned, &mut reads);
         }
+        let start = Start::of_read();
         self.memory.read_together(self.free, &mut reads);
+        trace_reads(start, &planned);
         for (planned, read) in planned.iter().zip(&reads) {
             let place = read.as_ref().and_then(FileRead::place);
             if let (Some(planned), Some(place)) = (planned, place) {

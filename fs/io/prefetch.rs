@@ -29,6 +29,7 @@ use crate::{
         },
         range::ByteRange,
         statistics::Statistics,
+        trace,
     },
     vfs::{
         gfp_optional,
@@ -42,6 +43,7 @@ use kernel::{
     page::PAGE_SIZE,
     sync::{Arc, SpinLock, UniqueArc},
 };
+use puzzlefs_schema::Digest;
 
 /// A range of a pack that is being read, or was.
 pub(crate) struct PrefetchedRead {
@@ -332,8 +334,14 @@ impl Prefetch {
     }
 
     /// Notes that a reader is about to use a range of a pack, and starts to read what follows if it
-    /// is likely to be needed.
-    pub(crate) fn advance(&self, source: Source<'_>, statistics: &Statistics, range: ByteRange) {
+    /// is likely to be needed. `pack` is the name of the pack.
+    pub(crate) fn advance(
+        &self,
+        source: Source<'_>,
+        pack: &Digest,
+        statistics: &Statistics,
+        range: ByteRange,
+    ) {
         let size = source.file.size();
         let Some(next) = self.state.lock().advance(source.id, range) else {
             return;
@@ -358,6 +366,7 @@ impl Prefetch {
                 return;
             }
             statistics.bytes_prefetched.add(range.len);
+            trace::prefetch(pack, range);
             from = to;
         }
     }

@@ -87,8 +87,13 @@ impl Image {
         self.tree.site()
     }
 
-    /// Returns the reader of a regular file.
-    pub(crate) fn reader<'a>(&'a self, ino: u64, node: &'a Node) -> Option<FileReader<'a>> {
+    /// Returns the reader of a regular file, in the mount of a device number.
+    pub(crate) fn reader<'a>(
+        &'a self,
+        dev: u32,
+        ino: u64,
+        node: &'a Node,
+    ) -> Option<FileReader<'a>> {
         let store = &self.store.blobs;
         Some(FileReader {
             content: node.content()?,
@@ -101,6 +106,8 @@ impl Image {
                 frames: self.store.frames(),
                 statistics: &self.statistics,
             },
+            ino,
+            dev,
             site: self.site().inode(ino),
         })
     }

@@ -26,5 +26,6 @@ pub(super) fn content(inode: &INode<PuzzleFs>) -> Option<&Content> {
 
 /// Returns the reader of a regular file.
 pub(super) fn reader(inode: &INode<PuzzleFs>) -> Option<FileReader<'_>> {
-    image(inode).reader(inode.ino(), inode.data())
+    let dev = inode.superblock().device();
+    image(inode).reader(dev, inode.ino(), inode.data())
 }

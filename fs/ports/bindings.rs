@@ -22,7 +22,7 @@
     unsafe_op_in_unsafe_fn
 )]
 
-use kernel::ffi;
+use kernel::{bindings::*, ffi};
 use pin_init::MaybeZeroable;
 
 include!(env!("PUZZLEFS_PORTS_BINDINGS"));

@@ -5,3 +5,5 @@
  */
 #include <linux/xxhash.h>
 #include <linux/zstd.h>
+
+#include "trace.h"

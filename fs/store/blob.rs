@@ -93,7 +93,8 @@ impl Blob {
     /// Notes that a range of the pack is about to be used, and prefetches what follows if that is
     /// likely to be needed.
     pub(crate) fn advance(&self, statistics: &Statistics, range: ByteRange) {
-        self.prefetch.advance(self.source(), statistics, range);
+        self.prefetch
+            .advance(self.source(), &self.digest, statistics, range);
     }
 
     /// Returns the fs-verity digest that the lower filesystem checks each page against.

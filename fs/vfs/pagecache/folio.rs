@@ -38,6 +38,8 @@ pub(crate) struct FolioRun<'a> {
     given_up: Option<Error>,
     /// Set if bytes can only be read after [`ReadFolios::prepare`](super::ReadFolios::prepare).
     postponed: bool,
+    /// Set if the folios are of a readahead request.
+    is_readahead: bool,
     _locked: PhantomData<&'a mut bindings::folio>,
 }
 
@@ -54,6 +56,7 @@ impl FolioRun<'_> {
             failed: 0,
             given_up: None,
             postponed: false,
+            is_readahead: false,
             _locked: PhantomData,
         }
     }
@@ -92,6 +95,7 @@ impl FolioRun<'_> {
     /// `rac` must be a valid request of which this task alone takes folios.
     pub(super) unsafe fn from_readahead(rac: *mut bindings::readahead_control) -> Option<Self> {
         let mut run = Self::empty();
+        run.is_readahead = true;
         while run.count < MAX_FOLIOS {
             // SAFETY: The request is valid by the safety requirements. Its folios are locked for
             // this task, and follow one another.
@@ -113,6 +117,21 @@ impl FolioRun<'_> {
     /// Returns the position in the file behind the run's last byte, which can be beyond its end.
     pub(crate) fn end(&self) -> u64 {
         self.end
+    }
+
+    /// Returns the number of folios.
+    pub(crate) fn folios(&self) -> usize {
+        self.count
+    }
+
+    /// Returns the number of folios of which bytes were passed as unreadable.
+    pub(crate) fn failed(&self) -> usize {
+        self.failed.count_ones() as usize
+    }
+
+    /// Returns true if the folios are of a readahead request.
+    pub(crate) fn is_readahead(&self) -> bool {
+        self.is_readahead
     }
 
     /// Returns the position in the file of the next byte to fill.

@@ -65,6 +65,13 @@ impl<T: FileSystemType> SuperBlock<T> {
         &self.private().data
     }
 
+    /// Returns the device number, as the kernel has it.
+    pub(crate) fn device(&self) -> u32 {
+        // SAFETY: By the type invariants the superblock is valid; its device number is set before
+        // it has inodes, and does not change.
+        unsafe { (*self.as_ptr()).s_dev }
+    }
+
     /// Returns the count of work that holds references to inodes. The superblock waits for this
     /// work before it is shut down.
     ///
