@@ -59,6 +59,7 @@ attach() {
 	case $1 in
 	ext4) mount --bind "$disk/ext4" "$at" ;;
 	puzzlefs*-digest) mount -t puzzlefs -o verify=digest "$disk/${1%-digest}:debian" "$at" ;;
+	puzzlefs*-order) mount -t puzzlefs -o verify=none,prefetch "$disk/$1:debian" "$at" ;;
 	puzzlefs*) mount -t puzzlefs -o verify=none "$disk/$1:debian" "$at" ;;
 	erofs-loop) mount -t erofs -o loop,ro "$disk/erofs" "$at" ;;
 	erofs*)

@@ -49,6 +49,7 @@ ratios.
 | row | system |
 | --- | --- |
 | `puzzlefs`, `puzzlefs-zstd` | format 4 with `verify=none`; `-digest`: with `verify=digest` |
+| `-order` | laid out by a recorded start-up order of python and nginx, mounted with `prefetch` |
 | `puzzlefs-3`, `puzzlefs-3-zstd` | format 3, the same |
 | `erofs`, `erofs-zstd` | mounted from a file; `erofs-loop`: through a loop device |
 | `erofs-dedupe` | `erofs-zstd` with `-Ededupe` |
