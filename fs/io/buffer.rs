@@ -29,7 +29,7 @@ const MAX_PARTS: usize = 16;
 pub(crate) struct Source<'a> {
     pub(crate) id: BlobId,
     pub(crate) file: &'a BackingFile,
-    /// What was prefetched of it.
+    /// The bytes that were prefetched from the store.
     pub(crate) prefetch: &'a Prefetch,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads what follows in a pack before a reader needs it.
+//! Reads the bytes that follow in a pack before a reader needs them.
 //!
 //! The builder lays chunks out in the order in which they are likely to be read, so that a reader
 //! of many files moves forward through a pack. [`Prefetch`] notices that, across files and mounts,
@@ -129,7 +129,7 @@ impl Stream {
     }
 }
 
-/// How often the first bytes that were prefetched for a reader were needed, lately.
+/// The frequency with which readers needed the first bytes that were prefetched for them, lately.
 ///
 /// While they seldom are, only every [`Self::PROBES`]th reader gets some.
 struct Success {
@@ -305,7 +305,7 @@ impl State {
     }
 }
 
-/// What is prefetched from the packs of a store.
+/// The bytes that are prefetched from the packs of a store.
 #[pin_data]
 pub(crate) struct Prefetch {
     #[pin]

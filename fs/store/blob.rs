@@ -37,7 +37,7 @@ pub(crate) struct Blob {
     read_end: Atomic<u64>,
     /// The chunks whose digests were checked, if the lower filesystem checks reads.
     verified_chunks: SetOnce<VerifiedChunks>,
-    /// What was prefetched of the store.
+    /// The bytes that were prefetched from the store.
     prefetch: Arc<Prefetch>,
 }
 

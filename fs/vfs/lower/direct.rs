@@ -51,7 +51,7 @@ impl Request {
 ///
 /// `reads` points to a `Reads` from a `KBox`, and is ours. If `in_flight` is not 0, reads were
 /// started and nobody has noticed their end: their completion uses `reads`, and they hold their
-/// files. Whoever makes it 0 has seen the completion before, and gives the files back.
+/// files. The task that makes it 0 has seen the completion before, and gives the files back.
 pub(super) struct DirectReads {
     reads: NonNull<Reads>,
     in_flight: Atomic<u32>,
