@@ -14,7 +14,11 @@ use crate::{
     },
     io::pool::{Purpose, Workspace},
     ports::zstd_safe::DCtx,
-    store::{blob_store::BlobStore, chunks::ChunkQuery, opening::Opening},
+    store::{
+        blob_store::BlobStore,
+        chunks::{ChunkQuery, OpenChunk},
+        opening::Opening,
+    },
     vfs::prelude::*,
 };
 use puzzlefs_schema::{
@@ -80,10 +84,14 @@ fn read_with(
     let read = |workspace: Option<&mut Workspace>| {
         // The caller waits for a workspace.
         let workspace = workspace.ok_or(Fault::Errno(EIO))?;
-        let statistics = query.statistics;
-        let Workspace { decoder, buffer } = workspace;
-        let place = read_verified(statistics, buffer, &open, digest, encoding)?;
-        decode(statistics, decoder, buffer.get(&place)?, reference)
+        read_open(
+            query.statistics,
+            workspace,
+            &open,
+            digest,
+            encoding,
+            reference,
+        )
     };
     let (workspaces, returns) = (store.workspaces(), store.workspace_returns());
     let content = workspaces.with(returns, purpose, false, read)?;
@@ -96,6 +104,22 @@ fn read_with(
         store.forget(open.blob.digest());
     }
     content
+}
+
+/// Reads and verifies the stored bytes of a chunk, and decodes them.
+// Not inlined, so that chunks are found without its variables on the stack.
+#[inline(never)]
+fn read_open(
+    statistics: &Statistics,
+    workspace: &mut Workspace,
+    open: &OpenChunk,
+    digest: &Digest,
+    encoding: Option<Encoding>,
+    reference: impl FnOnce(&[u8]) -> Result<ChunkRef, Fault>,
+) -> Result<(ChunkRef, KVVec<u8>), Fault> {
+    let Workspace { decoder, buffer } = workspace;
+    let place = read_verified(statistics, buffer, open, digest, encoding)?;
+    decode(statistics, decoder, buffer.get(&place)?, reference)
 }
 
 /// Decodes the stored bytes of a chunk.
