@@ -3,9 +3,9 @@
 //! The order of the inodes, and the blocks that they lie in.
 
 use crate::build::blocks::extent::FileExtent;
-use crate::build::blocks::sizes::{self, Cutter};
+use crate::build::blocks::sizes;
 use crate::model::tree::{Entry, Kind, NodeId, Tree, Xattr};
-use puzzlefs_schema::v4::{ChunkRef, InodeRef, MAX_INLINE_VALUE};
+use puzzlefs_schema::v4::{InodeRef, MAX_INLINE_VALUE};
 use std::collections::HashSet;
 use std::mem;
 use std::ops::Range;
@@ -47,21 +47,31 @@ impl Plan {
     /// Plans the blocks of a tree with these extents of its files.
     pub fn new(tree: &Tree, extents: &[Vec<FileExtent>]) -> Self {
         let nodes = tree.nodes.len();
-        let mut planner = Planner {
+        let mut walk = Walk {
             tree,
             extents,
-            plan: Plan {
-                order: Vec::with_capacity(nodes),
-                blocks: Vec::new(),
-                places: vec![Place::NONE; nodes],
-                parents: vec![0; nodes],
-            },
-            cutter: Cutter::new(sizes::BLOCK),
-            before: Before::default(),
-            first: 0,
+            order: Vec::with_capacity(nodes),
+            names: Vec::with_capacity(nodes),
+            ends: Vec::with_capacity(nodes + 1),
+            groups: Vec::new(),
+            is_placed: vec![false; nodes],
+            parents: vec![0; nodes],
         };
-        planner.run();
-        planner.plan
+        walk.run();
+        let blocks = walk.blocks();
+        let mut places = vec![Place::NONE; nodes];
+        for (block, range) in (0..).zip(&blocks) {
+            for (slot, node) in (0..).zip(&walk.order[range.clone()]) {
+                // A block of such a size has fewer than 2^16 inodes.
+                places[*node as usize] = Place { block, slot };
+            }
+        }
+        Plan {
+            order: walk.order,
+            blocks,
+            places,
+            parents: walk.parents,
+        }
     }
 
     /// Returns the number of blocks.
@@ -122,147 +132,162 @@ pub(super) fn part_size(name: &[u8]) -> usize {
     24 + CHUNK + name.len()
 }
 
-/// The inode before another one in its block, with which it can share a chunk or a set.
-#[derive(Clone, Copy, Default)]
-struct Before<'t> {
-    chunk: Option<&'t ChunkRef>,
-    xattrs: &'t [Xattr],
-}
-
-struct Planner<'t> {
+/// The inodes in the order of the walk, with what decides where blocks end.
+///
+/// # Invariants
+///
+/// `names` has an element for each one of `order`, and `ends` one more. `groups` ascends.
+struct Walk<'t> {
     tree: &'t Tree,
     extents: &'t [Vec<FileExtent>],
-    plan: Plan,
-    cutter: Cutter,
-    before: Before<'t>,
-    /// The first inode of the block, in the order.
-    first: usize,
+    order: Vec<NodeId>,
+    /// The name by which the walk finds each inode.
+    names: Vec<&'t [u8]>,
+    /// The sum of the sizes of all inodes before each one and after the last, in bytes.
+    ends: Vec<usize>,
+    /// The end of the inodes of each directory, and the hash of its name.
+    groups: Vec<(usize, u64)>,
+    is_placed: Vec<bool>,
+    parents: Vec<NodeId>,
 }
 
-impl<'t> Planner<'t> {
+impl<'t> Walk<'t> {
     fn run(&mut self) {
+        self.ends.push(0);
         if self.tree.nodes.is_empty() {
             return;
         }
-        self.add(0, b"", true);
+        self.is_placed[0] = true;
+        self.add(0, b"");
         let mut pending = vec![(0, &b""[..])];
         while let Some((directory, name)) = pending.pop() {
-            let (group, subdirectories) = self.enter(directory);
-            self.add_group(&group);
-            // A mount loads the block of the root directory, which is small therefore.
-            let is_root = directory == 0;
-            let can_end = self.cutter.size() >= sizes::BLOCK_LEAST;
-            if is_root || can_end && sizes::hash(name) % sizes::DIRECTORIES == 0 {
-                self.cut();
+            let first = self.order.len();
+            let subdirectories = self.enter(directory);
+            let end = self.order.len();
+            if end > first || directory == 0 {
+                self.groups.push((end, sizes::hash(name)));
             }
             pending.extend(subdirectories.into_iter().rev());
         }
-        self.cut();
     }
 
-    /// Returns the inodes of a directory that have no place yet, and those of them that are directories,
+    /// Adds the inodes of a directory that have no place yet. Returns those of them that are directories,
     /// with their names.
-    #[allow(clippy::type_complexity)]
-    fn enter(&mut self, directory: NodeId) -> (Vec<&'t Entry>, Vec<(NodeId, &'t [u8])>) {
+    fn enter(&mut self, directory: NodeId) -> Vec<(NodeId, &'t [u8])> {
         let tree = self.tree;
-        let (mut group, mut subdirectories) = (Vec::new(), Vec::new());
+        let mut subdirectories = Vec::new();
         let Kind::Directory(entries) = &tree.nodes[directory as usize].kind else {
-            return (group, subdirectories);
+            return subdirectories;
         };
         for entry in entries {
-            let place = &mut self.plan.places[entry.node as usize];
-            if *place != Place::NONE {
+            if mem::replace(&mut self.is_placed[entry.node as usize], true) {
                 continue;
             }
-            // It gets its slot with its block.
-            place.block = 0;
-            group.push(entry);
+            self.add(entry.node, &entry.name);
             if let Kind::Directory(_) = tree.nodes[entry.node as usize].kind {
-                self.plan.parents[entry.node as usize] = directory;
+                self.parents[entry.node as usize] = directory;
                 subdirectories.push((entry.node, &*entry.name));
             }
         }
-        (group, subdirectories)
+        subdirectories
     }
 
-    /// Adds the inodes of a directory. They stay together if they fit into a block.
-    fn add_group(&mut self, group: &[&'t Entry]) {
-        let mut fits = self.fits(group);
-        if !fits && self.cutter.size() >= sizes::BLOCK_LEAST {
-            self.cut();
-            fits = self.fits(group);
-        }
-        for entry in group {
-            self.add(entry.node, &entry.name, fits);
-        }
-    }
-
-    /// Returns true if the inodes fit into this block.
-    fn fits(&self, group: &[&'t Entry]) -> bool {
-        let mut before = self.before;
-        let mut sum = self.cutter.size();
-        group.iter().all(|entry| {
-            sum += self.size(entry.node, &mut before);
-            sum <= sizes::BLOCK.most
-        })
-    }
-
-    /// Adds an inode to this block, or begins another one with it unless it is known to fit.
-    fn add(&mut self, node: NodeId, name: &[u8], fits: bool) {
-        let mut before = self.before;
-        let mut size = self.size(node, &mut before);
-        if !fits && self.cutter.is_cut(size, || sizes::hash(name)) {
-            self.cut();
-            before = self.before;
-            size = self.size(node, &mut before);
-        }
-        self.before = before;
-        self.cutter.add(size);
-        self.plan.places[node as usize] = Place {
-            block: self.plan.blocks.len() as u32,
-            // A block of such a size has fewer inodes.
-            slot: (self.plan.order.len() - self.first) as u16,
+    fn add(&mut self, node: NodeId, name: &'t [u8]) {
+        let shared = match self.order.last() {
+            Some(before) => self.shared_size(*before, node),
+            None => 0,
         };
-        self.plan.order.push(node);
+        let end = self.ends[self.order.len()] + self.size(node) - shared;
+        self.order.push(node);
+        self.names.push(name);
+        self.ends.push(end);
     }
 
-    /// Ends the block, unless it is empty.
-    fn cut(&mut self) {
-        let end = self.plan.order.len();
-        if end > self.first {
-            let first = mem::replace(&mut self.first, end);
-            self.plan.blocks.push(first..end);
+    /// Returns the size of what an inode shares with the inode before it if they are in one block, in
+    /// bytes: a chunk or a set of attributes.
+    fn shared_size(&self, before: NodeId, node: NodeId) -> usize {
+        let [one, other] = [before, node].map(|node| &self.tree.nodes[node as usize].xattrs);
+        let set = if one == other { set_size(one) } else { 0 };
+        let last = self.inline_extents(before).last();
+        let last = last.and_then(FileExtent::chunk);
+        let first = self.inline_extents(node).first();
+        let is_shared = last.is_some() && last == first.and_then(FileExtent::chunk);
+        set + if is_shared { CHUNK } else { 0 }
+    }
+
+    /// Returns the extents of a file that lie in the block of its inode.
+    fn inline_extents(&self, node: NodeId) -> &'t [FileExtent] {
+        let extents = &self.extents[node as usize];
+        if extents_size(extents) > sizes::LIST_INLINE {
+            return &[];
         }
-        self.cutter.cut();
-        self.before = Before::default();
+        extents
+    }
+
+    /// Returns the ranges of the order that make the blocks.
+    fn blocks(&self) -> Vec<Range<usize>> {
+        let mut blocks = Vec::new();
+        // A mount loads the block of the root directory, which is small therefore.
+        let root = self.groups.first().map_or(0, |&(end, _)| end);
+        self.divide(0..root, &mut blocks);
+        self.divide(root..self.order.len(), &mut blocks);
+        blocks
+    }
+
+    /// Divides a range of the order into blocks.
+    fn divide(&self, range: Range<usize>, blocks: &mut Vec<Range<usize>>) {
+        let mut first = range.start;
+        while first < range.end {
+            let end = self.end_of_block(first, range.end);
+            blocks.push(first..end);
+            first = end;
+        }
+    }
+
+    /// Returns the end of the block that begins with an inode: of the possible ends, the one behind a
+    /// directory's inodes, or else the one before an inode, whose name has the least hash.
+    ///
+    /// Most possible ends do not depend on the beginning, so two different beginnings soon lead to the
+    /// same end.
+    fn end_of_block(&self, first: usize, last: usize) -> usize {
+        // The block has what the inode shares with the one in the block before.
+        let shared = match first.checked_sub(1) {
+            Some(before) => self.shared_size(self.order[before], self.order[first]),
+            None => 0,
+        };
+        let start = self.ends[first];
+        let end_within = |size: usize| {
+            let bound = (start + size).saturating_sub(shared);
+            // `ends` ascends, and begins with 0.
+            self.ends.partition_point(|&end| end <= bound) - 1
+        };
+        let most = end_within(sizes::BLOCK_MOST).clamp(first + 1, last);
+        if most == last {
+            return last;
+        }
+        let least = (end_within(sizes::BLOCK_LEAST - 1) + 1).clamp(first + 1, most);
+        let from = self.groups.partition_point(|&(end, _)| end < least);
+        let groups = self.groups[from..].iter();
+        let groups = groups.take_while(|&&(end, _)| end <= most);
+        let behind_directory = groups.min_by_key(|&&(_, hash)| hash);
+        match behind_directory {
+            Some(&(end, _)) => end,
+            None => (least..=most)
+                .min_by_key(|&end| sizes::hash(self.names[end]))
+                .unwrap_or(most),
+        }
     }
 
     /// Returns the size of an inode and of everything that belongs to it, in bytes.
-    fn size(&self, node: NodeId, before: &mut Before<'t>) -> usize {
+    fn size(&self, node: NodeId) -> usize {
         let inode = &self.tree.nodes[node as usize];
         let list = match &inode.kind {
             Kind::Directory(entries) => list_size(entries_size(entries), 255),
-            Kind::File(_) => self.file_size(&self.extents[node as usize], before),
+            Kind::File(_) => list_size(extents_size(&self.extents[node as usize]), 0),
             Kind::Symlink(target) => target.len(),
             _ => 0,
         };
-        let set = if inode.xattrs.is_empty() || inode.xattrs == before.xattrs {
-            0
-        } else {
-            before.xattrs = &inode.xattrs;
-            set_size(&inode.xattrs)
-        };
-        56 + list + set
-    }
-
-    fn file_size(&self, extents: &'t [FileExtent], before: &mut Before<'t>) -> usize {
-        let size = extents_size(extents);
-        if size > sizes::LIST_INLINE {
-            return list_size(size, 0);
-        }
-        let chunks = extents.iter().filter_map(FileExtent::chunk);
-        let shared = chunks.filter(|chunk| before.chunk.replace(chunk) == Some(chunk));
-        size - CHUNK * shared.count()
+        56 + list + set_size(&inode.xattrs)
     }
 }
 
@@ -277,6 +302,9 @@ fn list_size(size: usize, name_len: usize) -> usize {
 
 /// Returns the size of a set of attributes in bytes.
 fn set_size(xattrs: &[Xattr]) -> usize {
+    if xattrs.is_empty() {
+        return 0;
+    }
     let attributes = xattrs.iter().map(|(name, value)| {
         let value = match value.len() {
             len if len > MAX_INLINE_VALUE as usize => CHUNK,

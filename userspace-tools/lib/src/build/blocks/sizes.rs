@@ -21,18 +21,11 @@ pub(super) struct Limits {
     pub one_in: u64,
 }
 
-/// The blocks, within the inodes of a directory that takes several, in bytes.
-pub(super) const BLOCK: Limits = Limits {
-    least: 32 << 10,
-    most: (64 << 10) - MESSAGE,
-    one_in: 64,
-};
+/// The size from which on a block can end, in bytes.
+pub(super) const BLOCK_LEAST: usize = 24 << 10;
 
-/// The size from which on a block can end after the inodes of a directory, in bytes.
-pub(super) const BLOCK_LEAST: usize = 16 << 10;
-
-/// Of so many directories, one ends a block.
-pub(super) const DIRECTORIES: u64 = 16;
+/// The size that a block has at most, unless one inode is larger, in bytes.
+pub(super) const BLOCK_MOST: usize = (64 << 10) - MESSAGE;
 
 /// The list blocks, in bytes.
 pub(super) const LIST_BLOCK: Limits = Limits {
@@ -56,45 +49,6 @@ pub(super) fn hash(name: &[u8]) -> u64 {
     xxh64(name, 0)
 }
 
-/// Divides elements into runs.
-#[derive(Debug)]
-pub(super) struct Cutter {
-    limits: Limits,
-    /// The size of the run so far.
-    size: usize,
-}
-
-impl Cutter {
-    pub fn new(limits: Limits) -> Self {
-        Cutter { limits, size: 0 }
-    }
-
-    /// Returns the size of the run so far.
-    pub fn size(&self) -> usize {
-        self.size
-    }
-
-    /// Returns true if the next element, which has this size and this hash, begins a run.
-    pub fn is_cut(&self, size: usize, hash: impl FnOnce() -> u64) -> bool {
-        let Limits {
-            least,
-            most,
-            one_in,
-        } = self.limits;
-        self.size > 0 && (self.size + size > most || self.size >= least && hash() % one_in == 0)
-    }
-
-    /// Begins a run.
-    pub fn cut(&mut self) {
-        self.size = 0;
-    }
-
-    /// Adds an element to the run.
-    pub fn add(&mut self, size: usize) {
-        self.size += size;
-    }
-}
-
 /// Divides elements, of which `measure` returns the size and `hash` a hash, into runs.
 pub(super) fn divide<T>(
     elements: &[T],
@@ -102,17 +56,21 @@ pub(super) fn divide<T>(
     measure: impl Fn(&T) -> usize,
     hash: impl Fn(&T) -> u64,
 ) -> Vec<&[T]> {
-    let mut cutter = Cutter::new(limits);
+    let Limits {
+        least,
+        most,
+        one_in,
+    } = limits;
     let mut runs = Vec::new();
-    let mut first = 0;
+    let (mut first, mut run_size) = (0, 0);
     for (at, element) in elements.iter().enumerate() {
         let size = measure(element);
-        if cutter.is_cut(size, || hash(element)) {
-            cutter.cut();
+        let is_full = run_size + size > most;
+        if at > first && (is_full || run_size >= least && hash(element) % one_in == 0) {
             runs.push(&elements[first..at]);
-            first = at;
+            (first, run_size) = (at, 0);
         }
-        cutter.add(size);
+        run_size += size;
     }
     if first < elements.len() {
         runs.push(&elements[first..]);
