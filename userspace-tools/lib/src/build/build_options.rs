@@ -123,7 +123,7 @@ mod tests {
     fn defaults() {
         let options = BuildOptions::new("a tag");
         assert_eq!((&*options.tag, options.jobs), ("a tag", 1));
-        assert_eq!(options.layout, Layout::of_average(128 << 10));
+        assert_eq!(options.layout, Layout::packed_of_average(128 << 10));
         assert_eq!(options.compression.map(|c| c.level), Some(3));
         assert!(options.base.is_none());
         assert!(options.config.is_empty() && options.rules.exclude.is_empty());

@@ -2,7 +2,7 @@
 
 //! Bundles small files in the order of the walk.
 
-use crate::build::layout::Layout;
+use crate::build::layout::{Layout, REGION_FILES};
 use crate::model::digest::Digest;
 use crate::model::tree::NodeId;
 use sha2::{Digest as _, Sha256};
@@ -62,6 +62,30 @@ pub(crate) struct Bundler<'a> {
     placed: Vec<PlacedFile>,
     /// The bundle and offset of each content seen.
     seen: HashMap<Digest, (u32, u32)>,
+    /// The regions of each bundle; the open one is the last.
+    regions: Vec<Regions>,
+}
+
+/// The regions of the walk whose files refer to a bundle.
+struct Regions {
+    /// The last file that refers to it.
+    last: NodeId,
+    /// The number of regions that can be added.
+    left: u32,
+}
+
+impl Regions {
+    /// Adds a file that refers to the bundle. Returns false if there would be too many regions.
+    fn add(&mut self, file: NodeId) -> bool {
+        if self.last.abs_diff(file) > REGION_FILES {
+            let Some(left) = self.left.checked_sub(1) else {
+                return false;
+            };
+            self.left = left;
+        }
+        self.last = file;
+        true
+    }
 }
 
 impl<'a> Bundler<'a> {
@@ -75,6 +99,7 @@ impl<'a> Bundler<'a> {
             modified: 0,
             placed: Vec::new(),
             seen: HashMap::new(),
+            regions: Vec::new(),
         }
     }
 
@@ -106,16 +131,18 @@ impl<'a> Bundler<'a> {
     }
 
     fn place(&mut self, file: &SmallFile, bytes: &[u8], bundles: &mut Vec<Bundle>) {
-        let place = match self.seen.get(&file.digest) {
-            Some(&place) => place,
+        let place = match self.earlier_place(file) {
+            Some(place) => place,
             None => {
                 let packed = self.open.len();
                 if self.layout.bundle_is_full(packed, file.size)
                     || self
                         .layout
                         .bundle_ends_between(packed, self.modified, file.modified)
+                    || !self.add_region(file)
                 {
                     bundles.push(self.close());
+                    self.add_region(file);
                 }
                 self.modified = file.modified;
                 let place = (self.number, self.open.len() as u32);
@@ -141,6 +168,31 @@ impl<'a> Bundler<'a> {
             offset: place.1,
             size: file.size as u32,
         });
+    }
+
+    /// Returns the place of an earlier file with the same content, if this file can refer to its bundle.
+    fn earlier_place(&mut self, file: &SmallFile) -> Option<(u32, u32)> {
+        let place = *self.seen.get(&file.digest)?;
+        let regions = self.regions.get_mut(place.0 as usize)?;
+        regions.add(file.node).then_some(place)
+    }
+
+    /// Adds a file to the regions of the open bundle. Returns false if its content is stored again and
+    /// there would be too many regions. A new content does not end a bundle for that.
+    fn add_region(&mut self, file: &SmallFile) -> bool {
+        let Some(regions) = self.regions.get_mut(self.number as usize) else {
+            self.regions.push(Regions {
+                last: file.node,
+                left: self.layout.bundle_regions,
+            });
+            return true;
+        };
+        let is_again = self.seen.contains_key(&file.digest);
+        if is_again {
+            return regions.add(file.node);
+        }
+        regions.last = file.node;
+        true
     }
 
     fn close(&mut self) -> Bundle {
@@ -261,6 +313,57 @@ mod tests {
             let sizes: usize = distinct.iter().map(|bytes| bytes.len()).sum();
             prop_assert_eq!(bundles.iter().map(Vec::len).sum::<usize>(), sizes, "each content once");
         }
+    }
+
+    /// Bundles files of these nodes and contents. Returns the bundle of each.
+    fn bundles_of(layout: &Layout, files: impl Iterator<Item = (NodeId, Vec<u8>)>) -> Vec<u32> {
+        let mut bundler = Bundler::new(layout);
+        for (node, bytes) in files {
+            bundler.add(Batch {
+                files: vec![SmallFile {
+                    node,
+                    size: bytes.len(),
+                    digest: Digest::of(&bytes),
+                    modified: 0,
+                }],
+                bytes,
+            });
+        }
+        bundler.placed().iter().map(|file| file.bundle).collect()
+    }
+
+    /// Files in many places have equal contents, as copies of one directory have: each bundle has files
+    /// in few places, so that its change affects few blocks of metadata. In format 3, all copies refer to
+    /// the first one.
+    #[test]
+    fn a_bundle_is_shared_by_few_regions() {
+        let distance = 10 * REGION_FILES;
+        let copies = (0..40u32).flat_map(|copy| {
+            (0..20u32).map(move |file| {
+                let content = format!("{file}").repeat(100).into_bytes();
+                (copy * distance + file, content)
+            })
+        });
+        let copies_of_bundles = |layout: &Layout| {
+            let mut places: HashMap<u32, HashSet<usize>> = HashMap::new();
+            for (at, bundle) in bundles_of(layout, copies.clone()).into_iter().enumerate() {
+                places.entry(bundle).or_default().insert(at / 20);
+            }
+            places.into_values().map(|copies| copies.len()).max()
+        };
+        let packed = Layout::packed_of_average(4 << 10);
+        assert_eq!(copies_of_bundles(&packed), Some(4));
+        let (size, all) = (packed.chunk_avg, 40);
+        assert_eq!(copies_of_bundles(&Layout::of_average(size)), Some(all));
+    }
+
+    /// Files in one region share contents, whatever their number is.
+    #[test]
+    fn neighbours_share_contents() {
+        let layout = Layout::packed_of_average(4 << 10);
+        let files = (0..100).map(|file| (file * REGION_FILES, b"same".repeat(500)));
+        let bundles = bundles_of(&layout, files);
+        assert!(bundles.iter().all(|&bundle| bundle == 0));
     }
 
     /// Bundles files in batches of so many in turn.

@@ -8,7 +8,7 @@
 //!   digest of a file decides whether a bundle ends after it, so that a changed file changes one
 //!   bundle. A bundle also ends between files with different modification times: the files of one
 //!   package have one time and change together. A small file equal to an earlier one is not stored
-//!   again.
+//!   again, unless files in too many places would share a bundle: see [`Layout::bundle_regions`].
 //! - Each [`Layout::zero_grid`]-aligned block of a cut file that holds only zeros is a reference to
 //!   one shared blob of zeros. Only the contents decide, so that a sparse file and its full copy
 //!   give the same image. Holes only save reading the zeros.
@@ -23,6 +23,9 @@ use fastcdc::v2020::FastCDC;
 /// verifies by its digest.
 pub const CHUNK_AVG_MAX: usize = 256 << 10;
 
+/// The largest distance in the walk between two files of one region, in inodes. A block has about as many.
+pub(crate) const REGION_FILES: u32 = 512;
+
 /// Sizes of the layout, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -30,9 +33,18 @@ pub struct Layout {
     pub chunk_min: usize,
     /// The approximate average size of chunks and bundles.
     pub chunk_avg: usize,
-    /// The maximum size of a chunk or bundle.
+    /// The maximum size of a chunk.
     pub chunk_max: usize,
-    /// Files smaller than this are bundled; at most `chunk_max`.
+    /// The maximum size of a bundle, at most `chunk_max`.
+    pub bundle_max: usize,
+    /// The size of a file that ends its bundle in any case. A smaller file ends it with a probability in
+    /// proportion to its size.
+    pub bundle_draw: usize,
+    /// The number of regions of the walk, beside its own, whose files can refer to a bundle. A region is
+    /// a run of files with at most [`REGION_FILES`] inodes between two of them. Each block with such a
+    /// file changes if the bundle changes, so that the number bounds the metadata that changes.
+    pub bundle_regions: u32,
+    /// Files smaller than this are bundled; at most `bundle_max`.
     pub bundle_below: u64,
     /// The difference of modification times, in seconds, beyond which a bundle ends.
     pub bundle_gap: u64,
@@ -58,16 +70,31 @@ impl Layout {
     /// Small chunks share more, large ones compress better. `Documentation/image-format-4.md` has the
     /// measurements.
     pub fn packed(is_compressed: bool) -> Self {
-        Self::of_average(if is_compressed { 128 << 10 } else { 32 << 10 })
+        Self::packed_of_average(if is_compressed { 128 << 10 } else { 32 << 10 })
     }
 
-    /// Returns sizes for chunks and bundles of about `average` bytes, at most four times that.
-    /// `average` is a power of two, at most [`CHUNK_AVG_MAX`].
+    /// Returns the sizes for format 4 with chunks and bundles of about `average` bytes, which is a power
+    /// of two, at most [`CHUNK_AVG_MAX`]. A bundle has at most one and a half times that: a small file
+    /// that changes adds its bundle to the store.
+    pub fn packed_of_average(average: usize) -> Self {
+        Layout {
+            bundle_max: average / 2 * 3,
+            bundle_draw: average / 4 * 5,
+            bundle_regions: 3,
+            ..Self::of_average(average)
+        }
+    }
+
+    /// Returns the sizes for format 3 with chunks and bundles of about `average` bytes, at most four times
+    /// that. `average` is a power of two, at most [`CHUNK_AVG_MAX`].
     pub fn of_average(average: usize) -> Self {
         Layout {
             chunk_min: average / 4,
             chunk_avg: average,
             chunk_max: average * 4,
+            bundle_max: average * 4,
+            bundle_draw: average,
+            bundle_regions: u32::MAX,
             bundle_below: average as u64,
             bundle_gap: 3600,
             zero_grid: 64 << 10,
@@ -100,7 +127,7 @@ impl Layout {
 
     /// Returns true if a file of `next` bytes does not fit into a bundle that holds `bundled` bytes.
     pub fn bundle_is_full(&self, bundled: usize, next: usize) -> bool {
-        bundled + next > self.chunk_max
+        bundled + next > self.bundle_max
     }
 
     /// Returns true if a bundle that holds `bundled` bytes ends between two files that were modified
@@ -119,7 +146,7 @@ impl Layout {
     /// only the end of its own bundle.
     pub fn bundle_ends_after(&self, bundled: usize, file: &Digest, size: usize) -> bool {
         let [a, b, c, d, ..] = *file.as_bytes();
-        let draw = u32::from_le_bytes([a, b, c, d]) as usize % self.chunk_avg;
+        let draw = u32::from_le_bytes([a, b, c, d]) as usize % self.bundle_draw;
         bundled >= self.chunk_min && draw < size
     }
 }
@@ -234,7 +261,10 @@ mod tests {
             // the kernel verifies by its digest.
             assert!(layout.chunk_max <= layout.zero_blob && layout.zero_blob <= 1 << 20);
             assert_eq!(layout.zero_blob % layout.zero_grid, 0);
-            assert!(layout.bundle_below <= layout.chunk_max as u64);
+            assert!(layout.bundle_below <= layout.bundle_max as u64);
+            let packed = Layout::packed_of_average(average);
+            assert!(packed.bundle_below <= packed.bundle_max as u64);
+            assert!(packed.bundle_max <= packed.chunk_max);
             assert!(
                 layout.is_bundled(layout.bundle_below - 1)
                     && !layout.is_bundled(layout.bundle_below)

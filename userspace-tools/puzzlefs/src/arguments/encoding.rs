@@ -106,7 +106,8 @@ impl EncodingArgs {
     /// Returns the sizes of chunks.
     pub fn layout(&self) -> Layout {
         match (self.chunk_size, self.format) {
-            (Some(average), _) => Layout::of_average(average),
+            (Some(average), Format::V3) => Layout::of_average(average),
+            (Some(average), Format::V4) => Layout::packed_of_average(average),
             (None, Format::V3) => Layout::default(),
             (None, Format::V4) => Layout::packed(self.compression().is_some()),
         }
