@@ -152,7 +152,7 @@ impl Success {
     /// Returns true if it is worth to prefetch for a reader that has just begun.
     fn is_likely(&mut self) -> bool {
         self.skipped = (self.skipped + 1) % Self::PROBES;
-        self.score > 0 || self.skipped == 0
+        self.score > Self::MAX / 4 || self.skipped == 0
     }
 }
 
@@ -174,6 +174,9 @@ struct State {
 }
 
 impl State {
+    /// The number of ranges that readers use until one of them counts as gone.
+    const PRESENT: u64 = 512;
+
     /// Notes that a reader uses a range. Returns the range to prefetch for it, if there is one.
     fn advance(&mut self, blob: BlobId, range: ByteRange) -> Option<ByteRange> {
         self.clock += 1;
@@ -219,6 +222,15 @@ impl State {
         Some(ByteRange { offset: from, len })
     }
 
+    /// Notes that no more was prefetched than up to an offset, in place of `end`.
+    fn cut(&mut self, blob: BlobId, end: u64, offset: u64) {
+        let mut streams = self.streams.iter_mut();
+        if let Some(stream) = streams.find(|stream| stream.blob == blob && stream.prefetched == end)
+        {
+            stream.prefetched = offset.max(stream.position);
+        }
+    }
+
     /// Notes a reader that begins with a range, in place of the one that was quiet for longest.
     fn begin(&mut self, blob: BlobId, range: ByteRange) -> Option<ByteRange> {
         let window = if self.success.is_likely() {
@@ -254,25 +266,34 @@ impl State {
     }
 
     /// Takes out a read that has ended and that no reader is likely to need: one that a reader has
-    /// left behind, or the oldest if the list is full.
+    /// left far behind, or if the list is full, one that lies in front of no present reader.
     fn take_unneeded(&mut self) -> Option<Arc<PrefetchedRead>> {
-        let is_behind = |read: &PrefetchedRead| {
-            let mut streams = self.streams.iter();
-            streams.any(|stream| {
+        let streams = || self.streams.iter();
+        let is_far_behind = |read: &PrefetchedRead| {
+            streams().any(|stream| {
                 let distance = stream.position.checked_sub(read.range.end());
                 stream.blob == read.blob
                     && distance.is_some_and(|by| (PREFETCH_KEPT..2 * PREFETCH_MAX).contains(&by))
             })
         };
-        let has_ended = |read: &Arc<PrefetchedRead>| read.read.has_ended();
-        let mut reads = self.reads.iter();
-        let behind = reads.position(|read| is_behind(read) && has_ended(read));
-        let index = if self.is_full() {
-            behind.or_else(|| self.reads.iter().position(has_ended))
-        } else {
-            behind
+        let is_in_front = |read: &PrefetchedRead| {
+            streams().any(|stream| {
+                stream.blob == read.blob
+                    && stream.used + Self::PRESENT > self.clock
+                    && (stream.position..stream.prefetched).contains(&read.range.offset)
+            })
         };
-        self.reads.remove(index?).ok()
+        let is_full = self.is_full();
+        let mut reads = self.reads.iter();
+        let index = reads
+            .position(|read| is_far_behind(read) && read.read.has_ended())
+            .or_else(|| {
+                let mut reads = self.reads.iter().filter(|_| is_full).enumerate();
+                let (index, _) =
+                    reads.find(|(_, read)| !is_in_front(read) && read.read.has_ended())?;
+                Some(index)
+            })?;
+        self.reads.remove(index).ok()
     }
 
     fn is_full(&self) -> bool {
@@ -362,7 +383,8 @@ impl Prefetch {
                 len: to - from,
             };
             if !self.start(source, version, range) {
-                // The reader reads the rest itself.
+                // The reader reads the rest itself, or it is prefetched later.
+                self.state.lock().cut(source.id, next.end(), from);
                 return;
             }
             statistics.bytes_prefetched.add(range.len);
