@@ -19,7 +19,6 @@
 //! The spinlock `state` protects the readers' positions and the list of reads. Nothing is
 //! allocated, read, waited for or dropped under it.
 
-use super::buffer::Source;
 use crate::{
     base::{
         blob_id::BlobId,
@@ -33,7 +32,7 @@ use crate::{
     },
     vfs::{
         gfp_optional,
-        lower::{ReadBuffer, StartedRead, Version},
+        lower::{BackingFile, ReadBuffer, StartedRead, Version},
         prelude::*,
         Shrink,
     },
@@ -44,6 +43,15 @@ use kernel::{
     sync::{Arc, SpinLock, UniqueArc},
 };
 use puzzlefs_schema::Digest;
+
+/// An open pack.
+#[derive(Clone, Copy)]
+pub(crate) struct OpenPack<'a> {
+    pub(crate) id: BlobId,
+    /// The name of the pack.
+    pub(crate) digest: &'a Digest,
+    pub(crate) file: &'a BackingFile,
+}
 
 /// A range of a pack that is being read, or was.
 pub(crate) struct PrefetchedRead {
@@ -67,12 +75,11 @@ impl PrefetchedRead {
     }
 
     /// Starts to read a range, in place of the one before. Returns false if that is not possible.
-    fn start(&mut self, source: Source<'_>, version: Version, range: ByteRange) -> bool {
-        self.blob = source.id;
+    fn start(&mut self, open: OpenPack<'_>, version: Version, range: ByteRange) -> bool {
+        self.blob = open.id;
         self.version = version;
         self.range = range;
-        self.read
-            .start(source.file, range.offset, range.len as usize)
+        self.read.start(open.file, range.offset, range.len as usize)
     }
 
     fn has(&self, blob: BlobId, version: Version, offset: u64) -> bool {
@@ -121,11 +128,12 @@ struct Stream {
 impl Stream {
     /// Returns true if a range continues where the reader is.
     fn continues_at(&self, blob: BlobId, range: ByteRange) -> bool {
-        // Several tasks can read what follows, one a little behind the other.
+        // Several tasks can read what follows, one a little behind the other, and one can use a
+        // part of a chunk after another.
         let from = self.position.saturating_sub(PREFETCH_READ);
         let ahead = PREFETCH_GAP.max(self.window / 2);
         let to = self.position.saturating_add(ahead);
-        self.blob == blob && (from..=to).contains(&range.offset)
+        self.blob == blob && range.end() >= from && range.offset <= to
     }
 }
 
@@ -355,19 +363,13 @@ impl Prefetch {
     }
 
     /// Notes that a reader is about to use a range of a pack, and starts to read what follows if it
-    /// is likely to be needed. `pack` is the name of the pack.
-    pub(crate) fn advance(
-        &self,
-        source: Source<'_>,
-        pack: &Digest,
-        statistics: &Statistics,
-        range: ByteRange,
-    ) {
-        let size = source.file.size();
-        let Some(next) = self.state.lock().advance(source.id, range) else {
+    /// is likely to be needed.
+    pub(crate) fn advance(&self, open: OpenPack<'_>, statistics: &Statistics, range: ByteRange) {
+        let size = open.file.size();
+        let Some(next) = self.state.lock().advance(open.id, range) else {
             return;
         };
-        let version = source.file.version();
+        let version = open.file.version();
         let mut from = next.offset;
         let end = next.end().min(size);
         while from < end {
@@ -382,20 +384,20 @@ impl Prefetch {
                 offset: from,
                 len: to - from,
             };
-            if !self.start(source, version, range) {
+            if !self.start(open, version, range) {
                 // The reader reads the rest itself, or it is prefetched later.
-                self.state.lock().cut(source.id, next.end(), from);
+                self.state.lock().cut(open.id, next.end(), from);
                 return;
             }
             statistics.bytes_prefetched.add(range.len);
-            trace::prefetch(pack, range);
+            trace::prefetch(open.digest, range);
             from = to;
         }
     }
 
     /// Starts to read a range. Returns false if that is not possible.
-    fn start(&self, source: Source<'_>, version: Version, range: ByteRange) -> bool {
-        if !source.file.is_range_read_directly(range.offset, range.len) {
+    fn start(&self, open: OpenPack<'_>, version: Version, range: ByteRange) -> bool {
+        if !open.file.is_range_read_directly(range.offset, range.len) {
             return false;
         }
         let Ok(unneeded) = self.state.lock().reserve() else {
@@ -405,10 +407,10 @@ impl Prefetch {
         let unneeded = unneeded.and_then(Arc::into_unique_or_drop);
         let read = match unneeded {
             Some(read) => Ok(read),
-            None => PrefetchedRead::new(source.id, version),
+            None => PrefetchedRead::new(open.id, version),
         };
         let started = read.ok().and_then(|mut read| {
-            let is_started = read.as_mut().get_mut().start(source, version, range);
+            let is_started = read.as_mut().get_mut().start(open, version, range);
             is_started.then(|| Arc::from(read))
         });
         let is_started = started.is_some();

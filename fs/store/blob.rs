@@ -10,7 +10,10 @@ use crate::{
         range::ByteRange,
         statistics::Statistics,
     },
-    io::{buffer::Source, prefetch::Prefetch},
+    io::{
+        buffer::Source,
+        prefetch::{OpenPack, Prefetch},
+    },
     vfs::lower::BackingFile,
 };
 use kernel::{
@@ -93,8 +96,12 @@ impl Blob {
     /// Notes that a range of the pack is about to be used, and prefetches what follows if that is
     /// likely to be needed.
     pub(crate) fn advance(&self, statistics: &Statistics, range: ByteRange) {
-        self.prefetch
-            .advance(self.source(), &self.digest, statistics, range);
+        let pack = OpenPack {
+            id: self.id,
+            digest: &self.digest,
+            file: &self.file,
+        };
+        self.prefetch.advance(pack, statistics, range);
     }
 
     /// Returns the fs-verity digest that the lower filesystem checks each page against.

@@ -19,5 +19,5 @@ const _: () = {
     // SAFETY: `Flags` has the size of a `u32`, or `transmute` would not compile; any initialised
     // bytes are an integer.
     let flags = unsafe { transmute::<Flags, u32>(__GFP_NOWARN) };
-    assert!(flags == bindings::__GFP_NOWARN as u32);
+    assert!(flags == bindings::__GFP_NOWARN);
 };

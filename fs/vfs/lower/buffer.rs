@@ -11,7 +11,7 @@ use super::{
     direct::{DirectReads, Request},
     file::{BackingFile, PastCache, MAX_ALIGNMENT},
 };
-use crate::vfs::{compat::prelude::*, gfp_optional};
+use crate::vfs::{compat::prelude::*, gfp::gfp_optional};
 use core::ops::Range;
 
 /// Memory that files are read to. It is of the kernel's allocators, so that direct reads can use

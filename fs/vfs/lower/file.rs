@@ -125,14 +125,15 @@ impl BackingFile {
     /// Returns the way in which a read of a range leaves nothing in that page cache now, if there
     /// is one.
     ///
-    /// A read that drops pages behind uses those that are there, and leaves the ones that it did not
-    /// bring. Without it, the pages that the lower filesystem has read ahead would stay.
+    /// A read that drops pages behind uses those that are there, and leaves the ones that it did
+    /// not bring. Without it, the pages that the lower filesystem has read ahead would stay.
     pub(super) fn past_cache_now(&self, offset: u64, len: u64) -> Option<PastCache> {
-        self.past_cache.filter(|how| match how {
+        let is_cached = || {
             // SAFETY: By the type invariants the file is valid and open.
-            PastCache::Direct { .. } => {
-                !unsafe { cached::is_cached(self.file.as_ptr(), offset, len) }
-            }
+            unsafe { cached::is_cached(self.file.as_ptr(), offset, len) }
+        };
+        self.past_cache.filter(|how| match how {
+            PastCache::Direct { .. } => !is_cached(),
             PastCache::DropBehind => true,
         })
     }

@@ -8,10 +8,10 @@
 //!
 //! | module | is |
 //! | --- | --- |
+//! | `started` | direct reads that any number of tasks wait for |
 //! | `directory`, `buffer` | directories; memory that files are read to |
 //! | `file` | regular files that are open for reading |
 //! | `direct` | reads past the page cache, several at once |
-//! | `started` | single reads of that kind, which any number of tasks wait for |
 //! | `cached` | reads through the page cache, without the file's lock |
 //! | `open`, `credentials` | opening a file by its name; acting with other credentials |
 

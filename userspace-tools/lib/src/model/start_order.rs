@@ -26,9 +26,8 @@ const WHOLE: u64 = u64::MAX;
 ///
 /// # Invariants
 ///
-/// It has at most [`RANGES_MAX`] ranges, and its text has at most [`ORDER_MAX`] bytes. Each path begins with
-/// `/`, has at most [`PATH_MAX`] bytes, and its names are not empty, `.` or `..`, and have no NUL and at most
-/// [`NAME_MAX`] bytes.
+/// It has at most 65,536 ranges, and its text has at most 4 MiB. Each path begins with `/`, has at most 4,095
+/// bytes, and its names are not empty, `.` or `..`, and have no NUL and at most 255 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StartOrder {
     ranges: Vec<FileRange>,
