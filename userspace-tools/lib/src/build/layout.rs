@@ -41,7 +41,7 @@ pub struct Layout {
     /// proportion to its size.
     pub bundle_draw: usize,
     /// The number of regions of the walk, beside its own, whose files can refer to a bundle. A region is
-    /// a run of files with at most [`REGION_FILES`] inodes between two of them. Each block with such a
+    /// a run of files with at most 512 inodes between two of them. Each block with such a
     /// file changes if the bundle changes, so that the number bounds the metadata that changes.
     pub bundle_regions: u32,
     /// Files smaller than this are bundled; at most `bundle_max`.
