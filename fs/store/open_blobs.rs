@@ -37,14 +37,31 @@ struct CachedBlob {
 ///
 /// # Invariants
 ///
-/// `blobs` has at most [`SHARD_BLOBS`] elements and capacity for as many, no two of one digest.
+/// No two of `blobs` have one digest.
 struct Shard {
     clock: u64,
-    blobs: KVec<CachedBlob>,
+    blobs: [Option<CachedBlob>; SHARD_BLOBS],
+}
+
+impl Shard {
+    fn new() -> Self {
+        Self {
+            clock: 0,
+            blobs: [const { None }; SHARD_BLOBS],
+        }
+    }
+
+    /// Returns the place of the least recently used blob, if there is one.
+    fn oldest(&mut self) -> Option<&mut Option<CachedBlob>> {
+        let used = self.blobs.iter_mut().filter(|place| place.is_some());
+        used.min_by_key(|place| place.as_ref().map(|cached| cached.used))
+    }
 }
 
 /// The open blobs of a store.
 pub(crate) struct OpenBlobs {
+    /// Allocated one by one, because together they would need more contiguous memory than there may
+    /// be.
     shards: KVec<Pin<KBox<SpinLock<Shard>>>>,
 }
 
@@ -53,23 +70,16 @@ impl OpenBlobs {
     pub(crate) fn new() -> Result<Self> {
         let mut shards = KVec::with_capacity(SHARDS, GFP_KERNEL)?;
         for _ in 0..SHARDS {
-            let shard = Shard {
-                clock: 0,
-                blobs: KVec::with_capacity(SHARD_BLOBS, GFP_KERNEL)?,
-            };
-            shards.push(
-                KBox::pin_init(new_spinlock!(shard, "puzzlefs_open_blobs"), GFP_KERNEL)?,
-                GFP_KERNEL,
-            )?;
+            let shard = new_spinlock!(Shard::new(), "puzzlefs_open_blobs");
+            shards.push(KBox::pin_init(shard, GFP_KERNEL)?, GFP_KERNEL)?;
         }
         Ok(Self { shards })
     }
 
     fn shard(&self, digest: &Digest) -> Option<&SpinLock<Shard>> {
         let [first, ..] = digest.as_bytes();
-        self.shards
-            .get(usize::from(*first) % SHARDS)
-            .map(|shard| &**shard)
+        let shard = self.shards.get(usize::from(*first) % SHARDS);
+        shard.map(|shard| &**shard)
     }
 
     /// Returns a blob, if it is open.
@@ -77,10 +87,8 @@ impl OpenBlobs {
         let mut shard = self.shard(digest)?.lock();
         shard.clock += 1;
         let now = shard.clock;
-        let cached = shard
-            .blobs
-            .iter_mut()
-            .find(|cached| cached.digest == *digest)?;
+        let mut blobs = shard.blobs.iter_mut().flatten();
+        let cached = blobs.find(|cached| cached.digest == *digest)?;
         cached.used = now;
         Some(cached.blob.clone())
     }
@@ -91,10 +99,10 @@ impl OpenBlobs {
             return;
         };
         // Dropped after the lock is released, because the last reference to a file is given back.
-        let evicted;
-        {
+        let _evicted = {
             let mut shard = shard.lock();
-            if shard.blobs.iter().any(|cached| cached.digest == *digest) {
+            let mut blobs = shard.blobs.iter().flatten();
+            if blobs.any(|cached| cached.digest == *digest) {
                 return;
             }
             shard.clock += 1;
@@ -103,17 +111,13 @@ impl OpenBlobs {
                 used: shard.clock,
                 blob: blob.clone(),
             };
-            // INVARIANT: The digest is new, and there is room. Nothing is allocated under the lock.
-            if shard.blobs.len() < SHARD_BLOBS {
-                let _ = shard.blobs.push_within_capacity(cached);
-                return;
-            }
-            let Some(oldest) = shard.blobs.iter_mut().min_by_key(|cached| cached.used) else {
-                return;
+            let place = match shard.blobs.iter().position(Option::is_none) {
+                Some(free) => shard.blobs.get_mut(free),
+                None => shard.oldest(),
             };
-            evicted = core::mem::replace(oldest, cached);
-        }
-        drop(evicted);
+            // INVARIANT: The digest is new.
+            place.and_then(|place| place.replace(cached))
+        };
     }
 
     /// Closes a blob, if it is open.
@@ -124,11 +128,9 @@ impl OpenBlobs {
         // Dropped after the lock is released.
         let _removed = {
             let mut shard = shard.lock();
-            let position = shard
-                .blobs
-                .iter()
-                .position(|cached| cached.digest == *digest);
-            position.and_then(|index| shard.blobs.remove(index).ok())
+            let is_wanted = |place: &&mut Option<CachedBlob>| matches!(place, Some(cached) if cached.digest == *digest);
+            let mut blobs = shard.blobs.iter_mut();
+            blobs.find(is_wanted).and_then(Option::take)
         };
     }
 }
@@ -138,7 +140,8 @@ impl Shrink for OpenBlobs {
     fn count(&self) -> usize {
         let pages = |shard: &Pin<KBox<SpinLock<Shard>>>| -> usize {
             let shard = shard.lock();
-            shard.blobs.iter().map(|cached| cached.blob.pages()).sum()
+            let blobs = shard.blobs.iter().flatten();
+            blobs.map(|cached| cached.blob.pages()).sum()
         };
         self.shards.iter().map(pages).sum()
     }
@@ -147,17 +150,7 @@ impl Shrink for OpenBlobs {
         let mut freed = 0;
         for shard in &self.shards {
             while freed < pages {
-                let oldest = {
-                    let mut shard = shard.lock();
-                    let oldest = shard
-                        .blobs
-                        .iter()
-                        .enumerate()
-                        .min_by_key(|(_, cached)| cached.used)
-                        .map(|(index, _)| index);
-                    // INVARIANT: Removal keeps the capacity.
-                    oldest.and_then(|index| shard.blobs.remove(index).ok())
-                };
+                let oldest = shard.lock().oldest().and_then(Option::take);
                 let Some(oldest) = oldest else {
                     break;
                 };
