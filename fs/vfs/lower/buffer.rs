@@ -12,7 +12,7 @@ use super::{
     file::{BackingFile, PastCache, MAX_ALIGNMENT},
 };
 use crate::vfs::{compat::prelude::*, gfp::gfp_optional};
-use core::ops::Range;
+use core::ops::{Deref, DerefMut, Range};
 
 /// Memory that files are read to. It is of the kernel's allocators, so that direct reads can use
 /// its pages.
@@ -26,7 +26,35 @@ use core::ops::Range;
 pub(crate) struct ReadBuffer {
     /// Dropped first: it waits for the reads in flight.
     direct: DirectReads,
-    memory: KVVec<u8>,
+    memory: Memory,
+}
+
+/// The memory of a buffer.
+enum Memory {
+    /// Contiguous if possible. The kernel rounds its size up to a power of two.
+    Contiguous(KVVec<u8>),
+    /// Of as many pages as its size needs.
+    Pages(VVec<u8>),
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Contiguous(memory) => memory,
+            Self::Pages(memory) => memory,
+        }
+    }
+}
+
+impl DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Contiguous(memory) => memory,
+            Self::Pages(memory) => memory,
+        }
+    }
 }
 
 impl ReadBuffer {
@@ -36,20 +64,18 @@ impl ReadBuffer {
 
     /// Makes a buffer for reads of up to `len` bytes.
     pub(crate) fn new(len: usize) -> Result<Self> {
-        Self::with_flags(len, GFP_KERNEL)
-    }
-
-    /// Makes a buffer like [`Self::new`], charged to the memory control group of the task, unless
-    /// that takes much effort.
-    pub(crate) fn try_new(len: usize) -> Result<Self> {
-        Self::with_flags(len, gfp_optional())
-    }
-
-    fn with_flags(len: usize, flags: kernel::alloc::Flags) -> Result<Self> {
-        let memory = KVVec::zeroed(len + Self::MARGIN, flags)?;
         Ok(Self {
             direct: DirectReads::new()?,
-            memory,
+            memory: Memory::Pages(VVec::zeroed(len + Self::MARGIN, GFP_KERNEL)?),
+        })
+    }
+
+    /// Makes a buffer for reads of up to `len` bytes, whose memory is contiguous if possible. It is
+    /// charged to the memory control group of the task, and not worth much effort.
+    pub(crate) fn try_new(len: usize) -> Result<Self> {
+        Ok(Self {
+            direct: DirectReads::new()?,
+            memory: Memory::Contiguous(KVVec::zeroed(len + Self::MARGIN, gfp_optional())?),
         })
     }
 
