@@ -128,9 +128,12 @@ impl OpenBlobs {
         // Dropped after the lock is released.
         let _removed = {
             let mut shard = shard.lock();
-            let is_wanted = |place: &&mut Option<CachedBlob>| matches!(place, Some(cached) if cached.digest == *digest);
             let mut blobs = shard.blobs.iter_mut();
-            blobs.find(is_wanted).and_then(Option::take)
+            let place = blobs.find(|place| {
+                let cached = place.as_ref();
+                cached.is_some_and(|cached| cached.digest == *digest)
+            });
+            place.and_then(Option::take)
         };
     }
 }
