@@ -13,6 +13,7 @@ has the instructions of each run. COMMAND makes the figures again.
 import json
 import statistics
 import sys
+import textwrap
 
 import functions
 
@@ -156,6 +157,9 @@ def main():
         json.dump({"kernel": kernel, "rounds": rounds, "unit": "microseconds, bytes, instructions",
                    "latencies": latencies, "delays": delays}, file, indent=1)
         file.write("\n")
+    # As long as a line of a page can be.
+    lines = textwrap.wrap(command, 100, break_long_words=False, break_on_hyphens=False)
+    command = " \\\n        ".join(lines)
     print(INTRODUCTION.format(kernel=kernel, rounds=rounds, command=command), end="")
     for delay, systems in delays.items():
         print(f"\n## {delay} ms per request (measured: {latencies[delay] / 1000:.1f} ms)\n")
