@@ -88,7 +88,8 @@ impl<'a> ExtentMap<'a> {
     /// Returns the extent that contains an offset in the file.
     pub(super) fn find(self, offset: u64, how: Opening) -> Result<Option<Extent>, Fault> {
         let mut found = None;
-        self.walk(offset).for_each(how, |extent| {
+        // It ends at the first extent, or there is none.
+        let _ = self.walk(offset).for_each(how, |extent| {
             found = Some(extent);
             ControlFlow::Break(())
         })?;
