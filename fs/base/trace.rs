@@ -45,7 +45,7 @@ impl Start {
         Self::of::<Decode>()
     }
 
-    /// Emits an event with the time since the start, if the event was on then and is now.
+    /// Emits an event with the time since the start, if its type was traced at both times.
     #[inline(always)]
     fn emit<E: Event>(self, make: impl FnOnce(u64) -> E) {
         self.emit_if(|| true, make);
@@ -155,7 +155,7 @@ pub(crate) struct TracedChunk<'a> {
     pub(crate) file: &'a Digest,
     /// The stored bytes that are used, in the file.
     pub(crate) stored: ByteRange,
-    /// `None` if that is not known before they are read.
+    /// `None` for a root, whose encoding its bytes show.
     pub(crate) encoding: Option<Encoding>,
 }
 

@@ -18,6 +18,7 @@
 
 use super::{
     context::ReadContext,
+    digest::has_digest,
     frame::FramePart,
     frame_cache::{FrameCache, FrameName},
     raw,
@@ -28,17 +29,14 @@ use crate::{
         limits::MAX_READ_WHOLE,
         range::ByteRange,
         statistics::Statistics,
-        trace::{self, Origin, Start, TracedChunk},
+        trace::{Origin, Start, TracedChunk},
         verify::Verify,
     },
     io::{
         buffer::{BlobBuffer, Place},
         pool::{Purpose, Workspace},
     },
-    ports::{
-        sha256::{Digest as _, Sha256},
-        zstd_safe::find_frame_compressed_size,
-    },
+    ports::zstd_safe::find_frame_compressed_size,
     store::chunks::OpenChunk,
     vfs::{prelude::*, FolioRun},
 };
@@ -273,18 +271,6 @@ pub(super) fn read_verified(
     }
     buffer.set_verified(&place, digest);
     Ok(place)
-}
-
-/// Hashes stored bytes. Returns true if they have a digest.
-// Not inlined, so that chunks are read without its variables on the stack.
-#[inline(never)]
-fn has_digest(stored: &[u8], digest: &Digest) -> bool {
-    let start = Start::of_decode();
-    let mut hash = Sha256::new();
-    hash.update(stored);
-    let is_right = hash.finalize()[..] == digest.as_bytes()[..];
-    trace::hashed(start, stored.len());
-    is_right
 }
 
 /// Checks that the stored bytes of a compressed chunk are one frame of the kind that the format

@@ -17,7 +17,19 @@ use crate::{
     store::frame_table::FrameTable,
     vfs::FolioRun,
 };
-use puzzlefs_schema::{SeekTable, SEEK_TABLE_FOOTER_LEN};
+use puzzlefs_schema::{Digest, SeekTable, SEEK_TABLE_FOOTER_LEN};
+
+/// Hashes stored bytes. Returns true if they have a digest.
+// Not inlined, so that chunks are read without its variables on the stack.
+#[inline(never)]
+pub(super) fn has_digest(stored: &[u8], digest: &Digest) -> bool {
+    let start = Start::of_decode();
+    let mut hash = Sha256::new();
+    hash.update(stored);
+    let is_right = hash.finalize()[..] == digest.as_bytes()[..];
+    trace::hashed(start, stored.len());
+    is_right
+}
 
 /// Reads all of a blob, unless it is in the buffer, and checks its digest.
 fn verify(
@@ -30,12 +42,9 @@ fn verify(
     let start = Start::of_chunk();
     let place = buffer.read_place(blob.source(), statistics, all, all)?;
     part.traced(all).came_from(buffer.origin(), start);
-    let start = Start::of_decode();
-    let mut hash = Sha256::new();
-    hash.update(buffer.get(&place)?);
-    trace::hashed(start, all.len as usize);
+    let is_right = has_digest(buffer.get(&place)?, digest);
     statistics.bytes_hashed.add(all.len);
-    if hash.finalize()[..] != digest.as_bytes()[..] {
+    if !is_right {
         // Otherwise the next reader would not read it again.
         buffer.clear();
         return Err(Fault::Digest);

@@ -88,7 +88,7 @@ impl<'a> ExtentMap<'a> {
     /// Returns the extent that contains an offset in the file.
     pub(super) fn find(self, offset: u64, how: Opening) -> Result<Option<Extent>, Fault> {
         let mut found = None;
-        // It ends at the first extent, or there is none.
+        // The walk ends at the first extent.
         let _ = self.walk(offset).for_each(how, |extent| {
             found = Some(extent);
             ControlFlow::Break(())

@@ -156,16 +156,17 @@ impl BlobBuffer {
 
     /// Returns all of the blob or chunk of a digest, if it is there and was verified.
     pub(crate) fn verified(&self, wanted: &Digest) -> Option<&[u8]> {
-        let mut parts = self.parts.iter();
-        let part = parts.find(|part| part.verified.as_ref() == Some(wanted))?;
-        self.memory.get(part.place())
+        self.memory.get(self.verified_part(wanted)?.place())
     }
 
     /// Returns the place of all of the blob or chunk of a digest, if it is there and was verified.
     pub(crate) fn verified_place(&self, wanted: &Digest) -> Option<Place> {
+        Some(Place::Buffer(self.verified_part(wanted)?.place()))
+    }
+
+    fn verified_part(&self, wanted: &Digest) -> Option<&BufferedPart> {
         let mut parts = self.parts.iter();
-        let part = parts.find(|part| part.verified.as_ref() == Some(wanted))?;
-        Some(Place::Buffer(part.place()))
+        parts.find(|part| part.verified.as_ref() == Some(wanted))
     }
 
     /// Notes that the bytes at a place are all of the blob or chunk of a digest. Does nothing if
@@ -304,8 +305,10 @@ impl BlobBuffer {
         }
         let at = self.make_room(wanted.len as usize);
         let mut left = wanted;
-        let mut next = Some(first);
-        while let Some(read) = next {
+        while left.len > 0 {
+            let Some(read) = prefetch.find(id, version, left.offset) else {
+                return Ok(None);
+            };
             let Some(bytes) = prefetch.wait_for(&read, left)? else {
                 return Ok(None);
             };
@@ -313,14 +316,8 @@ impl BlobBuffer {
             if !self.memory.put(to, bytes) {
                 return Ok(None);
             }
+            // The bytes are not empty: the loop ends.
             left = left.after(bytes.len() as u64);
-            next = match left.len {
-                0 => None,
-                _ => prefetch.find(id, version, left.offset),
-            };
-        }
-        if left.len > 0 {
-            return Ok(None);
         }
         self.keep(id, version, wanted, at);
         Ok(Some(Place::Buffer(at..at + wanted.len as usize)))

@@ -62,7 +62,7 @@ pub(crate) struct PrefetchedRead {
 }
 
 impl PrefetchedRead {
-    /// Makes one that has read nothing yet. Its memory is not worth much effort.
+    /// Makes a read that is not started yet. Fails before memory gets scarce.
     fn new(blob: BlobId, version: Version) -> Result<Pin<UniqueArc<Self>>> {
         let buffer = ReadBuffer::try_new(PREFETCH_READ as usize)?;
         let this = Self {
@@ -188,12 +188,12 @@ impl State {
     /// Notes that a reader uses a range. Returns the range to prefetch for it, if there is one.
     fn advance(&mut self, blob: BlobId, range: ByteRange) -> Option<ByteRange> {
         self.clock += 1;
-        let used = self.clock;
-        let mut streams = self.streams.iter_mut();
-        let Some(stream) = streams.find(|stream| stream.continues_at(blob, range)) else {
+        let mut streams = self.streams.iter_mut().enumerate();
+        let continued = streams.find(|(_, stream)| stream.continues_at(blob, range));
+        let Some((index, stream)) = continued else {
             return self.begin(blob, range);
         };
-        stream.used = used;
+        stream.used = self.clock;
         if range.end() <= stream.position {
             return None;
         }
@@ -211,8 +211,7 @@ impl State {
         stream.window = (2 * stream.window).clamp(PREFETCH_FIRST, most);
         let to = stream.position.saturating_add(stream.window);
         let next = self.unread(blob, from, to)?;
-        let mut streams = self.streams.iter_mut();
-        if let Some(stream) = streams.find(|stream| stream.used == used) {
+        if let Some(stream) = self.streams.get_mut(index) {
             stream.prefetched = next.end();
         }
         Some(next)
@@ -291,17 +290,19 @@ impl State {
                     && (stream.position..stream.prefetched).contains(&read.range.offset)
             })
         };
-        let is_full = self.is_full();
+        let far_behind = self.position_of_ended(is_far_behind);
+        let index = if self.is_full() {
+            far_behind.or_else(|| self.position_of_ended(|read| !is_in_front(read)))
+        } else {
+            far_behind
+        };
+        self.reads.remove(index?).ok()
+    }
+
+    /// Returns the index of the oldest read that has ended and fulfils a condition.
+    fn position_of_ended(&self, is_wanted: impl Fn(&PrefetchedRead) -> bool) -> Option<usize> {
         let mut reads = self.reads.iter();
-        let index = reads
-            .position(|read| is_far_behind(read) && read.read.has_ended())
-            .or_else(|| {
-                let mut reads = self.reads.iter().filter(|_| is_full).enumerate();
-                let (index, _) =
-                    reads.find(|(_, read)| !is_in_front(read) && read.read.has_ended())?;
-                Some(index)
-            })?;
-        self.reads.remove(index).ok()
+        reads.position(|read| is_wanted(read) && read.read.has_ended())
     }
 
     fn is_full(&self) -> bool {
@@ -487,8 +488,7 @@ impl Shrink for Prefetch {
         while freed < pages {
             let ended = {
                 let mut state = self.state.lock();
-                let mut reads = state.reads.iter();
-                let index = reads.position(|read| read.read.has_ended());
+                let index = state.position_of_ended(|_| true);
                 // INVARIANT: Removal keeps the capacity.
                 index.and_then(|index| state.reads.remove(index).ok())
             };
