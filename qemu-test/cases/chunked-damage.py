@@ -13,7 +13,7 @@ import os
 import damage
 import mountapi
 import packs
-from case import CASE_DIR, PAGE, check, drop_caches, equal, eventually, run, seeded_random
+from case import CASE_DIR, PAGE, check, drop_caches, equal, run, seeded_random
 
 random = seeded_random()
 content = packs.Content(random)
@@ -77,8 +77,7 @@ def log_lines():
 @contextlib.contextmanager
 def says(what, text):
     """While the body runs, the kernel's log gets a line with this text."""
-    # The log takes ten lines in five seconds, those of whatever went before included.
-    eventually(lambda: damage.quiet_for() > 5, "the kernel's log still has new lines of the module")
+    damage.wait_for_log()
     before = len(log_lines())
     yield
     lines = log_lines()[before:]

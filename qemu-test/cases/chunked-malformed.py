@@ -11,9 +11,9 @@ import os
 import struct
 
 import mountapi
-from case import CASE_DIR, Differences, check, eventually, name_of, refused
+from case import CASE_DIR, Differences, check, name_of, refused
 from chunked import Node, Store, message
-from damage import kernel_log, quiet_for
+from damage import kernel_log, wait_for_log
 
 store = Store(f"{CASE_DIR}/store")
 mnt = f"{CASE_DIR}/mnt"
@@ -74,17 +74,12 @@ for what, rootfs, error in [
         check(said and rootfs in said[0], f"{what}: the context's log has {said}")
 
 
-def quiet():
-    """Waits until the kernel's log takes ten lines again."""
-    eventually(lambda: quiet_for() > 5, "the kernel's log still has new lines of the module")
-
-
 def is_named(rootfs, chunk):
     return any(rootfs in line and chunk in line for line in kernel_log())
 
 
 # A block: missing, with other bytes, and back again.
-quiet()
+wait_for_log()
 rootfs = store.add_image(tree())
 blob = store.blob(block_digest(rootfs))
 with open(blob, "rb") as file:
@@ -105,7 +100,7 @@ for what, change in [("missing", None), ("with other bytes", bytes(len(content))
     mountapi.umount(mnt)
 
 # A block that violates a rule, under the right digest.
-quiet()
+wait_for_log()
 for what, change in {
         "no link": word(0, struct.pack("<HHI", 0o40755, 0, 0)),
         "an unknown type": word(7, struct.pack("<HHI", 0o30600, 0, 1)),

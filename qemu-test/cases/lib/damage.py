@@ -19,12 +19,17 @@ def quiet_for():
     return time.clock_gettime(time.CLOCK_BOOTTIME) - last
 
 
+def wait_for_log():
+    """Waits until the kernel's log takes lines again: ten in five seconds, those of whatever went before
+    included."""
+    eventually(lambda: quiet_for() > 5, "the kernel's log still has new lines of the module")
+
+
 class Image:
     """Files `big` and `other`, of several blobs each, and small ones that share a blob; mounted."""
 
     def __init__(self):
-        # The kernel's log takes ten lines in five seconds, those of the case before included.
-        eventually(lambda: quiet_for() > 5, "the kernel's log still has new lines of the module")
+        wait_for_log()
         random = seeded_random()
         self.contents = {"big": random.randbytes(1_300_007), "other": random.randbytes(400_003)}
         self.contents |= {f"small-{n}": random.randbytes(3000 + n) for n in range(5)}
