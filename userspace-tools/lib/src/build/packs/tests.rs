@@ -237,15 +237,14 @@ fn zeros_are_holes() {
     assert_eq!(holes.count(), 8);
 }
 
-/// Neither threads nor the memory that is left matter to the bytes of packs.
-#[test]
-fn packs_do_not_depend_on_threads() {
+/// Checks that neither threads nor the memory that is left matter to the bytes of packs.
+fn check_independence(how: How, jobs: &[usize]) {
     let fixture = Fixture::new();
-    let (extents, packs) = fixture.pack(&fixture.store("store"), HOW);
-    for jobs in [1, 2, 3, 8] {
+    let (extents, packs) = fixture.pack(&fixture.store("store"), how);
+    for &jobs in jobs {
         for held in [0, 20_000, 64 << 20] {
             let store = fixture.store(&format!("store-{jobs}-{held}"));
-            let mut how = How { jobs, ..HOW };
+            let mut how = How { jobs, ..how };
             how.policy.held = held;
             let (others, again) = fixture.pack(&store, how);
             assert_eq!(others, extents);
@@ -253,6 +252,11 @@ fn packs_do_not_depend_on_threads() {
             fixture.check(&store, &others);
         }
     }
+}
+
+#[test]
+fn packs_do_not_depend_on_threads() {
+    check_independence(HOW, &[1, 2, 3, 8]);
 }
 
 /// The first layer begins with the metadata, in a pack of its own unless there is little data.
@@ -437,23 +441,11 @@ fn chunks_of_a_start_up_order_come_first() {
 
 #[test]
 fn ordered_packs_do_not_depend_on_threads() {
-    let fixture = Fixture::new();
     let order = How {
         order: ORDER,
         ..HOW
     };
-    let (extents, packs) = fixture.pack(&fixture.store("store"), order);
-    for jobs in [1, 3, 8] {
-        for held in [0, 20_000, 64 << 20] {
-            let store = fixture.store(&format!("store-{jobs}-{held}"));
-            let mut how = How { jobs, ..order };
-            how.policy.held = held;
-            let (others, again) = fixture.pack(&store, how);
-            assert_eq!(others, extents);
-            assert_eq!(layers(&again), layers(&packs), "{jobs} jobs, {held} bytes");
-            fixture.check(&store, &others);
-        }
-    }
+    check_independence(order, &[1, 3, 8]);
 }
 
 /// A rebuild puts them together once.
