@@ -22,9 +22,10 @@ use crate::error::{Error, MountError, Result};
 use crate::model::digest::Digest;
 use crate::model::start_order::{FileRange, StartOrder, ORDER_MAX};
 use crate::store::oci_layout::Store;
+use crate::sys::beneath::path_of;
 use crate::sys::mounts::{Mount, MountId};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use rustix::fd::{OwnedFd, RawFd};
 use rustix::fs::{Advice, FileType, MemfdFlags, Mode, OFlags, ResolveFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
@@ -204,9 +205,8 @@ fn open(tree: &OwnedFd, path: &[u8]) -> Result<Option<File>, Errno> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Ok(None);
     }
-    let name = format!("/proc/self/fd/{}", place.as_fd().as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOATIME;
-    let file = rustix::fs::open(name, flags, Mode::empty())?;
+    let file = rustix::fs::open(path_of(&place), flags, Mode::empty())?;
     Ok(Some(File::from(file)))
 }
 

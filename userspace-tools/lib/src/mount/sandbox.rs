@@ -10,13 +10,14 @@
 //!    namespace when it ends.
 
 use crate::error::{Error, MountError, Result};
+use crate::sys::beneath::{open_beneath, path_of};
 use nix::sched::{unshare, CloneFlags};
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::ffi::CStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::{io, thread};
 
@@ -86,7 +87,8 @@ fn mount_in(
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno),
     }
-    let place = open_in(root, name, OFlags::DIRECTORY)?;
+    // No symbolic link of an image leads elsewhere.
+    let place = open_beneath(root, &[name], OFlags::PATH | OFlags::DIRECTORY)?;
     rustix::mount::mount(fs_type, path_of(&place), fs_type, flags, data)
 }
 
@@ -101,7 +103,7 @@ fn fill_devices(root: &OwnedFd) -> Result<(), Errno> {
             flags,
             Mode::from_raw_mode(0o644),
         )?);
-        let place = open_in(root, &path, OFlags::empty())?;
+        let place = open_beneath(root, &[path], OFlags::PATH)?;
         match rustix::mount::mount_bind(format!("/dev/{name}"), path_of(&place)) {
             // This host does not have it.
             Ok(()) | Err(Errno::NOENT) => {}
@@ -117,16 +119,4 @@ fn fill_devices(root: &OwnedFd) -> Result<(), Errno> {
         rustix::fs::symlinkat(target, root, format!("dev/{name}"))?;
     }
     Ok(())
-}
-
-/// Opens a path of a root directory. No symbolic link of an image leads elsewhere.
-fn open_in(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
-}
-
-/// Returns a path to an open file.
-fn path_of(file: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
 }

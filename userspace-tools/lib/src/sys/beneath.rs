@@ -2,9 +2,10 @@
 
 //! Opening files beneath a directory, at any depth, and never outside of it.
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use std::path::PathBuf;
 
 /// The longest path handed to the kernel at once; it takes 4,095 bytes.
 const PATH_PIECE: usize = 4000;
@@ -39,6 +40,11 @@ pub(crate) fn open_beneath(
         }
     }
     base.ok_or(Errno::NOENT)
+}
+
+/// Returns a path that leads to an open file, for calls that take no descriptor.
+pub(crate) fn path_of(file: impl AsFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
 }
 
 /// Opens a path beneath `from` without following any symbolic link.

@@ -16,7 +16,7 @@ use crate::model::acl;
 use crate::model::message::printable;
 use crate::model::path_walk::LastLink;
 use crate::store::oci_layout::{AnyRoot, Store};
-use crate::sys::beneath::open_beneath;
+use crate::sys::beneath::{open_beneath, path_of};
 use crate::sys::pause::{self, Point};
 use crate::sys::progress::Progress;
 use puzzlefs_schema::image::Stat as Attributes;
@@ -189,7 +189,7 @@ impl Extractor<'_> {
     /// Removes the access control lists that the target inherited from its parent directory, because
     /// everything that is made in the target would inherit them too.
     fn remove_inherited_lists(&mut self) {
-        let proc_path = format!("/proc/self/fd/{}", self.root.as_raw_fd());
+        let proc_path = path_of(&self.root);
         for list in [acl::DEFAULT, acl::ACCESS] {
             let Err(errno) = fs::removexattr(&proc_path, list) else {
                 continue;
@@ -323,8 +323,13 @@ impl Extractor<'_> {
 
     fn link(&self, first: &[Arc<[u8]>], directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
         let file = open_beneath(&self.root, first, OFlags::PATH)?;
-        let file = format!("/proc/self/fd/{}", file.as_raw_fd());
-        fs::linkat(CWD, file, directory, name, AtFlags::SYMLINK_FOLLOW)
+        fs::linkat(
+            CWD,
+            path_of(&file),
+            directory,
+            name,
+            AtFlags::SYMLINK_FOLLOW,
+        )
     }
 
     /// Makes anything but a directory. Returns false if the target refuses it.
