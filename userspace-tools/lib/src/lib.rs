@@ -183,6 +183,11 @@ pub mod copy {
     pub use crate::ops::copy::{copy, copy_all, Copied, CopyOptions, Tagged};
 }
 
+pub mod fetch {
+    //! Fetching images from sources that are not trusted, such as registries.
+    pub use crate::ops::fetch::{fetch, BlobSource, FetchOptions, Fetched, RemoteBlob};
+}
+
 pub mod diff {
     //! Comparing images.
     pub use crate::ops::diff::{diff, Change, Difference, Shared, Totals};
@@ -247,6 +252,11 @@ pub mod json {
 pub mod message {
     //! Messages for people.
     pub use crate::model::message::{print, printable, tell, unwritable};
+}
+
+pub mod threads {
+    //! Running the same work on many items in several threads.
+    pub use crate::sys::parallel::{for_each, lock};
 }
 
 pub mod time {

@@ -11,6 +11,7 @@
 //! | `problems` | several problems of one tree |
 //! | `command` | failures of commands on images and stores |
 //! | `mount` | failures of mounts and unmounts |
+//! | `fetch` | failures to fetch images from registries |
 //! | `ingest` | failures to read archives and container images |
 //! | `build` | failures to build an image |
 //! | `image` | failures to read an image |
@@ -19,6 +20,7 @@
 
 mod build;
 mod command;
+mod fetch;
 mod image;
 mod ingest;
 mod mount;
@@ -29,6 +31,7 @@ mod system;
 
 pub use build::{BuildError, Change};
 pub use command::CommandError;
+pub use fetch::FetchError;
 pub use image::{ImageError, PathFault};
 pub use ingest::{
     ContainerFault, Extension, IngestError, IngestFault, MalformedTar, SparseFault, TarFault,
@@ -92,6 +95,12 @@ pub enum Error {
     /// An image cannot be mounted or unmounted.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// An image cannot be fetched from its source.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// An exchange with a registry failed. `puzzlefs-registry` has the types of these errors.
+    #[error(transparent)]
+    Remote(Box<dyn std::error::Error + Send + Sync>),
     /// Several problems with the tree that an image is built from.
     #[error("{0}")]
     Problems(Box<Problems>),

@@ -16,6 +16,7 @@
 //! | `build` | builds an image of a directory or an archive |
 //! | `convert` | builds an image of another version of the format |
 //! | `import` | builds an image of a container image |
+//! | `fetch` | fetches images from sources that are not trusted |
 //! | `complete` | creates the packs that an image lacks |
 //! | `copy` | copies images between stores |
 //! | `diff` | compares two images |
@@ -35,6 +36,7 @@ pub(crate) mod diff;
 pub(crate) mod enable_verity;
 pub(crate) mod export;
 pub(crate) mod extract;
+pub(crate) mod fetch;
 pub(crate) mod gc;
 pub(crate) mod import;
 pub(crate) mod report;

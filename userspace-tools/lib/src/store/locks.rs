@@ -3,14 +3,20 @@
 //! The locks of a store. The page of [`store`](crate::store) lists their holders.
 
 use crate::error::{Error, Result, StoreError};
+use crate::model::digest::Digest;
+use crate::sys::progress::Progress;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 /// The directory of the store for locks and unfinished work.
 pub(crate) const PRIVATE: &str = ".puzzlefs";
 const GC_LOCK: &str = "gc.lock";
+/// The time between two attempts to take a lock that is held while data is transferred.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The directory of a store, and its path for messages.
 #[derive(Clone, Copy)]
@@ -55,6 +61,41 @@ impl UseLock {
             }
         };
         Ok((UseLock { _lock: lock }, taken))
+    }
+}
+
+/// The lock between fetches of one image, so that the second one finds the data of the first. Dropping it
+/// unlocks.
+pub(crate) struct FetchLock {
+    _lock: OwnedFd,
+}
+
+impl FetchLock {
+    /// Waits until no other process fetches the image with this manifest, or until a request to stop.
+    ///
+    /// The lock's file belongs to all images whose digests begin with the same byte. It stays, so that no
+    /// process locks a removed one.
+    pub fn take(
+        store: LockedStore<'_>,
+        manifest: &Digest,
+        progress: &Progress,
+    ) -> Result<FetchLock> {
+        let [first, ..] = manifest.as_bytes();
+        let name = format!("fetch-{first:02x}.lock");
+        let private = make_private(store.path, store.root)?;
+        let lock = open_lock(store.path, &private, &name)?;
+        loop {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(FetchLock { _lock: lock }),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(errno) => {
+                    let path = lock_path(store.path, &name);
+                    return Err(Error::io(path, "take the lock")(errno));
+                }
+            }
+            progress.check()?;
+            thread::sleep(PATIENCE);
+        }
     }
 }
 

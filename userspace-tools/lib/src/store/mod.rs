@@ -13,6 +13,7 @@
 //! │       └── <digest>       manifest, configuration, metadata or data: named by its SHA-256
 //! └── .puzzlefs/             private to these tools; the kernel reads the chunk index
 //!     ├── gc.lock            between builders and garbage collection
+//!     ├── fetch-XX.lock      between fetches of one image
 //!     ├── chunks.lock        between writers of the chunk index
 //!     ├── index.lock         between writers of the index
 //!     ├── index.json.new     new index while it replaces the old one
@@ -39,6 +40,7 @@
 //! | lock | shared | exclusive | protects |
 //! | --- | --- | --- | --- |
 //! | `gc.lock` | builders, copies, new tags | `gc` | a blob that a builder has found or put, and that no tag names yet |
+//! | `fetch-XX.lock` | | fetches of images whose digests begin with XX | data that another process is fetching |
 //! | `chunks.lock` | | writers of the chunk index | the chunk index between its read and its replacement |
 //! | `index.lock` | | writers of the index | `index.json` between its read and its replacement |
 //! | `staging-XXXXXX` | | its builder | the directory, which other builders remove as stale once it is unlocked |

@@ -11,7 +11,7 @@ use std::thread;
 /// Each thread has a state of its own that `new` makes.
 ///
 /// After an error nothing more is begun; the first one is returned.
-pub(crate) fn for_each<T: Sync, S>(
+pub fn for_each<T: Sync, S>(
     jobs: usize,
     items: &[T],
     new: impl Fn() -> S + Sync,
@@ -41,7 +41,7 @@ pub(crate) fn for_each<T: Sync, S>(
 }
 
 /// Locks a mutex, even if a thread panicked with it, because that panic ends the program.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

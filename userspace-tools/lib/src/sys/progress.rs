@@ -45,19 +45,28 @@ impl Progress {
         self.reading.load(Relaxed)
     }
 
-    pub(crate) fn found_entry(&self) {
+    /// Counts an entry, or a blob.
+    pub fn found_entry(&self) {
         self.entries.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn found_bytes(&self, bytes: u64) {
+    /// Adds bytes to the total.
+    pub fn found_bytes(&self, bytes: u64) {
         self.bytes_found.fetch_add(bytes, Relaxed);
     }
 
-    pub(crate) fn done_bytes(&self, bytes: u64) {
+    /// Adds bytes to those that are done.
+    pub fn done_bytes(&self, bytes: u64) {
         self.bytes_done.fetch_add(bytes, Relaxed);
     }
 
-    pub(crate) fn start_reading(&self) {
+    /// Takes bytes back that have to be done again.
+    pub fn undone_bytes(&self, bytes: u64) {
+        self.bytes_done.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Says that everything was found, and that the bytes are being read.
+    pub fn start_reading(&self) {
         self.reading.store(true, Relaxed);
     }
 

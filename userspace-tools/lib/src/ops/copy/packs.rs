@@ -218,14 +218,9 @@ impl Transfer<'_, '_> {
 
     /// Adds a pack that the target has to its index: as many of its chunks as are valid.
     fn index_existing(&mut self, pack: &Digest) -> Result<()> {
-        let file = PackFile::open(self.copy.to, pack)?;
-        let mut stored = Vec::new();
-        let mut records = Vec::new();
-        for chunk in file.chunks() {
-            if file.read_chunk(&chunk, &mut stored).is_ok() {
-                self.missing.remove(&Digest::from(chunk.digest));
-                records.push(chunk);
-            }
+        let records = PackFile::open(self.copy.to, pack)?.intact_chunks();
+        for chunk in &records {
+            self.missing.remove(&Digest::from(chunk.digest));
         }
         self.packs.new.push(NewPack {
             digest: *pack,

@@ -42,7 +42,8 @@ impl PackFile {
         Self::of_file(path, file)
     }
 
-    fn of_file(path: PathBuf, file: File) -> Result<Self> {
+    /// Opens a pack in a file of its own, as [`PackFile::open`] does.
+    pub fn of_file(path: PathBuf, file: File) -> Result<Self> {
         let fail = |cause| StoreError::Pack {
             path: path.clone(),
             cause,
@@ -102,6 +103,14 @@ impl PackFile {
         let index = self.footer.index(&self.recipe[..index]).ok();
         // The index was checked: it has no errors.
         index.into_iter().flatten().map_while(Result::ok)
+    }
+
+    /// Returns the chunks whose stored bytes have their digests.
+    pub fn intact_chunks(&self) -> Vec<PackedChunk> {
+        let mut stored = Vec::new();
+        self.chunks()
+            .filter(|chunk| self.read_chunk(chunk, &mut stored).is_ok())
+            .collect()
     }
 
     /// Reads the stored bytes of a chunk of this pack, and compares them with the digest.

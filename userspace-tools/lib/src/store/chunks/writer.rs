@@ -104,6 +104,11 @@ impl<'a> PackSeries<'a> {
         open.add(digest, stored)
     }
 
+    /// Takes the packs that are complete and staged, with their sizes.
+    pub fn take_written(&mut self) -> Vec<(NewPack, u64)> {
+        std::mem::take(&mut self.written)
+    }
+
     /// Completes the packs, and stages them. Returns them with their sizes.
     pub fn finish(mut self) -> Result<Vec<(NewPack, u64)>> {
         if let Some(open) = self.open {
@@ -114,7 +119,7 @@ impl<'a> PackSeries<'a> {
 }
 
 /// A pack that is being written into a staging directory.
-struct PackWriter<'a> {
+pub(crate) struct PackWriter<'a> {
     staging: &'a Staging<'a>,
     path: PathBuf,
     file: BufWriter<NamedTempFile>,
@@ -123,7 +128,8 @@ struct PackWriter<'a> {
 }
 
 impl<'a> PackWriter<'a> {
-    fn new(staging: &'a Staging<'a>, alignment: u8) -> Result<Self> {
+    /// Starts a pack. `alignment` is the exponent of a power of two.
+    pub fn new(staging: &'a Staging<'a>, alignment: u8) -> Result<Self> {
         Ok(PackWriter {
             staging,
             path: staging.path.clone(),
@@ -133,7 +139,8 @@ impl<'a> PackWriter<'a> {
         })
     }
 
-    fn add(&mut self, digest: &Digest, stored: &[u8]) -> Result<()> {
+    /// Adds a chunk with these stored bytes, whose SHA-256 is `digest`.
+    pub fn add(&mut self, digest: &Digest, stored: &[u8]) -> Result<()> {
         let placed = self.contents.place(digest, stored);
         let gap = placed.map_err(|cause| self.refused(cause))?;
         // The alignment is 4096 bytes at most.
@@ -141,15 +148,41 @@ impl<'a> PackWriter<'a> {
         self.write(stored)
     }
 
+    /// Returns true if the pack has no chunk.
+    pub fn is_empty(&self) -> bool {
+        self.contents.records().is_empty()
+    }
+
     /// Completes the pack, and stages it. Returns the pack and its size.
-    fn finish(mut self) -> Result<(NewPack, u64)> {
+    pub fn finish(self) -> Result<(NewPack, u64)> {
+        let (completed, digest, size) = self.complete()?;
+        completed.stage(digest, size)
+    }
+
+    /// Completes the pack, and stages it if it has this digest. Returns the pack and its size, or the
+    /// digest that it has instead.
+    pub fn finish_as(self, wanted: &Digest) -> Result<Result<(NewPack, u64), Digest>> {
+        let (completed, digest, size) = self.complete()?;
+        if digest != *wanted {
+            return Ok(Err(digest));
+        }
+        completed.stage(digest, size).map(Ok)
+    }
+
+    /// Writes the index and the footer. Returns the digest and the size of the pack, too.
+    fn complete(mut self) -> Result<(Self, Digest, u64)> {
         let tail = self.contents.tail();
         let (tail, size) = tail.map_err(|cause| self.refused(cause))?;
         self.write(&tail)?;
+        let digest = Digest(self.sha256.finalize_reset().into());
+        Ok((self, digest, size))
+    }
+
+    /// Stages the completed pack.
+    fn stage(self, digest: Digest, size: u64) -> Result<(NewPack, u64)> {
         let file = self.file.into_inner();
         let file =
             file.map_err(|error| Error::io(&self.path, "write a pack in")(error.into_error()))?;
-        let digest = Digest(self.sha256.finalize().into());
         self.staging.put_file(file, &digest, size)?;
         let pack = NewPack {
             digest,

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Fetches images from sources that are not trusted: only what the store lacks.
+//!
+//! | step | content |
+//! | --- | --- |
+//! | plan | reads the index of each pack that the store lacks, and compares it with the store's chunk index |
+//! | transfer | fetches blobs, whole packs and ranges of packs, several at once |
+//! | check | follows the image from its root: every chunk exists, and all metadata is well-formed |
+//! | tag | sets the tag |
+//!
+//! Each chunk is compared with its digest before it enters the store, and each blob, too. Data
+//! that has arrived stays in the store if a later step fails or the process is killed, so another attempt
+//! fetches the rest. `puzzlefs gc` removes it.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `packs` | fetches packs |
+//! | `arrived` | brings data that has arrived into the store |
+//! | `manifest` | reads the manifest |
+//! | `cutter` | cuts a stream into chunks |
+//! | `plan` | the ranges of a pack that are requested |
+//! | `source` | the source of blobs |
+
+mod arrived;
+mod cutter;
+mod manifest;
+mod packs;
+mod plan;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use self::arrived::Arrived;
+use self::manifest::RemoteManifest;
+pub use self::source::{BlobSource, FetchOptions, RemoteBlob};
+use crate::error::{Error, FetchError, Result, StoreError};
+use crate::image::chunk_walk::{ChunkKind, ChunkWalk};
+use crate::model::count::Count;
+use crate::model::digest::Digest;
+use crate::model::oci::{self, Descriptor};
+use crate::store::chunks::reader::ChunkReader;
+use crate::store::locks::FetchLock;
+use crate::store::oci_layout::Store;
+use crate::store::staging::{Content, Placed, Staging};
+use crate::sys::progress::Progress;
+
+/// The result of a fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// The digest of the manifest.
+    pub manifest: Digest,
+    /// Blobs that the store did not have. Packs of single chunks count, too.
+    pub new: Count,
+    /// Blobs that it had.
+    pub shared: Count,
+    /// Packs of the manifest of which the store has the chunks, and not the pack itself.
+    pub partial_packs: u64,
+}
+
+/// Fetches an image with this manifest into a store, and sets the tag.
+///
+/// # Errors
+///
+/// If the manifest is not that of a PuzzleFS image, or the source does not have the image as the manifest
+/// says. The tag then stays as it was.
+pub fn fetch(
+    source: &dyn BlobSource,
+    manifest: &[u8],
+    to: &Store,
+    tag: &str,
+    options: FetchOptions,
+    progress: &Progress,
+) -> Result<Fetched> {
+    let image = RemoteManifest::parse(manifest)?;
+    let staging = Staging::new(to)?;
+    let _alone = FetchLock::take(to.locked(), &image.digest, progress)?;
+    // Without an index, `gc` could not remove the remains of a failed fetch.
+    if to.written_index()?.is_none() {
+        to.change_index(|_| Ok(()))?;
+    }
+    let arrived = Arrived::new(to, &staging);
+    let transfer = packs::Transfer::new(source, &arrived, options, progress)?;
+    let size = manifest.len() as u64;
+    // Packs are not needed if an earlier fetch has brought all chunks.
+    let is_whole = match &image.root {
+        Some(root) => to.blob_size(&image.digest)? == Some(size) && check_whole(to, root).is_ok(),
+        None => false,
+    };
+    let transferred = transfer.run(&image, is_whole);
+    // Also after an error: what has arrived stays.
+    let kept = arrived.finish();
+    let partial_packs = transferred?;
+    let (mut new, mut shared) = kept?;
+    if let Some(root) = &image.root {
+        check_whole(to, root)?;
+    }
+    progress.check()?;
+    match staging.put(&image.digest, Content::Bytes(&[manifest]))? {
+        Placed::New => new.add(size),
+        Placed::Shared => shared.add(size),
+    }
+    staging.commit()?;
+    to.set_tag(tag, Descriptor::new(oci::MANIFEST, image.digest, size))?;
+    Ok(Fetched {
+        manifest: image.digest,
+        new,
+        shared,
+        partial_packs,
+    })
+}
+
+/// Fails if the store lacks a chunk of an image, or metadata is not well-formed.
+fn check_whole(store: &Store, root: &Digest) -> Result<()> {
+    let reader = ChunkReader::new(store)?;
+    let index = reader.index();
+    let mut missing = Ok(());
+    let walked = ChunkWalk::new(&reader).image(root, |chunk, kind| {
+        let digest = Digest::from(*chunk.digest());
+        if kind == ChunkKind::Data && missing.is_ok() {
+            missing = match index.find(&digest) {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => Err(FetchError::NotWhole { chunk: digest }.into()),
+                Err(error) => Err(error),
+            };
+        }
+    });
+    match walked {
+        Err(Error::Store(StoreError::ChunkMissing { digest, .. })) => {
+            Err(FetchError::NotWhole { chunk: digest }.into())
+        }
+        Err(error) => Err(error),
+        Ok(()) => missing,
+    }
+}
