@@ -428,7 +428,7 @@ fn references_of_other_tools() {
     for (name, wanted) in [
         (
             "docker://debian:13",
-            "'docker://debian:13': an image in a registry, which",
+            "'docker://debian:13': an image in a registry; 'puzzlefs pull docker://debian:13 STORE:TAG' gets",
         ),
         (
             "docker://debian",

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// The transports of skopeo, Podman and BuildKit, with which their references begin.
 const TRANSPORTS: [(&str, Place); 15] = [
-    ("docker://", Place::Elsewhere("an image in a registry")),
+    ("docker://", Place::Registry),
     (
         "docker-image://",
         Place::Elsewhere("an image in a registry"),
@@ -40,6 +40,8 @@ const TRANSPORTS: [(&str, Place); 15] = [
 enum Place {
     /// In a directory or an archive that `puzzlefs import` reads.
     Here,
+    /// In a registry, from which `puzzlefs pull` gets PuzzleFS images.
+    Registry,
     /// A place from which another tool has to fetch the image.
     Elsewhere(&'static str),
     /// On a server that is not a registry.
@@ -58,6 +60,15 @@ pub enum Foreign {
         prefix: &'static str,
         /// The reference without it.
         rest: String,
+    },
+    /// `puzzlefs pull` gets the image if it is a PuzzleFS image.
+    #[error(
+        "an image in a registry; 'puzzlefs pull {reference} STORE:TAG' gets it if it is a PuzzleFS image. \
+         Copy any other into a directory by 'skopeo copy {reference} oci:DIRECTORY:TAG', and give \
+         DIRECTORY:TAG to 'puzzlefs import'")]
+    Registry {
+        /// The reference.
+        reference: String,
     },
     /// Another tool has to fetch the image.
     #[error(
@@ -97,6 +108,9 @@ pub(crate) fn foreign(reference: &OsStr, is_source: bool) -> Option<Foreign> {
         Place::Here => Foreign::Here {
             prefix,
             rest: rest.to_owned(),
+        },
+        Place::Registry => Foreign::Registry {
+            reference: text.into_owned(),
         },
         Place::Elsewhere(place) => Foreign::Elsewhere {
             place,

@@ -6,11 +6,13 @@
 //! | --- | --- |
 //! | this one | images, stores, threads, reports |
 //! | [`config`] | the configuration of an image |
+//! | [`registry`] | the access to a registry |
 //! | [`encoding`] | the layers, chunks and frames of an image |
 //! | [`rules`] | the part of a tree that goes into an image |
 
 pub mod config;
 pub mod encoding;
+pub mod registry;
 pub mod rules;
 
 use clap::Args;

@@ -22,6 +22,8 @@ mod list;
 mod ls;
 mod man;
 mod mount;
+mod pull;
+mod push;
 mod record;
 mod reindex;
 mod resolve;
@@ -68,6 +70,8 @@ pub enum Command {
     Tag(tag::TagArgs),
     Untag(untag::UntagArgs),
     Copy(copy::CopyArgs),
+    Push(push::PushArgs),
+    Pull(pull::PullArgs),
     Du(du::DuArgs),
     Diff(diff::DiffArgs),
     Gc(gc::GcArgs),
@@ -101,6 +105,8 @@ impl Command {
             Command::Tag(arguments) => tag::run(arguments),
             Command::Untag(arguments) => untag::run(arguments),
             Command::Copy(arguments) => copy::run(arguments),
+            Command::Push(arguments) => push::run(arguments),
+            Command::Pull(arguments) => pull::run(arguments),
             Command::Du(arguments) => du::run(arguments),
             Command::Diff(arguments) => diff::run(arguments),
             Command::Gc(arguments) => gc::run(arguments),
@@ -118,9 +124,12 @@ impl Command {
     /// Returns the state that an interruption leaves, for the message about it.
     pub fn interrupted_state(&self) -> &'static str {
         match self {
-            Command::Build(_) | Command::Import(_) | Command::Convert(_) | Command::Copy(_) => {
-                "nothing was tagged"
-            }
+            Command::Build(_)
+            | Command::Import(_)
+            | Command::Convert(_)
+            | Command::Copy(_)
+            | Command::Push(_) => "nothing was tagged",
+            Command::Pull(_) => "nothing was tagged; another pull fetches the rest",
             Command::Extract(_) => "the files extracted so far remain",
             Command::Export(_) => "nothing was exported",
             _ => "the result is incomplete",

@@ -77,6 +77,12 @@ _puzzlefs() {
             puzzlefs,mount)
                 cmd="puzzlefs__subcmd__mount"
                 ;;
+            puzzlefs,pull)
+                cmd="puzzlefs__subcmd__pull"
+                ;;
+            puzzlefs,push)
+                cmd="puzzlefs__subcmd__push"
+                ;;
             puzzlefs,record)
                 cmd="puzzlefs__subcmd__record"
                 ;;
@@ -158,6 +164,12 @@ _puzzlefs() {
             puzzlefs__subcmd__help,mount)
                 cmd="puzzlefs__subcmd__help__subcmd__mount"
                 ;;
+            puzzlefs__subcmd__help,pull)
+                cmd="puzzlefs__subcmd__help__subcmd__pull"
+                ;;
+            puzzlefs__subcmd__help,push)
+                cmd="puzzlefs__subcmd__help__subcmd__push"
+                ;;
             puzzlefs__subcmd__help,record)
                 cmd="puzzlefs__subcmd__help__subcmd__record"
                 ;;
@@ -189,7 +201,7 @@ _puzzlefs() {
 
     case "${cmd}" in
         puzzlefs)
-            opts="-h -V --help --version build import convert extract export mount umount record inspect ls cat list images tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help"
+            opts="-h -V --help --version build import convert extract export mount umount record inspect ls cat list images tag untag copy push pull du diff gc repack complete verify reindex enable-verity resolve completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -579,7 +591,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__help)
-            opts="build import convert extract export mount umount record inspect ls cat list tag untag copy du diff gc repack complete verify reindex enable-verity resolve completions man help"
+            opts="build import convert extract export mount umount record inspect ls cat list tag untag copy push pull du diff gc repack complete verify reindex enable-verity resolve completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -845,6 +857,34 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__help__subcmd__mount)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__help__subcmd__pull)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__help__subcmd__push)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1132,6 +1172,94 @@ _puzzlefs() {
                     return 0
                     ;;
                 -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__pull)
+            opts="-q -h --creds --authfile --cert-dir --tls-verify --request-timeout --retries --transfers --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --creds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --authfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-verify)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --transfers)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__push)
+            opts="-q -h --mount-from --creds --authfile --cert-dir --tls-verify --request-timeout --retries --transfers --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --mount-from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --creds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --authfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-verify)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --transfers)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

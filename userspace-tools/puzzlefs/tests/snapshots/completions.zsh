@@ -288,6 +288,43 @@ _arguments "${_arguments_options[@]}" : \
 ':target -- Store, created if it does not exist, and the tag to set there \[default for TAG\: the image'\''s\]:_default' \
 && ret=0
 ;;
+(push)
+_arguments "${_arguments_options[@]}" : \
+'--mount-from=[Take blobs from this repository of the same registry, if it has them and the registry permits it]:NAME:_default' \
+'(--authfile)--creds=[Log in with this user name and password; other users of this host can see the command line]:USER:PASSWORD:_default' \
+'--authfile=[Read the credentials from FILE \[default\: the files of '\''podman login'\'' and '\''docker login'\''\]]:FILE:_files' \
+'--cert-dir=[Trust the CA certificates *.crt in DIR, too \[default\: certs.d/HOST\:PORT of Podman and Docker\]]:DIR:_files' \
+'--tls-verify=[Verify certificates; with '\''false'\'', accept any, and plain HTTP]::BOOL:(true false)' \
+'--request-timeout=[Give up a request after N seconds without an answer, 1 to 3600]:N:_default' \
+'--retries=[Repeat a failed request up to N times, 0 to 20, after pauses of 0.5 s to 16 s]:N:_default' \
+'--transfers=[Transfer N blobs or ranges at once, 1 to 64]:N:_default' \
+'--json[Print one JSON object on standard output]' \
+'-q[Show no progress and no summary]' \
+'--quiet[Show no progress and no summary]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':image -- Image, STORE\:TAG or STORE@sha256\:DIGEST:_default' \
+':target -- Name in the registry, docker\://HOST\:PORT/NAME\:TAG \[default for TAG\: latest\]:_default' \
+&& ret=0
+;;
+(pull)
+_arguments "${_arguments_options[@]}" : \
+'(--authfile)--creds=[Log in with this user name and password; other users of this host can see the command line]:USER:PASSWORD:_default' \
+'--authfile=[Read the credentials from FILE \[default\: the files of '\''podman login'\'' and '\''docker login'\''\]]:FILE:_files' \
+'--cert-dir=[Trust the CA certificates *.crt in DIR, too \[default\: certs.d/HOST\:PORT of Podman and Docker\]]:DIR:_files' \
+'--tls-verify=[Verify certificates; with '\''false'\'', accept any, and plain HTTP]::BOOL:(true false)' \
+'--request-timeout=[Give up a request after N seconds without an answer, 1 to 3600]:N:_default' \
+'--retries=[Repeat a failed request up to N times, 0 to 20, after pauses of 0.5 s to 16 s]:N:_default' \
+'--transfers=[Transfer N blobs or ranges at once, 1 to 64]:N:_default' \
+'--json[Print one JSON object on standard output]' \
+'-q[Show no progress and no summary]' \
+'--quiet[Show no progress and no summary]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':image -- Image, docker\://HOST\:PORT/NAME\:TAG or docker\://HOST\:PORT/NAME@sha256\:DIGEST \[default for TAG\: latest\]:_default' \
+':target -- Store, created if it does not exist, and the tag to set there \[default for TAG\: the image'\''s\]:_default' \
+&& ret=0
+;;
 (du)
 _arguments "${_arguments_options[@]}" : \
 '--json[Print one JSON object on standard output]' \
@@ -467,6 +504,14 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(push)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(pull)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (du)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -543,6 +588,8 @@ _puzzlefs_commands() {
 'tag:Add a tag to an image' \
 'untag:Remove a tag' \
 'copy:Copy an image to another store\: only missing blobs' \
+'push:Push an image to a registry\: only blobs that it lacks' \
+'pull:Pull an image from a registry\: only data that the store lacks' \
 'du:Show the size of each image of a store, and the part it shares with others' \
 'diff:Show the paths in which two images differ, and the chunks they share' \
 'gc:Remove the blobs of a store that no image needs' \
@@ -636,6 +683,8 @@ _puzzlefs__subcmd__help_commands() {
 'tag:Add a tag to an image' \
 'untag:Remove a tag' \
 'copy:Copy an image to another store\: only missing blobs' \
+'push:Push an image to a registry\: only blobs that it lacks' \
+'pull:Pull an image from a registry\: only data that the store lacks' \
 'du:Show the size of each image of a store, and the part it shares with others' \
 'diff:Show the paths in which two images differ, and the chunks they share' \
 'gc:Remove the blobs of a store that no image needs' \
@@ -746,6 +795,16 @@ _puzzlefs__subcmd__help__subcmd__mount_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs help mount commands' commands "$@"
 }
+(( $+functions[_puzzlefs__subcmd__help__subcmd__pull_commands] )) ||
+_puzzlefs__subcmd__help__subcmd__pull_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs help pull commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__help__subcmd__push_commands] )) ||
+_puzzlefs__subcmd__help__subcmd__push_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs help push commands' commands "$@"
+}
 (( $+functions[_puzzlefs__subcmd__help__subcmd__record_commands] )) ||
 _puzzlefs__subcmd__help__subcmd__record_commands() {
     local commands; commands=()
@@ -815,6 +874,16 @@ _puzzlefs__subcmd__man_commands() {
 _puzzlefs__subcmd__mount_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs mount commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__pull_commands] )) ||
+_puzzlefs__subcmd__pull_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs pull commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__push_commands] )) ||
+_puzzlefs__subcmd__push_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs push commands' commands "$@"
 }
 (( $+functions[_puzzlefs__subcmd__record_commands] )) ||
 _puzzlefs__subcmd__record_commands() {

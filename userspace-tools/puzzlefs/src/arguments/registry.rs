@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Arguments of commands that talk to a registry.
+
+use clap::Args;
+use puzzlefs_registry::{RegistryOptions, UserPassword};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The access to a registry.
+#[derive(Debug, Args)]
+pub struct RegistryArgs {
+    /// Log in with this user name and password; other users of this host can see the command line
+    #[arg(long, value_name = "USER:PASSWORD", conflicts_with = "authfile")]
+    creds: Option<UserPassword>,
+    /// Read the credentials from FILE [default: the files of 'podman login' and 'docker login']
+    ///
+    /// The first of these files with an entry for the registry counts: $REGISTRY_AUTH_FILE,
+    /// $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json, ~/.docker/config.json.
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+    /// Trust the CA certificates *.crt in DIR, too [default: certs.d/HOST:PORT of Podman and Docker]
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
+    /// Verify certificates; with 'false', accept any, and plain HTTP
+    ///
+    /// A registry on this host (localhost, 127.0.0.0/8) may speak plain HTTP in any case.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    tls_verify: bool,
+    /// Give up a request after N seconds without an answer, 1 to 3600
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    request_timeout: u64,
+    /// Repeat a failed request up to N times, 0 to 20, after pauses of 0.5 s to 16 s
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(0..=20)
+    )]
+    retries: u32,
+    /// Transfer N blobs or ranges at once, 1 to 64
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 6,
+        value_parser = clap::value_parser!(u8).range(1..=64)
+    )]
+    transfers: u8,
+}
+
+impl RegistryArgs {
+    /// Returns the options of a connection.
+    pub fn options(&self) -> RegistryOptions {
+        RegistryOptions {
+            creds: self.creds.clone(),
+            authfile: self.authfile.clone(),
+            cert_dir: self.cert_dir.clone(),
+            tls_verify: self.tls_verify,
+            timeout: Duration::from_secs(self.request_timeout),
+            retries: self.retries,
+            jobs: self.transfers.into(),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Failures of exchanges with a registry.
+
+use puzzlefs_lib::message::printable;
+use puzzlefs_lib::Digest;
+use std::fmt;
+use std::path::PathBuf;
+
+/// The most characters of a registry's message that an error shows.
+const MESSAGE_MAX: usize = 300;
+
+/// A failure of an exchange with a registry. It names the registry and the repository.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {registry}/{repository}: {fault}")]
+pub struct RegistryError {
+    /// The verb, which the place follows in the message: "pull from".
+    pub action: &'static str,
+    /// The host of the registry, with its port if that was given.
+    pub registry: String,
+    /// The name of the repository.
+    pub repository: String,
+    /// The cause, and a remedy.
+    pub fault: RegistryFault,
+}
+
+impl From<RegistryError> for puzzlefs_lib::Error {
+    fn from(error: RegistryError) -> Self {
+        puzzlefs_lib::Error::Remote(Box::new(error))
+    }
+}
+
+/// The cause of a [`RegistryError`].
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryFault {
+    /// No connection can be made, or it broke and further attempts failed, too.
+    #[error("the connection failed: {0}; check the host, the port and the network, and try again")]
+    Connection(String),
+    /// The registry's certificate cannot be verified.
+    #[error(
+        "the certificate of the registry cannot be verified: {0}; put the certificate of its CA, as \
+         a file NAME.crt, into a directory and give that by --cert-dir, or into \
+         /etc/containers/certs.d/HOST:PORT")]
+    Certificate(String),
+    /// The registry has sent nothing for the time of `--request-timeout`.
+    #[error("the registry did not answer for {seconds} s; try again, or give a longer --request-timeout")]
+    Stalled {
+        /// The time in seconds.
+        seconds: u64,
+    },
+    /// The registry denies access, and no credentials were found.
+    #[error("the registry wants credentials; run 'podman login REGISTRY', or give --creds or --authfile")]
+    CredentialsNeeded,
+    /// The registry or its token server denies access in spite of credentials.
+    #[error(
+        "the registry denies access to the user '{user}'{message}; check the password and the \
+         permissions"
+    )]
+    Denied {
+        /// The name of the user.
+        user: String,
+        /// The message of the server.
+        message: Message,
+    },
+    /// The token server denies access.
+    #[error("the registry's token server refused{0}; check the credentials and the name of the repository")]
+    Token(Message),
+    /// The registry limits the number of requests, and further attempts failed, too.
+    #[error("the registry limits the number of requests (status 429); wait, or give a smaller --transfers")]
+    TooManyRequests,
+    /// The registry does not have the repository or the image.
+    #[error("the registry has no {what}{message}; check the name and the tag")]
+    NotFound {
+        /// The missing thing.
+        what: String,
+        /// The message of the registry.
+        message: Message,
+    },
+    /// The registry refuses a request.
+    #[error("the registry answered with status {status}{message}")]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// The message of the registry.
+        message: Message,
+    },
+    /// The registry does not keep to the distribution specification.
+    #[error("the answer of the registry is not as the OCI distribution specification says: {0}")]
+    Protocol(Message),
+    /// The manifest is larger than the limit.
+    #[error(
+        "the manifest is larger than the {max} bytes that are allowed; images with fewer layers have a \
+         smaller one")]
+    ManifestTooLarge {
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The manifest has another digest than was asked for, or than the registry states.
+    #[error(
+        "the manifest has the digest {found}, not {wanted}; the registry or the connection changed it")]
+    ManifestDigest {
+        /// The digest of the bytes that arrived.
+        found: Digest,
+        /// The digest that was expected.
+        wanted: Message,
+    },
+    /// The registry has stored the manifest under another digest.
+    #[error(
+        "the registry stored the manifest as {found}, not {wanted}; other hosts would not get this \
+         image")]
+    ManifestChanged {
+        /// The digest that the registry states.
+        found: Message,
+        /// The digest of the manifest.
+        wanted: Digest,
+    },
+    /// The registry has more bytes of a blob than the manifest states.
+    #[error("the registry sent more bytes of blob {digest} than the manifest states")]
+    BlobTooLong {
+        /// The digest of the blob.
+        digest: Digest,
+    },
+    /// The store lacks packs that the manifest lists.
+    #[error(
+        "the image is not complete: {packs} of its packs missing; run 'puzzlefs complete' first"
+    )]
+    Incomplete {
+        /// The number of missing packs.
+        packs: usize,
+    },
+    /// A blob changed while it was uploaded, or is damaged.
+    #[error(
+        "the blob {} is damaged: its contents have sha256 {found}; 'puzzlefs verify' lists all damage",
+        .path.display())]
+    DamagedBlob {
+        /// The path of the blob.
+        path: PathBuf,
+        /// The digest of its contents.
+        found: Digest,
+    },
+    /// The client cannot be set up.
+    #[error("cannot set up TLS: {0}; install the package ca-certificates, or give --cert-dir")]
+    Tls(String),
+}
+
+/// A text that a server sent, for one line of a message.
+#[derive(Debug)]
+pub struct Message(String);
+
+impl Message {
+    /// Keeps the beginning of a text.
+    pub fn new(text: impl AsRef<str>) -> Self {
+        Message(text.as_ref().trim().chars().take(MESSAGE_MAX).collect())
+    }
+
+    /// The same, to follow other words.
+    pub fn appended(text: impl AsRef<str>) -> Self {
+        let Message(text) = Message::new(text);
+        Message(if text.is_empty() {
+            text
+        } else {
+            format!(": {text}")
+        })
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(self.0.as_bytes()))
+    }
+}
+
+/// The credentials for a registry, or its certificates, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {cause}", .path.display())]
+    Read {
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        cause: std::io::Error,
+    },
+    /// A file of credentials is too large, or malformed.
+    #[error("cannot use the credentials in {}: {cause}; log in again, or give --creds", .path.display())]
+    Credentials {
+        /// The path of the file.
+        path: PathBuf,
+        /// The cause.
+        cause: String,
+    },
+    /// The credentials are a token for another protocol.
+    #[error(
+        "cannot use the credentials in {}: they are an identity token, which puzzlefs does not exchange; \
+         log in with a user name and a password", .path.display())]
+    IdentityToken {
+        /// The path of the file.
+        path: PathBuf,
+    },
+    /// The directory has no certificate.
+    #[error("cannot use {}: it has no certificate NAME.crt", .path.display())]
+    NoCertificate {
+        /// The path of the directory.
+        path: PathBuf,
+    },
+}
+
+impl From<SetupError> for puzzlefs_lib::Error {
+    fn from(error: SetupError) -> Self {
+        puzzlefs_lib::Error::Remote(Box::new(error))
+    }
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Pushes PuzzleFS images to container registries, and pulls them.
+//!
+//! The crate follows the OCI distribution specification 1.1 by `oci-client`. What a pull adds to a store
+//! is verified by `puzzlefs-lib`, because registries and networks are untrusted.
+//!
+//! Each module uses only those below it.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `push` | pushes images |
+//! | `pull` | pulls images |
+//! | `client` | the connection: requests, repeated attempts, deadlines, tokens |
+//! | `failure` | failed requests, and the way on |
+//! | `credentials` | user names and passwords |
+//! | `certificates` | certificates of private CAs |
+//! | `reference` | names of images in registries |
+//! | `error` | failures |
+
+mod certificates;
+mod client;
+mod credentials;
+mod error;
+mod failure;
+mod pull;
+mod push;
+mod reference;
+
+pub use client::{RegistryOptions, Traffic};
+pub use credentials::UserPassword;
+pub use error::{Message, RegistryError, RegistryFault, SetupError};
+pub use pull::{pull, Pulled};
+pub use push::{push, Pushed};
+pub use reference::RemoteImage;

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Pulls images. `puzzlefs_lib::fetch` decides which ranges of which blobs are requested.
+
+use crate::client::{Answer, Attempts, Registry, RegistryOptions, Stop, Traffic};
+use crate::error::{Message, RegistryFault};
+use crate::failure::{Failure, Remedy};
+use crate::reference::RemoteImage;
+use futures_util::StreamExt;
+use oci_client::client::{BlobResponse, LayerDescriptor, SizedStream};
+use oci_client::RegistryOperation;
+use puzzlefs_lib::fetch::{fetch, BlobSource, FetchOptions, Fetched, RemoteBlob};
+use puzzlefs_lib::oci::{INDEX, MANIFEST};
+use puzzlefs_lib::{Digest, Progress, Result, Store};
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The largest manifest that is accepted, in bytes. Registries and other tools have the same limit.
+const MANIFEST_MAX: usize = 4 << 20;
+/// The media types of manifests that requests name.
+const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json, \
+                      application/vnd.docker.distribution.manifest.list.v2+json";
+/// A connection that breaks after this number of bytes has not failed: further attempts count anew.
+const SUCCESS: u64 = 1 << 20;
+/// The verb for messages.
+const ACTION: &str = "pull from";
+
+/// The result of a pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// The blobs and chunks.
+    pub fetched: Fetched,
+    /// Requests and bytes.
+    pub traffic: Traffic,
+}
+
+/// Pulls an image from a registry into a store, and sets the tag.
+///
+/// # Errors
+///
+/// If the registry does not have the image, or something else than its manifest says, or the connection
+/// breaks more often than [`RegistryOptions::retries`]. The tag then stays as it was. Data that has
+/// arrived stays in the store, and another pull fetches the rest.
+pub fn pull(
+    image: &RemoteImage,
+    to: &Store,
+    tag: &str,
+    options: &RegistryOptions,
+    progress: &Progress,
+) -> Result<Pulled> {
+    let operation = RegistryOperation::Pull;
+    let registry = Registry::connect(image, operation, ACTION, options, progress)?;
+    let manifest = manifest(&registry).map_err(|stop| stop.into_error(&registry))?;
+    let jobs = FetchOptions { jobs: options.jobs };
+    let fetched = fetch(&Blobs(&registry), &manifest, to, tag, jobs, progress)?;
+    Ok(Pulled {
+        fetched,
+        traffic: registry.traffic(),
+    })
+}
+
+/// Gets the manifest, and compares its digest with the one in the name of the image.
+fn manifest(registry: &Registry<'_>) -> Result<Vec<u8>, Stop> {
+    let wanted = registry.image.digest().map(Digest::to_oci);
+    let name = wanted.as_deref().or(registry.image.tag());
+    let accept = format!("{MANIFEST}, {INDEX}, {DOCKER}");
+    let Answer { body, digest } =
+        registry.read_manifest(name.unwrap_or("latest"), &accept, MANIFEST_MAX)?;
+    let found = Digest::of(&body);
+    for wanted in wanted.into_iter().chain(digest) {
+        if wanted.starts_with("sha256:") && wanted != found.to_oci() {
+            let wanted = Message::new(wanted);
+            let fault = RegistryFault::ManifestDigest { found, wanted };
+            return Err(Failure::new(Remedy::Stop, fault).into());
+        }
+    }
+    Ok(body)
+}
+
+/// The blobs of a repository.
+struct Blobs<'r>(&'r Registry<'r>);
+
+/// The position in a range of a blob.
+struct Position {
+    at: u64,
+    range: Range<u64>,
+}
+
+/// The end of an answer.
+enum End {
+    /// The range is complete.
+    Done,
+    /// The registry sends whole blobs only.
+    Unranged,
+}
+
+impl BlobSource for Blobs<'_> {
+    fn read(
+        &self,
+        blob: &RemoteBlob,
+        range: Range<u64>,
+        give: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<bool> {
+        let mut attempts = Attempts::new(self.0.options.retries);
+        let mut position = Position {
+            at: range.start,
+            range,
+        };
+        while position.at < position.range.end {
+            let before = position.at;
+            match self.read_on(blob, &mut position, give) {
+                Ok(End::Done) => {}
+                Ok(End::Unranged) => return Ok(false),
+                Err(Stop::Failure(failure)) => {
+                    if position.at - before >= SUCCESS {
+                        attempts = Attempts::new(self.0.options.retries);
+                    }
+                    let prepared = attempts.prepare(self.0, failure);
+                    prepared.map_err(|stop| stop.into_error(self.0))?;
+                }
+                Err(Stop::Error(error)) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Blobs<'_> {
+    /// Requests the rest of a range, and gives its bytes.
+    fn read_on(
+        &self,
+        blob: &RemoteBlob,
+        position: &mut Position,
+        give: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<End, Stop> {
+        let registry = self.0;
+        registry.count_request();
+        let name = blob.digest.to_oci();
+        let layer = LayerDescriptor {
+            digest: &name,
+            urls: &None,
+        };
+        let rest = position.range.end - position.at;
+        let answer = registry.wait(registry.client().pull_blob_stream_partial(
+            registry.reference(),
+            &layer,
+            position.at,
+            Some(rest),
+        ))?;
+        let answer = answer.map_err(|error| Failure::of(error, "such blob"))?;
+        let (stream, skip) = match answer {
+            BlobResponse::Partial(stream) => (stream, 0),
+            // The whole blob: another attempt takes what is missing of it.
+            BlobResponse::Full(stream)
+                if position.range == (0..blob.size) || position.at > position.range.start =>
+            {
+                (stream, position.at)
+            }
+            BlobResponse::Full(_) => return Ok(End::Unranged),
+        };
+        self.give(blob, position, stream, skip, give)
+    }
+
+    /// Gives the bytes of an answer, except the first `skip` ones.
+    fn give(
+        &self,
+        blob: &RemoteBlob,
+        position: &mut Position,
+        mut stream: SizedStream,
+        mut skip: u64,
+        give: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<End, Stop> {
+        let registry = self.0;
+        // Such an answer is longer than the range, unless that is the whole blob.
+        let is_full = skip > 0 && position.range.end < blob.size;
+        while let Some(piece) = registry.wait(stream.next())? {
+            let piece = piece.map_err(|error| Failure::of_stream(&error))?;
+            registry
+                .counters
+                .received
+                .fetch_add(piece.len() as u64, Relaxed);
+            let skipped = skip.min(piece.len() as u64);
+            skip -= skipped;
+            let piece = piece.get(skipped as usize..).unwrap_or_default();
+            let missing = position.range.end - position.at;
+            let piece = match piece.get(..missing as usize) {
+                // The rest of a whole blob.
+                Some(rest) if is_full => rest,
+                Some(rest) if rest.len() < piece.len() => {
+                    let digest = blob.digest;
+                    let fault = RegistryFault::BlobTooLong { digest };
+                    return Err(Failure::new(Remedy::Stop, fault).into());
+                }
+                _ => piece,
+            };
+            give(piece)?;
+            position.at += piece.len() as u64;
+            if is_full && position.at == position.range.end {
+                return Ok(End::Done);
+            }
+        }
+        if position.at < position.range.end {
+            return Err(Failure::connection("it ended early").into());
+        }
+        Ok(End::Done)
+    }
+}

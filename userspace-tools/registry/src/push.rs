@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Pushes images: the blobs that the registry lacks, then the manifest by its tag.
+
+use crate::client::{Attempts, Registry, RegistryOptions, Stop, Traffic};
+use crate::error::{Message, RegistryFault};
+use crate::failure::{Failure, Remedy};
+use crate::reference::RemoteImage;
+use bytes::Bytes;
+use futures_util::stream;
+use oci_client::errors::{OciDistributionError, Result as ClientResult};
+use oci_client::{Reference, RegistryOperation};
+use puzzlefs_lib::builder::Count;
+use puzzlefs_lib::oci::{Descriptor, MANIFEST};
+use puzzlefs_lib::threads::{for_each, lock};
+use puzzlefs_lib::tree::AnyImage;
+use puzzlefs_lib::{Digest, Error, Progress, Result, Store};
+use reqwest::header::HeaderValue;
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::Read;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// The size of a piece of a blob that is uploaded by one request, in bytes.
+const PIECE: usize = 256 << 10;
+/// The size of each part of a blob that is uploaded in parts, in bytes.
+const PART: usize = 4 << 20;
+/// The time that a registry may take to store a blob whose bytes it has. Some copy it to another place.
+const COMMIT_TIME: Duration = Duration::from_secs(300);
+/// The verb for messages.
+const ACTION: &str = "push to";
+
+/// The result of a push.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Blobs that were uploaded, and the manifest.
+    pub new: Count,
+    /// Blobs that the repository had.
+    pub shared: Count,
+    /// Blobs that the registry took from the other repository.
+    pub mounted: Count,
+    /// Requests and bytes.
+    pub traffic: Traffic,
+}
+
+/// The fate of a blob.
+enum Placed {
+    New,
+    Shared,
+    Mounted,
+}
+
+/// Pushes an image of a store to a registry. The tag is set when the registry has all blobs.
+///
+/// `mount_from` is a repository of the same registry that may have some of the blobs.
+///
+/// # Errors
+///
+/// If the image is not complete, the registry refuses, or the connection breaks more often than
+/// [`RegistryOptions::retries`]. Blobs that were uploaded stay in the registry.
+pub fn push(
+    store: &Store,
+    image: &AnyImage,
+    to: &RemoteImage,
+    mount_from: Option<&RemoteImage>,
+    options: &RegistryOptions,
+    progress: &Progress,
+) -> Result<Pushed> {
+    let operation = RegistryOperation::Push;
+    let digest = image.root.manifest_digest();
+    let (manifest, bytes) = store.manifest(digest)?;
+    let blobs = blobs(
+        store,
+        digest,
+        manifest.layers.iter().chain([&manifest.config]),
+    )?;
+    let missing = missing(store, &blobs)?;
+    let registry = Registry::connect(to, operation, ACTION, options, progress)?;
+    if missing > 0 {
+        return Err(registry.fail(RegistryFault::Incomplete { packs: missing }));
+    }
+    let source = mount_from.map(RemoteImage::reference);
+    for (_, size) in &blobs {
+        progress.found_entry();
+        progress.found_bytes(*size);
+    }
+    progress.start_reading();
+    let pushed = Mutex::new(Pushed::default());
+    for_each(
+        options.jobs,
+        &blobs,
+        || (),
+        |(), (digest, size)| {
+            let placed = push_blob(&registry, store, digest, *size, source);
+            let placed = placed.map_err(|stop| stop.into_error(&registry))?;
+            let mut pushed = lock(&pushed);
+            let count = match placed {
+                Placed::New => &mut pushed.new,
+                Placed::Shared => &mut pushed.shared,
+                Placed::Mounted => &mut pushed.mounted,
+            };
+            count.blobs += 1;
+            count.bytes += size;
+            Ok(())
+        },
+    )?;
+    progress.check()?;
+    push_manifest(&registry, digest, &bytes).map_err(|stop| stop.into_error(&registry))?;
+    let mut pushed = *lock(&pushed);
+    pushed.new.blobs += 1;
+    pushed.new.bytes += bytes.len() as u64;
+    pushed.traffic = registry.traffic();
+    Ok(pushed)
+}
+
+/// Returns the blobs of a manifest, each once, the largest first.
+fn blobs<'d>(
+    store: &Store,
+    manifest: &Digest,
+    descriptors: impl Iterator<Item = &'d Descriptor>,
+) -> Result<Vec<(Digest, u64)>> {
+    let mut blobs = Vec::new();
+    for descriptor in descriptors {
+        let digest = Digest::from_oci(&descriptor.digest).ok_or_else(|| {
+            let path = store.blob_path(manifest);
+            Error::from(puzzlefs_lib::error::StoreError::NotADigest {
+                path,
+                digest: descriptor.digest.clone(),
+            })
+        })?;
+        blobs.push((digest, descriptor.size));
+    }
+    blobs.sort_unstable_by_key(|(digest, size)| (std::cmp::Reverse(*size), *digest));
+    blobs.dedup_by_key(|(digest, _)| *digest);
+    Ok(blobs)
+}
+
+/// Returns the number of blobs that the store lacks or has in another size.
+fn missing(store: &Store, blobs: &[(Digest, u64)]) -> Result<usize> {
+    let mut missing = 0;
+    for (digest, size) in blobs {
+        missing += usize::from(store.blob_size(digest)? != Some(*size));
+    }
+    Ok(missing)
+}
+
+/// Brings a blob into the repository.
+fn push_blob(
+    registry: &Registry<'_>,
+    store: &Store,
+    digest: &Digest,
+    size: u64,
+    source: Option<&Reference>,
+) -> Result<Placed, Stop> {
+    let name = digest.to_oci();
+    let (client, image) = (registry.client(), registry.reference());
+    if registry.request("blob", || client.blob_exists(image, &name))? {
+        registry.progress.done_bytes(size);
+        return Ok(Placed::Shared);
+    }
+    if let Some(source) = source {
+        registry.count_request();
+        // Any refusal means that the blob is uploaded.
+        if let Ok(()) = match registry.wait(client.mount_blob(image, source, &name)) {
+            Ok(result) => result,
+            Err(Stop::Error(error)) => return Err(error.into()),
+            Err(Stop::Failure(_)) => Err(OciDistributionError::PushNoDataError),
+        } {
+            registry.progress.done_bytes(size);
+            return Ok(Placed::Mounted);
+        }
+    }
+    let mut attempts = Attempts::new(registry.options.retries);
+    let mut in_parts = false;
+    loop {
+        let mut sent = 0;
+        match upload(registry, store, digest, size, in_parts, &mut sent) {
+            Ok(()) => return Ok(Placed::New),
+            Err(Stop::Failure(failure)) if !in_parts && wants_parts(&failure) => in_parts = true,
+            Err(Stop::Failure(failure)) => attempts.prepare(registry, failure)?,
+            Err(stop) => return Err(stop),
+        }
+        registry.progress.undone_bytes(sent);
+    }
+}
+
+/// Returns true if the registry may take the blob in parts: it refuses a large body, or the method.
+fn wants_parts(failure: &Failure) -> bool {
+    matches!(failure.status, Some(405 | 411 | 413 | 415 | 501))
+        || matches!(failure.fault, RegistryFault::Protocol(_))
+}
+
+/// Uploads a blob. Adds the bytes that were sent to `sent`.
+fn upload(
+    registry: &Registry<'_>,
+    store: &Store,
+    digest: &Digest,
+    size: u64,
+    in_parts: bool,
+    sent: &mut u64,
+) -> Result<(), Stop> {
+    registry.count_request();
+    let file = store.open_blob(digest)?;
+    let (sender, receiver) = mpsc::channel::<Bytes>(1);
+    let body = stream::unfold(receiver, |mut receiver| async {
+        let piece = receiver.recv().await?;
+        Some((ClientResult::Ok(piece), receiver))
+    });
+    let client = if in_parts {
+        registry.parts_client().clone()
+    } else {
+        registry.client().clone()
+    };
+    let (image, name) = (registry.reference().clone(), digest.to_oci());
+    let auth = registry.auth().clone();
+    let uploading = registry.runtime().spawn(async move {
+        client
+            .store_auth_if_needed(image.resolve_registry(), &auth)
+            .await;
+        client
+            .push_blob_stream(&image, body, &name, Some(size))
+            .await
+    });
+    let abort = uploading.abort_handle();
+    let sending = send(registry, store, digest, file, size, in_parts, &sender, sent);
+    drop(sender);
+    let result = match sending {
+        // The registry has answered before the end.
+        Ok(false) => registry.wait(uploading),
+        Ok(true) => registry.wait_for(registry.options.timeout.max(COMMIT_TIME), uploading),
+        Err(stop) => Err(stop),
+    };
+    abort.abort();
+    match result? {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(Failure::of(error, "such repository").into()),
+        Err(join) => Err(Failure::connection(join.to_string()).into()),
+    }
+}
+
+/// Sends the bytes of a blob to its upload. Returns false if that has ended early.
+#[allow(clippy::too_many_arguments)]
+fn send(
+    registry: &Registry<'_>,
+    store: &Store,
+    digest: &Digest,
+    mut file: File,
+    size: u64,
+    in_parts: bool,
+    sender: &mpsc::Sender<Bytes>,
+    sent: &mut u64,
+) -> Result<bool, Stop> {
+    let length = if in_parts { PART } else { PIECE };
+    let mut sha256 = Sha256::new();
+    while *sent < size {
+        let wanted = (size - *sent).min(length as u64) as usize;
+        let mut piece = vec![0; wanted];
+        file.read_exact(&mut piece).map_err(|cause| {
+            let path = store.blob_path(digest);
+            Error::from(puzzlefs_lib::error::SystemError::Call {
+                path,
+                action: "read the blob",
+                cause,
+            })
+        })?;
+        sha256.update(&piece);
+        let is_last = *sent + wanted as u64 == size;
+        if is_last {
+            let found: [u8; 32] = sha256.clone().finalize().into();
+            let found = Digest(found);
+            // Before the last piece: the registry does not get a damaged blob as a whole.
+            if found != *digest {
+                let path = store.blob_path(digest);
+                let fault = RegistryFault::DamagedBlob { path, found };
+                return Err(Failure::new(Remedy::Stop, fault).into());
+            }
+        }
+        if registry.wait(sender.send(piece.into()))?.is_err() {
+            return Ok(false);
+        }
+        *sent += wanted as u64;
+        registry.counters.sent.fetch_add(wanted as u64, Relaxed);
+        registry.progress.done_bytes(wanted as u64);
+    }
+    Ok(true)
+}
+
+/// Uploads the manifest, which sets the tag, and checks that the registry has kept its bytes.
+fn push_manifest(registry: &Registry<'_>, digest: &Digest, bytes: &[u8]) -> Result<(), Stop> {
+    let (client, image) = (registry.client(), registry.reference());
+    let body = Bytes::copy_from_slice(bytes);
+    registry.request("such repository", || {
+        let media_type = HeaderValue::from_static(MANIFEST);
+        client.push_manifest_raw(image, body.clone(), media_type)
+    })?;
+    registry
+        .counters
+        .sent
+        .fetch_add(bytes.len() as u64, Relaxed);
+    let auth = registry.auth();
+    let found = registry.request("such image", || client.fetch_manifest_digest(image, auth))?;
+    if found != digest.to_oci() {
+        let fault = RegistryFault::ManifestChanged {
+            found: Message::new(found),
+            wanted: *digest,
+        };
+        return Err(Failure::new(Remedy::Stop, fault).into());
+    }
+    Ok(())
+}
