@@ -6,10 +6,12 @@ use crate::vfs::{bindings, compat::prelude::*};
 use core::mem::transmute;
 use kernel::alloc::Flags;
 
-/// An allocation that is charged to the memory control group of the task, and that is not worth
-/// much effort: it fails before the kernel kills a task for memory.
+/// An allocation that is not worth much effort: it fails before the kernel kills a task for memory.
+///
+/// No memory control group pays for it. Its users have a bound of their own and a shrinker, which
+/// reclaim of a group does not call: the group would keep the memory, and its tasks be killed.
 pub(crate) fn gfp_optional() -> Flags {
-    GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_NORETRY
+    GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY
 }
 
 // SAFETY: `Flags` is one `u32`, as is asserted below, and any value of it stands for flags.

@@ -70,8 +70,8 @@ impl ReadBuffer {
         })
     }
 
-    /// Makes a buffer for reads of up to `len` bytes, whose memory is contiguous if possible. It is
-    /// charged to the memory control group of the task, and not worth much effort.
+    /// Makes a buffer for reads of up to `len` bytes, whose memory is contiguous if possible, with
+    /// [`gfp_optional`].
     pub(crate) fn try_new(len: usize) -> Result<Self> {
         Ok(Self {
             direct: DirectReads::new()?,
