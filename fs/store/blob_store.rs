@@ -56,9 +56,11 @@ pub(crate) struct BlobStore {
     workspaces: Arc<Workspaces>,
     /// Not the queue of readahead, which waits for workspaces.
     returns: WorkQueue,
-    _prefetch_shrinker: ShrinkerRegistration<Prefetch>,
     _open_shrinker: ShrinkerRegistration<OpenBlobs>,
     _workspaces_shrinker: ShrinkerRegistration<Workspaces>,
+    /// Dropped last, and with it reads that are under way. If memory reclaim closed the last blob
+    /// that refers to them, it would have to wait for the disk.
+    _prefetch_shrinker: ShrinkerRegistration<Prefetch>,
 }
 
 impl BlobStore {
@@ -79,13 +81,13 @@ impl BlobStore {
             files,
             index: ChunkIndex::new(root, name)?,
             returns: WorkQueue::new(c"puzzlefs_returns")?,
-            _prefetch_shrinker: ShrinkerRegistration::new(c"puzzlefs-prefetch", prefetch)?,
             _open_shrinker: ShrinkerRegistration::new(c"puzzlefs-open-blobs", open)?,
             _workspaces_shrinker: ShrinkerRegistration::new(
                 c"puzzlefs-workspaces",
                 workspaces.clone(),
             )?,
             workspaces,
+            _prefetch_shrinker: ShrinkerRegistration::new(c"puzzlefs-prefetch", prefetch)?,
         })
     }
 
