@@ -6,7 +6,6 @@
 #
 # timeout: 120
 # klog-allow: puzzlefs: image
-import contextlib
 import errno
 import mmap
 import os
@@ -14,69 +13,11 @@ import re
 
 import mountapi
 import packs
+import tracing
 from case import CASE_DIR, PAGE, check, drop_caches, equal, seeded_random
+from tracing import EVENTS, INSTANCE, named, traced, write
 
-TRACEFS = "/sys/kernel/tracing"
-INSTANCE = f"{TRACEFS}/instances/puzzlefs"
-EVENTS = f"{INSTANCE}/events/puzzlefs"
-LINE = re.compile(r"\s*.*-(\d+)\s+\[\d+\]\s+\S+\s+[\d.]+: puzzlefs_(\w+): (.*)")
-FIELD = re.compile(r'(\w+)=("[^"]*"|\S+)')
-FIELDS = {
-    "request": "dev ino offset len folios kind",
-    "request_end": "dev ino offset len failed duration_ns",
-    "chunk": "chunk file offset len encoding source wait_ns",
-    "read": "reads len wait_ns",
-    "decode": "step stored_len content_len duration_ns",
-    "prefetch": "file offset len",
-    "error": "image ino offset digest error cause",
-}
-NUMBERS = {"ino", "offset", "len", "folios", "failed", "duration_ns", "wait_ns", "reads", "stored_len",
-           "content_len", "error"}
 SOURCES = {"cache", "buffer", "prefetched", "read", "lower"}
-
-
-class Event:
-    """An event: its task, its name, and its fields."""
-
-    def __init__(self, task, name, text):
-        self.task, self.name = task, name
-        found = FIELD.findall(text)
-        equal(" ".join(key for key, _ in found), FIELDS[name], f"the fields of {name}")
-        for key, value in found:
-            setattr(self, key, int(value) if key in NUMBERS else value.strip('"'))
-
-    def __repr__(self):
-        return f"{self.name} {vars(self)}"
-
-
-def write(path, text):
-    with open(path, "w") as file:
-        file.write(text)
-
-
-@contextlib.contextmanager
-def traced():
-    """Gives a list, in which the events are that occur while the body runs."""
-    events = []
-    write(f"{INSTANCE}/trace", "")
-    write(f"{EVENTS}/enable", "1")
-    try:
-        yield events
-    finally:
-        write(f"{EVENTS}/enable", "0")
-    with open(f"{INSTANCE}/trace") as file:
-        lines = [line for line in file if not line.startswith("#")]
-    check(not any("LOST" in line for line in lines), "the buffer has no room for all events")
-    for line in lines:
-        match = LINE.match(line)
-        check(match, f"no event: {line!r}")
-        events.append(Event(*match.groups()))
-
-
-def named(events, name, **fields):
-    """The events of a name, with these values of fields."""
-    return [event for event in events if event.name == name
-            and all(getattr(event, key) == value for key, value in fields.items())]
 
 
 def device_of(path):
@@ -174,11 +115,7 @@ def check_file(events, name, verified):
         check(all(event.duration_ns > 0 for event in hashed + decoded), f"{hashed} {decoded}")
 
 
-if not os.path.exists(f"{TRACEFS}/events"):
-    mountapi.mount("tracefs", TRACEFS, flags=0, fs_type="tracefs")
-os.mkdir(INSTANCE)
-write(f"{INSTANCE}/buffer_size_kb", "4096")
-
+tracing.make_instance()
 for verify in ("digest", "none"):
     mount(verify)
     with traced() as events:
@@ -222,8 +159,7 @@ write(histogram, "!hist:keys=source,wait_ns.log2:vals=len")
 hits = sum(map(int, re.findall(r"hitcount: +(\d+)", text)))
 check(hits >= len(digests) and f"Hits: {hits}" in text, f"{hits} events in the histogram: {text}")
 mountapi.umount(mnt)
-with open(f"{INSTANCE}/trace") as file:
-    equal([line for line in file if not line.startswith("#")], [], "events while no event is on")
+equal(tracing.lines(), [], "events while no event is on")
 
 # A damaged chunk is named, after its bytes were read, and fails its request alone.
 name = "20"
