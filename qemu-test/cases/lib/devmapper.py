@@ -61,11 +61,12 @@ class Disk:
 
     def _load(self, targets):
         _ioctl(_LOAD, self.name, targets=targets)
-        _ioctl(_SUSPEND, self.name, _SUSPEND_FLAG | _SKIP_LOCKFS)
-        _ioctl(_SUSPEND, self.name)
+        self.stop()
+        self.go_on()
 
     def fail(self, ranges):
-        """Of the disk, these ranges of bytes give I/O errors, and nothing else does."""
+        """Of the disk, these ranges of bytes give I/O errors, and nothing else does. A disk that was stopped
+        goes on, and requests that wait for it find the errors."""
         at, targets = 0, []
         for start, end in sorted(ranges):
             start, end = start // 512, (end + 511) // 512
