@@ -155,7 +155,8 @@ impl<'s> Work<'s> {
         Ok(missing)
     }
 
-    /// Builds a pack again from its recipe. Returns `None` if the recipe or a chunk is missing.
+    /// Builds a pack again from its recipe. Returns `None` if the recipe or a chunk is missing, or the recipe
+    /// gives another pack.
     fn rebuild(&self, pack: &Descriptor) -> Result<Option<NewPack>> {
         let digest = self.digest(pack)?;
         let Some(recipe) = Recipe::read(self.store, &digest)? else {
@@ -170,7 +171,7 @@ impl<'s> Work<'s> {
             }
         }
         let mut stored = Vec::new();
-        self.staging.put_with(&digest, pack.size, |target, path| {
+        let put = self.staging.put_with(&digest, pack.size, |target, path| {
             let mut sha256 = Sha256::new();
             let mut end = 0;
             for chunk in recipe.chunks() {
@@ -193,7 +194,16 @@ impl<'s> Work<'s> {
                 return Err(self.store.damaged(&digest, Damage::Contents(found)));
             }
             Ok(())
-        })?;
+        });
+        match put {
+            Ok(_) => {}
+            // The recipe came from a registry that lied.
+            Err(Error::Store(StoreError::Damaged {
+                damage: Damage::Contents(_),
+                ..
+            })) => return Ok(None),
+            Err(error) => return Err(error),
+        }
         Ok(Some(NewPack {
             digest,
             records: recipe.chunks().collect(),
@@ -492,6 +502,23 @@ mod tests {
             (again.rebuilt.blobs, again.new.blobs, again.manifest),
             (0, 0, None)
         );
+    }
+
+    #[test]
+    fn a_wrong_recipe_is_not_used() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = Store::create(&scratch.path().join("store")).unwrap();
+        let image = write_image(&store, "t", &names("a", 9));
+        let file = PackFile::open(&store, &image.pack).unwrap();
+        let mut recipe = file.recipe().to_vec();
+        // The first two chunks change places.
+        recipe[..72].rotate_left(36);
+        keep_recipe(&store, &image.pack, &recipe).unwrap();
+        make_loose(&store, &image);
+        let completed = complete(&store, &tag(), &Progress::default()).unwrap();
+        assert_eq!((completed.rebuilt.blobs, completed.new.blobs), (0, 1));
+        assert!(completed.manifest.is_some());
+        assert_complete(&store);
     }
 
     #[test]
