@@ -17,7 +17,10 @@ pub enum FetchError {
         cause: ParseError,
     },
     /// The manifest is that of another kind of image.
-    #[error("cannot fetch the image: {cause}")]
+    #[error(
+        "cannot fetch the image: {cause}. Copy it into a directory by 'skopeo copy docker://... \
+         oci:DIRECTORY:TAG' first"
+    )]
     NotPuzzlefs {
         /// The cause.
         cause: NotPuzzlefs,
