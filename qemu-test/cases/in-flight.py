@@ -391,18 +391,28 @@ def is_busy_and_unmounted_lazily(mount):
 
 
 def is_unmounted(mount):
-    """Nobody waits for what is in flight: the readers were killed, and one did not wait."""
+    """Nobody waits for what is in flight: the readers were killed."""
     children = mount.readers()
-    fd = mount.files["15"]
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+    expect(children, *[-signal.SIGKILL] * 3)
+    unmount_in_flight(mount)
+
+
+def is_unmounted_during_readahead(mount):
+    """The work queue of the store reads, because a reader must not wait."""
+    disk.stop()
+    fd = mount.files[READ[0]]
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
     try:
         os.preadv(fd, [bytearray(PAGE)], 0, os.RWF_NOWAIT)
         check(False, "a read that must not wait has read from a disk that is stopped")
     except BlockingIOError:
         pass
-    for child in children:
-        os.kill(child, signal.SIGKILL)
-    expect(children, *[-signal.SIGKILL] * 3)
+    unmount_in_flight(mount)
+
+
+def unmount_in_flight(mount):
     mount.close()
     unmounting = start(mountapi.umount, mnt)
     eventually(lambda: not is_mounted(mnt) and in_system_call(unmounting, UMOUNT), "umount does not wait")
@@ -421,7 +431,7 @@ tracing.make_instance()
 everywhere = (all_is_well, disk_fails, store_is_gone, waiting_readers_are_killed, caches_are_dropped,
               lower_filesystem_is_frozen, reader_is_frozen)
 of_noise = (one_block_fails, pack_is_truncated, pack_is_replaced)
-last = (is_busy_and_unmounted_lazily, is_unmounted)
+last = (is_busy_and_unmounted_lazily, is_unmounted, is_unmounted_during_readahead)
 for image, options, faults in (("noise", "verify=none", everywhere + of_noise + last),
                                ("noise", "verify=digest", everywhere + of_noise),
                                ("text", "verify=digest", everywhere)):
