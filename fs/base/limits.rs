@@ -117,6 +117,9 @@ pub(crate) const OPEN_TIMEOUT: Msecs = 10_000;
 /// The largest number of times that a catalogue is read because it is replaced meanwhile.
 pub(crate) const MAX_INDEX_LOADS: usize = 4;
 
+/// The largest table that is read when it is opened, in bytes: that of some 40,000 chunks.
+pub(crate) const TABLE_READ_WHOLE: u64 = 2 << 20;
+
 /// The largest number of pages of a table that are checked only once: those of a million chunks.
 pub(crate) const MAX_PAGES_CHECKED: u32 = 16 << 10;
 

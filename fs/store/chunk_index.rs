@@ -25,7 +25,7 @@ use super::{
 use crate::{
     base::{
         fault::Fault,
-        limits::{MAX_INDEX_LOADS, MAX_PAGES_CHECKED, PLACES_KEPT},
+        limits::{MAX_INDEX_LOADS, MAX_PAGES_CHECKED, PLACES_KEPT, TABLE_READ_WHOLE},
         message::{ErrorName, Show, Text},
     },
     ports::xxhash::xxh64,
@@ -148,7 +148,11 @@ impl Tables {
 }
 
 impl OpenTable {
+    /// Starts to read a short table: chunks that are read in order are anywhere in it.
     fn new(table: Table, file: BackingFile) -> Result<Self> {
+        if file.size() <= TABLE_READ_WHOLE {
+            file.will_need(0, file.size());
+        }
         let pages = table.pages.min(MAX_PAGES_CHECKED) as usize;
         let mut checked = KVec::new();
         for _ in 0..pages.div_ceil(u64::BITS as usize) {
