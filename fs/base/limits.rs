@@ -37,6 +37,12 @@ pub(crate) const PREFETCH_FIRST: u64 = 128 << 10;
 /// device that answers after 5 ms.
 pub(crate) const PREFETCH_MAX: u64 = 2 << 20;
 
+/// The largest range that is prefetched for a program or a library when it is mapped, in bytes.
+pub(crate) const PREFETCH_MAPPED: u64 = 2 << 20;
+
+/// The part of a mapped file that may be in memory when it is prefetched: one of so many pages.
+pub(crate) const PREFETCH_UNCACHED: u64 = 4;
+
 /// The bytes behind the end of what a reader has used that are kept for slower tasks, in bytes.
 pub(crate) const PREFETCH_KEPT: u64 = 1 << 20;
 

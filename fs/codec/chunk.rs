@@ -129,8 +129,9 @@ impl ChunkPart<'_> {
     }
 
     /// Notes that the part is about to be read, for what follows it in the pack to be prefetched.
-    pub(crate) fn advance(&self, statistics: &Statistics) {
-        self.open.blob.advance(statistics, self.wanted());
+    /// `is_edge` is set if the reader is at the start or at the end of a file.
+    pub(crate) fn advance(&self, statistics: &Statistics, is_edge: bool) {
+        self.open.blob.advance(statistics, self.wanted(), is_edge);
     }
 
     /// Starts reading the part into the page cache of the lower filesystem, if that caches it.

@@ -75,7 +75,7 @@ fn read_with(
     reference: impl FnOnce(&[u8]) -> Result<ChunkRef, Fault>,
 ) -> Result<(ChunkRef, KVVec<u8>), Fault> {
     let open = store.open_chunk(query)?;
-    open.blob.advance(query.statistics, open.stored);
+    open.blob.advance(query.statistics, open.stored, true);
     let purpose = Purpose {
         blob: open.blob.id(),
         chunk: Some(open.stored),

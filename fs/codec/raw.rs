@@ -11,7 +11,7 @@ use crate::{
         statistics::Statistics,
         trace::{Origin, Start},
     },
-    io::pool::Workspace,
+    io::{buffer::Source, pool::Workspace},
     store::blob::Blob,
     vfs::FolioRun,
 };
@@ -35,6 +35,8 @@ pub(crate) fn fill(
 
 /// Fills a run with a range of a file, as it is stored. `around` returns the range to read at once
 /// for a part of it. Returns the source of the last bytes.
+///
+/// Bytes that were prefetched need no workspace.
 pub(super) fn fill_range(
     statistics: &Statistics,
     workspace: Option<&mut Workspace>,
@@ -44,6 +46,14 @@ pub(super) fn fill_range(
     run: &mut FolioRun<'_>,
 ) -> Result<Origin, Fault> {
     let file = blob.file();
+    let Source { id, prefetch, .. } = blob.source();
+    let range = prefetch.give(id, file.version(), range, |bytes| {
+        statistics.bytes_read.add(bytes.len() as u64);
+        run.fill_bytes(bytes);
+    })?;
+    if range.len == 0 {
+        return Ok(Origin::Prefetched);
+    }
     let Some(workspace) =
         workspace.filter(|_| file.is_range_read_past_cache(range.offset, range.len))
     else {

@@ -166,7 +166,9 @@ fn next_piece(
 #[inline(never)]
 fn fill_pieces(reader: &FileReader<'_>, pieces: &Pieces, run: &mut FolioRun<'_>) {
     let context = reader.context;
-    parts(reader, pieces).for_each(|part| part.advance(context));
+    // A file that is read from its start or to its end is likely to be one of several.
+    let is_edge = run.start() == 0 || run.end() >= reader.content.size();
+    parts(reader, pieces).for_each(|part| part.advance(context, is_edge));
     // A single part is best read when it is decoded.
     let several = parts(reader, pieces).nth(1).is_some();
     if several {

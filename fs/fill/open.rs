@@ -10,7 +10,11 @@ use super::{
 use crate::{
     base::{
         fault::Fault,
-        limits::{MAX_CHUNKS_PINNED, MAX_CHUNKS_PREPARED, MAX_EXTENTS_PINNED, MAX_PREPARATIONS},
+        limits::{
+            MAX_CHUNKS_PINNED, MAX_CHUNKS_PREPARED, MAX_EXTENTS_PINNED, MAX_GAP, MAX_PREPARATIONS,
+            PREFETCH_MAPPED,
+        },
+        range::ByteRange,
     },
     store::{blob::Blob, opening::Opening, pins::Pins},
     vfs::prelude::*,
@@ -88,6 +92,40 @@ fn pin(reader: &FileReader<'_>, pins: &Pins, extent: &Extent) -> ControlFlow<Res
 /// Keeps a blob open. Returns true if there is room for more.
 fn pin_blob(pins: &Pins, blob: &Arc<Blob>) -> bool {
     pins.find(blob.digest()).is_some() || pins.add(blob.digest(), blob)
+}
+
+/// Starts to read the stored bytes of a file, up to the first hole or chunk in another place.
+///
+/// Does nothing if its extents or packs are not at hand.
+pub(crate) fn prefetch(reader: &FileReader<'_>) {
+    let mut run: Option<(Arc<Blob>, ByteRange)> = None;
+    // Faults show when the file is read.
+    let _ = reader.map.walk(0).for_each(Opening::Now, |extent| {
+        let ExtentPlace::Chunk { chunk, .. } = &extent.data else {
+            return ControlFlow::Break(());
+        };
+        let Ok(open) = reader.open_chunk(chunk, Opening::Now) else {
+            return ControlFlow::Break(());
+        };
+        match &mut run {
+            None => run = Some((open.blob, open.stored)),
+            Some((blob, range)) if blob.id() == open.blob.id() => {
+                // A chunk can be in several extents.
+                if range.place_of(open.stored).is_some() {
+                    return ControlFlow::Continue(());
+                }
+                match range.joined(open.stored, MAX_GAP) {
+                    Some(joined) if joined.len <= PREFETCH_MAPPED => *range = joined,
+                    _ => return ControlFlow::Break(()),
+                }
+            }
+            Some(_) => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    });
+    if let Some((blob, range)) = run {
+        blob.prefetch(reader.context.statistics, range);
+    }
 }
 
 /// Closes the blobs that were opened with a file, if no other open file of the inode is left.

@@ -198,11 +198,12 @@ impl<'a> StoredPart<'a> {
     }
 
     /// Notes that the part is about to be read, for what follows it in a pack to be prefetched.
-    pub(super) fn advance(&self, context: ReadContext<'_>) {
+    /// `is_edge` is set if the reader is at the start or at the end of a file.
+    pub(super) fn advance(&self, context: ReadContext<'_>, is_edge: bool) {
         match self {
             // Other files are in other blobs.
             Self::Blob(_) => {}
-            Self::Chunk(part) => part.advance(context.statistics),
+            Self::Chunk(part) => part.advance(context.statistics, is_edge),
         }
     }
 

@@ -304,20 +304,14 @@ impl BlobBuffer {
             return Ok(None);
         }
         let at = self.make_room(wanted.len as usize);
-        let mut left = wanted;
-        while left.len > 0 {
-            let Some(read) = prefetch.find(id, version, left.offset) else {
-                return Ok(None);
-            };
-            let Some(bytes) = prefetch.wait_for(&read, left)? else {
-                return Ok(None);
-            };
-            let to = at + (wanted.len - left.len) as usize;
-            if !self.memory.put(to, bytes) {
-                return Ok(None);
-            }
-            // The bytes are not empty: the loop ends.
-            left = left.after(bytes.len() as u64);
+        let mut end = at;
+        let mut has_room = true;
+        let left = prefetch.give(id, version, wanted, |bytes| {
+            has_room &= self.memory.put(end, bytes);
+            end += bytes.len();
+        })?;
+        if left.len > 0 || !has_room {
+            return Ok(None);
         }
         self.keep(id, version, wanted, at);
         Ok(Some(Place::Buffer(at..at + wanted.len as usize)))

@@ -8,24 +8,19 @@
 //! the stored bytes of a chunk, which are verified and decoded like those that a reader reads
 //! itself. An error of a prefetch shows nowhere: the reader reads the range again.
 //!
-//! | event | prefetched from there on |
-//! | --- | --- |
-//! | a reader begins somewhere | [`PREFETCH_FIRST`] bytes, if most such bytes were needed before |
-//! | it has used half of them | twice as many, up to [`PREFETCH_MAX`] |
-//! | it leaves out more than [`PREFETCH_GAP`] bytes | as for a reader that begins |
+//! [`Streams`] decides what is prefetched for a reader that moves forward. Of a program or a library
+//! that is mapped, [`Prefetch::will_need`] reads all.
 //!
 //! # Locking
 //!
 //! The spinlock `state` protects the readers' positions and the list of reads. Nothing is
 //! allocated, read, waited for or dropped under it.
 
+use super::streams::Streams;
 use crate::{
     base::{
         blob_id::BlobId,
-        limits::{
-            PREFETCHED_READS, PREFETCH_FIRST, PREFETCH_GAP, PREFETCH_KEPT, PREFETCH_MAX,
-            PREFETCH_READ, PREFETCH_STREAMS,
-        },
+        limits::{PREFETCHED_READS, PREFETCH_READ},
         range::ByteRange,
         statistics::Statistics,
         trace,
@@ -107,74 +102,14 @@ impl PrefetchedRead {
     }
 }
 
-/// A reader that moves forward through a pack.
-#[derive(Clone, Copy)]
-struct Stream {
-    blob: BlobId,
-    /// The start of the bytes that the reader has used.
-    start: u64,
-    /// The end of these bytes.
-    position: u64,
-    /// The end of the bytes that were prefetched for it.
-    prefetched: u64,
-    /// The number of bytes to prefetch next.
-    window: u64,
-    /// Set until the reader uses a second range.
-    is_new: bool,
-    /// The time of the last use.
-    used: u64,
-}
-
-impl Stream {
-    /// Returns true if a range continues where the reader is.
-    fn continues_at(&self, blob: BlobId, range: ByteRange) -> bool {
-        // Several tasks can read what follows, one a little behind the other, and one can use a
-        // part of a chunk after another.
-        let from = self.position.saturating_sub(PREFETCH_READ);
-        let ahead = PREFETCH_GAP.max(self.window / 2);
-        let to = self.position.saturating_add(ahead);
-        self.blob == blob && range.end() >= from && range.offset <= to
-    }
-}
-
-/// The frequency with which readers needed the first bytes that were prefetched for them, lately.
-///
-/// While they seldom are, only every [`Self::PROBES`]th reader gets some.
-struct Success {
-    score: u32,
-    skipped: u32,
-}
-
-impl Success {
-    const MAX: u32 = 16;
-    const PROBES: u32 = 16;
-
-    fn note(&mut self, was_needed: bool) {
-        self.score = if was_needed {
-            (self.score + 1).min(Self::MAX)
-        } else {
-            self.score.saturating_sub(1)
-        };
-    }
-
-    /// Returns true if it is worth to prefetch for a reader that has just begun.
-    fn is_likely(&mut self) -> bool {
-        self.skipped = (self.skipped + 1) % Self::PROBES;
-        self.score > Self::MAX / 4 || self.skipped == 0
-    }
-}
-
 /// The readers' positions, and the reads.
 ///
 /// # Invariants
 ///
-/// - `streams` has capacity for [`PREFETCH_STREAMS`] elements, and never has more.
-/// - `reads` has capacity for [`PREFETCHED_READS`] elements, and never has more together with
-///   `starting`.
+/// `reads` has capacity for [`PREFETCHED_READS`] elements, and never has more together with
+/// `starting`.
 struct State {
-    clock: u64,
-    success: Success,
-    streams: KVec<Stream>,
+    streams: Streams,
     /// The oldest first.
     reads: KVec<Arc<PrefetchedRead>>,
     /// The number of places in `reads` that are reserved.
@@ -182,89 +117,17 @@ struct State {
 }
 
 impl State {
-    /// The number of ranges that readers use until one of them counts as gone.
-    const PRESENT: u64 = 512;
-
-    /// Notes that a reader uses a range. Returns the range to prefetch for it, if there is one.
-    fn advance(&mut self, blob: BlobId, range: ByteRange) -> Option<ByteRange> {
-        self.clock += 1;
-        let mut streams = self.streams.iter_mut().enumerate();
-        let continued = streams.find(|(_, stream)| stream.continues_at(blob, range));
-        let Some((index, stream)) = continued else {
-            return self.begin(blob, range);
-        };
-        stream.used = self.clock;
-        if range.end() <= stream.position {
-            return None;
+    /// Returns what no read has of a range, from there to its end.
+    fn missing(&self, blob: BlobId, version: Version, range: ByteRange) -> ByteRange {
+        let mut left = range;
+        while left.len > 0 {
+            let Some(read) = self.find(blob, version, left.offset) else {
+                break;
+            };
+            // The read ends behind the offset: the loop ends.
+            left = left.after(read.range.end() - left.offset);
         }
-        if core::mem::take(&mut stream.is_new) {
-            self.success.note(true);
-        }
-        stream.position = range.end();
-        let from = stream.prefetched.max(stream.position);
-        if from - stream.position > stream.window / 2 {
-            return None;
-        }
-        // Not more than the reader has used.
-        let used_bytes = stream.position - stream.start;
-        let most = used_bytes.clamp(PREFETCH_FIRST, PREFETCH_MAX);
-        stream.window = (2 * stream.window).clamp(PREFETCH_FIRST, most);
-        let to = stream.position.saturating_add(stream.window);
-        let next = self.unread(blob, from, to)?;
-        if let Some(stream) = self.streams.get_mut(index) {
-            stream.prefetched = next.end();
-        }
-        Some(next)
-    }
-
-    /// Returns the bytes from one offset to another, up to those where a reader has begun: the next
-    /// directory, if directories are read in another order than that of their names.
-    fn unread(&self, blob: BlobId, from: u64, to: u64) -> Option<ByteRange> {
-        let others = self.streams.iter().filter(|other| other.blob == blob);
-        let starts = others
-            .map(|other| other.start)
-            .filter(|start| *start >= from);
-        let to = starts.fold(to, u64::min);
-        let len = to.checked_sub(from).filter(|len| *len > 0)?;
-        Some(ByteRange { offset: from, len })
-    }
-
-    /// Notes that no more was prefetched than up to an offset, in place of `end`.
-    fn cut(&mut self, blob: BlobId, end: u64, offset: u64) {
-        let mut streams = self.streams.iter_mut();
-        if let Some(stream) = streams.find(|stream| stream.blob == blob && stream.prefetched == end)
-        {
-            stream.prefetched = offset.max(stream.position);
-        }
-    }
-
-    /// Notes a reader that begins with a range, in place of the one that was quiet for longest.
-    fn begin(&mut self, blob: BlobId, range: ByteRange) -> Option<ByteRange> {
-        let window = if self.success.is_likely() {
-            PREFETCH_FIRST
-        } else {
-            0
-        };
-        let next = self.unread(blob, range.end(), range.end().saturating_add(window));
-        let stream = Stream {
-            blob,
-            start: range.offset,
-            position: range.end(),
-            prefetched: next.map_or(range.end(), ByteRange::end),
-            window,
-            is_new: true,
-            used: self.clock,
-        };
-        if self.streams.len() < PREFETCH_STREAMS {
-            // INVARIANT: There is room.
-            let _ = self.streams.push_within_capacity(stream);
-        } else if let Some(oldest) = self.streams.iter_mut().min_by_key(|stream| stream.used) {
-            let replaced = core::mem::replace(oldest, stream);
-            if replaced.is_new {
-                self.success.note(false);
-            }
-        }
-        next
+        left
     }
 
     fn find(&self, blob: BlobId, version: Version, offset: u64) -> Option<&Arc<PrefetchedRead>> {
@@ -275,27 +138,11 @@ impl State {
     /// Takes out a read that has ended and that no reader is likely to need: one that a reader has
     /// left far behind, or if the list is full, one that lies in front of no present reader.
     fn take_unneeded(&mut self) -> Option<Arc<PrefetchedRead>> {
-        let streams = || self.streams.iter();
-        let is_far_behind = |read: &PrefetchedRead| {
-            streams().any(|stream| {
-                let distance = stream.position.checked_sub(read.range.end());
-                stream.blob == read.blob
-                    && distance.is_some_and(|by| (PREFETCH_KEPT..2 * PREFETCH_MAX).contains(&by))
-            })
-        };
-        let is_in_front = |read: &PrefetchedRead| {
-            streams().any(|stream| {
-                stream.blob == read.blob
-                    && stream.used + Self::PRESENT > self.clock
-                    && (stream.position..stream.prefetched).contains(&read.range.offset)
-            })
-        };
-        let far_behind = self.position_of_ended(is_far_behind);
-        let index = if self.is_full() {
-            far_behind.or_else(|| self.position_of_ended(|read| !is_in_front(read)))
-        } else {
-            far_behind
-        };
+        let is_wanted = |read: &PrefetchedRead| self.streams.want(read.blob, read.range);
+        let is_left = |read: &PrefetchedRead| self.streams.have_left(read.blob, read.range);
+        let is_full = self.is_full();
+        let left = self.position_of_ended(|read| is_left(read) && !is_wanted(read));
+        let index = left.or_else(|| self.position_of_ended(|read| is_full && !is_wanted(read)));
         self.reads.remove(index?).ok()
     }
 
@@ -346,12 +193,7 @@ impl Prefetch {
     /// Makes a store's state before anything is read.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let state = State {
-            clock: 0,
-            success: Success {
-                score: Success::MAX / 2,
-                skipped: 0,
-            },
-            streams: KVec::with_capacity(PREFETCH_STREAMS, GFP_KERNEL)?,
+            streams: Streams::new()?,
             reads: KVec::with_capacity(PREFETCHED_READS, GFP_KERNEL)?,
             starting: 0,
         };
@@ -364,12 +206,40 @@ impl Prefetch {
     }
 
     /// Notes that a reader is about to use a range of a pack, and starts to read what follows if it
-    /// is likely to be needed.
-    pub(crate) fn advance(&self, open: OpenPack<'_>, statistics: &Statistics, range: ByteRange) {
-        let size = open.file.size();
-        let Some(next) = self.state.lock().advance(open.id, range) else {
-            return;
+    /// is likely to be needed. `is_edge` is set if the reader is at the start or at the end of a
+    /// file.
+    pub(crate) fn advance(
+        &self,
+        open: OpenPack<'_>,
+        statistics: &Statistics,
+        range: ByteRange,
+        is_edge: bool,
+    ) {
+        let version = open.file.version();
+        let next = {
+            let mut state = self.state.lock();
+            let next = state.streams.advance(open.id, range, is_edge);
+            next.map(|next| state.missing(open.id, version, next))
         };
+        if let Some(next) = next {
+            self.read(open, statistics, next);
+        }
+    }
+
+    /// Starts to read a range of a pack that a reader is going to use, in whatever order.
+    pub(crate) fn will_need(&self, open: OpenPack<'_>, statistics: &Statistics, range: ByteRange) {
+        let version = open.file.version();
+        let left = {
+            let mut state = self.state.lock();
+            state.streams.will_need(open.id, range);
+            state.missing(open.id, version, range)
+        };
+        self.read(open, statistics, left);
+    }
+
+    /// Starts to read a range of a pack, as far as there is memory.
+    fn read(&self, open: OpenPack<'_>, statistics: &Statistics, next: ByteRange) {
+        let size = open.file.size();
         let version = open.file.version();
         let mut from = next.offset;
         let end = next.end().min(size);
@@ -387,7 +257,7 @@ impl Prefetch {
             };
             if !self.start(open, version, range) {
                 // The reader reads the rest itself, or it is prefetched later.
-                self.state.lock().cut(open.id, next.end(), from);
+                self.state.lock().streams.cut(open.id, next.end(), from);
                 return;
             }
             statistics.bytes_prefetched.add(range.len);
@@ -462,6 +332,34 @@ impl Prefetch {
                 Ok(None)
             }
         }
+    }
+
+    /// Waits for the bytes of a range as far as they were prefetched, and gives them in order.
+    /// Returns the rest of the range.
+    ///
+    /// # Errors
+    ///
+    /// [`EINTR`] if the task is being killed.
+    pub(crate) fn give(
+        &self,
+        blob: BlobId,
+        version: Version,
+        range: ByteRange,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<ByteRange> {
+        let mut left = range;
+        while left.len > 0 {
+            let Some(read) = self.find(blob, version, left.offset) else {
+                break;
+            };
+            let Some(bytes) = self.wait_for(&read, left)? else {
+                break;
+            };
+            take(bytes);
+            // The bytes are not empty: the loop ends.
+            left = left.after(bytes.len() as u64);
+        }
+        Ok(left)
     }
 
     fn remove(&self, failed: &Arc<PrefetchedRead>) {

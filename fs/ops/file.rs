@@ -7,6 +7,7 @@ use super::{
     node::{content, reader},
 };
 use crate::{
+    base::limits::PREFETCH_UNCACHED,
     fill::{folios, open, widen::widen},
     vfs::{prelude::*, FolioRun, INode},
 };
@@ -24,6 +25,18 @@ pub(super) fn open(inode: &INode<PuzzleFs>) -> Result<bool> {
         // An empty file is in memory, too.
         Some(reader) if !inode.is_cached() => open::open(&reader).map(|()| true),
         _ => Ok(false),
+    }
+}
+
+/// Starts to read what a file stores, unless part of it is in memory.
+pub(super) fn prefetch(inode: &INode<PuzzleFs>) {
+    let (cached, all) = inode.cached_pages();
+    // Whoever maps a program has read its header before.
+    if cached >= all.div_ceil(PREFETCH_UNCACHED) {
+        return;
+    }
+    if let Some(reader) = reader(inode) {
+        open::prefetch(&reader);
     }
 }
 

@@ -118,6 +118,10 @@ impl FileSystem for PuzzleFs {
         Ok(has_pinned)
     }
 
+    fn map_executable(inode: &INode<Self>) {
+        file::prefetch(inode)
+    }
+
     fn release(inode: &INode<Self>) {
         file::release(inode)
     }

@@ -94,14 +94,23 @@ impl Blob {
     }
 
     /// Notes that a range of the pack is about to be used, and prefetches what follows if that is
-    /// likely to be needed.
-    pub(crate) fn advance(&self, statistics: &Statistics, range: ByteRange) {
-        let pack = OpenPack {
+    /// likely to be needed. `is_edge` is set if the reader is at the start or at the end of a file.
+    pub(crate) fn advance(&self, statistics: &Statistics, range: ByteRange, is_edge: bool) {
+        self.prefetch
+            .advance(self.open_pack(), statistics, range, is_edge);
+    }
+
+    /// Prefetches a range of the pack that a reader is going to use, in whatever order.
+    pub(crate) fn prefetch(&self, statistics: &Statistics, range: ByteRange) {
+        self.prefetch.will_need(self.open_pack(), statistics, range);
+    }
+
+    fn open_pack(&self) -> OpenPack<'_> {
+        OpenPack {
             id: self.id,
             digest: &self.digest,
             file: &self.file,
-        };
-        self.prefetch.advance(pack, statistics, range);
+        }
     }
 
     /// Returns the fs-verity digest that the lower filesystem checks each page against.

@@ -87,6 +87,12 @@ pub(crate) trait FileSystem: ReadFolios {
         Ok(false)
     }
 
+    /// Notes that an open file is mapped to be executed.
+    ///
+    /// Called with `mmap_lock` held: it must not wait for anything that a page fault does not wait
+    /// for.
+    fn map_executable(_inode: &INode<Self>) {}
+
     /// Undoes [`Self::open`] when the open file is closed.
     fn release(_inode: &INode<Self>) {}
 

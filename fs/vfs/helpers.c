@@ -50,6 +50,11 @@ void vfs_rs_file_set_ra_pages(struct file *file, unsigned int pages)
 	file->f_ra.ra_pages = pages;
 }
 
+bool vfs_rs_maps_executable(const struct vm_area_desc *area)
+{
+	return vma_desc_test(area, VMA_EXEC_BIT);
+}
+
 size_t vfs_rs_iov_iter_count(const struct iov_iter *iter)
 {
 	return iov_iter_count(iter);

@@ -39,6 +39,7 @@ const char *vfs_rs_fc_string(const struct fs_parameter *param);
 
 /* fs.h, super */
 void vfs_rs_file_set_ra_pages(struct file *file, unsigned int pages);
+bool vfs_rs_maps_executable(const struct vm_area_desc *area);
 bool vfs_rs_inode_is_new(struct inode *inode);
 void vfs_rs_inode_set_fop(struct inode *inode, const struct file_operations *fop);
 void vfs_rs_inode_set_link(struct inode *inode, char *target);

@@ -143,6 +143,12 @@ impl<T: FileSystemType> INode<T> {
 
     /// Returns true if the page cache has as many pages as the file.
     pub(crate) fn is_cached(&self) -> bool {
+        let (cached, all) = self.cached_pages();
+        cached >= all
+    }
+
+    /// Returns the number of pages in the page cache, and that of the file.
+    pub(crate) fn cached_pages(&self) -> (u64, u64) {
         // SAFETY: By the type invariants the inode is valid. Its mapping stays once it is set, and
         // the number of pages is only looked at.
         let (pages, size) = unsafe {
@@ -152,7 +158,7 @@ impl<T: FileSystemType> INode<T> {
                 bindings::vfs_rs_inode_size(self.as_ptr()) as u64,
             )
         };
-        pages as u64 >= size.div_ceil(PAGE_SIZE as u64)
+        (pages as u64, size.div_ceil(PAGE_SIZE as u64))
     }
 
     /// Returns the private data.

@@ -26,7 +26,7 @@ impl<T: FileSystem> Tables<T> {
         release: Some(release::<T>),
         llseek: Some(bindings::generic_file_llseek),
         read_iter: Some(read),
-        mmap_prepare: Some(map),
+        mmap_prepare: Some(map::<T>),
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         splice_read: Some(splice),
@@ -103,25 +103,24 @@ unsafe fn prepare(file: *mut bindings::file) {
         let state = ptr::addr_of_mut!((*file).private_data);
         let marks = state.read_volatile().addr();
         if marks & TO_PREPARE != 0 {
-            set_readahead(file, 1);
+            set_readahead(file, |pages| pages);
             state.write_volatile(ptr::without_provenance_mut(marks & !TO_PREPARE));
         }
     }
 }
 
-/// Sets the readahead of a file to a multiple of that of its own superblock, as
+/// Sets the readahead of a file to a function of that of its own superblock, in pages, as
 /// `file_ra_state_init` and `fadvise` do with that of the mapping.
 ///
 /// # Safety
 ///
 /// `file` must be a valid open file of a filesystem of ours.
-unsafe fn set_readahead(file: *mut bindings::file, factor: c_uint) {
+unsafe fn set_readahead(file: *mut bindings::file, of: impl FnOnce(c_uint) -> c_uint) {
     // SAFETY: The file is valid by the safety requirements, and its inode and superblock with it.
     // `f_ra` is a hint that may change at any time.
     unsafe {
         let info = (*(*(*file).f_inode).i_sb).s_bdi;
-        let pages = ((*info).ra_pages as c_uint).wrapping_mul(factor);
-        bindings::vfs_rs_file_set_ra_pages(file, pages);
+        bindings::vfs_rs_file_set_ra_pages(file, of((*info).ra_pages as c_uint));
     }
 }
 
@@ -161,11 +160,17 @@ unsafe extern "C" fn splice(
 ///
 /// # Safety
 ///
-/// To be called by the VFS for a regular file of a filesystem of ours.
-unsafe extern "C" fn map(area: *mut bindings::vm_area_desc) -> c_int {
-    // SAFETY: The VFS gives a valid description of a map of an open file.
+/// To be called by the VFS for a regular file of the filesystem `T`.
+unsafe extern "C" fn map<T: FileSystem>(area: *mut bindings::vm_area_desc) -> c_int {
+    // SAFETY: The VFS gives a valid description of a map of an open file, whose inode is one of this
+    // filesystem.
     unsafe {
-        prepare((*area).file);
+        let file = (*area).file;
+        if bindings::vfs_rs_maps_executable(area) {
+            T::map_executable(INode::<T>::from_raw((*file).f_inode));
+        }
+        prepare(file);
+        set_readahead(file, |pages| pages.div_ceil(MAPPED_PART));
         bindings::generic_file_readonly_mmap_prepare(area)
     }
 }
@@ -187,13 +192,19 @@ unsafe extern "C" fn advise(
         let result = bindings::generic_fadvise(file, offset, len, advice);
         // `generic_fadvise` has taken the readahead of the internal mount.
         match advice as c_uint {
-            bindings::POSIX_FADV_NORMAL if result == 0 => set_readahead(file, 1),
-            bindings::POSIX_FADV_SEQUENTIAL if result == 0 => set_readahead(file, 2),
+            bindings::POSIX_FADV_NORMAL if result == 0 => set_readahead(file, |pages| pages),
+            bindings::POSIX_FADV_SEQUENTIAL if result == 0 => {
+                set_readahead(file, |pages| pages.wrapping_mul(2))
+            }
             _ => {}
         }
         result
     }
 }
+
+/// The part of the readahead that a mapped file has: a fault brings in as much around its page, and
+/// faults seldom follow each other in a file.
+const MAPPED_PART: c_uint = 4;
 
 /// A mark in `private_data` of an open file: nothing of it has been read yet.
 const TO_PREPARE: usize = 1;
