@@ -2,22 +2,25 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # What follows in a pack is prefetched across files: a reader of all files in their order causes few and
-# large requests, and no byte is read twice; a reader of few files far from each other causes few bytes. A
+# large requests, and no byte is read twice; a reader of few files far from each other causes few bytes. What
+# was prefetched can be read while the disk hangs. A
 # range of the disk that cannot be read costs the pages that need it and no others. Reclaim frees what was
 # prefetched.
 #
-# timeout: 120
+# timeout: 240
 # klog-allow: puzzlefs: image|I/O error
+import contextlib
 import errno
 import os
 
 import devmapper
 import mountapi
 import packs
-from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, mount_image, run, seeded_random,
-                  unmount_image, write_file)
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_system_call, mount_image,
+                  run, seeded_random, start, unmount_image, write_file)
 
 FILES = 300
+SYS_READ = 0
 
 random = seeded_random()
 # Each has a chunk of its own.
@@ -35,25 +38,17 @@ source = build_image("src", "--compress=0")
 mountapi.umount("store")
 mountapi.mount(disk.path, "store", fs_type="ext4")
 size = sum(map(len, contents.values()))
-device = os.stat(disk.path).st_rdev
-
-
-def requests():
-    """The reads that the disk has done, and their bytes."""
-    with open(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat") as file:
-        fields = file.read().split()
-    return int(fields[0]), int(fields[2]) * 512
 
 
 def read_all(names, options):
     """The requests and bytes of a reader of these files, whose caches are empty."""
     mnt = mount_image(source, options=options)
     drop_caches()
-    before = requests()
+    before = disk.reads()
     for name in names:
         with open(f"{mnt}/{name}", "rb") as file:
             equal(file.read() == contents[name], True, f"the contents of {name}")
-    after = requests()
+    after = disk.reads()
     unmount_image()
     return [new - old for new, old in zip(after, before)]
 
@@ -69,6 +64,45 @@ for options in ("ro", "ro,verify=digest"):
     count, read = read_all(names, options)
     wanted = sum(len(contents[name]) for name in names)
     check(read < 4 * wanted + (1 << 20), f"{options}: {read} bytes for {wanted}")
+
+def is_whole(name, file):
+    equal(file.read() == contents[name], True, f"the contents of {name}")
+
+
+def ends_well(child, who):
+    """Waits for the end of a child process."""
+    status = None
+
+    def has_ended():
+        nonlocal status
+        ended, status = os.waitpid(child, os.WNOHANG)
+        return ended
+    eventually(has_ended, f"{who} waits")
+    equal(os.waitstatus_to_exitcode(status), 0, f"the status of {who}")
+
+
+# What was prefetched can be read although the disk hangs and other readers hold all workspaces.
+mnt = mount_image(source)
+names = list(contents)
+for name in names:
+    os.stat(f"{mnt}/{name}")
+drop_caches(1)
+with contextlib.ExitStack() as stack:
+    files = {name: stack.enter_context(open(f"{mnt}/{name}", "rb", buffering=0)) for name in names}
+    read, following, far = names[:FILES // 2], names[FILES // 2], names[-20:]
+    for name in read:
+        is_whole(name, files[name])
+    done = []
+    eventually(lambda: done[-2:] == [done.append(disk.reads()) or done[-1]] * 2, "the disk is never idle")
+    disk.stop()
+    others = [start(is_whole, name, files[name]) for name in far]
+    for child in others:
+        eventually(lambda child=child: in_system_call(child, SYS_READ), "a disk that hangs is read")
+    ends_well(start(is_whole, following, files[following]), "a reader of what was prefetched")
+    disk.go_on()
+    for child in others:
+        ends_well(child, "a reader of a disk that goes on")
+unmount_image()
 
 
 def places_on_disk(name):

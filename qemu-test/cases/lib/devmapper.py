@@ -85,6 +85,13 @@ class Disk:
     def go_on(self):
         _ioctl(_SUSPEND, self.name)
 
+    def reads(self):
+        """The reads that the disk has done, and their bytes."""
+        device = os.stat(self.path).st_rdev
+        with open(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat") as file:
+            fields = file.read().split()
+        return int(fields[0]), int(fields[2]) * 512
+
     def fail_all(self):
         """All of the disk gives I/O errors."""
         self.fail([(0, self.sectors * 512)])

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# A program that is mapped is prefetched: afterwards all of it can be read while the disk hangs. A file that is
+# mapped without the permission to execute it is not, a fault brings in little around its page, and a short read
+# inside a file nothing. The table of the chunk index is read when the store is opened.
+#
+# timeout: 120
+import mmap
+import os
+
+import devmapper
+import mountapi
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_memory, mount_image, run,
+                  seeded_random, unmount_image, write_file)
+
+random = seeded_random()
+contents = {"program": random.randbytes(1_500_007), "large": random.randbytes(9 << 20)}
+os.mkdir("src")
+for name, content in contents.items():
+    write_file(f"src/{name}", content)
+
+disk = devmapper.Disk(f"{CASE_DIR}/disk", 64)
+run("mkfs.ext4", "-q", "-O", "^has_journal", disk.path)
+os.mkdir("store")
+mountapi.mount(disk.path, "store", flags=0, fs_type="ext4")
+source = build_image("src", "--compress=0")
+mountapi.umount("store")
+mountapi.mount(disk.path, "store", fs_type="ext4")
+
+
+def idle():
+    """What the disk has read once it reads nothing more."""
+    done = []
+    eventually(lambda: done[-2:] == [done.append(disk.reads()[1]) or done[-1]] * 2, "the disk is never idle")
+    return done[-1]
+
+
+def mapped(file, protection):
+    return mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=protection)
+
+
+for options in ("ro", "ro,verify=digest"):
+    # The table is read at once.
+    drop_caches()
+    mnt = mount_image(source, options=options)
+    [table] = [name for name in os.listdir("store/.puzzlefs/chunks") if name != "catalogue"]
+    with open(f"store/.puzzlefs/chunks/{table}", "rb") as file:
+        pages = os.fstat(file.fileno()).st_size // PAGE
+        eventually(lambda: in_memory(file.fileno()) == pages, "not all of the table is read")
+    for name in contents:
+        os.stat(f"{mnt}/{name}")
+    drop_caches(1)
+
+    with open(f"{mnt}/program", "rb", buffering=0) as file:
+        file.read(PAGE)
+        before = idle()
+        with mapped(file, mmap.PROT_READ) as program:
+            check(idle() == before, f"{options}: the disk is read for a file that is mapped")
+        with mapped(file, mmap.PROT_READ | mmap.PROT_EXEC) as program:
+            eventually(lambda: disk.reads()[1] - before > len(contents["program"]) * 3 // 4,
+                       f"{options}: a program is not prefetched when it is mapped")
+            idle()
+            disk.stop()
+            equal(program[:] == contents["program"], True, f"{options}: the program")
+            disk.go_on()
+        # It is in memory now.
+        before = idle()
+        with mapped(file, mmap.PROT_READ | mmap.PROT_EXEC) as program:
+            check(idle() == before, f"{options}: a program in memory is read again")
+
+    with open(f"{mnt}/large", "rb", buffering=0) as file:
+        before = in_memory(file.fileno())
+        with mapped(file, mmap.PROT_READ) as large:
+            equal(large[4 << 20], contents["large"][4 << 20], "a byte")
+            # A quarter of the readahead, and the rest of two chunks.
+            most = ((128 << 10) + (0 if options == "ro" else 256 << 10)) // PAGE
+            pages = in_memory(file.fileno()) - before
+            check(pages <= most, f"{options}: {pages} pages for a byte")
+        # Short reads inside a file cause no others.
+        drop_caches(1)
+        file.read(PAGE)
+        before = idle()
+        if options == "ro":
+            for _ in range(200):
+                os.pread(file.fileno(), PAGE, random.randrange(1, len(contents["large"]) // PAGE) * PAGE)
+            # A page of the file can be on two pages of the disk.
+            check(idle() - before <= 200 * 2 * PAGE + (1 << 20), f"{idle() - before} bytes for 200 pages")
+        # Not more than 2 MiB of a large program.
+        drop_caches(1)
+        before = idle()
+        with mapped(file, mmap.PROT_READ | mmap.PROT_EXEC) as large:
+            eventually(lambda: disk.reads()[1] > before, f"{options}: a large program is not prefetched")
+            check(idle() - before <= 3 << 20, f"{options}: {idle() - before} bytes are prefetched")
+    unmount_image()
+
+mountapi.umount("store")
+disk.remove()
