@@ -10,7 +10,7 @@
 //! | `pool` | the workspaces of a store |
 //! | `buffer` | parts of blobs that were read last |
 //! | `prefetch` | parts of packs that are read before a reader needs them |
-//! | `streams` | the readers of packs, and what is worth prefetching for them |
+//! | `streams` | the readers of packs, and the bytes worth prefetching for them |
 
 pub(crate) mod buffer;
 pub(crate) mod pool;

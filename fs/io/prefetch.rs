@@ -8,8 +8,8 @@
 //! the stored bytes of a chunk, which are verified and decoded like those that a reader reads
 //! itself. An error of a prefetch shows nowhere: the reader reads the range again.
 //!
-//! [`Streams`] decides what is prefetched for a reader that moves forward. Of a program or a library
-//! that is mapped, [`Prefetch::will_need`] reads all.
+//! [`Streams`] chooses the bytes to prefetch for a reader that moves forward.
+//! [`Prefetch::will_need`] reads all of a program or a library that is mapped.
 //!
 //! # Locking
 //!

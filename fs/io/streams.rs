@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The readers of the packs of a store, and what is worth prefetching for them.
+//! The readers of the packs of a store, and the bytes worth prefetching for them.
 //!
-//! | event | prefetched from there on |
+//! | a reader | prefetched from there on |
 //! | --- | --- |
-//! | a reader begins at the start or at the end of a file | [`PREFETCH_FIRST`] bytes, if most such bytes were needed before |
-//! | it begins inside a file | nothing, until it has continued twice |
-//! | it has used half of them | twice as many, up to [`PREFETCH_MAX`] |
-//! | it leaves out more than [`PREFETCH_GAP`] bytes, or [`MAX_GAP`] inside a file | as for a reader that begins |
+//! | begins at the start or at the end of a file | [`PREFETCH_FIRST`] bytes, if useful lately |
+//! | begins inside a file | nothing, until it has continued twice |
+//! | has used half of them | twice as many, up to [`PREFETCH_MAX`] |
+//! | leaves out more than [`PREFETCH_GAP`] bytes, inside a file [`MAX_GAP`] | as at the beginning |
 
 use crate::{
     base::{
@@ -35,7 +35,7 @@ struct Stream {
     window: u64,
     /// Set until the reader uses a second range.
     is_new: bool,
-    /// Set if the reader uses what was prefetched in whatever order. It has no position then.
+    /// Set if the reader uses the prefetched bytes in any order. It has no position then.
     is_random: bool,
     /// The time of the last use.
     used: u64,

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# A program that is mapped is prefetched: afterwards all of it can be read while the disk hangs. A file that is
-# mapped without the permission to execute it is not, a fault brings in little around its page, and a short read
-# inside a file nothing. The table of the chunk index is read when the store is opened.
+# A program that is mapped is prefetched: afterwards all of it can be read while the disk hangs. A file that
+# is mapped without the permission to execute it is not, a fault brings in little around its page, and a short
+# read inside a file nothing. The table of the chunk index is read when the store is opened.
 #
 # timeout: 120
 import mmap
@@ -11,8 +11,8 @@ import os
 
 import devmapper
 import mountapi
-from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_memory, mount_image, run,
-                  seeded_random, unmount_image, write_file)
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_memory, mount_image,
+                  run, seeded_random, unmount_image, write_file)
 
 random = seeded_random()
 contents = {"program": random.randbytes(1_500_007), "large": random.randbytes(9 << 20)}

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # What follows in a pack is prefetched across files: a reader of all files in their order causes few and
-# large requests, and no byte is read twice; a reader of few files far from each other causes few bytes. What
-# was prefetched can be read while the disk hangs. A
-# range of the disk that cannot be read costs the pages that need it and no others. Reclaim frees what was
-# prefetched.
+# large requests, and no byte is read twice; a reader of few files far from each other causes few bytes.
+# What was prefetched can be read while the disk hangs. A range of the disk that cannot be read costs the pages
+# that need it and no others. Reclaim frees what was prefetched.
 #
 # timeout: 240
 # klog-allow: puzzlefs: image|I/O error
@@ -16,8 +15,8 @@ import os
 import devmapper
 import mountapi
 import packs
-from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_system_call, mount_image,
-                  run, seeded_random, start, unmount_image, write_file)
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_system_call,
+                  mount_image, run, seeded_random, start, unmount_image, write_file)
 
 FILES = 300
 SYS_READ = 0

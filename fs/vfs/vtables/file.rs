@@ -162,8 +162,8 @@ unsafe extern "C" fn splice(
 ///
 /// To be called by the VFS for a regular file of the filesystem `T`.
 unsafe extern "C" fn map<T: FileSystem>(area: *mut bindings::vm_area_desc) -> c_int {
-    // SAFETY: The VFS gives a valid description of a map of an open file, whose inode is one of this
-    // filesystem.
+    // SAFETY: The VFS gives a valid description of a map of an open file, whose inode is one of
+    // this filesystem.
     unsafe {
         let file = (*area).file;
         if bindings::vfs_rs_maps_executable(area) {
