@@ -3,8 +3,8 @@
 #
 # What follows in a pack is prefetched across files: a reader of all files in their order causes few and
 # large requests, and no byte is read twice; a reader of few files far from each other causes few bytes.
-# What was prefetched can be read while the disk hangs. A range of the disk that cannot be read costs the pages
-# that need it and no others. Reclaim frees what was prefetched.
+# What was prefetched can be read while the disk hangs. A range of the disk that cannot be read costs the
+# pages that need it and no others. Reclaim frees what was prefetched.
 #
 # timeout: 240
 # klog-allow: puzzlefs: image|I/O error
