@@ -275,6 +275,31 @@ fn gc_copy_and_verify_keep_the_order() {
     );
 }
 
+#[test]
+fn convert_keeps_the_order() {
+    let case = Case::new();
+    let order = case.order(TEXT);
+    case.build(&[&order], "store", "t");
+    let image = case.reference("store", "t");
+    let convert = |options: &[&str], from: &str, to: &str| {
+        says(&[&["convert", "-q"], options, &[from, to]].concat());
+    };
+    convert(&["--compress=0"], &image, &case.reference("raw", "t"));
+    assert_eq!(case.stored("raw", "t").as_deref(), Some(TEXT));
+    case.assert_first("raw", "t", &RANGES, "/a");
+    // An order that is given counts, and format 3 has none.
+    let other = case.order("/a\n");
+    convert(&[&other], &image, &case.reference("other", "t"));
+    assert_eq!(case.stored("other", "t").as_deref(), Some("/a\n"));
+    convert(&["--format=3"], &image, &case.reference("v3", "t"));
+    let (_, manifest) = open(&case.path("v3"), "t");
+    let mut layers = manifest.manifest.layers.iter();
+    assert!(layers.all(|layer| layer.media_type != ORDER));
+    let v3 = case.reference("v3", "t");
+    convert(&[], &v3, &case.reference("back", "t"));
+    assert_eq!(case.stored("back", "t"), None);
+}
+
 /// Runs `verify`, which must find a fault, and returns the report.
 fn says_fault(store: &Path) -> String {
     let output = run(&["verify", "--json", store.to_str().unwrap()]);

@@ -3,9 +3,10 @@
 //! From an image to an image of another version of the format.
 //!
 //! The contents of all files are written into one temporary file of the target's store, from which the
-//! image is built as from an archive. The configuration and the annotations are kept.
+//! image is built as from an archive. The configuration and the annotations are kept, and so is the start-up
+//! order, which only images of format 4 have.
 
-use crate::build::build_options::BuildOptions;
+use crate::build::build_options::{BuildOptions, OrderChoice};
 use crate::build::builder::{Input, Summary};
 use crate::build::packed;
 use crate::build::source::{Source, SourceData};
@@ -17,7 +18,9 @@ use crate::ingest::assembly::Assembly;
 use crate::ingest::tar::{self, Member, MemberKind};
 use crate::model::oci;
 use crate::model::reference::Selector;
+use crate::model::start_order::StartOrder;
 use crate::model::tree::{LeftOut, Piece as TreePiece, Time};
+use crate::model::version::Format;
 use crate::store::oci_layout::{AnyRoot, Store};
 use crate::store::staging::Staging;
 use crate::sys::progress::Progress;
@@ -56,6 +59,11 @@ pub fn convert(
     if options.config.original.is_none() {
         options.config.original = kept.config;
     }
+    if let (Format::V4, OrderChoice::None, Some(order)) =
+        (options.format, &options.order, kept.order)
+    {
+        options.order = OrderChoice::Given(order);
+    }
     let source = Source {
         path: from.path().to_path_buf(),
         data: SourceData::Archive(contents, None),
@@ -71,6 +79,7 @@ pub fn convert(
 /// The parts of an image beside its tree, which the converted image keeps.
 struct Kept {
     config: Option<serde_json::Map<String, serde_json::Value>>,
+    order: Option<StartOrder>,
     annotations: BTreeMap<String, String>,
     index_annotations: BTreeMap<String, String>,
 }
@@ -88,6 +97,7 @@ impl Kept {
         } else {
             None
         };
+        let order = store.start_order(root.manifest_digest(), &manifest)?;
         let mut annotations = manifest.annotations;
         annotations.remove(oci::ROOT);
         annotations.remove(oci::COMPRESSION);
@@ -102,6 +112,7 @@ impl Kept {
         index_annotations.remove(oci::REF_NAME);
         Ok(Kept {
             config,
+            order,
             annotations,
             index_annotations,
         })
