@@ -87,7 +87,7 @@ fn packs_that_another_tool_copied_are_indexed() {
         }
         let output = helper(&["-fv", &source, directory]);
         assert_eq!(output.status.code(), Some(32));
-        assert!(stderr(&output).contains("'puzzlefs reindex' finds it"));
+        assert!(stderr(&output).contains("neither in a pack nor loose"));
     }
     fs::write(&pack, bytes).unwrap();
     // The index cannot be written.
@@ -96,7 +96,12 @@ fn packs_that_another_tool_copied_are_indexed() {
     fs::create_dir_all(private.join("chunks.lock")).unwrap();
     let output = helper(&["-fv", &source, directory]);
     assert_eq!(output.status.code(), Some(32));
-    assert!(stderr(&output).contains("'puzzlefs reindex' finds it"));
+    let said = stderr(&output);
+    assert!(said.contains("chunks.lock"), "{said}");
+    assert!(
+        said.contains("run 'puzzlefs reindex' where the store is writable"),
+        "{said}"
+    );
     fs::remove_dir_all(&private).unwrap();
     let output = helper(&["-fv", &source, directory]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -187,7 +192,7 @@ fn sources() {
         &manifest(store, &"4".repeat(64)),
         directory,
     ]));
-    assert!(said.contains("'puzzlefs reindex' finds it"), "{said}");
+    assert!(said.contains("neither in a pack nor loose"), "{said}");
     let said = stderr(&helper(&["-f", &manifest(store, "44"), directory]));
     assert!(said.contains("is not 64 hexadecimal digits"), "{said}");
 

@@ -20,7 +20,7 @@ use crate::model::oci::{self, Descriptor, Manifest};
 use crate::model::start_order::StartOrder;
 use crate::model::verity;
 use crate::model::version::Format;
-use crate::store::chunks::update::add_packs;
+use crate::store::chunks::update::{add_packs, adopt_packs_of};
 use crate::store::oci_layout::Store;
 use crate::store::staging::{Content, Staging};
 use crate::sys::progress::Progress;
@@ -66,6 +66,7 @@ fn store_packed(
     let known = if options.fresh {
         KnownChunks::none(store)
     } else {
+        adopt_parent(store, options)?;
         KnownChunks::open(store, options.check)?
     };
     let level = options.compression.map(|compression| compression.level);
@@ -133,6 +134,18 @@ fn store_packed(
     (summary.new, summary.shared) = (packs.new_packs, packs.shared_packs);
     (summary.new_chunks, summary.shared_chunks) = (packs.new, packs.shared);
     Ok(summary)
+}
+
+/// Adds the packs of the parent to the chunk index, if another tool has copied it. [`Parent`] reports a
+/// parent that cannot be read.
+fn adopt_parent(store: &Store, options: &BuildOptions) -> Result<()> {
+    let Some(parent) = options.parent_image(store)? else {
+        return Ok(());
+    };
+    match store.any_image(&parent) {
+        Ok(parent) => adopt_packs_of(store, &parent.manifest),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Returns the start-up order that the options name.

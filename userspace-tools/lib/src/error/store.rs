@@ -196,15 +196,25 @@ pub enum StoreError {
         /// The cause.
         cause: ChunkFault,
     },
-    /// A chunk is neither in a pack that the index lists nor loose.
+    /// A chunk is neither in a pack nor loose.
     #[error(
-        "cannot find the chunk {digest} in {}: neither in the chunk index nor loose; if its pack is \
-         there, 'puzzlefs reindex' finds it", .store.display())]
+        "cannot find the chunk {digest} in {}: neither in a pack nor loose; 'puzzlefs copy --check' from a \
+         store that has the image restores it", .store.display())]
     ChunkMissing {
         /// The path of the store.
         store: PathBuf,
         /// The digest of the chunk.
         digest: Digest,
+    },
+    /// The chunk index does not list the packs of an image, and cannot be changed. The kernel needs it.
+    #[error(
+        "cannot mount from {}: its chunk index lacks the image and cannot be written ({cause}); run \
+         'puzzlefs reindex' where the store is writable, or mount with --fuse", .store.display())]
+    NotIndexed {
+        /// The path of the store.
+        store: PathBuf,
+        /// The failure to write the index.
+        cause: Box<crate::error::Error>,
     },
     /// The catalogue of the chunk index violates a rule of the format.
     #[error("cannot use {}: {cause}; 'puzzlefs reindex' rebuilds the chunk index", .path.display())]
@@ -233,14 +243,6 @@ pub enum StoreError {
         "cannot use {}: the chunk index lists the pack, and it is missing; 'puzzlefs reindex' rebuilds \
          the index", .path.display())]
     IndexedPackMissing {
-        /// The path of the pack.
-        path: PathBuf,
-    },
-    /// A manifest lists a pack that the chunk index does not list.
-    #[error(
-        "cannot find the chunks of {}: the chunk index does not list the pack; 'puzzlefs reindex' does",
-        .path.display())]
-    PackNotIndexed {
         /// The path of the pack.
         path: PathBuf,
     },

@@ -4,6 +4,7 @@
 //!
 //! Follows the OCI image specification 1.1. Fields of other tools in `index.json` are kept.
 
+use crate::model::digest::Digest;
 use crate::model::reference::Selector;
 use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -270,6 +271,12 @@ impl Manifest {
             layers,
             annotations: BTreeMap::new(),
         }
+    }
+
+    /// The digests of the packs, without those that are malformed.
+    pub(crate) fn packs(&self) -> impl Iterator<Item = Digest> + '_ {
+        let packs = self.layers.iter().filter(|layer| layer.media_type == PACK);
+        packs.filter_map(|pack| Digest::from_oci(&pack.digest))
     }
 
     /// The bytes of the manifest blob.

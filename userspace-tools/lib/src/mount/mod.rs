@@ -23,11 +23,13 @@ pub use writable::{copy_root, Upper, Writable};
 
 use crate::error::{Error, MountError, Result, StoreError};
 use crate::model::digest::Digest;
-use crate::model::oci;
+use crate::model::oci::Manifest;
 use crate::model::reference::ImageRef;
 use crate::store::chunks::index::Location;
 use crate::store::chunks::reader::ChunkReader;
+use crate::store::chunks::rebuild::find_packs;
 use crate::store::chunks::update;
+use crate::store::locks::UseLock;
 use crate::store::oci_layout::{AnyRoot, ImageRoot, Store};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -58,7 +60,7 @@ pub fn resolve(source: &OsStr, options: &mut Options) -> Result<OsString> {
         });
     }
     let image = ImageRef::parse(source)?;
-    let (store, root) = find(&image)?;
+    let (store, root) = find_for(Reader::Kernel, &image)?;
     options.manifest = Some(*root.manifest_digest());
     let hex = OsString::from(root.digest().to_hex());
     options.parameters.insert(0, ("rootfs".into(), Some(hex)));
@@ -86,17 +88,30 @@ pub fn check_digest(image: &AnyRoot, wanted: Digest) -> Result<Option<Digest>> {
     }
 }
 
+/// The reader of an image that is mounted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// It finds the chunks that the chunk index lists.
+    Kernel,
+    /// It also finds chunks of other packs.
+    Library,
+}
+
 /// Finds an image, and its store's absolute path. Fails if its metadata blob, or its root in format 4, is
 /// missing.
 ///
 /// If another tool copied the image, its packs are not in the chunk index. This function adds them, if the
-/// store can be changed.
+/// store can be changed. Otherwise the kernel cannot mount the image, and [`resolve`] fails.
 pub fn find(image: &ImageRef) -> Result<(PathBuf, AnyRoot)> {
+    find_for(Reader::Library, image)
+}
+
+fn find_for(reader: Reader, image: &ImageRef) -> Result<(PathBuf, AnyRoot)> {
     let store = Store::open(&image.store)?;
     let root = store.any_root(&image.selector)?;
     match &root {
         AnyRoot::V3(root) => check_blob(&store, root)?,
-        AnyRoot::V4(root) => find_chunk_root(&store, image, &root.root)?,
+        AnyRoot::V4(root) => find_chunk_root(&store, image, &root.root, reader)?,
     }
     Ok((absolute(&store)?, root))
 }
@@ -126,27 +141,43 @@ fn check_blob(store: &Store, root: &ImageRoot) -> Result<()> {
     }
 }
 
-/// Checks that the root of an image of format 4 is there, and adds the image's packs to the chunk index if it
-/// is not.
-fn find_chunk_root(store: &Store, image: &ImageRef, root: &Digest) -> Result<()> {
+/// Checks that the root of an image of format 4 is there, and adds the image's packs to the chunk index if
+/// the index does not find it.
+fn find_chunk_root(store: &Store, image: &ImageRef, root: &Digest, reader: Reader) -> Result<()> {
     let Err(missing) = check_root(store, root) else {
         return Ok(());
     };
-    let layers = store.any_image(&image.selector)?.manifest.layers;
-    let packs = layers.iter().filter(|layer| layer.media_type == oci::PACK);
-    let packs: Vec<Digest> = packs
-        .filter_map(|pack| Digest::from_oci(&pack.digest))
-        .collect();
-    match update::index_packs(store, &packs) {
-        Ok(()) => check_root(store, root),
-        // The store is read-only, or belongs to someone else.
-        Err(_) => Err(missing),
+    let manifest = store.any_image(&image.selector)?.manifest;
+    // The store is read-only, or belongs to someone else.
+    let Err(cause) = adopt(store, &manifest, root) else {
+        return check_root(store, root);
+    };
+    match ChunkReader::new(store)?.find(root)? {
+        None => Err(missing),
+        Some(_) if reader == Reader::Library => Ok(()),
+        Some(_) => Err(StoreError::NotIndexed {
+            store: store.path().to_path_buf(),
+            cause: Box::new(cause),
+        }
+        .into()),
     }
 }
 
-/// Checks that the root of an image of format 4 is there. The kernel reads a damaged index as far as it can.
+/// Adds the packs of an image to the chunk index, or all packs if those do not have the root.
+fn adopt(store: &Store, manifest: &Manifest, root: &Digest) -> Result<()> {
+    // A `gc` must not remove packs that are found here.
+    let _in_use = UseLock::shared(store.locked())?;
+    update::adopt_packs_of(store, manifest)?;
+    match check_root(store, root) {
+        Ok(()) => Ok(()),
+        Err(_) => update::adopt_packs(store, &find_packs(store)?),
+    }
+}
+
+/// Checks that the index finds the root of an image of format 4. The kernel reads a damaged index as far as
+/// it can.
 fn check_root(store: &Store, root: &Digest) -> Result<()> {
-    let Ok(reader) = ChunkReader::new(store) else {
+    let Ok(reader) = ChunkReader::of_index(store) else {
         return Ok(());
     };
     match reader.find(root) {

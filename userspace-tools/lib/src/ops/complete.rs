@@ -21,7 +21,7 @@ use crate::store::chunks::index::Location;
 use crate::store::chunks::pack::{NewPack, PackFile};
 use crate::store::chunks::reader::ChunkReader;
 use crate::store::chunks::recipes::Recipe;
-use crate::store::chunks::update::add_packs;
+use crate::store::chunks::update::{add_packs, adopt_packs_of};
 use crate::store::chunks::writer::{PackSeries, PACK_ALIGNMENT, PACK_SIZE};
 use crate::store::oci_layout::{AnyImage, AnyRoot, Store};
 use crate::store::staging::{Content, Staging};
@@ -124,6 +124,7 @@ impl<'s> Work<'s> {
             )));
         };
         let root = root.root;
+        adopt_packs_of(store, &image.manifest)?;
         Ok(Work {
             store,
             image,

@@ -21,6 +21,7 @@ use crate::model::reference::Selector;
 use crate::model::start_order::StartOrder;
 use crate::model::tree::{LeftOut, Piece as TreePiece, Time};
 use crate::model::version::Format;
+use crate::store::chunks::update::adopt_packs_of;
 use crate::store::oci_layout::{AnyRoot, Store};
 use crate::store::staging::Staging;
 use crate::sys::progress::Progress;
@@ -41,6 +42,9 @@ pub fn convert(
     packed::check_options(options)?;
     let root = from.any_root(selector)?;
     let staging = Staging::new(to)?.checking(options.check);
+    if from.is_same(to)? {
+        adopt_packs_of(to, &from.any_image(selector)?.manifest)?;
+    }
     let image = ImageTree::new(from, &root)?;
     let mut converter = Converter {
         image: &image,

@@ -30,6 +30,9 @@ pub struct Verified {
     pub chunk_bytes: u64,
     /// The images of format 4.
     pub packed: Vec<PackedImage>,
+    /// The packs of these images that exist and that the chunk index does not list. Only the kernel needs
+    /// the index.
+    pub unlisted_packs: u64,
     /// All faults.
     pub faults: Vec<Fault>,
 }

@@ -141,7 +141,7 @@ impl Usage {
         reader: &ChunkReader<'_>,
     ) {
         let packs = roots.iter().flat_map(|root| root.packs.keys().copied());
-        let packs: HashSet<Digest> = packs.chain(reader.index().packs()).collect();
+        let packs: HashSet<Digest> = packs.chain(reader.listed_packs()).collect();
         for (blob, size) in sizes {
             self.total.add(*size);
             if references.contains_key(blob) {

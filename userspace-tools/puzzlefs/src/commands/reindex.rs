@@ -15,9 +15,9 @@ use std::io::Write;
 
 /// Rebuild the chunk index of a store from its packs
 ///
-/// The chunk index has the places of the chunks of images of format 4. Rebuild it if it is damaged or lost,
-/// or if another tool has copied images into the store. Every chunk is read and verified. Mounted images can
-/// be used meanwhile.
+/// The chunk index has the places of the chunks of images of format 4. Rebuild it if it is damaged. Mounts,
+/// and commands that change the store, add the packs that other tools have copied into the store to it.
+/// Every chunk is read and verified. Mounted images can be used meanwhile.
 #[derive(Debug, Args)]
 pub struct ReindexArgs {
     #[command(flatten)]

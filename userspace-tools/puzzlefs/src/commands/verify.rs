@@ -53,6 +53,7 @@ struct Report<'a> {
     chunks: u64,
     chunk_bytes: u64,
     packed: Vec<PackedReport<'a>>,
+    unlisted_packs: u64,
     faults: Vec<FaultReport<'a>>,
     seconds: f64,
 }
@@ -102,6 +103,7 @@ fn report(verified: &Verified, start: Instant) -> Report<'_> {
         chunks: verified.chunks,
         chunk_bytes: verified.chunk_bytes,
         packed: verified.packed.iter().map(packed).collect(),
+        unlisted_packs: verified.unlisted_packs,
         faults: faults::report(&verified.faults),
         seconds: start.elapsed().as_millis() as f64 / 1000.0,
     }
@@ -132,6 +134,13 @@ fn print(verified: &Verified, start: Instant, quiet: bool, out: &mut Output) -> 
             printable(image.name.as_bytes()),
             image.missing_packs,
             image.packs
+        )?;
+    }
+    if verified.unlisted_packs > 0 && !quiet {
+        writeln!(
+            out,
+            "chunk index: {} not listed; the next mount of the image and 'puzzlefs reindex' add them",
+            format::count(verified.unlisted_packs, "pack is", "packs are")
         )?;
     }
     if !quiet {

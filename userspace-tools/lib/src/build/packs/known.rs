@@ -7,6 +7,7 @@ use crate::model::chunk;
 use crate::model::digest::Digest;
 use crate::store::chunks::index::{ChunkIndex, Location};
 use crate::store::chunks::reader::ChunkReader;
+use crate::store::chunks::update::make_missing_index;
 use crate::store::oci_layout::Store;
 use crate::sys::parallel::lock;
 use puzzlefs_schema::v4::ChunkRef;
@@ -58,7 +59,10 @@ impl PackPlace {
 impl<'s> KnownChunks<'s> {
     /// Opens the chunk index of a store. The caller keeps garbage collection off. If `check` is set,
     /// damaged chunks do not count.
+    ///
+    /// In a store that another tool has filled, makes the index first.
     pub fn open(store: &'s Store, check: bool) -> Result<Self> {
+        make_missing_index(store)?;
         Ok(KnownChunks {
             index: Some(ChunkIndex::open(store)?),
             check,

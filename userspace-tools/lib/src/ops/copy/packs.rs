@@ -15,6 +15,7 @@ use crate::store::chunks::index::ChunkIndex;
 use crate::store::chunks::pack::{NewPack, PackFile};
 use crate::store::chunks::reader::ChunkReader;
 use crate::store::chunks::recipes::Recipe;
+use crate::store::chunks::update::make_missing_index;
 use crate::store::chunks::writer::{PackSeries, PACK_ALIGNMENT};
 use crate::store::oci_layout::{AnyImage, AnyRoot};
 use crate::store::staging::Placed;
@@ -51,6 +52,7 @@ pub(super) fn copy(
     if packed.is_empty() {
         return Ok(CopiedPacks::default());
     }
+    make_missing_index(copy.to)?;
     let reader = ChunkReader::new(copy.from)?;
     let mut needed = Vec::new();
     let mut walk = ChunkWalk::new(&reader);
@@ -84,15 +86,14 @@ pub(super) fn copy(
 
 /// Returns the chunks that the target does not have, or has damaged ones of if that shall be checked.
 fn missing_chunks(copy: &Copy<'_>, needed: &[(Digest, ChunkKind)]) -> Result<HashSet<Digest>> {
-    let target = ChunkReader::new(copy.to)?;
-    let index = target.index();
+    let target = ChunkReader::of_index(copy.to)?;
     let mut missing = HashSet::new();
     let mut stored = Vec::new();
     for (digest, _) in needed {
         let is_there = if copy.options.check {
             target.read_stored(digest, &mut stored).is_ok()
         } else {
-            index.find(digest)?.is_some()
+            target.find(digest)?.is_some()
         };
         if !is_there {
             missing.insert(*digest);

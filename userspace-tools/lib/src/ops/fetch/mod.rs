@@ -112,13 +112,12 @@ pub fn fetch(
 
 /// Fails if the store lacks a chunk of an image, or metadata is not well-formed.
 fn check_whole(store: &Store, root: &Digest) -> Result<()> {
-    let reader = ChunkReader::new(store)?;
-    let index = reader.index();
+    let reader = ChunkReader::of_index(store)?;
     let mut missing = Ok(());
     let walked = ChunkWalk::new(&reader).image(root, |chunk, kind| {
         let digest = Digest::from(*chunk.digest());
         if kind == ChunkKind::Data && missing.is_ok() {
-            missing = match index.find(&digest) {
+            missing = match reader.find(&digest) {
                 Ok(Some(_)) => Ok(()),
                 Ok(None) => Err(FetchError::NotWhole { chunk: digest }.into()),
                 Err(error) => Err(error),

@@ -80,7 +80,7 @@ pub(super) fn mark(store: &Store) -> Result<Needed> {
     }
     // A damaged index can hide the root of a mounted image.
     let needed = marker.needed;
-    causes.extend(reader.index().damage());
+    causes.extend(reader.index_damage());
     if causes.is_empty() {
         return Ok(needed);
     }

@@ -71,7 +71,7 @@ impl Plan {
         }
         let index = ChunkIndex::open(store)?;
         let indexed: HashSet<Digest> = index.packs().collect();
-        let reader = ChunkReader::new(store)?;
+        let reader = ChunkReader::of_index(store)?;
         for digest in find_packs(store)? {
             // Another image needs all of it.
             if needed.is_needed(&digest) {

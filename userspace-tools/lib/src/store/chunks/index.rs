@@ -111,6 +111,11 @@ impl<'s> ChunkIndex<'s> {
         Ok(())
     }
 
+    /// Returns true if the store has a catalogue, which may be damaged.
+    pub fn exists(&self) -> bool {
+        self.opened.is_some()
+    }
+
     /// Returns true if the store has another catalogue by now.
     pub fn is_replaced(&self) -> Result<bool> {
         match &self.opened {

@@ -21,6 +21,10 @@
 //! catalogue open. If a chunk is not where that index says, the reader looks for a new catalogue and
 //! searches once more.
 //!
+//! Another tool does not change the index when it puts packs into the store. A reader that misses a chunk
+//! therefore looks into the packs that the index does not list. The kernel does not, so a mount adds them to
+//! the index, and so do the commands that change the store.
+//!
 //! # Modules
 //!
 //! Each module uses only those below it.
@@ -32,6 +36,7 @@
 //! | `update` | adds and removes packs, rebuilds the index |
 //! | `recipes` | the recipes of packs |
 //! | `writer` | writes packs |
+//! | `unlisted` | finds chunks of packs that the index does not list |
 //! | `rebuild` | collects the records of packs |
 //! | `index` | searches the index |
 //! | `pack` | opens packs |
@@ -50,5 +55,6 @@ pub(crate) mod recipes;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unlisted;
 pub(crate) mod update;
 pub(crate) mod writer;

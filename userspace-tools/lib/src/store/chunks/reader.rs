@@ -6,6 +6,7 @@ use crate::error::{Error, Result, StoreError};
 use crate::model::chunk::{self, ChunkFault};
 use crate::model::digest::Digest;
 use crate::store::chunks::index::{ChunkIndex, Location};
+use crate::store::chunks::unlisted::UnlistedChunks;
 use crate::store::oci_layout::Store;
 use crate::sys::parallel::lock;
 use puzzlefs_schema::v4::{root_ref, ChunkRef};
@@ -13,7 +14,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The number of packs that a reader keeps open.
 const OPEN_PACKS: usize = 64;
@@ -24,17 +25,62 @@ const ATTEMPTS: usize = 10;
 /// Reads chunks of a store, for any number of threads.
 pub(crate) struct ChunkReader<'s> {
     store: &'s Store,
-    index: Mutex<Arc<ChunkIndex<'s>>>,
+    index: Mutex<Arc<Snapshot<'s>>>,
+    sources: Sources,
     /// The packs that were used last, the latest at the back.
     packs: Mutex<VecDeque<(Digest, Arc<File>)>>,
 }
 
+/// The packs whose chunks a reader finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sources {
+    /// Those that the index lists, as for the kernel.
+    Index,
+    /// All packs of the store.
+    All,
+}
+
+/// The index at some time, and the packs that it did not list then.
+struct Snapshot<'s> {
+    index: ChunkIndex<'s>,
+    /// Read when a chunk is missing.
+    unlisted: OnceLock<UnlistedChunks>,
+}
+
+impl<'s> Snapshot<'s> {
+    fn open(store: &'s Store) -> Result<Arc<Self>> {
+        Ok(Arc::new(Snapshot {
+            index: ChunkIndex::open(store)?,
+            unlisted: OnceLock::new(),
+        }))
+    }
+
+    /// Returns the chunks of packs that the index does not list.
+    fn unlisted(&self, store: &Store) -> Result<&UnlistedChunks> {
+        if let Some(unlisted) = self.unlisted.get() {
+            return Ok(unlisted);
+        }
+        let found = UnlistedChunks::find(store, &self.index)?;
+        Ok(self.unlisted.get_or_init(|| found))
+    }
+}
+
 impl<'s> ChunkReader<'s> {
-    /// Opens the index of a store.
+    /// Opens the index of a store. The reader also finds chunks of packs that the index does not list.
     pub fn new(store: &'s Store) -> Result<Self> {
+        Self::of(store, Sources::All)
+    }
+
+    /// Opens the index of a store. The reader finds the chunks that the kernel finds.
+    pub fn of_index(store: &'s Store) -> Result<Self> {
+        Self::of(store, Sources::Index)
+    }
+
+    fn of(store: &'s Store, sources: Sources) -> Result<Self> {
         Ok(ChunkReader {
             store,
-            index: Mutex::new(Arc::new(ChunkIndex::open(store)?)),
+            index: Mutex::new(Snapshot::open(store)?),
+            sources,
             packs: Mutex::default(),
         })
     }
@@ -44,20 +90,35 @@ impl<'s> ChunkReader<'s> {
         self.store
     }
 
-    /// The index that lookups use at present.
-    pub fn index(&self) -> Arc<ChunkIndex<'s>> {
+    /// Returns the packs that the index lists at present.
+    pub fn listed_packs(&self) -> Vec<Digest> {
+        self.snapshot().index.packs().collect()
+    }
+
+    /// Returns an error if a part of the index cannot be used.
+    pub fn index_damage(&self) -> Option<Error> {
+        self.snapshot().index.damage()
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot<'s>> {
         lock(&self.index).clone()
     }
 
     /// Finds a chunk.
     pub fn find(&self, digest: &Digest) -> Result<Option<Location>> {
-        let index = self.index();
-        if let Some(location) = index.find(digest)? {
+        let mut snapshot = self.snapshot();
+        if let Some(location) = snapshot.index.find(digest)? {
             return Ok(Some(location));
         }
-        match self.newer_index(&index)? {
-            Some(index) => index.find(digest),
-            None => Ok(None),
+        if let Some(newer) = self.newer_index(&snapshot)? {
+            snapshot = newer;
+            if let Some(location) = snapshot.index.find(digest)? {
+                return Ok(Some(location));
+            }
+        }
+        match self.sources {
+            Sources::Index => Ok(None),
+            Sources::All => Ok(snapshot.unlisted(self.store)?.places(digest).next()),
         }
     }
 
@@ -104,17 +165,18 @@ impl<'s> ChunkReader<'s> {
     }
 
     /// Reads the stored bytes of a chunk from the first place where they are valid. If there is none,
-    /// and the index was replaced, searches the new one.
+    /// and the index was replaced, searches the new one, and at last the packs that it does not list.
     fn find_valid(
         &self,
         digest: &Digest,
         stored: &mut Vec<u8>,
         mut check: impl FnMut(&[u8]) -> Result<(), ChunkFault>,
     ) -> Result<()> {
-        let mut index = self.index();
+        let mut snapshot = self.snapshot();
         let mut error = None;
         for _ in 0..ATTEMPTS {
             error = None;
+            let index = &snapshot.index;
             let loose = || index.loose(digest).transpose();
             let places = index.packed(digest).map(Ok);
             for place in places.chain(std::iter::once_with(loose).flatten()) {
@@ -124,8 +186,21 @@ impl<'s> ChunkReader<'s> {
                     Err(place_error) => error = error.or(Some(place_error)),
                 }
             }
-            match self.newer_index(&index)? {
-                Some(newer) => index = newer,
+            if let Some(newer) = self.newer_index(&snapshot)? {
+                snapshot = newer;
+                continue;
+            }
+            if self.sources == Sources::All {
+                for place in snapshot.unlisted(self.store)?.places(digest) {
+                    match self.read_place(digest, &place, stored, &mut check) {
+                        Ok(()) => return Ok(()),
+                        Err(place_error) => error = error.or(Some(place_error)),
+                    }
+                }
+            }
+            // A `gc` can have removed an unlisted pack after it had copied the chunk.
+            match self.newer_index(&snapshot)? {
+                Some(newer) => snapshot = newer,
                 None => break,
             }
         }
@@ -176,16 +251,16 @@ impl<'s> ChunkReader<'s> {
     }
 
     /// Returns the index that replaced `used`, if there is one.
-    fn newer_index(&self, used: &Arc<ChunkIndex<'s>>) -> Result<Option<Arc<ChunkIndex<'s>>>> {
-        let mut index = lock(&self.index);
-        if !Arc::ptr_eq(&index, used) {
-            return Ok(Some(index.clone()));
+    fn newer_index(&self, used: &Arc<Snapshot<'s>>) -> Result<Option<Arc<Snapshot<'s>>>> {
+        let mut present = lock(&self.index);
+        if !Arc::ptr_eq(&present, used) {
+            return Ok(Some(present.clone()));
         }
-        if !used.is_replaced()? {
+        if !used.index.is_replaced()? {
             return Ok(None);
         }
-        *index = Arc::new(ChunkIndex::open(self.store)?);
-        Ok(Some(index.clone()))
+        *present = Snapshot::open(self.store)?;
+        Ok(Some(present.clone()))
     }
 
     fn damaged(&self, path: PathBuf, digest: &Digest, cause: ChunkFault) -> Error {

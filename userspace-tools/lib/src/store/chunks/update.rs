@@ -5,8 +5,10 @@
 
 use crate::error::{Error, Result, StoreError, TableFault};
 use crate::model::digest::Digest;
+use crate::model::oci::Manifest;
 use crate::store::chunks::catalogue::{table_name, Catalogue, CATALOGUE, CATALOGUE_NEW};
 use crate::store::chunks::directory::{ChunkLock, PrivateDirectory, CHUNKS};
+use crate::store::chunks::index::ChunkIndex;
 pub(crate) use crate::store::chunks::pack::NewPack;
 use crate::store::chunks::pack::PackFile;
 use crate::store::chunks::rebuild::{self, Collected};
@@ -67,20 +69,43 @@ pub(crate) fn add_packs(store: &Store, packs: &[NewPack]) -> Result<()> {
     }
 }
 
-/// Adds packs that another tool has put into the store to the index.
+/// Adds those of these packs to the index that it does not list, because another tool has put them into the
+/// store. The caller holds the store's `UseLock`.
 ///
 /// Compares every chunk with its digest, because the index of a pack can claim chunks that are not in it.
-/// Leaves out chunks and packs that are missing or damaged.
-pub(crate) fn index_packs(store: &Store, packs: &[Digest]) -> Result<()> {
-    // A `gc` must not remove packs that are found here.
-    let _in_use = UseLock::shared(store.locked())?;
+/// Leaves out chunks and packs that are missing or damaged. Without an index, all packs of the store are
+/// added.
+pub(crate) fn adopt_packs(store: &Store, packs: &[Digest]) -> Result<()> {
+    let listed: HashSet<Digest> = ChunkIndex::open(store)?.packs().collect();
+    let mut unlisted = Vec::new();
+    for pack in packs {
+        if !listed.contains(pack) && store.blob_size(pack)?.is_some() {
+            unlisted.push(*pack);
+        }
+    }
+    if unlisted.is_empty() {
+        return Ok(());
+    }
     let jobs = thread::available_parallelism().map_or(1, NonZero::get);
-    let read = rebuild::read_packs(store, packs, jobs, &Progress::default())?;
+    let read = rebuild::read_packs(store, &unlisted, jobs, &Progress::default())?;
     let valid = read.into_iter().filter_map(|(digest, outcome)| {
         let (records, _) = outcome.ok()?;
         Some(NewPack { digest, records })
     });
     add_packs(store, &valid.collect::<Vec<_>>())
+}
+
+/// Does the same for the packs that the manifest of an image lists.
+pub(crate) fn adopt_packs_of(store: &Store, manifest: &Manifest) -> Result<()> {
+    adopt_packs(store, &manifest.packs().collect::<Vec<_>>())
+}
+
+/// Makes an index of all packs if a store has packs and no index. The caller holds the store's `UseLock`.
+pub(crate) fn make_missing_index(store: &Store) -> Result<()> {
+    if ChunkIndex::open(store)?.exists() {
+        return Ok(());
+    }
+    adopt_packs(store, &rebuild::find_packs(store)?)
 }
 
 /// Adds packs to the index, and removes those that `keep` returns false for. The caller holds the
