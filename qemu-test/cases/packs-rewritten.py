@@ -79,7 +79,7 @@ for number in range(rounds()):
         os.rename("more", "small/more")
         build("small", store, "small")
         run("puzzlefs", "repack", f"{store}:image")
-        run("puzzlefs", "complete", f"{store}:image")
+        run("puzzlefs", "complete", "--new-manifest", f"{store}:image")
         run("puzzlefs", "untag", f"{store}:small")
         run("puzzlefs", "gc", "--max-dead=0", store)
         whole(store)

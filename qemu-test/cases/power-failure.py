@@ -252,7 +252,7 @@ STEPS = {
     "convert": lambda: puzzlefs("convert", "-q", "--format=3", f"{store}:built", f"{store}:converted"),
     # Packs of no image are removed, and one is rewritten.
     "gc": lambda: (untag_by_another_tool("swept"), puzzlefs("gc", "--max-dead=0", store)),
-    "complete": lambda: puzzlefs("complete", "-q", f"{store}:moved"),
+    "complete": lambda: puzzlefs("complete", "-q", "--new-manifest", f"{store}:moved"),
     "reindex": lambda: (puzzlefs("untag", f"{store}:copied"), puzzlefs("reindex", "-q", store)),
     "last-gc": lambda: (puzzlefs("untag", f"{store}:imported"), puzzlefs("gc", "--max-dead=0", store)),
 }

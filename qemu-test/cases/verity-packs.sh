@@ -74,7 +74,7 @@ puzzlefs untag "$store:whole"
 puzzlefs gc --max-dead=0 "$store"
 same gc
 [[ $(packs) != "$before" ]] || fail 'gc has changed no pack'
-puzzlefs complete -q "$store:other"
+puzzlefs complete -q --new-manifest "$store:other"
 same complete
 rm -r "$store/.puzzlefs/chunks"
 puzzlefs reindex -q "$store"

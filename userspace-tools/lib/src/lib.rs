@@ -223,7 +223,7 @@ pub mod chunk_map {
 
 pub mod complete {
     //! Creating the packs that an image lacks.
-    pub use crate::ops::complete::{complete, repack, Completed};
+    pub use crate::ops::complete::{complete, repack, Completed, ManifestChoice};
 }
 
 pub mod reindex {

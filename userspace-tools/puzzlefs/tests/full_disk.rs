@@ -311,7 +311,14 @@ fn a_full_disk_under_a_completion() {
         says(&["gc", "--max-dead=0", store.to_str().unwrap()]);
     };
     on_a_small_disk(prepare, |small, _| {
-        small.fill(&["complete", &reference(&small.store(), "kept")], 1);
+        small.fill(
+            &[
+                "complete",
+                "--new-manifest",
+                &reference(&small.store(), "kept"),
+            ],
+            1,
+        );
     });
 }
 

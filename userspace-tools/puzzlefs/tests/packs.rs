@@ -176,7 +176,7 @@ fn killed_repacks_and_copies() {
     );
     assert_whole(&target, &["there", "copy"], "all");
     kill_everywhere(
-        || command(&["complete", &copy]),
+        || command(&["complete", "--new-manifest", &copy]),
         || (),
         |point| assert_whole(&target, &["there", "copy"], point),
     );

@@ -5,6 +5,7 @@
 use super::Error;
 use crate::model::digest::Digest;
 use crate::model::oci;
+use crate::model::reference::Selector;
 use std::path::PathBuf;
 
 /// A failure of a command on images and stores.
@@ -83,6 +84,17 @@ pub enum CommandError {
         /// The path of the manifest.
         path: PathBuf,
     },
+    /// Packs that a manifest lists cannot be built again.
+    #[error(
+        "cannot complete {} by its manifest: {}; 'puzzlefs copy --whole-packs' from a store that has them \
+         restores packs, and 'puzzlefs complete --new-manifest' lists other packs in a new manifest",
+        .image, Lost(.packs))]
+    PacksLost {
+        /// The image.
+        image: Selector,
+        /// The packs.
+        packs: Vec<LostPack>,
+    },
     /// Not all blobs that the images need are known.
     #[error(
         "cannot remove blobs of {}: nothing was removed, because what these need is not known: {}. \
@@ -127,6 +139,58 @@ pub enum CommandError {
         /// The path of the store.
         store: PathBuf,
     },
+}
+
+/// A pack that cannot be built again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostPack {
+    /// The digest of the pack.
+    pub pack: Digest,
+    /// The part that is missing.
+    pub cause: PackLoss,
+}
+
+/// The part of a pack that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackLoss {
+    /// The store has no recipe of the pack.
+    #[error("the store has no recipe of it")]
+    Recipe,
+    /// The recipe makes a pack of another size.
+    #[error("its recipe makes a pack of {found} bytes instead of {wanted}")]
+    Size {
+        /// The size of the pack that the recipe makes.
+        found: u64,
+        /// The size in the manifest.
+        wanted: u64,
+    },
+    /// The recipe makes another pack of the same size.
+    #[error("its recipe makes the pack {found}")]
+    OtherPack {
+        /// The digest of that pack.
+        found: Digest,
+    },
+    /// The store lacks chunks of the pack.
+    #[error("the store lacks {count} of its chunks, the first being {first}")]
+    Chunks {
+        /// The first chunk that is missing.
+        first: Digest,
+        /// The number of chunks that are missing.
+        count: u64,
+    },
+}
+
+/// Packs that cannot be built again, in one message.
+struct Lost<'a>(&'a [LostPack]);
+
+impl std::fmt::Display for Lost<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, LostPack { pack, cause }) in self.0.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}cannot rebuild the pack {pack}: {cause}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Errors in one message.

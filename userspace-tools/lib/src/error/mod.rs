@@ -30,7 +30,7 @@ mod store;
 mod system;
 
 pub use build::{BuildError, Change};
-pub use command::CommandError;
+pub use command::{CommandError, LostPack, PackLoss};
 pub use fetch::FetchError;
 pub use image::{ImageError, PathFault};
 pub use ingest::{

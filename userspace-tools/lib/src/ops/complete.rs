@@ -2,12 +2,16 @@
 
 //! Makes images of format 4 complete, and puts their chunks together in few packs.
 //!
-//! A missing pack is built again from its recipe, if all its chunks exist. Otherwise the image gets a new
-//! manifest with the packs that have its chunks. The root stays the same, and so do mounts. The order is
-//! that of a build: packs, chunk index, index.
+//! A missing pack is built again from its recipe, byte for byte, if all its chunks exist. They do not if a
+//! collection has rewritten the pack, because it leaves out chunks that no image needs. Then the packs of
+//! the manifest are lost, and only on request does the image get a new manifest with packs that have its
+//! chunks. `repack` always makes one if it changes packs. The root stays the same, and so do mounts. The
+//! order is that of a build: packs, chunk index, index.
 
 use crate::build::packed;
-use crate::error::{CommandError, Damage, Error, ImageError, Result, StoreError};
+use crate::error::{
+    CommandError, Damage, Error, ImageError, LostPack, PackLoss, Result, StoreError,
+};
 use crate::image::chunk_walk::{ChunkKind, ChunkWalk};
 use crate::image::config::{CONFIG_MAX, WHAT};
 use crate::image::ordered::OrderedChunks;
@@ -53,26 +57,56 @@ enum Policy {
     Repack,
 }
 
+/// The manifest of an image that is completed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ManifestChoice {
+    /// It stays: its packs are built again, byte for byte.
+    #[default]
+    Keep,
+    /// If its packs cannot be built again, another manifest with the same root takes its place.
+    Replace,
+}
+
 /// Creates the packs that an image of format 4 lacks.
-pub fn complete(store: &Store, image: &Selector, progress: &Progress) -> Result<Completed> {
+///
+/// # Errors
+///
+/// [`CommandError::PacksLost`] if packs cannot be built again and the manifest stays. The other packs are
+/// built nevertheless.
+pub fn complete(
+    store: &Store,
+    image: &Selector,
+    manifest: ManifestChoice,
+    progress: &Progress,
+) -> Result<Completed> {
     let work = Work::new(store, image, progress)?;
-    let (mut completed, mut new) = (Completed::default(), Vec::new());
-    let mut is_complete = true;
+    let (mut completed, mut new, mut lost) = (Completed::default(), Vec::new(), Vec::new());
     for pack in work.missing_packs()? {
         match work.rebuild(&pack)? {
-            Some(rebuilt) => {
+            Ok(rebuilt) => {
                 completed.rebuilt.add(pack.size);
                 new.push(rebuilt);
             }
-            None => is_complete = false,
+            Err(cause) => lost.push(LostPack {
+                pack: work.digest(&pack)?,
+                cause,
+            }),
         }
     }
     work.staging.commit()?;
     add_packs(store, &new)?;
-    if !is_complete {
-        work.relist(Policy::Complete, &mut completed)?;
+    match manifest {
+        _ if lost.is_empty() => Ok(completed),
+        ManifestChoice::Replace => {
+            work.relist(Policy::Complete, &mut completed)?;
+            Ok(completed)
+        }
+        ManifestChoice::Keep => Err(CommandError::PacksLost {
+            image: image.clone(),
+            packs: lost,
+        }
+        .into()),
     }
-    Ok(completed)
 }
 
 /// Puts the chunks of an image of format 4 into few packs, in the order in which they are read: those of
@@ -156,20 +190,26 @@ impl<'s> Work<'s> {
         Ok(missing)
     }
 
-    /// Builds a pack again from its recipe. Returns `None` if the recipe or a chunk is missing, or the recipe
-    /// gives another pack.
-    fn rebuild(&self, pack: &Descriptor) -> Result<Option<NewPack>> {
+    /// Builds a pack again from its recipe. The inner error is the reason that this is not possible.
+    fn rebuild(&self, pack: &Descriptor) -> Result<Result<NewPack, PackLoss>> {
         let digest = self.digest(pack)?;
         let Some(recipe) = Recipe::read(self.store, &digest)? else {
-            return Ok(None);
+            return Ok(Err(PackLoss::Recipe));
         };
-        if recipe.pack_len() != pack.size {
-            return Ok(None);
+        let (found, wanted) = (recipe.pack_len(), pack.size);
+        if found != wanted {
+            return Ok(Err(PackLoss::Size { found, wanted }));
         }
+        let (mut first, mut count) = (None, 0);
         for chunk in recipe.chunks() {
-            if self.reader.find(&chunk.digest.into())?.is_none() {
-                return Ok(None);
+            let chunk = chunk.digest.into();
+            if self.reader.find(&chunk)?.is_none() {
+                first.get_or_insert(chunk);
+                count += 1;
             }
+        }
+        if let Some(first) = first {
+            return Ok(Err(PackLoss::Chunks { first, count }));
         }
         let mut stored = Vec::new();
         let put = self.staging.put_with(&digest, pack.size, |target, path| {
@@ -200,12 +240,12 @@ impl<'s> Work<'s> {
             Ok(_) => {}
             // The recipe came from a registry that lied.
             Err(Error::Store(StoreError::Damaged {
-                damage: Damage::Contents(_),
+                damage: Damage::Contents(found),
                 ..
-            })) => return Ok(None),
+            })) => return Ok(Err(PackLoss::OtherPack { found })),
             Err(error) => return Err(error),
         }
-        Ok(Some(NewPack {
+        Ok(Ok(NewPack {
             digest,
             records: recipe.chunks().collect(),
         }))
@@ -475,6 +515,21 @@ mod tests {
         fs::remove_file(store.blob_path(&image.pack)).unwrap();
     }
 
+    fn try_complete(store: &Store) -> Result<Completed> {
+        complete(store, &tag(), ManifestChoice::Keep, &Progress::default())
+    }
+
+    /// The packs that `complete` cannot build again.
+    fn lost(store: &Store) -> Vec<(Digest, PackLoss)> {
+        match try_complete(store) {
+            Err(Error::Command(CommandError::PacksLost { packs, .. })) => {
+                let packs = packs.into_iter();
+                packs.map(|lost| (lost.pack, lost.cause)).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn assert_complete(store: &Store) {
         let verified = verify_store(store, 1, &Progress::default()).unwrap();
         assert_eq!(verified.faults, []);
@@ -493,12 +548,12 @@ mod tests {
         let file = PackFile::open(&store, &image.pack).unwrap();
         keep_recipe(&store, &image.pack, file.recipe()).unwrap();
         make_loose(&store, &image);
-        let completed = complete(&store, &tag(), &Progress::default()).unwrap();
+        let completed = try_complete(&store).unwrap();
         assert_eq!((completed.rebuilt.blobs, completed.manifest), (1, None));
         assert_eq!(fs::read(store.blob_path(&image.pack)).unwrap(), bytes);
         assert_complete(&store);
         // Nothing is left to do.
-        let again = complete(&store, &tag(), &Progress::default()).unwrap();
+        let again = try_complete(&store).unwrap();
         assert_eq!(
             (again.rebuilt.blobs, again.new.blobs, again.manifest),
             (0, 0, None)
@@ -516,19 +571,26 @@ mod tests {
         recipe[..72].rotate_left(36);
         keep_recipe(&store, &image.pack, &recipe).unwrap();
         make_loose(&store, &image);
-        let completed = complete(&store, &tag(), &Progress::default()).unwrap();
+        assert!(matches!(
+            lost(&store)[..],
+            [(_, PackLoss::OtherPack { .. })]
+        ));
+        let replace = ManifestChoice::Replace;
+        let completed = complete(&store, &tag(), replace, &Progress::default()).unwrap();
         assert_eq!((completed.rebuilt.blobs, completed.new.blobs), (0, 1));
         assert!(completed.manifest.is_some());
         assert_complete(&store);
     }
 
     #[test]
-    fn without_a_recipe_the_image_gets_a_new_manifest() {
+    fn without_a_recipe_the_image_gets_a_new_manifest_on_request() {
         let scratch = tempfile::tempdir().unwrap();
         let store = Store::create(&scratch.path().join("store")).unwrap();
         let image = write_image(&store, "t", &names("a", 9));
         make_loose(&store, &image);
-        let completed = complete(&store, &tag(), &Progress::default()).unwrap();
+        assert_eq!(lost(&store), [(image.pack, PackLoss::Recipe)]);
+        let replace = ManifestChoice::Replace;
+        let completed = complete(&store, &tag(), replace, &Progress::default()).unwrap();
         assert_eq!((completed.rebuilt.blobs, completed.new.blobs), (0, 1));
         let found = store.any_image(&tag()).unwrap();
         assert_eq!(
@@ -549,6 +611,35 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_complete(&store);
+    }
+
+    /// A collection removes chunks that no image needs, so the pack cannot be built again. The manifest of
+    /// the tag stays.
+    #[test]
+    fn a_pack_without_a_chunk_is_reported() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = Store::create(&scratch.path().join("store")).unwrap();
+        let image = write_image(&store, "t", &names("a", 9));
+        let file = PackFile::open(&store, &image.pack).unwrap();
+        keep_recipe(&store, &image.pack, file.recipe()).unwrap();
+        make_loose(&store, &image);
+        let manifest = *store.any_image(&tag()).unwrap().root.manifest_digest();
+        for gone in &image.data[..2] {
+            fs::remove_file(store.blob_path(gone)).unwrap();
+        }
+        let position =
+            |chunk: &Digest| file.chunks().position(|c| Digest::from(c.digest) == *chunk);
+        let first = image.data[..2].iter().min_by_key(|chunk| position(chunk));
+        let cause = PackLoss::Chunks {
+            first: *first.unwrap(),
+            count: 2,
+        };
+        assert_eq!(lost(&store), [(image.pack, cause)]);
+        let error = try_complete(&store).unwrap_err().to_string();
+        assert!(error.contains(&first.unwrap().to_hex()), "{error}");
+        let found = store.any_image(&tag()).unwrap();
+        assert_eq!(*found.root.manifest_digest(), manifest);
+        assert_eq!(store.blob_size(&image.pack).unwrap(), None);
     }
 
     #[test]
@@ -588,7 +679,7 @@ mod tests {
     fn images_of_format_3_have_no_packs() {
         let scratch = tempfile::tempdir().unwrap();
         let store = Store::create(&scratch.path().join("store")).unwrap();
-        let error = complete(&store, &tag(), &Progress::default()).unwrap_err();
+        let error = try_complete(&store).unwrap_err();
         assert!(error.to_string().contains("no image is tagged"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use crate::arguments::{JsonArg, QuietArg};
 use crate::output::{say, Output};
 use crate::{format, interrupt};
 use clap::Args;
-use puzzlefs_lib::complete::{self, Completed};
+use puzzlefs_lib::complete::{self, Completed, ManifestChoice};
 use puzzlefs_lib::start_order::StartOrder;
 use puzzlefs_lib::{ImageRef, Progress, Result, Selector, Store};
 use serde::Serialize;
@@ -16,13 +16,19 @@ use std::path::PathBuf;
 
 /// Create the packs that an image lacks, so that other tools can copy it
 ///
-/// A pack is built again from its recipe if the store has all its chunks. Otherwise the image gets a new
-/// manifest with packs that have its chunks, and its tags name that one. The root of the image, which mounts
-/// name, stays the same. Only images of format 4 have packs.
+/// The packs that the manifest lists are built again, byte for byte. The manifest and its digest stay the
+/// same. 'puzzlefs gc' can have removed chunks of a pack that no image needs. The command then reports the
+/// pack and the first missing chunk, and exits with status 1. Only images of format 4 have packs.
 #[derive(Debug, Args)]
 pub struct CompleteArgs {
     /// Image, STORE:TAG or STORE@sha256:DIGEST
     image: OsString,
+    /// Replace the manifest if a pack cannot be built again
+    ///
+    /// The new manifest lists packs that have the chunks of the image, and the tags of the image name it.
+    /// The root of the image, which mounts name, stays the same.
+    #[arg(long)]
+    new_manifest: bool,
     #[command(flatten)]
     json: JsonArg,
     #[command(flatten)]
@@ -64,8 +70,20 @@ struct Report {
 
 /// Creates the packs that an image lacks.
 pub fn run(arguments: &CompleteArgs) -> anyhow::Result<()> {
-    let CompleteArgs { image, json, quiet } = arguments;
-    change(image, json, quiet, complete::complete)
+    let CompleteArgs {
+        image,
+        new_manifest,
+        json,
+        quiet,
+    } = arguments;
+    let manifest = if *new_manifest {
+        ManifestChoice::Replace
+    } else {
+        ManifestChoice::Keep
+    };
+    change(image, json, quiet, |store, image, progress| {
+        complete::complete(store, image, manifest, progress)
+    })
 }
 
 /// Puts the chunks of an image together in few packs.

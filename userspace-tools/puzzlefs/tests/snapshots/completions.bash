@@ -343,7 +343,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__complete)
-            opts="-q -h --json --quiet --help"
+            opts="-q -h --new-manifest --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

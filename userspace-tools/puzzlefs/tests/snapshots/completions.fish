@@ -217,6 +217,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand repack" -l order -d 'P
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand repack" -l json -d 'Print one JSON object on standard output'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand repack" -s q -l quiet -d 'Show no progress and no summary'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand repack" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand complete" -l new-manifest -d 'Replace the manifest if a pack cannot be built again'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand complete" -l json -d 'Print one JSON object on standard output'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand complete" -s q -l quiet -d 'Show no progress and no summary'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand complete" -s h -l help -d 'Print help (see more with \'--help\')'

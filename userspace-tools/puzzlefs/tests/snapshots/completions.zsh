@@ -367,6 +367,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (complete)
 _arguments "${_arguments_options[@]}" : \
+'--new-manifest[Replace the manifest if a pack cannot be built again]' \
 '--json[Print one JSON object on standard output]' \
 '-q[Show no progress and no summary]' \
 '--quiet[Show no progress and no summary]' \
