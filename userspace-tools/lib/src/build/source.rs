@@ -57,7 +57,15 @@ impl Source {
     pub fn open_directory(&self, tree: &Tree, node: NodeId) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         self.open_node(tree, node, flags)
-            .map_err(|errno| self.open_error(tree, node, errno))
+            .map_err(|errno| self.open_error(self.display_path(tree, node), errno))
+    }
+
+    /// The open root directory; none if the source is an archive.
+    pub fn root(&self) -> Option<&OwnedFd> {
+        match &self.data {
+            SourceData::Directory(root) => Some(root),
+            SourceData::Archive(..) => None,
+        }
     }
 
     /// Opens a regular file of the tree, and checks that it is the one that was found.
@@ -100,7 +108,7 @@ impl Source {
                 Errno::PERM => self.open_node(tree, node, flags),
                 errno => Err(errno),
             })
-            .map_err(|errno| self.open_error(tree, node, errno))
+            .map_err(|errno| self.open_error(self.display_path(tree, node), errno))
     }
 
     fn open_node(&self, tree: &Tree, node: NodeId, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -118,14 +126,16 @@ impl Source {
         .into()
     }
 
-    fn open_error(&self, tree: &Tree, node: NodeId, errno: Errno) -> Error {
-        match errno {
-            Errno::NOENT => self.changed(tree, node, Change::Vanished),
+    /// Returns the error of a path that cannot be opened.
+    pub fn open_error(&self, path: PathBuf, errno: Errno) -> Error {
+        let change = match errno {
+            Errno::NOENT => Change::Vanished,
             // A process moved it after it was found.
-            Errno::XDEV => self.changed(tree, node, Change::Moved),
-            Errno::NOTDIR | Errno::LOOP => self.changed(tree, node, Change::OtherType),
-            errno => Error::io(self.display_path(tree, node), "open")(errno),
-        }
+            Errno::XDEV => Change::Moved,
+            Errno::NOTDIR | Errno::LOOP => Change::OtherType,
+            errno => return Error::io(path, "open")(errno),
+        };
+        BuildError::Changed { path, change }.into()
     }
 }
 
@@ -256,7 +266,7 @@ pub(crate) fn check_readable(directory: &OwnedFd, name: &[u8]) -> Result<(), Err
 impl Source {
     /// Examines a regular file of a directory again.
     pub fn look_again(&self, tree: &Tree, node: NodeId, xattrs: &XattrSelection) -> Result<Fresh> {
-        let fail = |errno| self.open_error(tree, node, errno);
+        let fail = |errno| self.open_error(self.display_path(tree, node), errno);
         let names = tree.names(node);
         let SourceData::Directory(root) = &self.data else {
             return Err(fail(Errno::NOTDIR));

@@ -67,6 +67,7 @@ fn build_directory(
             store: Some(store.identity()?),
             skip_unreadable: options.skip_unreadable,
             unreadable: &unreadable,
+            jobs: options.jobs,
         };
         let walked = walk::walk(&source, &walk_options, progress);
         let built = walked.and_then(|(tree, mut found)| {

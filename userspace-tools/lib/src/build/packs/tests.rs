@@ -122,6 +122,7 @@ impl Fixture {
             store: None,
             skip_unreadable: false,
             unreadable: &HashSet::new(),
+            jobs: 2,
         };
         let (tree, _) = walk::walk(&source, &options, &Progress::default()).unwrap();
         Fixture {
