@@ -72,3 +72,16 @@ pub fn parse(list: &str) -> Result<Options> {
     );
     Ok(options)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A start-up order is used only on request, as for other mounts.
+    #[test]
+    fn prefetch_is_an_option() {
+        assert!(parse("prefetch,verify=digest").unwrap().prefetch);
+        assert!(!parse("verify=digest").unwrap().prefetch);
+        assert!(parse("rootfs=0").is_err());
+    }
+}
