@@ -11,8 +11,8 @@ import os
 
 import devmapper
 import mountapi
-from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_memory, mount_image,
-                  run, seeded_random, unmount_image, write_file)
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, ends_well, equal, eventually, in_memory,
+                  mount_image, run, seeded_random, start, unmount_image, write_file)
 
 random = seeded_random()
 contents = {"program": random.randbytes(1_500_007), "large": random.randbytes(9 << 20)}
@@ -34,6 +34,10 @@ def idle():
     done = []
     eventually(lambda: done[-2:] == [done.append(disk.reads()[1]) or done[-1]] * 2, "the disk is never idle")
     return done[-1]
+
+
+def is_whole(program):
+    equal(program[:] == contents["program"], True, "the program")
 
 
 def mapped(file, protection):
@@ -61,9 +65,8 @@ for options in ("ro", "ro,verify=digest"):
             eventually(lambda: disk.reads()[1] - before > len(contents["program"]) * 3 // 4,
                        f"{options}: a program is not prefetched when it is mapped")
             idle()
-            disk.stop()
-            equal(program[:] == contents["program"], True, f"{options}: the program")
-            disk.go_on()
+            with disk.stopped():
+                ends_well(start(is_whole, program), f"{options}: a reader of a program that was prefetched")
         # It is in memory now.
         before = idle()
         with mapped(file, mmap.PROT_READ | mmap.PROT_EXEC) as program:

@@ -15,8 +15,8 @@ import os
 import devmapper
 import mountapi
 import packs
-from case import (CASE_DIR, PAGE, build_image, check, drop_caches, equal, eventually, in_system_call,
-                  mount_image, run, seeded_random, start, unmount_image, write_file)
+from case import (CASE_DIR, PAGE, build_image, check, drop_caches, ends_well, equal, eventually,
+                  in_system_call, mount_image, run, seeded_random, start, unmount_image, write_file)
 
 FILES = 300
 SYS_READ = 0
@@ -68,18 +68,6 @@ def is_whole(name, file):
     equal(file.read() == contents[name], True, f"the contents of {name}")
 
 
-def ends_well(child, who):
-    """Waits for the end of a child process."""
-    status = None
-
-    def has_ended():
-        nonlocal status
-        ended, status = os.waitpid(child, os.WNOHANG)
-        return ended
-    eventually(has_ended, f"{who} waits")
-    equal(os.waitstatus_to_exitcode(status), 0, f"the status of {who}")
-
-
 # What was prefetched can be read although the disk hangs and other readers hold all workspaces.
 mnt = mount_image(source)
 names = list(contents)
@@ -93,12 +81,11 @@ with contextlib.ExitStack() as stack:
         is_whole(name, files[name])
     done = []
     eventually(lambda: done[-2:] == [done.append(disk.reads()) or done[-1]] * 2, "the disk is never idle")
-    disk.stop()
-    others = [start(is_whole, name, files[name]) for name in far]
-    for child in others:
-        eventually(lambda child=child: in_system_call(child, SYS_READ), "a disk that hangs is read")
-    ends_well(start(is_whole, following, files[following]), "a reader of what was prefetched")
-    disk.go_on()
+    with disk.stopped():
+        others = [start(is_whole, name, files[name]) for name in far]
+        for child in others:
+            eventually(lambda child=child: in_system_call(child, SYS_READ), "a disk that hangs is read")
+        ends_well(start(is_whole, following, files[following]), "a reader of what was prefetched")
     for child in others:
         ends_well(child, "a reader of a disk that goes on")
 unmount_image()

@@ -342,6 +342,18 @@ def end(child, who):
     equal(os.waitstatus_to_exitcode(status), -signal.SIGKILL, f"the status of {who}, who is killed")
 
 
+def ends_well(child, who):
+    """Waits for the end of a child process."""
+    status = None
+
+    def has_ended():
+        nonlocal status
+        ended, status = os.waitpid(child, os.WNOHANG)
+        return ended
+    eventually(has_ended, f"{who} waits")
+    equal(os.waitstatus_to_exitcode(status), 0, f"the status of {who}")
+
+
 def turns(work, most, stuck):
     """Has a child process call `work` again and again, `most` times or until a call takes `stuck`
     seconds; gives the child and how many calls there were. `work` makes the function to call."""

@@ -2,6 +2,7 @@
 """Device mapper, by its bare ioctls: a disk whose parts can be made to fail and whole again, and a
 disk whose writes are logged, to be replayed up to each flush."""
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -84,6 +85,15 @@ class Disk:
 
     def go_on(self):
         _ioctl(_SUSPEND, self.name)
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """While the body runs, requests wait."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.go_on()
 
     def reads(self):
         """The reads that the disk has done, and their bytes."""
