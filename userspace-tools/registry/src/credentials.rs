@@ -27,8 +27,6 @@ use std::path::{Path, PathBuf};
 
 /// The largest file of credentials read, in bytes.
 const FILE_MAX: u64 = 1 << 20;
-/// The name of Docker Hub in references, and the key of its credentials in Docker's file.
-const DOCKER_HUB: (&str, &str) = ("docker.io", "https://index.docker.io/v1/");
 
 /// The names in a file of credentials.
 #[derive(Deserialize)]
@@ -181,10 +179,9 @@ fn names(image: &RemoteImage, keys: &Keys) -> Vec<String> {
         }
         repository = repository.rsplit_once('/').map_or("", |(above, _)| above);
     }
-    if registry == DOCKER_HUB.0 {
-        names.push(DOCKER_HUB.1.to_owned());
-    }
     names.push(registry.to_owned());
+    // As `docker login` writes it for its own registry.
+    names.push(format!("https://index.{registry}/v1/"));
     names
 }
 
@@ -209,7 +206,7 @@ mod tests {
     const FILE: &str = r#"{"auths": {
         "localhost:5000": {"auth": "dTpw"},
         "localhost:5000/team": {"auth": "bjpx"},
-        "https://index.docker.io/v1/": {"auth": "aDpy"},
+        "https://index.hub.example/v1/": {"auth": "aDpy"},
         "token.example": {"auth": "", "identitytoken": "x"},
         "broken.example": {"auth": "%"}
     }}"#;
@@ -229,7 +226,7 @@ mod tests {
             user(find("docker://localhost:5000/teams/a").unwrap()),
             "u:p"
         );
-        assert_eq!(user(find("docker://debian").unwrap()), "h:r");
+        assert_eq!(user(find("docker://hub.example/debian").unwrap()), "h:r");
         assert_eq!(find("docker://localhost:5001/a").unwrap(), None);
         let error = find("docker://token.example/a").unwrap_err();
         assert!(matches!(error, SetupError::IdentityToken { .. }), "{error}");

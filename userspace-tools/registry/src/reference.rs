@@ -14,7 +14,7 @@ const TRANSPORT: &str = "docker://";
 
 /// The name of an image in a registry.
 ///
-/// A name without a host is one of Docker Hub, and one without tag and digest has the tag `latest`, as
+/// The host is needed: there is no default registry. A name without tag and digest has the tag `latest`, as
 /// for other tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteImage {
@@ -41,6 +41,13 @@ impl RemoteImage {
             text.ok_or_else(|| refused("give an image in a registry, docker://HOST/NAME:TAG"))?;
         if !text.is_ascii() {
             return Err(refused("the name of an image in a registry is ASCII"));
+        }
+        // Without this, the client would take a registry of its own choice.
+        let host = text.split_once('/').map_or("", |(host, _)| host);
+        if host != "localhost" && !host.contains(['.', ':']) {
+            return Err(refused(
+                "the registry is missing; give docker://HOST[:PORT]/NAME:TAG, with a dot in HOST or a port",
+            ));
         }
         let reference = Reference::try_from(text).map_err(|cause| {
             refused(&format!(
@@ -131,8 +138,7 @@ mod tests {
                 "a/b/c",
                 "latest",
             ),
-            ("docker://debian:13", "docker.io", "library/debian", "13"),
-            ("docker://user/image", "docker.io", "user/image", "latest"),
+            ("docker://localhost/a", "localhost", "a", "latest"),
         ] {
             let image = parse(text).unwrap();
             let found = (image.registry(), image.repository(), image.tag());
@@ -147,6 +153,8 @@ mod tests {
     fn other_names_are_refused() {
         let upper = "A".repeat(64);
         for text in [
+            "docker://debian:13",
+            "docker://user/image",
             "localhost:5000/a:t",
             "docker://",
             "docker://localhost:5000/",
@@ -172,7 +180,7 @@ mod tests {
         assert!(is_loopback("docker://localhost:5000/a"));
         assert!(is_loopback("docker://127.3.4.5/a"));
         for text in [
-            "docker://debian",
+            "docker://other.example/debian",
             "docker://localhost.example/a",
             "docker://10.0.0.1:80/a",
         ] {
