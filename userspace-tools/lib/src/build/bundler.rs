@@ -15,30 +15,9 @@ const FIRST_FILES: usize = 8;
 /// Consecutive small files that were read together.
 #[derive(Default)]
 pub(crate) struct Batch {
-    /// Their contents, one after the other, and bytes without a meaning.
-    pub buffer: Vec<u8>,
-    /// The number of bytes of contents.
-    pub len: usize,
+    /// Their contents, one after the other.
+    pub bytes: Vec<u8>,
     pub files: Vec<SmallFile>,
-}
-
-impl Batch {
-    /// An empty batch in a buffer, whose bytes have no meaning.
-    pub fn new(buffer: Vec<u8>) -> Self {
-        Batch {
-            buffer,
-            ..Batch::default()
-        }
-    }
-
-    /// The next `size` bytes of the buffer, for another file.
-    pub fn room(&mut self, size: usize) -> &mut [u8] {
-        let end = self.len + size;
-        if self.buffer.len() < end {
-            self.buffer.resize(end.next_power_of_two(), 0);
-        }
-        &mut self.buffer[self.len..end]
-    }
 }
 
 /// A small file of a [`Batch`].
@@ -125,13 +104,13 @@ impl<'a> Bundler<'a> {
     }
 
     /// Bundles the batch that follows, and returns the bundles that are complete.
-    pub fn add(&mut self, batch: &Batch) -> Vec<Bundle> {
+    pub fn add(&mut self, batch: Batch) -> Vec<Bundle> {
         let mut bundles = Vec::new();
         let mut at = 0;
-        for file in &batch.files {
-            let bytes = &batch.buffer[at..at + file.size];
+        for file in batch.files {
+            let bytes = &batch.bytes[at..at + file.size];
             at += file.size;
-            self.place(file, bytes, &mut bundles);
+            self.place(&file, bytes, &mut bundles);
         }
         bundles
     }
@@ -171,9 +150,6 @@ impl<'a> Bundler<'a> {
                     self.first_files.push((file.node, place.1));
                 }
                 self.sha256.update(file.digest.as_bytes());
-                if self.open.is_empty() {
-                    self.open.reserve(self.layout.chunk_avg);
-                }
                 self.open.extend_from_slice(bytes);
                 self.seen.insert(file.digest, place);
                 let packed = self.open.len();
@@ -242,8 +218,7 @@ mod tests {
     fn batch(first: u32, contents: &[Vec<u8>]) -> Batch {
         let mut batch = Batch::default();
         for (node, bytes) in (first..).zip(contents) {
-            batch.room(bytes.len()).copy_from_slice(bytes);
-            batch.len += bytes.len();
+            batch.bytes.extend_from_slice(bytes);
             batch.files.push(SmallFile {
                 node,
                 size: bytes.len(),
@@ -276,7 +251,7 @@ mod tests {
                 let files = &contents[number * 100..][..100];
                 in_order.push(number, batch(number as u32 * 100, files));
                 while let Some((_, batch)) = in_order.pop() {
-                    bundles.extend(bundler.add(&batch));
+                    bundles.extend(bundler.add(batch));
                     taken += 1;
                 }
             }
@@ -344,15 +319,14 @@ mod tests {
     fn bundles_of(layout: &Layout, files: impl Iterator<Item = (NodeId, Vec<u8>)>) -> Vec<u32> {
         let mut bundler = Bundler::new(layout);
         for (node, bytes) in files {
-            bundler.add(&Batch {
+            bundler.add(Batch {
                 files: vec![SmallFile {
                     node,
                     size: bytes.len(),
                     digest: Digest::of(&bytes),
                     modified: 0,
                 }],
-                len: bytes.len(),
-                buffer: bytes,
+                bytes,
             });
         }
         bundler.placed().iter().map(|file| file.bundle).collect()
@@ -408,8 +382,7 @@ mod tests {
             files = rest;
             let mut batch = Batch::default();
             for (bytes, modified) in these {
-                batch.room(bytes.len()).copy_from_slice(bytes);
-                batch.len += bytes.len();
+                batch.bytes.extend_from_slice(bytes);
                 batch.files.push(SmallFile {
                     node,
                     size: bytes.len(),
@@ -418,7 +391,7 @@ mod tests {
                 });
                 node += 1;
             }
-            bundles.extend(bundler.add(&batch));
+            bundles.extend(bundler.add(batch));
         }
         bundles.extend(bundler.last_bundle());
         for (number, bundle) in bundles.iter().enumerate() {

@@ -87,7 +87,6 @@ pub(crate) fn store_contents<S: ContentSink>(
             read_again: Mutex::default(),
         },
         bundler: Mutex::new(Bundler::new(layout)),
-        buffers: Mutex::default(),
         sink,
         stored: Mutex::default(),
     };
@@ -139,8 +138,6 @@ struct Builder<'a, S: ContentSink> {
     scheduler: Scheduler<Piece>,
     reader: FileReader<'a>,
     bundler: Mutex<Bundler<'a>>,
-    /// Buffers of batches that were bundled, for further ones.
-    buffers: Mutex<Vec<Vec<u8>>>,
     sink: &'a S,
     stored: Mutex<Stored<S::Key>>,
 }
@@ -177,16 +174,15 @@ impl<S: ContentSink> Work for Builder<'_, S> {
 
     /// Reads a batch of small files.
     fn read_batch(&self, number: usize) -> Result<Batch> {
-        let buffer = lock(&self.buffers).pop();
-        let mut batch = Batch::new(buffer.unwrap_or_default());
+        let mut batch = Batch::default();
         for &node in &self.batches[number] {
-            let start = batch.len;
+            let start = batch.bytes.len();
             let is_read = self.reader.attempt(node, |attempt| {
-                batch.len = start;
+                batch.bytes.truncate(start);
                 self.read_small(attempt, &mut batch)
             })?;
             if !is_read {
-                batch.len = start;
+                batch.bytes.truncate(start);
             }
         }
         Ok(batch)
@@ -195,8 +191,7 @@ impl<S: ContentSink> Work for Builder<'_, S> {
     /// Bundles a batch.
     fn merge(&self, batch: Batch, is_last: bool) -> Result<Vec<Piece>> {
         let mut bundler = lock(&self.bundler);
-        let mut bundles = bundler.add(&batch);
-        lock(&self.buffers).push(batch.buffer);
+        let mut bundles = bundler.add(batch);
         if is_last {
             bundles.extend(bundler.last_bundle());
             self.sink.end_unit(SMALL_FILES, bundler.bundles())?;
@@ -232,17 +227,15 @@ impl<S: ContentSink> Work for Builder<'_, S> {
 impl<S: ContentSink> Builder<'_, S> {
     /// Reads a small file, and adds it to a batch.
     fn read_small(&self, attempt: &Attempt<'_>, batch: &mut Batch) -> Result<(), Failure> {
-        let size = attempt.state.size as usize;
+        let (start, size) = (batch.bytes.len(), attempt.state.size as usize);
         let file = self.reader.open(attempt)?;
-        let bytes = batch.room(size);
-        self.reader.read(&file, 0, bytes)?;
+        batch.bytes.resize(start + size, 0);
+        self.reader.read(&file, 0, &mut batch.bytes[start..])?;
         file.check_unchanged().map_err(Failure::File)?;
-        let digest = Digest::of(bytes);
-        batch.len += size;
         batch.files.push(SmallFile {
             node: attempt.node,
             size,
-            digest,
+            digest: Digest::of(&batch.bytes[start..]),
             modified: attempt.modified,
         });
         Ok(())

@@ -469,7 +469,7 @@ impl<'a> Packs<'a> {
         };
         if is_first {
             self.new.add(chunk.stored_len().into());
-            self.writer.add(&digest, stored)?;
+            self.writer.add(&digest, &stored)?;
         }
         Ok(())
     }
@@ -479,7 +479,7 @@ impl<'a> Packs<'a> {
         let digest = Digest::from(*chunk.digest());
         if self.added.insert(digest) {
             self.shared.add(chunk.stored_len().into());
-            self.writer.add(&digest, stored.to_vec())?;
+            self.writer.add(&digest, stored)?;
         }
         Ok(())
     }

@@ -10,16 +10,12 @@ use crate::store::chunks::writer::{PackContents, PACK_ALIGNMENT, PACK_SIZE};
 use crate::store::staging::{Placed, Staging};
 use puzzlefs_schema::v4::PackError;
 use sha2::{Digest as _, Sha256};
-use std::fs::File;
-use std::io::{self, IoSlice, Write};
+use std::io::Write;
 use std::mem;
 use tempfile::NamedTempFile;
 
 /// The bytes that are hashed and written at once.
 const WRITE_BYTES: usize = 1 << 20;
-
-/// The most pieces that one system call writes: IOV_MAX of Linux.
-const PIECES_MAX: usize = 1024;
 
 /// The sizes of packs.
 #[derive(Clone, Copy, Debug)]
@@ -66,10 +62,8 @@ pub(super) struct PackWriter<'a> {
 /// A pack that is being written.
 struct OpenPack {
     contents: PackContents,
-    /// The bytes that are not in the file: stored chunks, and the gaps before them.
-    pieces: Vec<Vec<u8>>,
-    /// The number of these bytes.
-    waiting: usize,
+    /// The bytes that are not in the file.
+    buffer: Vec<u8>,
     /// The file, and the hash of its bytes.
     file: Option<(NamedTempFile, Sha256)>,
 }
@@ -78,25 +72,17 @@ impl OpenPack {
     fn new(alignment: u8) -> Self {
         OpenPack {
             contents: PackContents::new(alignment),
-            pieces: Vec::new(),
-            waiting: 0,
+            buffer: Vec::new(),
             file: None,
         }
     }
 
-    /// Adds a chunk.
-    fn add(&mut self, digest: &Digest, stored: Vec<u8>) -> Result<(), PackError> {
-        let gap = self.contents.place(digest, &stored)?;
-        if gap > 0 {
-            self.push(vec![0; gap]);
-        }
-        self.push(stored);
+    /// Adds a chunk to the buffer.
+    fn add(&mut self, digest: &Digest, stored: &[u8]) -> Result<(), PackError> {
+        let gap = self.contents.place(digest, stored)?;
+        self.buffer.resize(self.buffer.len() + gap, 0);
+        self.buffer.extend_from_slice(stored);
         Ok(())
-    }
-
-    fn push(&mut self, piece: Vec<u8>) {
-        self.waiting += piece.len();
-        self.pieces.push(piece);
     }
 }
 
@@ -113,7 +99,7 @@ impl<'a> PackWriter<'a> {
     }
 
     /// Adds a chunk with these stored bytes to the open pack. `digest` is their SHA-256.
-    pub fn add(&mut self, digest: &Digest, stored: Vec<u8>) -> Result<()> {
+    pub fn add(&mut self, digest: &Digest, stored: &[u8]) -> Result<()> {
         if self.open.contents.is_full(self.policy.size) {
             self.close()?;
         }
@@ -124,7 +110,7 @@ impl<'a> PackWriter<'a> {
             None if self.written.is_empty() => self.policy.small_data,
             _ => WRITE_BYTES,
         };
-        if self.open.waiting >= most {
+        if self.open.buffer.len() >= most {
             self.flush()?;
         }
         Ok(())
@@ -145,10 +131,10 @@ impl<'a> PackWriter<'a> {
         }
         let data_packs = mem::take(&mut self.written);
         for (digest, stored) in metadata {
-            self.add(&digest, stored.to_vec())?;
+            self.add(&digest, stored)?;
         }
         if is_small {
-            self.add_again(data)?;
+            self.add_again(&data)?;
         }
         self.close()?;
         let mut packs = self.written;
@@ -156,17 +142,11 @@ impl<'a> PackWriter<'a> {
         Ok(packs)
     }
 
-    /// Adds the chunks of another open pack, of which nothing is in a file. It has the same alignment.
-    fn add_again(&mut self, data: OpenPack) -> Result<()> {
-        let mut pieces = data.pieces.into_iter();
-        let mut end = 0;
+    /// Adds the chunks of another open pack, whose bytes are all in its buffer.
+    fn add_again(&mut self, data: &OpenPack) -> Result<()> {
         for record in data.contents.records() {
-            if record.offset > end {
-                // A gap, which can be another one in this pack.
-                pieces.next();
-            }
-            end = record.offset + u64::from(record.stored_len);
-            let stored = pieces.next().unwrap_or_default();
+            let start = record.offset as usize;
+            let stored = &data.buffer[start..][..record.stored_len as usize];
             self.open
                 .add(&record.digest.into(), stored)
                 .map_err(|cause| self.refused(cause))?;
@@ -181,7 +161,7 @@ impl<'a> PackWriter<'a> {
         }
         let tail = self.open.contents.tail();
         let (tail, size) = tail.map_err(|cause| self.refused(cause))?;
-        self.open.push(tail);
+        self.open.buffer.extend(tail);
         self.flush()?;
         let alignment = self.policy.alignment;
         let open = mem::replace(&mut self.open, OpenPack::new(alignment));
@@ -201,7 +181,7 @@ impl<'a> PackWriter<'a> {
         Ok(())
     }
 
-    /// Hashes and writes the bytes that are not in the file.
+    /// Hashes and writes the buffer.
     fn flush(&mut self) -> Result<()> {
         let path = &self.staging.path;
         let (file, sha256) = match &mut self.open.file {
@@ -211,14 +191,12 @@ impl<'a> PackWriter<'a> {
                 self.open.file.insert((file, Sha256::new()))
             }
         };
-        for piece in &self.open.pieces {
-            sha256.update(piece);
-        }
-        write_all(file.as_file_mut(), &self.open.pieces)
+        sha256.update(&self.open.buffer);
+        file.as_file_mut()
+            .write_all(&self.open.buffer)
             .map_err(Error::io(path, "write a pack in"))?;
-        self.flusher.written(self.open.waiting as u64);
-        self.open.pieces.clear();
-        self.open.waiting = 0;
+        self.flusher.written(self.open.buffer.len() as u64);
+        self.open.buffer.clear();
         Ok(())
     }
 
@@ -229,21 +207,4 @@ impl<'a> PackWriter<'a> {
         }
         .into()
     }
-}
-
-/// Writes pieces, one after the other, with few system calls.
-fn write_all(file: &mut File, pieces: &[Vec<u8>]) -> io::Result<()> {
-    for pieces in pieces.chunks(PIECES_MAX) {
-        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        let mut rest = &mut slices[..];
-        while !rest.is_empty() {
-            match file.write_vectored(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => IoSlice::advance_slices(&mut rest, written),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    Ok(())
 }
