@@ -42,7 +42,6 @@ use clap::{Parser, Subcommand};
     max_term_width = 100,
     after_help = "\
 An image is named STORE:TAG or STORE@sha256:DIGEST. STORE is a directory in OCI image layout.
-
 Exit status: 0 done; 1 failed; 2 wrong usage; 3 tree changed; 130 interrupted; 141 output closed."
 )]
 pub struct Cli {
