@@ -62,12 +62,11 @@ class Disk:
 
     def _load(self, targets):
         _ioctl(_LOAD, self.name, targets=targets)
-        self.stop()
-        self.go_on()
+        _ioctl(_SUSPEND, self.name, _SUSPEND_FLAG | _SKIP_LOCKFS)
+        _ioctl(_SUSPEND, self.name)
 
     def fail(self, ranges):
-        """Of the disk, these ranges of bytes give I/O errors, and nothing else does. A disk that was stopped
-        goes on, and requests that wait for it find the errors."""
+        """Of the disk, these ranges of bytes give I/O errors, and nothing else does."""
         at, targets = 0, []
         for start, end in sorted(ranges):
             start, end = start // 512, (end + 511) // 512
