@@ -215,12 +215,7 @@ impl Prefetch {
         range: ByteRange,
         is_edge: bool,
     ) {
-        let version = open.file.version();
-        let next = {
-            let mut state = self.state.lock();
-            let next = state.streams.advance(open.id, range, is_edge);
-            next.map(|next| state.missing(open.id, version, next))
-        };
+        let next = self.state.lock().streams.advance(open.id, range, is_edge);
         if let Some(next) = next {
             self.read(open, statistics, next);
         }
@@ -228,21 +223,17 @@ impl Prefetch {
 
     /// Starts to read a range of a pack that a reader is going to use, in whatever order.
     pub(crate) fn will_need(&self, open: OpenPack<'_>, statistics: &Statistics, range: ByteRange) {
-        let version = open.file.version();
-        let left = {
-            let mut state = self.state.lock();
-            state.streams.will_need(open.id, range);
-            state.missing(open.id, version, range)
-        };
-        self.read(open, statistics, left);
+        self.state.lock().streams.will_need(open.id, range);
+        self.read(open, statistics, range);
     }
 
-    /// Starts to read a range of a pack, as far as there is memory.
-    fn read(&self, open: OpenPack<'_>, statistics: &Statistics, next: ByteRange) {
-        let size = open.file.size();
+    /// Starts to read a range of a pack behind the bytes that are there already, as far as there is
+    /// memory.
+    fn read(&self, open: OpenPack<'_>, statistics: &Statistics, range: ByteRange) {
         let version = open.file.version();
+        let next = self.state.lock().missing(open.id, version, range);
         let mut from = next.offset;
-        let end = next.end().min(size);
+        let end = next.end().min(open.file.size());
         while from < end {
             // Reads that follow each other do not overlap if they end where pages do.
             let limit = from.saturating_add(PREFETCH_READ);
