@@ -16,17 +16,11 @@ import os
 import damage
 import devmapper
 import mountapi
-from case import CASE_DIR, PAGE, check, drop_caches, equal, mount_image, refused, run, unmount_image
+from case import PAGE, check, drop_caches, equal, mount_image, refused, unmount_image
 
-disk = devmapper.Disk(f"{CASE_DIR}/disk", 64)
-run("mkfs.ext4", "-q", "-O", "^has_journal", disk.path)
-os.mkdir("store")
-mountapi.mount(disk.path, "store", flags=0, fs_type="ext4")
-image = damage.Image()
-# Nothing is to be written to a disk that fails.
-unmount_image()
-mountapi.umount("store")
-mountapi.mount(disk.path, "store", fs_type="ext4")
+with devmapper.filled("store") as disk:
+    image = damage.Image()
+    unmount_image()
 
 chunk = image.a_chunk_in_the_middle()
 lost = {"big": [(chunk.start, chunk.start + chunk.length)]}

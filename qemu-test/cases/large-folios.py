@@ -18,21 +18,16 @@ import metadata
 import mountapi
 import packs
 from case import (CASE_DIR, FORMAT, PAGE, build_image, check, drop_caches, equal, map_of, mount_image,
-                  refused, run, seeded_random, unmount_image, write_file)
+                  refused, seeded_random, unmount_image, write_file)
 
 COMPOUND_HEAD, COMPOUND_TAIL = 1 << 15, 1 << 16
 SIZE = 4 << 20
 
-disk = devmapper.Disk(f"{CASE_DIR}/disk", 64)
-run("mkfs.ext4", "-q", "-O", "^has_journal", disk.path)
-os.mkdir("store")
-mountapi.mount(disk.path, "store", flags=0, fs_type="ext4")
 contents = seeded_random().randbytes(SIZE)
 os.mkdir("src")
 write_file("src/file", contents)
-source = build_image("src", "--chunk-size=64K", "--compress=0")
-mountapi.umount("store")
-mountapi.mount(disk.path, "store", fs_type="ext4")
+with devmapper.filled("store") as disk:
+    source = build_image("src", "--chunk-size=64K", "--compress=0")
 if FORMAT == 3:
     extents = metadata.load(source).extents("file")
 else:

@@ -11,8 +11,8 @@ import os
 
 import devmapper
 import mountapi
-from case import (CASE_DIR, PAGE, build_image, check, drop_caches, ends_well, equal, eventually, in_memory,
-                  mount_image, run, seeded_random, start, unmount_image, write_file)
+from case import (PAGE, build_image, check, drop_caches, ends_well, equal, eventually, in_memory,
+                  mount_image, seeded_random, start, unmount_image, write_file)
 
 random = seeded_random()
 contents = {"program": random.randbytes(1_500_007), "large": random.randbytes(9 << 20)}
@@ -20,20 +20,8 @@ os.mkdir("src")
 for name, content in contents.items():
     write_file(f"src/{name}", content)
 
-disk = devmapper.Disk(f"{CASE_DIR}/disk", 64)
-run("mkfs.ext4", "-q", "-O", "^has_journal", disk.path)
-os.mkdir("store")
-mountapi.mount(disk.path, "store", flags=0, fs_type="ext4")
-source = build_image("src", "--compress=0")
-mountapi.umount("store")
-mountapi.mount(disk.path, "store", fs_type="ext4")
-
-
-def idle():
-    """What the disk has read once it reads nothing more."""
-    done = []
-    eventually(lambda: done[-2:] == [done.append(disk.reads()[1]) or done[-1]] * 2, "the disk is never idle")
-    return done[-1]
+with devmapper.filled("store") as disk:
+    source = build_image("src", "--compress=0")
 
 
 def is_whole(program):
@@ -58,19 +46,19 @@ for options in ("ro", "ro,verify=digest"):
 
     with open(f"{mnt}/program", "rb", buffering=0) as file:
         file.read(PAGE)
-        before = idle()
+        before = disk.idle()[1]
         with mapped(file, mmap.PROT_READ) as program:
-            check(idle() == before, f"{options}: the disk is read for a file that is mapped")
+            check(disk.idle()[1] == before, f"{options}: the disk is read for a file that is mapped")
         with mapped(file, mmap.PROT_READ | mmap.PROT_EXEC) as program:
             eventually(lambda: disk.reads()[1] - before > len(contents["program"]) * 3 // 4,
                        f"{options}: a program is not prefetched when it is mapped")
-            idle()
+            disk.idle()
             with disk.stopped():
                 ends_well(start(is_whole, program), f"{options}: a reader of a program that was prefetched")
         # It is in memory now.
-        before = idle()
+        before = disk.idle()[1]
         with mapped(file, mmap.PROT_READ | mmap.PROT_EXEC) as program:
-            check(idle() == before, f"{options}: a program in memory is read again")
+            check(disk.idle()[1] == before, f"{options}: a program in memory is read again")
 
     with open(f"{mnt}/large", "rb", buffering=0) as file:
         before = in_memory(file.fileno())
@@ -83,18 +71,20 @@ for options in ("ro", "ro,verify=digest"):
         # Short reads inside a file cause no others.
         drop_caches(1)
         file.read(PAGE)
-        before = idle()
+        before = disk.idle()[1]
         if options == "ro":
             for _ in range(200):
                 os.pread(file.fileno(), PAGE, random.randrange(1, len(contents["large"]) // PAGE) * PAGE)
             # A page of the file can be on two pages of the disk.
-            check(idle() - before <= 200 * 2 * PAGE + (1 << 20), f"{idle() - before} bytes for 200 pages")
+            read = disk.idle()[1] - before
+            check(read <= 200 * 2 * PAGE + (1 << 20), f"{read} bytes for 200 pages")
         # Not more than 2 MiB of a large program.
         drop_caches(1)
-        before = idle()
+        before = disk.idle()[1]
         with mapped(file, mmap.PROT_READ | mmap.PROT_EXEC) as large:
             eventually(lambda: disk.reads()[1] > before, f"{options}: a large program is not prefetched")
-            check(idle() - before <= 3 << 20, f"{options}: {idle() - before} bytes are prefetched")
+            read = disk.idle()[1] - before
+            check(read <= 3 << 20, f"{options}: {read} bytes are prefetched")
     unmount_image()
 
 mountapi.umount("store")

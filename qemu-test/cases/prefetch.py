@@ -16,7 +16,7 @@ import devmapper
 import mountapi
 import packs
 from case import (CASE_DIR, PAGE, build_image, check, drop_caches, ends_well, equal, eventually,
-                  in_system_call, mount_image, run, seeded_random, start, unmount_image, write_file)
+                  in_system_call, mount_image, seeded_random, start, unmount_image, write_file)
 
 FILES = 300
 SYS_READ = 0
@@ -28,14 +28,8 @@ os.mkdir("src")
 for name, content in contents.items():
     write_file(f"src/{name}", content)
 
-disk = devmapper.Disk(f"{CASE_DIR}/disk", 64)
-run("mkfs.ext4", "-q", "-O", "^has_journal", disk.path)
-os.mkdir("store")
-mountapi.mount(disk.path, "store", flags=0, fs_type="ext4")
-source = build_image("src", "--compress=0")
-# Nothing is to be written to a disk that fails.
-mountapi.umount("store")
-mountapi.mount(disk.path, "store", fs_type="ext4")
+with devmapper.filled("store") as disk:
+    source = build_image("src", "--compress=0")
 size = sum(map(len, contents.values()))
 
 
@@ -64,6 +58,7 @@ for options in ("ro", "ro,verify=digest"):
     wanted = sum(len(contents[name]) for name in names)
     check(read < 4 * wanted + (1 << 20), f"{options}: {read} bytes for {wanted}")
 
+
 def is_whole(name, file):
     equal(file.read() == contents[name], True, f"the contents of {name}")
 
@@ -79,8 +74,7 @@ with contextlib.ExitStack() as stack:
     read, following, far = names[:FILES // 2], names[FILES // 2], names[-20:]
     for name in read:
         is_whole(name, files[name])
-    done = []
-    eventually(lambda: done[-2:] == [done.append(disk.reads()) or done[-1]] * 2, "the disk is never idle")
+    disk.idle()
     with disk.stopped():
         others = [start(is_whole, name, files[name]) for name in far]
         for child in others:

@@ -7,7 +7,8 @@ import fcntl
 import os
 import struct
 
-from case import eventually, run
+import mountapi
+from case import CASE_DIR, eventually, run
 
 _CREATE, _REMOVE, _SUSPEND, _LOAD, _MESSAGE = 3, 4, 6, 9, 14
 _SUSPEND_FLAG, _SKIP_LOCKFS = 1 << 1, 1 << 10
@@ -101,6 +102,17 @@ class Disk:
             fields = file.read().split()
         return int(fields[0]), int(fields[2]) * 512
 
+    def idle(self):
+        """Waits until the disk reads nothing more. Gives what it has read, as `reads` does."""
+        last = None
+
+        def is_idle():
+            nonlocal last
+            before, last = last, self.reads()
+            return last == before
+        eventually(is_idle, "the disk is never idle")
+        return last
+
     def fail_all(self):
         """All of the disk gives I/O errors."""
         self.fail([(0, self.sectors * 512)])
@@ -117,6 +129,19 @@ class Disk:
         except OSError:
             return False
         return True
+
+
+@contextlib.contextmanager
+def filled(directory):
+    """A disk with ext4, which is mounted: writable while the body runs, and then read-only, because nothing
+    is written to a disk that fails."""
+    disk = Disk(f"{CASE_DIR}/disk", 64)
+    run("mkfs.ext4", "-q", "-O", "^has_journal", disk.path)
+    os.mkdir(directory)
+    mountapi.mount(disk.path, directory, flags=0, fs_type="ext4")
+    yield disk
+    mountapi.umount(directory)
+    mountapi.mount(disk.path, directory, fs_type="ext4")
 
 
 _FLUSH, _FUA, _DISCARD, _MARK = 1 << 0, 1 << 1, 1 << 2, 1 << 3
