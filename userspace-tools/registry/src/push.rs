@@ -8,7 +8,7 @@ use crate::failure::{Failure, Remedy};
 use crate::reference::RemoteImage;
 use bytes::Bytes;
 use futures_util::stream;
-use oci_client::errors::{OciDistributionError, Result as ClientResult};
+use oci_client::errors::Result as ClientResult;
 use oci_client::{Reference, RegistryOperation};
 use puzzlefs_lib::builder::Count;
 use puzzlefs_lib::oci::{Descriptor, MANIFEST};
@@ -163,27 +163,35 @@ fn push_blob(
     }
     if let Some(source) = source {
         registry.count_request();
-        // Any refusal means that the blob is uploaded.
-        if let Ok(()) = match registry.wait(client.mount_blob(image, source, &name)) {
-            Ok(result) => result,
+        match registry.wait(client.mount_blob(image, source, &name)) {
+            Ok(Ok(())) => {
+                registry.progress.done_bytes(size);
+                return Ok(Placed::Mounted);
+            }
             Err(Stop::Error(error)) => return Err(error.into()),
-            Err(Stop::Failure(_)) => Err(OciDistributionError::PushNoDataError),
-        } {
-            registry.progress.done_bytes(size);
-            return Ok(Placed::Mounted);
+            // Any refusal means that the blob is uploaded.
+            Ok(Err(_)) | Err(Stop::Failure(_)) => {}
         }
     }
     let mut attempts = Attempts::new(registry.options.retries);
-    let mut in_parts = false;
+    let mut upload = Upload {
+        registry,
+        store,
+        digest,
+        size,
+        in_parts: false,
+        sent: 0,
+    };
     loop {
-        let mut sent = 0;
-        match upload(registry, store, digest, size, in_parts, &mut sent) {
+        match upload.run() {
             Ok(()) => return Ok(Placed::New),
-            Err(Stop::Failure(failure)) if !in_parts && wants_parts(&failure) => in_parts = true,
+            Err(Stop::Failure(failure)) if !upload.in_parts && wants_parts(&failure) => {
+                upload.in_parts = true;
+            }
             Err(Stop::Failure(failure)) => attempts.prepare(registry, failure)?,
             Err(stop) => return Err(stop),
         }
-        registry.progress.undone_bytes(sent);
+        registry.progress.undone_bytes(upload.sent);
     }
 }
 
@@ -193,99 +201,102 @@ fn wants_parts(failure: &Failure) -> bool {
         || matches!(failure.fault, RegistryFault::Protocol(_))
 }
 
-/// Uploads a blob. Adds the bytes that were sent to `sent`.
-fn upload(
-    registry: &Registry<'_>,
-    store: &Store,
-    digest: &Digest,
+/// An upload of a blob, which can be repeated.
+struct Upload<'u, 'r> {
+    registry: &'u Registry<'r>,
+    store: &'u Store,
+    digest: &'u Digest,
+    /// The size of the blob, in bytes.
     size: u64,
+    /// Set if each part is sent by a request of its own.
     in_parts: bool,
-    sent: &mut u64,
-) -> Result<(), Stop> {
-    registry.count_request();
-    let file = store.open_blob(digest)?;
-    let (sender, receiver) = mpsc::channel::<Bytes>(1);
-    let body = stream::unfold(receiver, |mut receiver| async {
-        let piece = receiver.recv().await?;
-        Some((ClientResult::Ok(piece), receiver))
-    });
-    let client = if in_parts {
-        registry.parts_client().clone()
-    } else {
-        registry.client().clone()
-    };
-    let (image, name) = (registry.reference().clone(), digest.to_oci());
-    let auth = registry.auth().clone();
-    let uploading = registry.runtime().spawn(async move {
-        client
-            .store_auth_if_needed(image.resolve_registry(), &auth)
-            .await;
-        client
-            .push_blob_stream(&image, body, &name, Some(size))
-            .await
-    });
-    let abort = uploading.abort_handle();
-    let sending = send(registry, store, digest, file, size, in_parts, &sender, sent);
-    drop(sender);
-    let result = match sending {
-        // The registry has answered before the end.
-        Ok(false) => registry.wait(uploading),
-        Ok(true) => registry.wait_for(registry.options.timeout.max(COMMIT_TIME), uploading),
-        Err(stop) => Err(stop),
-    };
-    abort.abort();
-    match result? {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(Failure::of(error, "such repository").into()),
-        Err(join) => Err(Failure::connection(join.to_string()).into()),
-    }
+    /// The bytes that the last attempt has sent.
+    sent: u64,
 }
 
-/// Sends the bytes of a blob to its upload. Returns false if that has ended early.
-#[allow(clippy::too_many_arguments)]
-fn send(
-    registry: &Registry<'_>,
-    store: &Store,
-    digest: &Digest,
-    mut file: File,
-    size: u64,
-    in_parts: bool,
-    sender: &mpsc::Sender<Bytes>,
-    sent: &mut u64,
-) -> Result<bool, Stop> {
-    let length = if in_parts { PART } else { PIECE };
-    let mut sha256 = Sha256::new();
-    while *sent < size {
-        let wanted = (size - *sent).min(length as u64) as usize;
-        let mut piece = vec![0; wanted];
-        file.read_exact(&mut piece).map_err(|cause| {
-            let path = store.blob_path(digest);
-            Error::from(puzzlefs_lib::error::SystemError::Call {
-                path,
-                action: "read the blob",
-                cause,
-            })
-        })?;
-        sha256.update(&piece);
-        let is_last = *sent + wanted as u64 == size;
-        if is_last {
-            let found: [u8; 32] = sha256.clone().finalize().into();
-            let found = Digest(found);
-            // Before the last piece: the registry does not get a damaged blob as a whole.
-            if found != *digest {
-                let path = store.blob_path(digest);
-                let fault = RegistryFault::DamagedBlob { path, found };
-                return Err(Failure::new(Remedy::Stop, fault).into());
-            }
+impl Upload<'_, '_> {
+    /// Makes an attempt.
+    fn run(&mut self) -> Result<(), Stop> {
+        let registry = self.registry;
+        self.sent = 0;
+        registry.count_request();
+        let file = self.store.open_blob(self.digest)?;
+        let (sender, receiver) = mpsc::channel::<Bytes>(1);
+        let body = stream::unfold(receiver, |mut receiver| async {
+            let piece = receiver.recv().await?;
+            Some((ClientResult::Ok(piece), receiver))
+        });
+        let client = if self.in_parts {
+            registry.parts_client().clone()
+        } else {
+            registry.client().clone()
+        };
+        let (image, name) = (registry.reference().clone(), self.digest.to_oci());
+        let (auth, size) = (registry.auth().clone(), self.size);
+        let uploading = registry.runtime().spawn(async move {
+            client
+                .store_auth_if_needed(image.resolve_registry(), &auth)
+                .await;
+            client
+                .push_blob_stream(&image, body, &name, Some(size))
+                .await
+        });
+        let abort = uploading.abort_handle();
+        let sending = self.send(file, &sender);
+        drop(sender);
+        let result = match sending {
+            // The registry has answered before the end.
+            Ok(false) => registry.wait(uploading),
+            Ok(true) => registry.wait_for(registry.options.timeout.max(COMMIT_TIME), uploading),
+            Err(stop) => Err(stop),
+        };
+        abort.abort();
+        match result? {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Failure::of(error, "such repository").into()),
+            Err(join) => Err(Failure::connection(join.to_string()).into()),
         }
-        if registry.wait(sender.send(piece.into()))?.is_err() {
-            return Ok(false);
-        }
-        *sent += wanted as u64;
-        registry.counters.sent.fetch_add(wanted as u64, Relaxed);
-        registry.progress.done_bytes(wanted as u64);
     }
-    Ok(true)
+
+    /// Sends the bytes of the blob. Returns false if the upload has ended early.
+    fn send(&mut self, mut file: File, sender: &mpsc::Sender<Bytes>) -> Result<bool, Stop> {
+        let registry = self.registry;
+        let length = if self.in_parts { PART } else { PIECE };
+        let (store, digest) = (self.store, self.digest);
+        let path = || store.blob_path(digest);
+        let mut sha256 = Sha256::new();
+        while self.sent < self.size {
+            let wanted = (self.size - self.sent).min(length as u64) as usize;
+            let mut piece = vec![0; wanted];
+            file.read_exact(&mut piece).map_err(|cause| {
+                Error::from(puzzlefs_lib::error::SystemError::Call {
+                    path: path(),
+                    action: "read the blob",
+                    cause,
+                })
+            })?;
+            sha256.update(&piece);
+            let is_last = self.sent + wanted as u64 == self.size;
+            if is_last {
+                let found = Digest(sha256.clone().finalize().into());
+                // Before the last piece: the registry does not get a damaged blob as a whole.
+                if found != *self.digest {
+                    let fault = RegistryFault::DamagedBlob {
+                        path: path(),
+                        found,
+                    };
+                    return Err(Failure::new(Remedy::Stop, fault).into());
+                }
+            }
+            if registry.wait(sender.send(piece.into()))?.is_err() {
+                return Ok(false);
+            }
+            self.sent += wanted as u64;
+            registry.counters.sent.fetch_add(wanted as u64, Relaxed);
+            registry.progress.done_bytes(wanted as u64);
+        }
+        Ok(true)
+    }
 }
 
 /// Uploads the manifest, which sets the tag, and checks that the registry has kept its bytes.

@@ -101,16 +101,15 @@ pub fn run(arguments: &PullArgs) -> anyhow::Result<()> {
 /// Reads the target: a store and a tag, or a store alone.
 fn target(target: &OsStr, image: &RemoteImage) -> anyhow::Result<(PathBuf, String)> {
     if has_tag(target) {
-        return match ImageRef::parse(target)? {
-            ImageRef {
-                store,
-                selector: Selector::Tag(tag),
-            } => Ok((store, tag)),
-            _ => Err(ReferenceError::refused(target, "give a tag to set, <oci-dir>:<tag>").into()),
-        };
+        if let ImageRef {
+            store,
+            selector: Selector::Tag(tag),
+        } = ImageRef::parse(target)?
+        {
+            return Ok((store, tag));
+        }
+    } else if let Some(tag) = image.tag() {
+        return Ok((PathBuf::from(target), ImageRef::parse_tag(OsStr::new(tag))?));
     }
-    match image.tag() {
-        Some(tag) => Ok((PathBuf::from(target), ImageRef::parse_tag(OsStr::new(tag))?)),
-        None => Err(ReferenceError::refused(target, "give a tag to set, <oci-dir>:<tag>").into()),
-    }
+    Err(ReferenceError::refused(target, "give a tag to set, <oci-dir>:<tag>").into())
 }
