@@ -9,14 +9,16 @@
 use crate::error::{BuildError, Change, Error, Result};
 use crate::model::rules::XattrSelection;
 use crate::model::tree::{FileState, Fresh, NodeId, Origin, Piece, Seen, Time, Tree};
-use crate::sys::beneath::open_beneath;
+use crate::sys::beneath::{open_beneath, path_of};
 use crate::sys::pause::{self, Point};
 use crate::sys::xattrs;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The source of a build.
@@ -279,9 +281,8 @@ impl Source {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(fail(Errno::LOOP));
         }
-        let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
-        path.extend_from_slice(name);
-        let xattrs = xattrs::read(&path, xattrs).map_err(|errno| {
+        let path = path_of(&directory).join(OsStr::from_bytes(name));
+        let xattrs = xattrs::read(path.as_os_str().as_bytes(), xattrs).map_err(|errno| {
             let path = self.display_path(tree, node);
             Error::io(path, "read the extended attributes of")(errno)
         })?;

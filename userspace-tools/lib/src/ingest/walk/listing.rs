@@ -13,16 +13,16 @@ use crate::build::source::{self, Source};
 use crate::error::{BuildError, Change, Error, Result};
 use crate::model::rules::Rules;
 use crate::model::tree::{FileState, Kind, Origin, Seen, Xattr};
-use crate::sys::beneath::open_beneath;
+use crate::sys::beneath::{open_beneath, path_of};
 use crate::sys::parallel::lock;
 use crate::sys::xattrs;
 use nix::sched::{unshare, CloneFlags};
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -390,12 +390,13 @@ impl Drop for StopIfPanicking<'_, '_> {
 
 /// Returns a path of an open directory, with a slash at its end, by which extended attributes are read.
 pub(super) fn xattr_directory(fd: &OwnedFd, path: impl FnOnce() -> PathBuf) -> Vec<u8> {
-    let mut directory = format!("/proc/self/fd/{}/", fd.as_raw_fd()).into_bytes();
-    if rustix::fs::stat(&directory[..]).is_err() {
-        directory = path().into_os_string().as_bytes().to_vec();
-        directory.push(b'/');
+    let mut directory = path_of(fd);
+    if rustix::fs::stat(&directory).is_err() {
+        directory = path();
     }
-    directory
+    // For the slash.
+    directory.push("");
+    directory.into_os_string().into_vec()
 }
 
 /// Returns the error of an entry that cannot be examined.

@@ -21,7 +21,7 @@ use crate::sys::pause::{self, Point};
 use crate::sys::progress::Progress;
 use puzzlefs_schema::image::Stat as Attributes;
 use puzzlefs_schema::{Kind, Timestamp};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, CWD,
 };
@@ -135,8 +135,7 @@ impl Place<'_> {
         match self {
             Place::Open(fd) => fs::fsetxattr(fd, name, value, flags),
             Place::Entry(directory, entry) => {
-                let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
-                path.extend_from_slice(entry);
+                let path = path_of(directory).join(OsStr::from_bytes(entry));
                 fs::lsetxattr(path, name, value, flags)
             }
         }
