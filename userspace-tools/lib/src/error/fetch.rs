@@ -25,7 +25,7 @@ pub enum FetchError {
         /// The cause.
         cause: NotPuzzlefs,
     },
-    /// A digest in the manifest is none.
+    /// A digest in the manifest is malformed.
     #[error(
         "cannot fetch the image: its manifest has a digest that is not sha256: '{}'",
         .digest.escape_default())]
@@ -55,7 +55,7 @@ pub enum FetchError {
         /// The number of bytes that arrived.
         found: u64,
     },
-    /// A blob that the manifest lists as a pack is none.
+    /// A pack of the manifest is malformed.
     #[error("cannot fetch pack {pack}: {cause}; push the image again")]
     Pack {
         /// The digest of the pack.
