@@ -118,7 +118,7 @@ pub mod owners {
 
 pub mod import {
     //! Importing container images.
-    pub use crate::ops::import::{import, ImportSource};
+    pub use crate::ops::import::{import, obtain, ImportSource, Obtained};
 }
 
 pub mod convert {
@@ -185,7 +185,9 @@ pub mod copy {
 
 pub mod fetch {
     //! Fetching images from sources that are not trusted, such as registries.
-    pub use crate::ops::fetch::{fetch, BlobSource, FetchOptions, Fetched, RemoteBlob};
+    pub use crate::ops::fetch::{
+        fetch, BlobSource, FetchOptions, Fetched, ImageSource, RemoteBlob,
+    };
 }
 
 pub mod diff {

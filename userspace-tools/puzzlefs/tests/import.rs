@@ -4,120 +4,14 @@
 
 mod common;
 
-use common::layout::Layout;
+use common::layout::{compressed, layer, layers, shell, tagged, Layout};
 use common::tar::{archive, file, hard_link, header, pax, symlink};
 use common::*;
 use puzzlefs_lib::Digest;
 use serde_json::{json, Value};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-/// Runs a shell script in a directory.
-fn shell(directory: &Path, script: &str) {
-    let output = Command::new("sh")
-        .args(["-euc", script])
-        .current_dir(directory)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-}
-
-/// Adds images to a layout.
-trait AddImage {
-    fn image(&self, architecture: &str, layers: &[(Vec<u8>, &str)]) -> Value;
-}
-
-impl AddImage for Layout {
-    /// Adds an image of these layers: the archive and how it is compressed.
-    fn image(&self, architecture: &str, layers: &[(Vec<u8>, &str)]) -> Value {
-        let diff_ids = layers.iter().map(|(tar, _)| Digest::of(tar).to_oci());
-        let config = json!({
-            "os": "linux", "architecture": architecture,
-            "config": {"Entrypoint": ["/bin/sh"], "Env": ["A=B"]},
-            "rootfs": {"type": "layers", "diff_ids": diff_ids.collect::<Vec<_>>()},
-        });
-        let config = config.to_string();
-        let config = self.blob(
-            "application/vnd.oci.image.config.v1+json",
-            config.as_bytes(),
-        );
-        let layers = layers.iter().map(|(tar, compression)| {
-            let (suffix, bytes) = match *compression {
-                "" => ("".to_owned(), tar.clone()),
-                name => (format!("+{name}"), compressed(name, tar)),
-            };
-            let media_type = format!("application/vnd.oci.image.layer.v1.tar{suffix}");
-            self.blob(&media_type, &bytes)
-        });
-        let manifest = json!({
-            "schemaVersion": 2, "config": config, "layers": layers.collect::<Vec<_>>(),
-        });
-        let bytes = manifest.to_string();
-        let mut descriptor = self.blob(
-            "application/vnd.oci.image.manifest.v1+json",
-            bytes.as_bytes(),
-        );
-        descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
-        descriptor
-    }
-}
-
-fn tagged(mut descriptor: Value, tag: &str) -> Value {
-    descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
-    descriptor
-}
-
-fn compressed(program: &str, bytes: &[u8]) -> Vec<u8> {
-    let scratch = tempfile::tempdir().unwrap();
-    let path = scratch.path().join("layer");
-    fs::write(&path, bytes).unwrap();
-    let output = Command::new(program).arg("-c").arg(path).output().unwrap();
-    assert!(output.status.success());
-    output.stdout
-}
-
-/// An archive of what a script makes in an empty directory.
-fn layer(script: &str) -> Vec<u8> {
-    let scratch = tempfile::tempdir().unwrap();
-    shell(scratch.path(), &format!("chmod 755 .; {script}"));
-    let output = Command::new("tar")
-        .args(["-c", "--format=posix", "-C"])
-        .arg(scratch.path())
-        .arg(".")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    output.stdout
-}
-
-/// Three layers, and the script that makes the tree that they are.
-fn layers() -> (Vec<(Vec<u8>, &'static str)>, &'static str) {
-    let first = layer(
-        "umask 022; mkdir -p etc/sub usr/lib opaque/deep was-dir/x old
-         echo one >etc/keep; echo gone >etc/gone; echo big >etc/sub/file
-         echo lib >usr/lib/lib.so; ln -s usr/lib lib; echo hidden >opaque/deep/hidden
-         echo x >was-dir/x/y; echo f >was-file; echo linked >original; echo old >old/file",
-    );
-    let second = layer(
-        "umask 022; mkdir -p etc opaque/deep was-file
-         touch etc/.wh.gone etc/.wh.sub opaque/.wh..wh..opq .wh.never-there .wh.old
-         echo shown >opaque/deep/shown; echo file >was-dir; echo in >was-file/in
-         mkdir old; echo new >old/other; touch .wh..wh.aufs; chmod 700 etc",
-    );
-    let third = layer(
-        "umask 022; mkdir etc; chmod 700 etc; echo two >etc/keep; echo linked >original
-         ln original another",
-    );
-    let expected = "umask 022; mkdir -p etc usr/lib opaque/deep was-file old; chmod 700 etc
-         echo two >etc/keep; echo lib >usr/lib/lib.so; ln -s usr/lib lib
-         echo shown >opaque/deep/shown; echo file >was-dir; echo in >was-file/in
-         echo new >old/other; echo linked >original; ln original another";
-    (
-        vec![(first, ""), (second, "gzip"), (third, "zstd")],
-        expected,
-    )
-}
+use std::process::{Output, Stdio};
 
 /// Times are not what is compared here.
 const OPTIONS: [&str; 2] = ["--source-date-epoch", "100"];

@@ -3,6 +3,8 @@
 //! `puzzlefs push` and `puzzlefs pull` with Debian's registry, skopeo, and a proxy that disturbs.
 
 mod common;
+#[path = "registry/containers.rs"]
+mod containers;
 #[path = "registry/proxy.rs"]
 mod proxy;
 #[path = "registry/server.rs"]
@@ -214,23 +216,6 @@ fn skopeo_copies_pushed_images_and_pushes_others() {
     );
     world.pull(&other, "to");
     world.assert_arrived("to");
-    // An ordinary image.
-    let layout = world.path("layout");
-    says(&[
-        "export",
-        &world.image("t"),
-        "--oci",
-        layout.to_str().unwrap(),
-    ]);
-    let layout = format!("oci:{}:t", layout.display());
-    let ordinary = format!("docker://127.0.0.1:{}/ordinary:t", world.server.port);
-    skopeo(
-        world.scratch.path(),
-        &["copy", "--dest-tls-verify=false", &layout, &ordinary],
-    );
-    let message = world.pull_fails(&ordinary, "other", &[]);
-    assert!(message.contains("not a PuzzleFS image"), "{message}");
-    assert!(message.contains("by 'skopeo copy docker://"), "{message}");
     let digest = |store: &str| {
         open(&world.path(store), "t")
             .1

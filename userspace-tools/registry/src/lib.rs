@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Pushes PuzzleFS images to container registries, and pulls them.
+//! Pushes PuzzleFS images to container registries, and pulls them and container images.
 //!
 //! The crate follows the OCI distribution specification 1.1 by `oci-client`. What a pull adds to a store
 //! is verified by `puzzlefs-lib`, because registries and networks are untrusted.
@@ -30,6 +30,6 @@ mod reference;
 pub use client::{RegistryOptions, Traffic};
 pub use credentials::UserPassword;
 pub use error::{Message, RegistryError, RegistryFault, SetupError};
-pub use pull::{pull, Pulled};
+pub use pull::{pull, PullOptions, Pulled};
 pub use push::{push, Pushed};
 pub use reference::RemoteImage;

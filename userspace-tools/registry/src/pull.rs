@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Pulls images. `puzzlefs_lib::fetch` decides which ranges of which blobs are requested.
+//! Pulls images. `puzzlefs_lib::import::obtain` decides which blobs and ranges are requested.
 
 use crate::client::{Answer, Attempts, Registry, RegistryOptions, Stop, Traffic};
 use crate::error::{Message, RegistryFault};
@@ -9,8 +9,11 @@ use crate::reference::RemoteImage;
 use futures_util::StreamExt;
 use oci_client::client::{BlobResponse, LayerDescriptor, SizedStream};
 use oci_client::RegistryOperation;
-use puzzlefs_lib::fetch::{fetch, BlobSource, FetchOptions, Fetched, RemoteBlob};
-use puzzlefs_lib::oci::{INDEX, MANIFEST};
+use puzzlefs_lib::builder::BuildOptions;
+use puzzlefs_lib::fetch::{BlobSource, FetchOptions, ImageSource, RemoteBlob};
+use puzzlefs_lib::import::{obtain, Obtained};
+use puzzlefs_lib::oci::{Descriptor, INDEX, MANIFEST};
+use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::{Digest, Progress, Result, Store};
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,49 +28,80 @@ const SUCCESS: u64 = 1 << 20;
 /// The verb for messages.
 const ACTION: &str = "pull from";
 
+/// Options of a pull.
+#[derive(Clone, Debug)]
+pub struct PullOptions {
+    /// The connection.
+    pub connection: RegistryOptions,
+    /// For which platform, if not for this one.
+    pub platform: Option<Platform>,
+    /// The tag, and the encoding of an image that is made of a container image.
+    pub build: BuildOptions,
+}
+
 /// The result of a pull.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Pulled {
-    /// The blobs and chunks.
-    pub fetched: Fetched,
+    /// The image in the store.
+    pub obtained: Obtained,
+    /// The digest of the manifest or the index that the registry has under the name.
+    pub source: Digest,
     /// Requests and bytes.
     pub traffic: Traffic,
 }
 
-/// Pulls an image from a registry into a store, and sets the tag.
+/// Pulls an image from a registry into a store, and sets the tag. A container image is imported.
 ///
 /// # Errors
 ///
 /// If the registry does not have the image, or something else than its manifest says, or the connection
-/// breaks more often than [`RegistryOptions::retries`]. The tag then stays as it was. Data that has
-/// arrived stays in the store, and another pull fetches the rest.
+/// breaks more often than [`RegistryOptions::retries`]. The tag then stays as it was. Data of a PuzzleFS
+/// image that has arrived stays in the store, and another pull fetches the rest.
 pub fn pull(
     image: &RemoteImage,
     to: &Store,
-    tag: &str,
-    options: &RegistryOptions,
+    options: &PullOptions,
     progress: &Progress,
 ) -> Result<Pulled> {
     let operation = RegistryOperation::Pull;
-    let registry = Registry::connect(image, operation, ACTION, options, progress)?;
-    let manifest = manifest(&registry).map_err(|stop| stop.into_error(&registry))?;
-    let jobs = FetchOptions { jobs: options.jobs };
-    let fetched = fetch(&Blobs(&registry), &manifest, to, tag, jobs, progress)?;
+    let registry = Registry::connect(image, operation, ACTION, &options.connection, progress)?;
+    let wanted = image.digest().map(Digest::to_oci);
+    let name = wanted
+        .as_deref()
+        .or_else(|| image.tag())
+        .unwrap_or("latest");
+    let first = manifest(&registry, name).map_err(|stop| stop.into_error(&registry))?;
+    let digest = Digest::of(&first);
+    let document = Descriptor::new("", digest, first.len() as u64);
+    let source = Source {
+        registry: &registry,
+        first: (digest, first),
+    };
+    let obtained = obtain(
+        &source,
+        &document,
+        options.platform.as_ref(),
+        to,
+        &options.build,
+        FetchOptions {
+            jobs: options.connection.jobs,
+        },
+        progress,
+    )?;
     Ok(Pulled {
-        fetched,
+        obtained,
+        source: digest,
         traffic: registry.traffic(),
     })
 }
 
-/// Gets the manifest, and compares its digest with the one in the name of the image.
-fn manifest(registry: &Registry<'_>) -> Result<Vec<u8>, Stop> {
-    let wanted = registry.image.digest().map(Digest::to_oci);
-    let name = wanted.as_deref().or(registry.image.tag());
+/// Gets a manifest or an index by its tag or its digest, and compares it with the digest and with the one
+/// that the registry states.
+fn manifest(registry: &Registry<'_>, name: &str) -> Result<Vec<u8>, Stop> {
     let accept = format!("{MANIFEST}, {INDEX}, {DOCKER}");
-    let Answer { body, digest } =
-        registry.read_manifest(name.unwrap_or("latest"), &accept, MANIFEST_MAX)?;
+    let Answer { body, digest } = registry.read_manifest(name, &accept, MANIFEST_MAX)?;
     let found = Digest::of(&body);
-    for wanted in wanted.into_iter().chain(digest) {
+    for wanted in [Some(name.to_owned()), digest].into_iter().flatten() {
         if wanted.starts_with("sha256:") && wanted != found.to_oci() {
             let wanted = Message::new(wanted);
             let fault = RegistryFault::ManifestDigest { found, wanted };
@@ -77,8 +111,26 @@ fn manifest(registry: &Registry<'_>) -> Result<Vec<u8>, Stop> {
     Ok(body)
 }
 
-/// The blobs of a repository.
-struct Blobs<'r>(&'r Registry<'r>);
+/// The manifests and blobs of a repository.
+struct Source<'r> {
+    registry: &'r Registry<'r>,
+    /// The document that the name stands for.
+    first: (Digest, Vec<u8>),
+}
+
+impl ImageSource for Source<'_> {
+    fn name(&self) -> String {
+        self.registry.image.to_string()
+    }
+
+    fn manifest(&self, digest: &Digest) -> Result<Vec<u8>> {
+        if *digest == self.first.0 {
+            return Ok(self.first.1.clone());
+        }
+        let found = manifest(self.registry, &digest.to_oci());
+        found.map_err(|stop| stop.into_error(self.registry))
+    }
+}
 
 /// The position in a range of a blob.
 struct Position {
@@ -94,14 +146,14 @@ enum End {
     Unranged,
 }
 
-impl BlobSource for Blobs<'_> {
+impl BlobSource for Source<'_> {
     fn read(
         &self,
         blob: &RemoteBlob,
         range: Range<u64>,
         give: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<bool> {
-        let mut attempts = Attempts::new(self.0.options.retries);
+        let mut attempts = Attempts::new(self.registry.options.retries);
         let mut position = Position {
             at: range.start,
             range,
@@ -113,10 +165,10 @@ impl BlobSource for Blobs<'_> {
                 Ok(End::Unranged) => return Ok(false),
                 Err(Stop::Failure(failure)) => {
                     if position.at - before >= SUCCESS {
-                        attempts = Attempts::new(self.0.options.retries);
+                        attempts = Attempts::new(self.registry.options.retries);
                     }
-                    let prepared = attempts.prepare(self.0, failure);
-                    prepared.map_err(|stop| stop.into_error(self.0))?;
+                    let prepared = attempts.prepare(self.registry, failure);
+                    prepared.map_err(|stop| stop.into_error(self.registry))?;
                 }
                 Err(Stop::Error(error)) => return Err(error),
             }
@@ -125,7 +177,7 @@ impl BlobSource for Blobs<'_> {
     }
 }
 
-impl Blobs<'_> {
+impl Source<'_> {
     /// Requests the rest of a range, and gives its bytes.
     fn read_on(
         &self,
@@ -133,7 +185,7 @@ impl Blobs<'_> {
         position: &mut Position,
         give: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<End, Stop> {
-        let registry = self.0;
+        let registry = self.registry;
         registry.count_request();
         let name = blob.digest.to_oci();
         let layer = LayerDescriptor {
@@ -170,7 +222,7 @@ impl Blobs<'_> {
         mut skip: u64,
         give: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<End, Stop> {
-        let registry = self.0;
+        let registry = self.registry;
         // Such an answer is longer than the range, unless that is the whole blob.
         let is_full = skip > 0 && position.range.end < blob.size;
         while let Some(piece) = registry.wait(stream.next())? {

@@ -17,10 +17,7 @@ pub enum FetchError {
         cause: ParseError,
     },
     /// The manifest is that of another kind of image.
-    #[error(
-        "cannot fetch the image: {cause}. Copy it into a directory by 'skopeo copy docker://... \
-         oci:DIRECTORY:TAG' first"
-    )]
+    #[error("cannot fetch the image: {cause}")]
     NotPuzzlefs {
         /// The cause.
         cause: NotPuzzlefs,

@@ -18,8 +18,10 @@ use crate::store::staging::Staging;
 use crate::sys::progress::Progress;
 use crate::sys::stoppable::Stoppable;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A tree that an archive makes.
 pub(crate) struct ArchiveTree {
@@ -75,11 +77,12 @@ fn read_open(
             (SourceData::Archive(file, Some(Seen::of(&stat))), remarks)
         }
         ArchiveInput::Stream(stream) => {
-            let mut spool = Spool::new(staging)?;
+            let spool = Spool::new(staging)?;
+            let mut writer = spool.writer();
             let mut reader = Reader::new(stream).ignoring_zeros(options.ignore_zeros);
             while let Some(mut member) = next(&mut reader, &path, progress)? {
                 if let MemberKind::File(file) = &mut member.kind {
-                    spool.take(&mut reader, file, &path, progress)?;
+                    writer.take(&mut reader, file, &path, progress)?;
                 }
                 insert(&mut assembly, member, &path)?;
             }
@@ -220,16 +223,16 @@ fn fault_error(fault: Fault, path: &Path) -> Error {
     }
 }
 
-/// The contents of files, one after the other.
+/// The contents of files, in a file of the builder's directory. Several threads can add contents.
 pub(crate) struct Spool {
     file: File,
     path: PathBuf,
-    size: u64,
-    buffer: Vec<u8>,
+    /// The end of the places that are taken.
+    end: AtomicU64,
 }
 
 impl Spool {
-    /// Creates an empty spool in the builder's directory.
+    /// Creates an empty spool.
     pub fn new(staging: &Staging<'_>) -> Result<Self> {
         let path = staging.path.clone();
         let file = tempfile::tempfile_in(&path).map_err(Error::io(
@@ -239,32 +242,15 @@ impl Spool {
         Ok(Spool {
             file,
             path,
-            size: 0,
-            buffer: vec![0; READ_SIZE],
+            end: AtomicU64::new(0),
         })
     }
 
-    /// Appends the data of a reader's member, and notes its place.
-    pub fn take<I: Input>(
-        &mut self,
-        reader: &mut Reader<I>,
-        file: &mut FileData,
-        path: &Path,
-        progress: &Progress,
-    ) -> Result<()> {
-        file.move_to(self.size);
-        loop {
-            progress.check()?;
-            let count = reader
-                .read(&mut self.buffer)
-                .map_err(|fault| fault_error(fault, path))?;
-            if count == 0 {
-                return Ok(());
-            }
-            self.file
-                .write_all(&self.buffer[..count])
-                .map_err(Error::io(&self.path, "write an archive's contents to"))?;
-            self.size += count as u64;
+    /// Returns a writer for one thread.
+    pub fn writer(&self) -> SpoolWriter<'_> {
+        SpoolWriter {
+            spool: self,
+            buffer: vec![0; READ_SIZE],
         }
     }
 
@@ -278,6 +264,42 @@ impl Spool {
     /// Returns the file.
     pub fn finish(self) -> File {
         self.file
+    }
+}
+
+/// Adds contents to a [`Spool`].
+pub(crate) struct SpoolWriter<'s> {
+    spool: &'s Spool,
+    buffer: Vec<u8>,
+}
+
+impl SpoolWriter<'_> {
+    /// Adds the data of a reader's member, and notes its place.
+    pub fn take<I: Input>(
+        &mut self,
+        reader: &mut Reader<I>,
+        file: &mut FileData,
+        path: &Path,
+        progress: &Progress,
+    ) -> Result<()> {
+        let spool = self.spool;
+        let size = file.pieces.iter().map(|piece| piece.length).sum();
+        let mut at = spool.end.fetch_add(size, Relaxed);
+        file.move_to(at);
+        loop {
+            progress.check()?;
+            let count = reader
+                .read(&mut self.buffer)
+                .map_err(|fault| fault_error(fault, path))?;
+            if count == 0 {
+                return Ok(());
+            }
+            spool
+                .file
+                .write_all_at(&self.buffer[..count], at)
+                .map_err(Error::io(&spool.path, "write an archive's contents to"))?;
+            at += count as u64;
+        }
     }
 }
 
@@ -377,7 +399,16 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// Reads an archive, compressed or not. `path` is for messages only.
-    pub fn new(mut input: impl Read + Send + 'static, path: &Path) -> Result<Self> {
+    pub fn new(input: impl Read + Send + 'static, path: &Path) -> Result<Self> {
+        Self::counting(input, Garbage::default(), path)
+    }
+
+    /// Does the same, and counts garbage with this counter.
+    pub fn counting(
+        mut input: impl Read + Send + 'static,
+        garbage: Garbage,
+        path: &Path,
+    ) -> Result<Self> {
         let fail = |error| Error::io(path, "read the archive")(error);
         let mut start = Vec::new();
         (&mut input)
@@ -389,12 +420,12 @@ impl Stream {
             let contents = Cursor::new(start).chain(input);
             return Ok(Stream {
                 contents: Box::new(BufReader::with_capacity(READ_SIZE, contents)),
-                garbage: Garbage::default(),
+                garbage,
             });
         }
-        let contents = Decompressed::new(format, start, input).map_err(fail)?;
+        let contents = Decompressed::new(format, start, input, garbage.clone()).map_err(fail)?;
         Ok(Stream {
-            garbage: contents.garbage(),
+            garbage,
             contents: Box::new(BufReader::with_capacity(READ_SIZE, contents)),
         })
     }

@@ -167,20 +167,15 @@ impl Garbage {
 }
 
 impl<R: Read> Decompressed<R> {
-    /// Reads a file of which `start` was read already.
-    pub fn new(format: Format, start: Vec<u8>, input: R) -> io::Result<Self> {
+    /// Reads a file of which `start` was read already, and counts the garbage behind the streams.
+    pub fn new(format: Format, start: Vec<u8>, input: R, garbage: Garbage) -> io::Result<Self> {
         let mut input = Peekable::new(BufReader::with_capacity(READ_SIZE, input));
         input.unread(start);
         Ok(Decompressed {
             format,
             decoder: Some(format.decoder(input)?),
-            garbage: Garbage::default(),
+            garbage,
         })
-    }
-
-    /// Returns the counter of the garbage behind the streams.
-    pub fn garbage(&self) -> Garbage {
-        self.garbage.clone()
     }
 
     /// Finds the stream behind the one that has ended, and counts what else is there.
@@ -316,10 +311,10 @@ mod tests {
         let format = Format::detect(&start).map_err(io::Error::other)?;
         // A pipe gives its bytes in pieces.
         let rest = Pieces(&file[start.len()..], piece);
-        let mut input = Decompressed::new(format, start, rest)?;
+        let mut input = Decompressed::new(format, start, rest, Garbage::default())?;
         let mut contents = Vec::new();
         input.read_to_end(&mut contents)?;
-        Ok((contents, input.garbage().bytes()))
+        Ok((contents, input.garbage.bytes()))
     }
 
     struct Pieces<'a>(&'a [u8], usize);

@@ -78,10 +78,11 @@ impl Container {
                 reader.into_input().into_file()
             }
             ArchiveInput::Stream(stream) => {
-                let mut spool = Spool::new(staging)?;
+                let spool = Spool::new(staging)?;
+                let mut writer = spool.writer();
                 let mut reader = Reader::new(stream);
                 tree.read(&mut reader, &path, progress, |reader, data| {
-                    spool.take(reader, data, &path, progress)
+                    writer.take(reader, data, &path, progress)
                 })?;
                 spool.finish()
             }

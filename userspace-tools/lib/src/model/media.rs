@@ -225,7 +225,7 @@ impl Kind {
     /// Returns the cause why `import` cannot read the image, if there is one.
     pub fn not_importable(&self) -> Option<NotImportable> {
         let types = || self.layers.iter().map(|layer| &*layer.media_type);
-        if types().any(|layer| layer == oci::ROOTFS) {
+        if types().any(|layer| layer == oci::ROOTFS || layer == oci::PACK) {
             return Some(NotImportable::Puzzlefs);
         }
         let artifact = |media_type: &str| Some(NotImportable::Artifact(media_type.to_owned()));

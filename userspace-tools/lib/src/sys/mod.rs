@@ -13,6 +13,7 @@
 //! | `verity` | measures and enables fs-verity |
 //! | `stoppable` | input that may never come |
 //! | `parallel` | work in several threads |
+//! | `pipe` | bytes from one thread to another |
 //! | `progress` | counters, and the request to stop |
 //! | `beneath` | opens paths below a directory |
 //! | `pause` | pauses a command for a test |
@@ -21,6 +22,7 @@ pub(crate) mod beneath;
 pub(crate) mod mounts;
 pub(crate) mod parallel;
 pub(crate) mod pause;
+pub(crate) mod pipe;
 pub(crate) mod progress;
 pub(crate) mod stoppable;
 pub(crate) mod verity;

@@ -2,9 +2,11 @@
 
 //! Runs the same work on many items in several threads.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// Does some work on each of the items, begun in their order by `jobs` threads, this one included.
@@ -38,6 +40,86 @@ pub fn for_each<T: Sync, S>(
         run();
     });
     into_inner(outcome)
+}
+
+/// Does some work on each of the items in `jobs` threads, and passes the results to `take` in this thread,
+/// in the order of the items. At most `jobs` items are begun and not taken.
+///
+/// `work` gets a function that fails once an error has ended the others, so that long work can end, too.
+///
+/// # Errors
+///
+/// The first error, of `work` or of `take`, in the order of the items.
+pub(crate) fn in_order<T: Sync, R: Send>(
+    jobs: usize,
+    items: &[T],
+    work: impl Fn(&T, &(dyn Fn() -> Result<()> + Sync)) -> Result<R> + Sync,
+    mut take: impl FnMut(R) -> Result<()>,
+) -> Result<()> {
+    struct State<R> {
+        begun: usize,
+        taken: usize,
+        failed: bool,
+        results: BTreeMap<usize, Result<R>>,
+    }
+    let state = Mutex::new(State {
+        begun: 0,
+        taken: 0,
+        failed: false,
+        results: BTreeMap::new(),
+    });
+    let changed = Condvar::new();
+    let wait = |guard| changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+    let check = || match lock(&state).failed {
+        true => Err(Error::Interrupted),
+        false => Ok(()),
+    };
+    let run = || loop {
+        let mut guard = lock(&state);
+        while !guard.failed && guard.begun >= guard.taken + jobs.max(1) {
+            guard = wait(guard);
+        }
+        let number = guard.begun;
+        let item = items.get(number).filter(|_| !guard.failed);
+        let Some(item) = item else { return };
+        guard.begun += 1;
+        drop(guard);
+        // A panic must not leave this function waiting for a result.
+        let result = panic::catch_unwind(AssertUnwindSafe(|| work(item, &check)));
+        let (result, payload) = match result {
+            Ok(result) => (result, None),
+            Err(payload) => (Err(Error::Interrupted), Some(payload)),
+        };
+        lock(&state).results.insert(number, result);
+        changed.notify_all();
+        if let Some(payload) = payload {
+            panic::resume_unwind(payload);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1).min(items.len()) {
+            scope.spawn(run);
+        }
+        let taken = (0..items.len()).try_for_each(|number| {
+            let mut guard = lock(&state);
+            let result = loop {
+                match guard.results.remove(&number) {
+                    Some(result) => break result,
+                    None => guard = wait(guard),
+                }
+            };
+            drop(guard);
+            take(result?)?;
+            lock(&state).taken += 1;
+            changed.notify_all();
+            Ok(())
+        });
+        if taken.is_err() {
+            lock(&state).failed = true;
+            changed.notify_all();
+        }
+        taken
+    })
 }
 
 /// Locks a mutex, even if a thread panicked with it, because that panic ends the program.
@@ -74,6 +156,40 @@ mod tests {
             done.sort_unstable();
             assert_eq!(done, items);
         }
+    }
+
+    #[test]
+    fn results_are_taken_in_order() {
+        for jobs in [1, 2, 7] {
+            let items: Vec<u32> = (0..1000).collect();
+            let mut taken = Vec::new();
+            let take = |item| {
+                taken.push(item);
+                Ok(())
+            };
+            in_order(jobs, &items, |item, _| Ok(*item), take).unwrap();
+            assert_eq!(taken, items);
+        }
+    }
+
+    #[test]
+    fn an_error_ends_the_work_on_other_items() {
+        let items: Vec<u32> = (0..1000).collect();
+        let mut taken = 0;
+        let work = |item: &u32, check: &(dyn Fn() -> Result<()> + Sync)| match item {
+            0..10 => Ok(()),
+            10 => Err(Error::Usage("wrong".to_owned())),
+            _ => loop {
+                check()?;
+                thread::yield_now();
+            },
+        };
+        let result = in_order(4, &items, work, |()| {
+            taken += 1;
+            Ok(())
+        });
+        assert!(matches!(result, Err(Error::Usage(_))));
+        assert_eq!(taken, 10);
     }
 
     #[test]

@@ -3,20 +3,26 @@
 //! `puzzlefs pull`.
 
 use crate::arguments::registry::RegistryArgs;
-use crate::arguments::{has_tag, JsonArg, QuietArg};
-use crate::output::Output;
+use crate::arguments::{has_tag, JobsArg, JsonArg, QuietArg, PLATFORM};
+use crate::output::{say, Output};
 use crate::progress::Words;
 use crate::{format, interrupt, progress};
 use clap::Args;
+use puzzlefs_lib::builder::{BuildOptions, Count};
 use puzzlefs_lib::error::ReferenceError;
-use puzzlefs_lib::{ImageRef, Selector, Store};
-use puzzlefs_registry::{pull, RemoteImage};
+use puzzlefs_lib::import::Obtained;
+use puzzlefs_lib::platform::Platform;
+use puzzlefs_lib::{Digest, ImageRef, Selector, Store};
+use puzzlefs_registry::{pull, PullOptions, RemoteImage};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::PathBuf;
 
 /// Pull an image from a registry: only data that the store lacks
+///
+/// A PuzzleFS image is fetched, and an ordinary container image is imported, as by 'puzzlefs import'.
+/// Where the registry has images of several platforms, that of this machine is pulled.
 ///
 /// Everything is verified before it enters the store. The tag is set last: if the pull fails or is
 /// interrupted, it stays as it was. Data that has arrived remains, and another pull fetches the rest;
@@ -32,6 +38,11 @@ pub struct PullArgs {
     /// Store, created if it does not exist, and the tag to set there [default for TAG: the image's]
     #[arg(value_name = "STORE[:TAG]")]
     target: OsString,
+    /// Pull the image of this platform, such as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = PLATFORM)]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    jobs: JobsArg,
     #[command(flatten)]
     registry: RegistryArgs,
     #[command(flatten)]
@@ -42,7 +53,7 @@ pub struct PullArgs {
 
 const WORDS: Words = Words {
     counting: "connecting",
-    things: ("blob", "blobs"),
+    things: ("item", "items"),
     doing: "pulling",
     done: "pulled",
 };
@@ -53,6 +64,8 @@ struct Report {
     store: String,
     tag: String,
     manifest_digest: String,
+    source_digest: String,
+    imported: bool,
     new_blobs: u64,
     new_bytes: u64,
     shared_blobs: u64,
@@ -60,6 +73,38 @@ struct Report {
     partial_packs: u64,
     requests: u64,
     received_bytes: u64,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    remarks: Vec<String>,
+}
+
+/// What both kinds of images have in a report.
+struct Counts {
+    manifest: Digest,
+    new: Count,
+    shared: Count,
+    partial_packs: u64,
+    remarks: Vec<String>,
+}
+
+impl Counts {
+    fn of(obtained: Obtained) -> Self {
+        match obtained {
+            Obtained::Fetched(fetched) => Counts {
+                manifest: fetched.manifest,
+                new: fetched.new,
+                shared: fetched.shared,
+                partial_packs: fetched.partial_packs,
+                remarks: Vec::new(),
+            },
+            Obtained::Imported(summary) => Counts {
+                manifest: summary.manifest,
+                new: summary.new,
+                shared: summary.shared,
+                partial_packs: 0,
+                remarks: summary.remarks,
+            },
+        }
+    }
 }
 
 /// Pulls an image from a registry.
@@ -67,30 +112,45 @@ pub fn run(arguments: &PullArgs) -> anyhow::Result<()> {
     let image = RemoteImage::parse(&arguments.image)?;
     let (directory, tag) = target(&arguments.target, &image)?;
     let store = Store::create(&directory)?;
-    let options = arguments.registry.options();
+    let options = PullOptions {
+        connection: arguments.registry.options(),
+        platform: arguments.platform.clone(),
+        build: BuildOptions {
+            jobs: arguments.jobs.count(),
+            ..BuildOptions::new(&tag)
+        },
+    };
     let progress = interrupt::stoppable()?;
     let pulled = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {
-        pull(&image, &store, &tag, &options, &progress)
+        pull(&image, &store, &options, &progress)
     })?;
-    let fetched = pulled.fetched;
+    let imported = matches!(pulled.obtained, Obtained::Imported(_));
+    let counts = Counts::of(pulled.obtained);
+    for remark in &counts.remarks {
+        say(remark);
+    }
     let mut out = Output::new();
     let printed = if arguments.json.json {
         out.json(&Report {
             store: directory.to_string_lossy().into_owned(),
             tag,
-            manifest_digest: fetched.manifest.to_oci(),
-            new_blobs: fetched.new.blobs,
-            new_bytes: fetched.new.bytes,
-            shared_blobs: fetched.shared.blobs,
-            shared_bytes: fetched.shared.bytes,
-            partial_packs: fetched.partial_packs,
+            manifest_digest: counts.manifest.to_oci(),
+            source_digest: pulled.source.to_oci(),
+            imported,
+            new_blobs: counts.new.blobs,
+            new_bytes: counts.new.bytes,
+            shared_blobs: counts.shared.blobs,
+            shared_bytes: counts.shared.bytes,
+            partial_packs: counts.partial_packs,
             requests: pulled.traffic.requests,
             received_bytes: pulled.traffic.received,
+            remarks: counts.remarks,
         })
     } else if arguments.quiet.quiet {
         Ok(())
     } else {
-        out.counts(6, [("pulled", fetched.new), ("shared", fetched.shared)])?;
+        let done = if imported { "imported" } else { "pulled" };
+        out.counts(8, [(done, counts.new), ("shared", counts.shared)])?;
         let received = format::bytes(pulled.traffic.received);
         let requests = format::count(pulled.traffic.requests, "request", "requests");
         Ok(writeln!(out, "received: {received} in {requests}")?)

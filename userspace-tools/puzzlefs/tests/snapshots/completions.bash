@@ -1183,12 +1183,24 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__pull)
-            opts="-q -h --creds --authfile --cert-dir --tls-verify --request-timeout --retries --transfers --json --quiet --help"
+            opts="-j -q -h --platform --jobs --creds --authfile --cert-dir --tls-verify --request-timeout --retries --transfers --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --creds)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

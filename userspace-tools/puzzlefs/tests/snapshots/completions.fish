@@ -193,6 +193,8 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand push" -l transfers -d 
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand push" -l json -d 'Print one JSON object on standard output'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand push" -s q -l quiet -d 'Show no progress and no summary'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand push" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand pull" -l platform -d 'Pull the image of this platform, such as linux/arm64 [default: this machine\'s]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand pull" -s j -l jobs -d 'Use N threads, 1 to 1024 [default: one per processor]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand pull" -l creds -d 'Log in with this user name and password; other users of this host can see the command line' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand pull" -l authfile -d 'Read the credentials from FILE [default: the files of \'podman login\' and \'docker login\']' -r -F
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand pull" -l cert-dir -d 'Trust the CA certificates *.crt in DIR, too [default: certs.d/HOST:PORT of Podman and Docker]' -r -F

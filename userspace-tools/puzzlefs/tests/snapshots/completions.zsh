@@ -309,6 +309,9 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (pull)
 _arguments "${_arguments_options[@]}" : \
+'--platform=[Pull the image of this platform, such as linux/arm64 \[default\: this machine'\''s\]]:OS/ARCH[/VARIANT]:_default' \
+'-j+[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
+'--jobs=[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
 '(--authfile)--creds=[Log in with this user name and password; other users of this host can see the command line]:USER:PASSWORD:_default' \
 '--authfile=[Read the credentials from FILE \[default\: the files of '\''podman login'\'' and '\''docker login'\''\]]:FILE:_files' \
 '--cert-dir=[Trust the CA certificates *.crt in DIR, too \[default\: certs.d/HOST\:PORT of Podman and Docker\]]:DIR:_files' \

@@ -33,7 +33,7 @@ mod tests;
 
 use self::arrived::Arrived;
 use self::manifest::RemoteManifest;
-pub use self::source::{BlobSource, FetchOptions, RemoteBlob};
+pub use self::source::{BlobSource, FetchOptions, ImageSource, RemoteBlob};
 use crate::error::{Error, FetchError, Result, StoreError};
 use crate::image::chunk_walk::{ChunkKind, ChunkWalk};
 use crate::model::count::Count;

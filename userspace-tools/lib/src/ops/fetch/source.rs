@@ -33,6 +33,19 @@ pub trait BlobSource: Sync {
     ) -> Result<bool>;
 }
 
+/// A source of images: blobs, manifests and indexes. Nothing that it gives is trusted.
+pub trait ImageSource: BlobSource {
+    /// Returns the name of the image for messages.
+    fn name(&self) -> String;
+
+    /// Reads a manifest or an index, of a few megabytes at most.
+    ///
+    /// # Errors
+    ///
+    /// If the source does not have it. The caller compares the digest.
+    fn manifest(&self, digest: &Digest) -> Result<Vec<u8>>;
+}
+
 /// Options of a fetch.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchOptions {

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! From a container image to a PuzzleFS image of its root filesystem.
+//!
+//! Reads OCI image layouts, as directories and as archives, archives of `docker save`, and images of
+//! registries. The layers become one tree. If layers are kept, each becomes a layer with its changes to the
+//! tree of those before it. Every blob is compared with its digest. The configuration is kept.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `layers` | reads the layers, several at once, and puts them over each other |
+//! | `choice` | chooses an image, and reads its manifest and configuration |
+//! | `files` | the documents and blobs, of a directory, an archive or a registry |
+
+mod choice;
+mod files;
+mod layers;
+
+use self::choice::{Chooser, Chosen, Selected, NAMES};
+use self::files::Files;
+use self::layers::Layers;
+use crate::build::build_options::BuildOptions;
+use crate::build::builder::{Input, Stack, Summary};
+use crate::build::packed;
+use crate::build::source::{Source, SourceData};
+use crate::error::Result;
+use crate::ingest::archive::Spool;
+use crate::ingest::container::Container;
+use crate::model::oci::Descriptor;
+use crate::model::platform::Platform;
+use crate::model::tree::LeftOut;
+use crate::model::version::Format;
+use crate::ops::fetch::{fetch, FetchOptions, Fetched, ImageSource};
+use crate::store::oci_layout::Store;
+use crate::store::staging::Staging;
+use crate::sys::progress::Progress;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Which container image to import.
+#[derive(Clone, Debug)]
+pub struct ImportSource {
+    /// A directory or an archive; `-` is one on the standard input.
+    pub path: PathBuf,
+    /// Its tag or name there, needed where there are several.
+    pub tag: Option<String>,
+    /// For which platform, if not for this one.
+    pub platform: Option<Platform>,
+}
+
+impl ImportSource {
+    /// Reads `<path>` or `<path>:<name>`. The path ends at the last colon before which a file exists.
+    pub fn parse(text: &OsStr, platform: Option<Platform>) -> Self {
+        let bytes = text.as_bytes();
+        let mut source = ImportSource {
+            path: PathBuf::from(text),
+            tag: None,
+            platform,
+        };
+        let colons = (0..bytes.len()).rev().filter(|&at| bytes[at] == b':');
+        for colon in colons.take_while(|_| !source.path.exists()) {
+            let path = PathBuf::from(OsStr::from_bytes(&bytes[..colon]));
+            if path.exists() || path.as_os_str() == "-" {
+                let tag = String::from_utf8_lossy(&bytes[colon + 1..]);
+                source.tag = Some(tag.into_owned());
+                source.path = path;
+                break;
+            }
+        }
+        source
+    }
+}
+
+/// Imports a container image into `store`.
+pub fn import(
+    source: &ImportSource,
+    store: &Store,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> Result<Summary> {
+    packed::check_options(options)?;
+    let staging = Staging::new(store)?.checking(options.check);
+    let container = Container::open(&source.path, &staging, progress)?;
+    let files = Files::Local(&container);
+    let chooser = Chooser::new(files, source.platform.as_ref());
+    let chosen = chooser.local(source)?;
+    let remarks = container.remarks.clone();
+    let maker = Maker {
+        files,
+        jobs: options.jobs,
+        store,
+        staging: &staging,
+        options,
+        progress,
+    };
+    maker.make(chosen, remarks)
+}
+
+/// The result of [`obtain`].
+#[derive(Clone, Debug)]
+pub enum Obtained {
+    /// The source has a PuzzleFS image.
+    Fetched(Fetched),
+    /// The source has a container image, which was imported.
+    Imported(Box<Summary>),
+}
+
+/// Gets an image from a source that is not trusted, under the tag of `options`.
+///
+/// `document` is a manifest, or an index of images for several platforms. A PuzzleFS image is fetched,
+/// and another one imported. An index may list both for a platform; the PuzzleFS image is fetched then.
+///
+/// # Errors
+///
+/// If there is no image for the platform, or the source does not have it as the manifest says. The tag
+/// then stays as it was.
+pub fn obtain(
+    source: &impl ImageSource,
+    document: &Descriptor,
+    platform: Option<&Platform>,
+    store: &Store,
+    options: &BuildOptions,
+    fetching: FetchOptions,
+    progress: &Progress,
+) -> Result<Obtained> {
+    packed::check_options(options)?;
+    let name = source.name();
+    let files = Files::Remote(source, Path::new(&name));
+    let chooser = Chooser::new(files, platform);
+    match chooser.remote(document)? {
+        Selected::Puzzlefs(manifest) => {
+            let fetched = fetch(source, &manifest, store, &options.tag, fetching, progress)?;
+            Ok(Obtained::Fetched(fetched))
+        }
+        Selected::Container(chosen) => {
+            let staging = Staging::new(store)?.checking(options.check);
+            let maker = Maker {
+                files,
+                jobs: options.jobs.max(fetching.jobs),
+                store,
+                staging: &staging,
+                options,
+                progress,
+            };
+            let made = maker.make(*chosen, Vec::new())?;
+            Ok(Obtained::Imported(Box::new(made)))
+        }
+    }
+}
+
+/// Makes an image of a container image.
+struct Maker<'a> {
+    files: Files<'a>,
+    /// The number of layers that are read at once.
+    jobs: usize,
+    store: &'a Store,
+    staging: &'a Staging<'a>,
+    options: &'a BuildOptions,
+    progress: &'a Progress,
+}
+
+impl Maker<'_> {
+    /// `remarks` are those on the archive of the image.
+    fn make(&self, chosen: Chosen, mut remarks: Vec<String>) -> Result<Summary> {
+        let options = self.options;
+        let source_of = |file: File| Source {
+            path: self.files.path().to_path_buf(),
+            data: SourceData::Archive(file, None),
+        };
+        let spool = Spool::new(self.staging)?;
+        let mut stack = Stack::new(self.store, self.staging, options, self.progress)?;
+        let layers = Layers {
+            files: self.files,
+            spool: &spool,
+            progress: self.progress,
+        };
+        let assembly = layers.read(&chosen.layers, self.jobs, |assembly, layer| {
+            remarks.extend(layer.remarks);
+            if options.keep_layers && !layer.is_last {
+                let source = source_of(spool.contents()?);
+                stack.push(&source, assembly.clone().finish(&options.rules))?;
+            }
+            Ok(())
+        })?;
+        let input = Input {
+            source: source_of(spool.finish()),
+            tree: assembly.finish(&options.rules),
+            left_out: LeftOut::default(),
+            remarks,
+            config: Some(chosen.config),
+            annotations: chosen.annotations,
+            index_annotations: kept(chosen.index_annotations),
+        };
+        match options.format {
+            Format::V3 => stack.finish(input),
+            Format::V4 => packed::store(input, self.store, self.staging, options, self.progress),
+        }
+    }
+}
+
+/// The annotations of an index that the image keeps: all but its names in the index that it is from.
+fn kept(mut annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    for name in NAMES {
+        annotations.remove(name);
+    }
+    annotations
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Container images in a registry, which a pull imports.
+
+use super::*;
+use crate::common::layout::{layer, layers, tagged, Layout};
+use serde_json::json;
+
+/// Copies an image of a layout to the registry, with all images of an index.
+fn publish(world: &World, layout: &Layout, name: &str) -> String {
+    let from = format!("oci:{}:t", layout.0.display());
+    let to = format!("docker://127.0.0.1:{}/{name}", world.server.port);
+    let arguments = ["copy", "--all", "--dest-tls-verify=false"];
+    skopeo(
+        world.scratch.path(),
+        &[&arguments[..], &[&from, &to]].concat(),
+    );
+    to
+}
+
+/// Imports an image of a layout, and returns the digest of its root.
+fn imported(world: &World, layout: &Layout, options: &[&str]) -> String {
+    let (source, store) = (layout.0.display().to_string(), world.path("imported"));
+    let target = reference(&store, "t");
+    let report = world.run(&[&["import", &source, &target], options].concat());
+    report["rootfs_digest"].as_str().unwrap().to_owned()
+}
+
+/// Returns the digest of the root of the image `t`.
+fn root_of(store: &Path) -> String {
+    open(store, "t").1.root.digest().to_hex()
+}
+
+/// An index of images for two platforms, with an attestation.
+fn two_platforms(world: &World) -> Layout {
+    let layout = Layout::new(world.path("layout"));
+    let amd64 = layout.image("amd64", &layers().0);
+    let arm64 = layout.image("arm64", &[(layer("echo arm64 >name"), "gzip")]);
+    let mut attestation = layout.image("amd64", &[(layer("echo attested >name"), "")]);
+    attestation["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [attestation, arm64, amd64],
+    });
+    let index = layout.blob(
+        "application/vnd.oci.image.index.v1+json",
+        index.to_string().as_bytes(),
+    );
+    layout.index(&[tagged(index, "t")]);
+    layout
+}
+
+#[test]
+#[ignore = "needs the registry that 'qemu-test/provision registry-root' installs"]
+fn a_container_image_is_imported() {
+    let world = World::new(Form::Plain);
+    let layout = two_platforms(&world);
+    let name = publish(&world, &layout, "ordinary:t");
+    for platform in ["linux/amd64", "linux/arm64"] {
+        let options = ["--platform", platform];
+        let store = world.path(&platform.replace('/', "-"));
+        let target = store.to_str().unwrap();
+        let pulled = world.run(&[&["pull", &name, target], &options[..]].concat());
+        assert_eq!(pulled["imported"], true, "{pulled}");
+        assert_eq!(root_of(&store), imported(&world, &layout, &options));
+        says(&["verify", "-q", target]);
+        assert_eq!(leftovers(&store), [""; 0]);
+        // The index, the manifest, the configuration, and the layers.
+        let layers = if platform == "linux/amd64" { 3 } else { 1 };
+        assert_eq!(number(&pulled, "requests"), 3 + layers);
+    }
+    let message = world.pull_fails(&name, "none", &["--platform", "linux/s390x"]);
+    assert!(
+        message.contains("there is no image for linux/s390x"),
+        "{message}"
+    );
+    assert!(message.contains("linux/arm64"), "{message}");
+}
+
+#[test]
+#[ignore = "needs the registry that 'qemu-test/provision registry-root' installs"]
+fn an_index_can_have_the_puzzlefs_image_too() {
+    let world = World::new(Form::Plain);
+    let layout = Layout::new(world.path("layout"));
+    let ordinary = layout.image("amd64", &[(layer("echo ordinary >name"), "gzip")]);
+    let from = world.path("from");
+    for blob in fs::read_dir(from.join("blobs/sha256")).unwrap() {
+        let blob = blob.unwrap();
+        fs::copy(
+            blob.path(),
+            layout.0.join("blobs/sha256").join(blob.file_name()),
+        )
+        .unwrap();
+    }
+    let own = fs::read(from.join("index.json")).unwrap();
+    let mut own = serde_json::from_slice::<Value>(&own).unwrap()["manifests"][0].clone();
+    own["annotations"] = json!({"io.puzzlefs.root": root_of(&from)});
+    own["platform"] = ordinary["platform"].clone();
+    let index = json!({"schemaVersion": 2, "manifests": [ordinary, own]});
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let index = layout.blob(media_type, index.to_string().as_bytes());
+    layout.index(&[tagged(index, "t")]);
+    let name = publish(&world, &layout, "both:t");
+    let amd64 = ["--platform", "linux/amd64"];
+    let store = world.path("to");
+    let pulled = world.run(&[&["pull", &name, store.to_str().unwrap()], &amd64[..]].concat());
+    assert_eq!(pulled["imported"], false, "{pulled}");
+    world.assert_arrived("to");
+    // Other tools take the first image.
+    assert_ne!(imported(&world, &layout, &amd64), root_of(&from));
+}
+
+#[test]
+#[ignore = "needs the registry that 'qemu-test/provision registry-root' installs"]
+fn faults_of_layers_are_found() {
+    let world = World::new(Form::Plain);
+    let layout = Layout::new(world.path("layout"));
+    // More than what one connection brings.
+    let large = "head -c 3000000 /dev/urandom >large";
+    let image = layout.image("amd64", &[(layer(large), "gzip"), (layer("echo x >y"), "")]);
+    layout.index(&[tagged(image, "t")]);
+    publish(&world, &layout, "ordinary:t");
+    let image = "ordinary:t";
+    let is_layer = |request: &Request| request.path.contains("/blobs/") && is_large(request);
+    let proxy = Proxy::start(world.server.port, first(2, is_layer, Fault::Cut(1 << 20)));
+    let pulled = world.pull(&proxy.image(image), "to");
+    assert_eq!(root_of(&world.path("to")), imported(&world, &layout, &[]));
+    assert_eq!(number(&pulled, "requests"), 2 + 2 + 2);
+    for (fault, wanted) in [
+        (Fault::Corrupt(1000), "the bytes that arrived have sha256"),
+        (
+            Fault::Answer("404 Not Found".to_owned(), b"{}".to_vec()),
+            "the registry has no such blob",
+        ),
+        (Fault::Stall(0), "did not answer for 2 s"),
+    ] {
+        let proxy = Proxy::start(world.server.port, always(is_layer, fault));
+        let options = ["--request-timeout", "2", "--retries", "0"];
+        let message = world.pull_fails(&proxy.image(image), "broken", &options);
+        assert!(message.contains(wanted), "{message}");
+        assert_eq!(leftovers(&world.path("broken")), [""; 0]);
+    }
+}
