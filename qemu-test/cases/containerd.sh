@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # containerd and runc run images of a store by puzzlefs-snapshotter: ten containers share a mount, a
-# snapshotter that is killed comes back to it, the digest is enforced, and nothing is left behind.
+# snapshotter that is killed comes back to it, the digest is enforced, a start-up order is read ahead on
+# request, and nothing is left behind.
 #
 # needs: sample
 # timeout: 600
@@ -234,6 +235,30 @@ assert_match "$(ctr --namespace other run --snapshotter puzzlefs --fifo-dir "$ru
 	--cgroup /containerd-case/c --rm "$app" c)" 'FROM=the configuration'
 ctr --namespace other image rm --sync "$app"
 assert_match "$(run_container --rm "$app" c)" 'FROM=the configuration'
+
+# A start-up order is read ahead for the first container that asks for it, and without the option for none.
+ordered=localhost/ordered:puzzlefs
+head -c 3000000 /dev/urandom >root/data
+echo /data >order
+puzzlefs build -q --order order root store:ordered
+resident() { python3 -c 'import case, os, sys
+print(case.in_memory(os.open(sys.argv[1], os.O_RDONLY)))' "$1"; }
+reads_ahead() { grep -qz -e --prefetch-mount /proc/[0-9]*/cmdline; }
+in_memory() { (($(resident "$(mounted | awk '{ print $5 }')/data") == 733)); }
+for options in nodev prefetch; do
+	import -o "$options" store:ordered "$ordered"
+	drop_caches
+	ctr container create --snapshotter puzzlefs "$ordered" c
+	if [[ $options == prefetch ]]; then
+		wait_for in_memory
+	else
+		! reads_ahead || fail 'a start-up order is read ahead without a request'
+		assert_eq "$(resident "$(mounted | awk '{ print $5 }')/data")" 0 'pages in memory'
+	fi
+	ctr container rm c
+done
+ctr image rm --sync "$ordered"
+rm root/data
 
 # Of a snapshotter whose state is lost, containerd still has the images in its own list.
 kill_snapshotter
