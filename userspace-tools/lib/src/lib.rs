@@ -118,7 +118,7 @@ pub mod owners {
 
 pub mod import {
     //! Importing container images.
-    pub use crate::ops::import::{import, obtain, ImportSource, Obtained};
+    pub use crate::ops::import::{import, list, obtain, ImportSource, Listing, Obtained};
 }
 
 pub mod convert {
@@ -242,7 +242,7 @@ pub mod oci {
     //! The JSON documents of an OCI image layout.
     pub use crate::model::oci::{
         Descriptor, Index, Manifest, CREATED, DOCKER_CONFIG, EMPTY_CONTENT, FILEDATA,
-        FILEDATA_ZSTD, INDEX, LAYOUT, MANIFEST, REF_NAME, ROOTFS, VERITY_ROOT_HASH,
+        FILEDATA_ZSTD, INDEX, LAYOUT, MANIFEST, REF_NAME, ROOT, ROOTFS, VERITY_ROOT_HASH,
     };
 }
 

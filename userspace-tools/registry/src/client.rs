@@ -281,12 +281,12 @@ impl<'p> Registry<'p> {
     }
 
     /// Reads an answer of at most `max` bytes to a request for a manifest, and the digest that the registry
-    /// states.
-    pub fn read_manifest(&self, name: &str, accept: &str, max: usize) -> Result<Answer, Stop> {
+    /// states. `path` is below the repository: "manifests/latest".
+    pub fn read_manifest(&self, path: &str, accept: &str, max: usize) -> Result<Answer, Stop> {
         let mut attempts = Attempts::new(self.options.retries);
         loop {
             self.count_request();
-            match self.read_manifest_once(name, accept, max) {
+            match self.read_manifest_once(path, accept, max) {
                 Ok(answer) => {
                     self.counters
                         .received
@@ -299,12 +299,9 @@ impl<'p> Registry<'p> {
         }
     }
 
-    fn read_manifest_once(&self, name: &str, accept: &str, max: usize) -> Result<Answer, Stop> {
+    fn read_manifest_once(&self, path: &str, accept: &str, max: usize) -> Result<Answer, Stop> {
         let (registry, repository) = (self.reference().resolve_registry(), self.image.repository());
-        let url = format!(
-            "{}://{registry}/v2/{repository}/manifests/{name}",
-            self.scheme
-        );
+        let url = format!("{}://{registry}/v2/{repository}/{path}", self.scheme);
         let request = self.http.get(url).header(reqwest::header::ACCEPT, accept);
         let token = lock(&self.token).clone();
         let request = match (token, &self.auth) {

@@ -114,6 +114,17 @@ pub enum RegistryFault {
         /// The digest of the manifest.
         wanted: Digest,
     },
+    /// No image is for a platform that was asked for.
+    #[error(
+        "there is no image of Linux for these platforms; there is: {found}; choose with --platform"
+    )]
+    NoPlatform {
+        /// The platforms of all images.
+        found: Message,
+    },
+    /// The image to convert is a PuzzleFS image.
+    #[error("it is a PuzzleFS image already; 'skopeo copy' copies it to another registry")]
+    AlreadyConverted,
     /// The registry has more bytes of a blob than the manifest states.
     #[error("the registry sent more bytes of blob {digest} than the manifest states")]
     BlobTooLong {

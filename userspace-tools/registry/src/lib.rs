@@ -9,6 +9,7 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | `publish` | publishes PuzzleFS images next to container images |
 //! | `push` | pushes images |
 //! | `pull` | pulls images |
 //! | `client` | the connection: requests, repeated attempts, deadlines, tokens |
@@ -23,6 +24,7 @@ mod client;
 mod credentials;
 mod error;
 mod failure;
+mod publish;
 mod pull;
 mod push;
 mod reference;
@@ -30,6 +32,7 @@ mod reference;
 pub use client::{RegistryOptions, Traffic};
 pub use credentials::UserPassword;
 pub use error::{Message, RegistryError, RegistryFault, SetupError};
+pub use publish::{publish, PublishOptions, Published, Variant};
 pub use pull::{pull, PullOptions, Pulled};
 pub use push::{push, Pushed};
 pub use reference::RemoteImage;

@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The largest manifest that is accepted, in bytes. Registries and other tools have the same limit.
-const MANIFEST_MAX: usize = 4 << 20;
+pub(crate) const MANIFEST_MAX: usize = 4 << 20;
 /// The media types of manifests that requests name.
 const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json, \
                       application/vnd.docker.distribution.manifest.list.v2+json";
@@ -90,16 +90,17 @@ pub fn pull(
     )?;
     Ok(Pulled {
         obtained,
-        source: digest,
+        source: source.first.0,
         traffic: registry.traffic(),
     })
 }
 
 /// Gets a manifest or an index by its tag or its digest, and compares it with the digest and with the one
 /// that the registry states.
-fn manifest(registry: &Registry<'_>, name: &str) -> Result<Vec<u8>, Stop> {
+pub(crate) fn manifest(registry: &Registry<'_>, name: &str) -> Result<Vec<u8>, Stop> {
     let accept = format!("{MANIFEST}, {INDEX}, {DOCKER}");
-    let Answer { body, digest } = registry.read_manifest(name, &accept, MANIFEST_MAX)?;
+    let path = format!("manifests/{name}");
+    let Answer { body, digest } = registry.read_manifest(&path, &accept, MANIFEST_MAX)?;
     let found = Digest::of(&body);
     for wanted in [Some(name.to_owned()), digest].into_iter().flatten() {
         if wanted.starts_with("sha256:") && wanted != found.to_oci() {
@@ -112,10 +113,27 @@ fn manifest(registry: &Registry<'_>, name: &str) -> Result<Vec<u8>, Stop> {
 }
 
 /// The manifests and blobs of a repository.
-struct Source<'r> {
-    registry: &'r Registry<'r>,
+pub(crate) struct Source<'r> {
+    pub registry: &'r Registry<'r>,
     /// The document that the name stands for.
-    first: (Digest, Vec<u8>),
+    pub first: (Digest, Vec<u8>),
+}
+
+impl<'r> Source<'r> {
+    /// Gets the document that the name of the image stands for, and returns its descriptor, too.
+    pub fn open(registry: &'r Registry<'r>) -> Result<(Self, Descriptor)> {
+        let image = &registry.image;
+        let wanted = image.digest().map(Digest::to_oci);
+        let name = wanted
+            .as_deref()
+            .or_else(|| image.tag())
+            .unwrap_or("latest");
+        let first = manifest(registry, name).map_err(|stop| stop.into_error(registry))?;
+        let digest = Digest::of(&first);
+        let document = Descriptor::new("", digest, first.len() as u64);
+        let first = (digest, first);
+        Ok((Source { registry, first }, document))
+    }
 }
 
 impl ImageSource for Source<'_> {

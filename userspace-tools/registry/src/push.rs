@@ -19,6 +19,7 @@ use reqwest::header::HeaderValue;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -47,7 +48,7 @@ pub struct Pushed {
 }
 
 /// The fate of a blob.
-enum Placed {
+pub(crate) enum Placed {
     New,
     Shared,
     Mounted,
@@ -70,6 +71,21 @@ pub fn push(
     progress: &Progress,
 ) -> Result<Pushed> {
     let operation = RegistryOperation::Push;
+    let registry = Registry::connect(to, operation, ACTION, options, progress)?;
+    let mut pushed = push_image(&registry, store, image, to, mount_from)?;
+    pushed.traffic = registry.traffic();
+    Ok(pushed)
+}
+
+/// Pushes an image under a name in the registry's repository. The result has no traffic.
+pub(crate) fn push_image(
+    registry: &Registry<'_>,
+    store: &Store,
+    image: &AnyImage,
+    name: &RemoteImage,
+    mount_from: Option<&RemoteImage>,
+) -> Result<Pushed> {
+    let progress = registry.progress;
     let digest = image.root.manifest_digest();
     let (manifest, bytes) = store.manifest(digest)?;
     let blobs = blobs(
@@ -78,7 +94,6 @@ pub fn push(
         manifest.layers.iter().chain([&manifest.config]),
     )?;
     let missing = missing(store, &blobs)?;
-    let registry = Registry::connect(to, operation, ACTION, options, progress)?;
     if missing > 0 {
         return Err(registry.fail(RegistryFault::Incomplete { packs: missing }));
     }
@@ -90,30 +105,71 @@ pub fn push(
     progress.start_reading();
     let pushed = Mutex::new(Pushed::default());
     for_each(
-        options.jobs,
+        registry.options.jobs,
         &blobs,
         || (),
         |(), (digest, size)| {
-            let placed = push_blob(&registry, store, digest, *size, source);
-            let placed = placed.map_err(|stop| stop.into_error(&registry))?;
-            let mut pushed = lock(&pushed);
-            let count = match placed {
-                Placed::New => &mut pushed.new,
-                Placed::Shared => &mut pushed.shared,
-                Placed::Mounted => &mut pushed.mounted,
-            };
-            count.blobs += 1;
-            count.bytes += size;
+            let content = StoredBlob { store, digest };
+            let placed = push_blob(registry, digest, *size, &content, source);
+            let placed = placed.map_err(|stop| stop.into_error(registry))?;
+            lock(&pushed).add(placed, *size);
             Ok(())
         },
     )?;
     progress.check()?;
-    push_manifest(&registry, digest, &bytes).map_err(|stop| stop.into_error(&registry))?;
+    push_manifest(registry, name, digest, &bytes, MANIFEST)
+        .map_err(|stop| stop.into_error(registry))?;
     let mut pushed = *lock(&pushed);
-    pushed.new.blobs += 1;
-    pushed.new.bytes += bytes.len() as u64;
-    pushed.traffic = registry.traffic();
+    pushed.new.add(bytes.len() as u64);
     Ok(pushed)
+}
+
+impl Pushed {
+    /// Adds the counts of another push.
+    pub(crate) fn add_all(&mut self, other: &Pushed) {
+        for (sum, count) in [
+            (&mut self.new, other.new),
+            (&mut self.shared, other.shared),
+            (&mut self.mounted, other.mounted),
+        ] {
+            sum.blobs += count.blobs;
+            sum.bytes += count.bytes;
+        }
+    }
+
+    /// Counts a blob.
+    pub(crate) fn add(&mut self, placed: Placed, size: u64) {
+        match placed {
+            Placed::New => self.new.add(size),
+            Placed::Shared => self.shared.add(size),
+            Placed::Mounted => self.mounted.add(size),
+        }
+    }
+}
+
+/// The content of a blob that is uploaded. An upload can open it several times.
+pub(crate) trait Content: Sync {
+    /// Opens it, at its beginning.
+    fn open(&self) -> Result<File>;
+
+    /// The path for messages.
+    fn path(&self) -> PathBuf;
+}
+
+/// A blob of a store.
+struct StoredBlob<'s> {
+    store: &'s Store,
+    digest: &'s Digest,
+}
+
+impl Content for StoredBlob<'_> {
+    fn open(&self) -> Result<File> {
+        self.store.open_blob(self.digest)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.store.blob_path(self.digest)
+    }
 }
 
 /// Returns the blobs of a manifest, each once, the largest first.
@@ -148,11 +204,11 @@ fn missing(store: &Store, blobs: &[(Digest, u64)]) -> Result<usize> {
 }
 
 /// Brings a blob into the repository.
-fn push_blob(
+pub(crate) fn push_blob(
     registry: &Registry<'_>,
-    store: &Store,
     digest: &Digest,
     size: u64,
+    content: &dyn Content,
     source: Option<&Reference>,
 ) -> Result<Placed, Stop> {
     let name = digest.to_oci();
@@ -176,7 +232,7 @@ fn push_blob(
     let mut attempts = Attempts::new(registry.options.retries);
     let mut upload = Upload {
         registry,
-        store,
+        content,
         digest,
         size,
         in_parts: false,
@@ -204,7 +260,7 @@ fn wants_parts(failure: &Failure) -> bool {
 /// An upload of a blob, which can be repeated.
 struct Upload<'u, 'r> {
     registry: &'u Registry<'r>,
-    store: &'u Store,
+    content: &'u dyn Content,
     digest: &'u Digest,
     /// The size of the blob, in bytes.
     size: u64,
@@ -220,7 +276,7 @@ impl Upload<'_, '_> {
         let registry = self.registry;
         self.sent = 0;
         registry.count_request();
-        let file = self.store.open_blob(self.digest)?;
+        let file = self.content.open()?;
         let (sender, receiver) = mpsc::channel::<Bytes>(1);
         let body = stream::unfold(receiver, |mut receiver| async {
             let piece = receiver.recv().await?;
@@ -262,8 +318,8 @@ impl Upload<'_, '_> {
     fn send(&mut self, mut file: File, sender: &mpsc::Sender<Bytes>) -> Result<bool, Stop> {
         let registry = self.registry;
         let length = if self.in_parts { PART } else { PIECE };
-        let (store, digest) = (self.store, self.digest);
-        let path = || store.blob_path(digest);
+        let content = self.content;
+        let path = || content.path();
         let mut sha256 = Sha256::new();
         while self.sent < self.size {
             let wanted = (self.size - self.sent).min(length as u64) as usize;
@@ -299,12 +355,23 @@ impl Upload<'_, '_> {
     }
 }
 
-/// Uploads the manifest, which sets the tag, and checks that the registry has kept its bytes.
-fn push_manifest(registry: &Registry<'_>, digest: &Digest, bytes: &[u8]) -> Result<(), Stop> {
-    let (client, image) = (registry.client(), registry.reference());
+/// Uploads a manifest or an index under a name, and checks that the registry has kept its bytes.
+pub(crate) fn push_manifest(
+    registry: &Registry<'_>,
+    name: &RemoteImage,
+    digest: &Digest,
+    bytes: &[u8],
+    media_type: &str,
+) -> Result<(), Stop> {
+    let (client, image) = (registry.client(), name.reference());
     let body = Bytes::copy_from_slice(bytes);
+    let unsendable = |_| {
+        let message = Message::new(media_type.to_owned());
+        Failure::new(Remedy::Stop, RegistryFault::Protocol(message))
+    };
+    let media_type = HeaderValue::from_str(media_type).map_err(unsendable)?;
     registry.request("such repository", || {
-        let media_type = HeaderValue::from_static(MANIFEST);
+        let media_type = media_type.clone();
         client.push_manifest_raw(image, body.clone(), media_type)
     })?;
     registry

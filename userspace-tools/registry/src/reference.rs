@@ -74,6 +74,26 @@ impl RemoteImage {
         Self::parse(OsStr::new(&name))
     }
 
+    /// Names a manifest of the same repository by its digest.
+    pub fn at(&self, digest: Digest) -> Self {
+        let (registry, repository) = (self.registry().to_owned(), self.repository().to_owned());
+        RemoteImage {
+            reference: Reference::with_digest(registry, repository, digest.to_oci()),
+            digest: Some(digest),
+        }
+    }
+
+    /// Names a tag of the same repository.
+    pub fn tagged(&self, tag: &str) -> Result<Self, ReferenceError> {
+        let name = format!("{TRANSPORT}{}/{}:{tag}", self.registry(), self.repository());
+        Self::parse(OsStr::new(&name))
+    }
+
+    /// Returns true if another image is in the same repository.
+    pub fn has_repository_of(&self, other: &Self) -> bool {
+        (self.registry(), self.repository()) == (other.registry(), other.repository())
+    }
+
     /// The host of the registry, with its port if that was given.
     pub fn registry(&self) -> &str {
         self.reference.registry()

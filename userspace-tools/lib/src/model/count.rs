@@ -13,7 +13,7 @@ pub struct Count {
 
 impl Count {
     /// Adds a blob of this size.
-    pub(crate) fn add(&mut self, bytes: u64) {
+    pub fn add(&mut self, bytes: u64) {
         self.blobs += 1;
         self.bytes = self.bytes.saturating_add(bytes);
     }

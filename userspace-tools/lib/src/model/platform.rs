@@ -3,20 +3,20 @@
 //! Which machines a container image is for.
 
 use crate::model::oci::{self, Descriptor};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::env::consts;
 use std::fmt;
 use std::str::FromStr;
 
 /// A platform, as OCI names them: `linux/amd64`, `linux/arm/v7`. Any part may be absent in a
 /// configuration; an absent one fits every other.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Platform {
     #[serde(default, deserialize_with = "oci::or_null")]
     os: String,
     #[serde(default, deserialize_with = "oci::or_null")]
     architecture: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     variant: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl Platform {
 
     /// Returns the fitness of an image for `other`, the larger the better; `None` if it cannot run. Any
     /// variant fits if none is asked for. ARM processors run the programs of earlier versions.
-    pub(crate) fn fit(&self, other: &Platform) -> Option<u32> {
+    pub fn fit(&self, other: &Platform) -> Option<u32> {
         if (&self.os, &self.architecture) != (&other.os, &other.architecture) {
             return None;
         }

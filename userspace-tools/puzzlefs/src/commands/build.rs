@@ -11,6 +11,7 @@ use crate::{format, interrupt, progress};
 use clap::Args;
 use puzzlefs_lib::builder::{self, BuildOptions, Count, Format, Summary};
 use puzzlefs_lib::error::{ReferenceError, SystemError};
+use puzzlefs_lib::rules::Rules;
 use puzzlefs_lib::{ImageRef, Progress, Selector, Store};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
@@ -66,9 +67,30 @@ pub struct MakeArgs {
     #[command(flatten)]
     check: CheckArg,
     #[command(flatten)]
-    json: JsonArg,
+    pub json: JsonArg,
     #[command(flatten)]
-    quiet: QuietArg,
+    pub quiet: QuietArg,
+}
+
+impl MakeArgs {
+    /// Returns the options of a build under a tag.
+    pub fn options(&self, tag: &str, rules: &Rules) -> anyhow::Result<BuildOptions> {
+        let encoding = &self.encoding;
+        encoding.check()?;
+        Ok(BuildOptions {
+            format: encoding.format,
+            fresh: encoding.fresh,
+            parent: encoding.parent(),
+            order: encoding.order()?,
+            jobs: self.jobs.count(),
+            rules: rules.clone(),
+            base: encoding.base.clone(),
+            layout: encoding.layout(),
+            compression: encoding.compression(),
+            check: self.check.check,
+            ..BuildOptions::new(tag)
+        })
+    }
 }
 
 /// The object that `--json` prints. Fields are added, never renamed.
@@ -165,25 +187,10 @@ pub fn make(
     }
     let rules = rules.rules()?;
     let progress = interrupt::stoppable()?;
-    let encoding = &making.encoding;
-    encoding.check()?;
-    let order = encoding.order()?;
-    let store = match encoding.base {
+    let options = making.options(tag, &rules)?;
+    let store = match options.base {
         Some(_) => Store::open(&image.store)?,
         None => Store::create(&image.store)?,
-    };
-    let options = BuildOptions {
-        format: encoding.format,
-        fresh: encoding.fresh,
-        parent: encoding.parent(),
-        order,
-        jobs: making.jobs.count(),
-        rules: rules.clone(),
-        base: encoding.base.clone(),
-        layout: encoding.layout(),
-        compression: encoding.compression(),
-        check: making.check.check,
-        ..BuildOptions::new(tag)
     };
     let summary = progress::shown(&progress, making.quiet.quiet, || {
         build(&store, options, &progress)

@@ -22,6 +22,7 @@ mod list;
 mod ls;
 mod man;
 mod mount;
+mod publish;
 mod pull;
 mod push;
 mod record;

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::common::layout::{layer, layers, tagged, Layout};
+use puzzlefs_lib::Digest;
 use serde_json::json;
 
 /// Copies an image of a layout to the registry, with all images of an index.
@@ -142,4 +143,152 @@ fn faults_of_layers_are_found() {
         assert!(message.contains(wanted), "{message}");
         assert_eq!(leftovers(&world.path("broken")), [""; 0]);
     }
+}
+
+/// Reads the manifest or the index of a name.
+fn raw(world: &World, name: &str) -> (String, Value) {
+    let raw = skopeo(
+        world.scratch.path(),
+        &["inspect", "--raw", "--tls-verify=false", name],
+    );
+    let digest = Digest::of(raw.as_bytes()).to_oci();
+    (digest, serde_json::from_str(&raw).unwrap())
+}
+
+/// Pulls the image of a platform, which must be a PuzzleFS image with this root.
+fn assert_variant(world: &World, name: &str, platform: &str, root: &str) {
+    let store = world.path(&format!("variant-{}", Digest::of(name.as_bytes()).to_hex()));
+    let target = reference(&store, "t");
+    let pulled = world.run(&["pull", name, &target, "--platform", platform]);
+    assert_eq!(pulled["imported"], false, "{pulled}");
+    assert_eq!(root_of(&store), root);
+    says(&["verify", "-q", store.to_str().unwrap()]);
+}
+
+#[test]
+#[ignore = "needs the registry that 'qemu-test/provision registry-root' installs"]
+fn a_converted_image_is_published_under_its_tag() {
+    let world = World::new(Form::Plain);
+    let layout = two_platforms(&world);
+    let name = publish(&world, &layout, "app:t");
+    let (_, before) = raw(&world, &name);
+    let converted = world.run(&["convert", &name]);
+    let (digest, index) = raw(&world, &name);
+    assert_eq!(converted["index_digest"], digest);
+    let (old, new) = (
+        before["manifests"].as_array().unwrap(),
+        index["manifests"].as_array().unwrap(),
+    );
+    assert_eq!(new[..3], old[..]);
+    assert_eq!(new.len(), 5);
+    for platform in ["linux/amd64", "linux/arm64"] {
+        let root = imported(&world, &layout, &["--platform", platform]);
+        assert_variant(&world, &name, platform, &root);
+        let variants = converted["variants"].as_array().unwrap();
+        assert!(variants
+            .iter()
+            .any(|variant| variant["rootfs_digest"] == root.as_str()));
+    }
+    // Other clients see the container image.
+    let copied = format!("oci:{}:t", world.path("copied").display());
+    skopeo(
+        world.scratch.path(),
+        &[
+            "copy",
+            "--src-tls-verify=false",
+            "--override-arch=amd64",
+            &name,
+            &copied,
+        ],
+    );
+    let (_, manifest) = raw(&world, &copied);
+    assert_eq!(
+        manifest["layers"].as_array().unwrap().len(),
+        3,
+        "{manifest}"
+    );
+    // Another conversion replaces the PuzzleFS images, which are the same.
+    let again = world.run(&["convert", &name]);
+    assert_eq!(again["index_digest"], digest);
+    assert_eq!(number(&again, "new_blobs"), 3, "{again}");
+    // One platform, from a store that keeps the chunks.
+    let kept = world.path("kept");
+    let options = ["--platform=linux/arm64", "--store", kept.to_str().unwrap()];
+    let one = world.run(
+        &[
+            &["convert", &name, &world.server.image("one:t")],
+            &options[..],
+        ]
+        .concat(),
+    );
+    assert_eq!(one["variants"].as_array().unwrap().len(), 1);
+    assert!(says(&["list", kept.to_str().unwrap()]).contains("t-linux-arm64"));
+    let message = world.fails(&["convert", &name, "--platform=linux/s390x"]);
+    assert!(message.contains("linux/amd64"), "{message}");
+    world.push();
+    let message = world.fails(&["convert", &world.server.image("app:t")]);
+    assert!(
+        message.contains("it is a PuzzleFS image already"),
+        "{message}"
+    );
+    for arguments in [
+        ["convert", &name, "/store:t"],
+        ["convert", "/store:t", &name],
+    ] {
+        assert_eq!(world.try_run(&arguments).status.code(), Some(2));
+    }
+}
+
+#[test]
+#[ignore = "needs the registry that 'qemu-test/provision registry-root' installs"]
+fn a_converted_image_goes_to_another_registry_with_its_signatures() {
+    let world = World::new(Form::Login);
+    let source = World::new(Form::Plain);
+    let layout = two_platforms(&source);
+    let name = publish(&source, &layout, "team/app:t");
+    let (digest, index) = raw(&source, &name);
+    let signature = Layout::new(source.path("signature"));
+    signature.index(&[tagged(
+        signature.image("amd64", &[(layer("echo x >s"), "")]),
+        "t",
+    )]);
+    let tag = format!("{}.sig", digest.replace(':', "-"));
+    publish(&source, &signature, &format!("team/app:{tag}"));
+    let proxy = Proxy::start(source.server.port, |_| Fault::Pass);
+    let target = world.server.image("copy:t");
+    let creds = format!("{USER}:{PASSWORD}");
+    let arguments = [
+        "convert",
+        &proxy.image("team/app:t"),
+        &target,
+        "--creds",
+        &creds,
+    ];
+    let converted = world.run(&arguments);
+    assert_eq!(number(&converted, "artifacts"), 1, "{converted}");
+    let has_credentials = |request: &Request| request.header("authorization").is_some();
+    assert!(!proxy.requests().iter().any(has_credentials));
+    let login = format!("--creds={creds}");
+    let inspect = |name: &str| -> Value {
+        let options = ["inspect", "--raw", "--tls-verify=false", &login, name];
+        serde_json::from_str(&skopeo(world.scratch.path(), &options)).unwrap()
+    };
+    let copied = inspect(&target);
+    let all = copied["manifests"].as_array().unwrap();
+    assert_eq!(all[..3], index["manifests"].as_array().unwrap()[..]);
+    assert_eq!(
+        inspect(&world.server.image(&format!("copy:{tag}")))["schemaVersion"],
+        2
+    );
+    // All blobs are there.
+    let options = ["copy", "--all", "--src-tls-verify=false"];
+    let copy = format!("oci:{}:t", world.path("all").display());
+    skopeo(
+        world.scratch.path(),
+        &[
+            &options[..],
+            &[&format!("--src-creds={creds}"), &target, &copy],
+        ]
+        .concat(),
+    );
 }

@@ -371,7 +371,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__convert)
-            opts="-z -j -q -h --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --parent --order --base --compress --frame-size --chunk-size --jobs --check --json --quiet --help"
+            opts="-z -j -q -h --exclude --owner --uid-map --gid-map --source-date-epoch --xattrs --no-xattrs --format --fresh --parent --order --base --compress --frame-size --chunk-size --jobs --check --json --quiet --platform --store --src-creds --creds --authfile --cert-dir --tls-verify --request-timeout --retries --transfers --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -438,6 +438,46 @@ _puzzlefs() {
                     return 0
                     ;;
                 -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --src-creds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --creds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --authfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-verify)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --transfers)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

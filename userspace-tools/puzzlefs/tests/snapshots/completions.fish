@@ -29,7 +29,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -s h -l help -d 'Print h
 complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -s V -l version -d 'Print version'
 complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "build" -d 'Build an image of a directory tree or a tar archive'
 complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "import" -d 'Import a container image, in OCI or Docker format'
-complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "convert" -d 'Convert an image to another version of the image format'
+complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "convert" -d 'Convert an image to another version of the format, or a registry\'s container image'
 complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "extract" -d 'Extract an image, or a part of it, into a directory'
 complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "export" -d 'Export an image as a tar archive or as an ordinary OCI image'
 complete -c puzzlefs -n "__fish_puzzlefs_needs_command" -f -a "mount" -d 'Mount an image, read-only or writable, by the kernel module or over FUSE'
@@ -125,6 +125,17 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -s z -l compr
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l frame-size -d 'Set the minimum content of a frame, 4K to 256K [default: 128K]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l chunk-size -d 'Set the average size of a chunk, 4K to 256K [default: 128K]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -s j -l jobs -d 'Use N threads, 1 to 1024 [default: one per processor]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l platform -d 'Convert the images of these platforms of an index alone, such as linux/arm64 [default: all of Linux]' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l store -d 'Keep the PuzzleFS images in this store, where the next version finds its chunks [default: none]' -r -F
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l src-creds -d 'Log in to IMAGE\'s registry with this user name and password; --creds is for that of TARGET' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l creds -d 'Log in with this user name and password; other users of this host can see the command line' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l authfile -d 'Read the credentials from FILE [default: the files of \'podman login\' and \'docker login\']' -r -F
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l cert-dir -d 'Trust the CA certificates *.crt in DIR, too [default: certs.d/HOST:PORT of Podman and Docker]' -r -F
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l tls-verify -d 'Verify certificates; with \'false\', accept any, and plain HTTP' -r -f -a "true\t''
+false\t''"
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l request-timeout -d 'Give up a request after N seconds without an answer, 1 to 3600' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l retries -d 'Repeat a failed request up to N times, 0 to 20, after pauses of 0.5 s to 16 s' -r
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l transfers -d 'Transfer N blobs or ranges at once, 1 to 64' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l no-xattrs -d 'Keep no extended attributes'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l fresh -d 'Store all chunks in new packs, even if the store has them'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand convert" -l check -d 'Read blobs that the store already has, and replace damaged ones'
@@ -240,7 +251,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand completions" -s h -l h
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand man" -s h -l help -d 'Print help'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount record inspect ls cat list tag untag copy push pull du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "build" -d 'Build an image of a directory tree or a tar archive'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount record inspect ls cat list tag untag copy push pull du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "import" -d 'Import a container image, in OCI or Docker format'
-complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount record inspect ls cat list tag untag copy push pull du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "convert" -d 'Convert an image to another version of the image format'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount record inspect ls cat list tag untag copy push pull du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "convert" -d 'Convert an image to another version of the format, or a registry\'s container image'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount record inspect ls cat list tag untag copy push pull du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "extract" -d 'Extract an image, or a part of it, into a directory'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount record inspect ls cat list tag untag copy push pull du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "export" -d 'Export an image as a tar archive or as an ordinary OCI image'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand help; and not __fish_seen_subcommand_from build import convert extract export mount umount record inspect ls cat list tag untag copy push pull du diff gc repack complete verify reindex enable-verity resolve completions man help" -f -a "mount" -d 'Mount an image, read-only or writable, by the kernel module or over FUSE'

@@ -122,6 +122,16 @@ _arguments "${_arguments_options[@]}" : \
 '--chunk-size=[Set the average size of a chunk, 4K to 256K \[default\: 128K\]]:SIZE:_default' \
 '-j+[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
 '--jobs=[Use N threads, 1 to 1024 \[default\: one per processor\]]:N:_default' \
+'*--platform=[Convert the images of these platforms of an index alone, such as linux/arm64 \[default\: all of Linux\]]:OS/ARCH[/VARIANT]:_default' \
+'--store=[Keep the PuzzleFS images in this store, where the next version finds its chunks \[default\: none\]]:STORE:_files' \
+'--src-creds=[Log in to IMAGE'\''s registry with this user name and password; --creds is for that of TARGET]:USER:PASSWORD:_default' \
+'(--authfile)--creds=[Log in with this user name and password; other users of this host can see the command line]:USER:PASSWORD:_default' \
+'--authfile=[Read the credentials from FILE \[default\: the files of '\''podman login'\'' and '\''docker login'\''\]]:FILE:_files' \
+'--cert-dir=[Trust the CA certificates *.crt in DIR, too \[default\: certs.d/HOST\:PORT of Podman and Docker\]]:DIR:_files' \
+'--tls-verify=[Verify certificates; with '\''false'\'', accept any, and plain HTTP]::BOOL:(true false)' \
+'--request-timeout=[Give up a request after N seconds without an answer, 1 to 3600]:N:_default' \
+'--retries=[Repeat a failed request up to N times, 0 to 20, after pauses of 0.5 s to 16 s]:N:_default' \
+'--transfers=[Transfer N blobs or ranges at once, 1 to 64]:N:_default' \
 '(--xattrs)--no-xattrs[Keep no extended attributes]' \
 '--fresh[Store all chunks in new packs, even if the store has them]' \
 '--check[Read blobs that the store already has, and replace damaged ones]' \
@@ -130,8 +140,8 @@ _arguments "${_arguments_options[@]}" : \
 '--quiet[Show no progress and no summary]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-':image -- Image, STORE\:TAG or STORE@sha256\:DIGEST:_default' \
-'::target -- Store, created if it does not exist, and the tag to set \[default\: IMAGE\]:_default' \
+':image -- Image, STORE\:TAG, STORE@sha256\:DIGEST or docker\://HOST/NAME\:TAG:_default' \
+'::target -- Store, created if it does not exist, and the tag to set; or docker\://HOST/NAME\:TAG \[default\: IMAGE\]:_default' \
 && ret=0
 ;;
 (extract)
@@ -578,7 +588,7 @@ _puzzlefs_commands() {
     local commands; commands=(
 'build:Build an image of a directory tree or a tar archive' \
 'import:Import a container image, in OCI or Docker format' \
-'convert:Convert an image to another version of the image format' \
+'convert:Convert an image to another version of the format, or a registry'\''s container image' \
 'extract:Extract an image, or a part of it, into a directory' \
 'export:Export an image as a tar archive or as an ordinary OCI image' \
 'mount:Mount an image, read-only or writable, by the kernel module or over FUSE' \
@@ -674,7 +684,7 @@ _puzzlefs__subcmd__help_commands() {
     local commands; commands=(
 'build:Build an image of a directory tree or a tar archive' \
 'import:Import a container image, in OCI or Docker format' \
-'convert:Convert an image to another version of the image format' \
+'convert:Convert an image to another version of the format, or a registry'\''s container image' \
 'extract:Extract an image, or a part of it, into a directory' \
 'export:Export an image as a tar archive or as an ordinary OCI image' \
 'mount:Mount an image, read-only or writable, by the kernel module or over FUSE' \

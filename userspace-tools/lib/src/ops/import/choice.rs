@@ -73,6 +73,15 @@ struct SavedImage {
     layers: Vec<String>,
 }
 
+/// The container images of a document.
+#[derive(Debug)]
+pub struct Listing {
+    /// The index, if the document is one.
+    pub index: Option<Index>,
+    /// The images with their platforms.
+    pub images: Vec<(Descriptor, Platform)>,
+}
+
 /// Chooses an image.
 pub(super) struct Chooser<'a> {
     files: Files<'a>,
@@ -93,6 +102,47 @@ impl<'a> Chooser<'a> {
     /// Chooses an image of a source by its manifest, or by an index of images for several platforms.
     pub fn remote(&self, document: &Descriptor) -> Result<Selected> {
         self.resolve(document.clone())
+    }
+
+    /// Lists the container images of a document, without the PuzzleFS images and attestations of an index.
+    pub fn list(&self, document: &Descriptor) -> Result<Listing> {
+        let bytes = self.files.manifest(document)?;
+        let name = &document.digest;
+        let (index, mut images) = match Document::of_bytes(&bytes) {
+            Document::Index => {
+                let index: Index = self.parse(name, "an OCI image index", &bytes)?;
+                let images = index
+                    .manifests
+                    .iter()
+                    .filter(|one| !is_attached(one) && !one.annotations.contains_key(oci::ROOT));
+                let images = images.cloned().collect();
+                (Some(index), images)
+            }
+            Document::Manifest => {
+                let manifest: Manifest = self.parse(name, "an OCI image manifest", &bytes)?;
+                let media_type = manifest.media_type.as_deref().unwrap_or(oci::MANIFEST);
+                let image = Descriptor {
+                    media_type: media_type.to_owned(),
+                    ..document.clone()
+                };
+                (None, vec![image])
+            }
+            Document::Schema1 => return Err(self.error(ContainerFault::Schema1)),
+            Document::Artifact | Document::Unknown => {
+                return Err(self.error(ContainerFault::Artifact(String::new())))
+            }
+        };
+        let mut listed = Vec::new();
+        for image in images.drain(..) {
+            let platform = Platform::of(&image).or_else(|| self.configured_platform(&image));
+            if let Some(platform) = platform.filter(Platform::is_known) {
+                listed.push((image, platform));
+            }
+        }
+        Ok(Listing {
+            index,
+            images: listed,
+        })
     }
 
     /// Chooses an image of a directory or an archive.

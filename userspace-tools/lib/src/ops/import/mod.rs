@@ -16,6 +16,7 @@ mod choice;
 mod files;
 mod layers;
 
+pub use self::choice::Listing;
 use self::choice::{Chooser, Chosen, Selected, NAMES};
 use self::files::Files;
 use self::layers::Layers;
@@ -97,6 +98,17 @@ pub fn import(
         progress,
     };
     maker.make(chosen, remarks)
+}
+
+/// Lists the container images of a manifest or an index of a source that is not trusted.
+///
+/// # Errors
+///
+/// If the document is neither, or the source does not have it.
+pub fn list(source: &impl ImageSource, document: &Descriptor) -> Result<Listing> {
+    let name = source.name();
+    let files = Files::Remote(source, Path::new(&name));
+    Chooser::new(files, None).list(document)
 }
 
 /// The result of [`obtain`].

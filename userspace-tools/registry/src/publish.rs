@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Publishes a PuzzleFS image next to the container image that it is made of, under one tag.
+
+use crate::client::{Registry, RegistryOptions, Stop, Traffic};
+use crate::credentials::UserPassword;
+use crate::error::{Message, RegistryFault};
+use crate::pull::{manifest, Source, MANIFEST_MAX};
+use crate::push::{push_blob, push_image, push_manifest, Content, Pushed};
+use crate::reference::RemoteImage;
+use oci_client::RegistryOperation;
+use puzzlefs_lib::builder::BuildOptions;
+use puzzlefs_lib::error::SystemError;
+use puzzlefs_lib::fetch::{BlobSource as _, FetchOptions, RemoteBlob};
+use puzzlefs_lib::import::{list, obtain, Listing, Obtained};
+use puzzlefs_lib::oci::{Descriptor, Index, INDEX, MANIFEST, ROOT};
+use puzzlefs_lib::platform::Platform;
+use puzzlefs_lib::threads::{for_each, lock};
+use puzzlefs_lib::{json, Digest, Error, Progress, Result, Selector, Store};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+/// The verbs for messages.
+const READ: &str = "read from";
+const WRITE: &str = "publish to";
+/// The largest depth of indexes in indexes.
+const INDEX_DEPTH: usize = 4;
+/// The suffixes of the tags under which signatures and other artifacts of a manifest are, where the registry
+/// has no list of them. The first one is that of the OCI distribution specification, the others are cosign's.
+const ARTIFACT_TAGS: [&str; 4] = ["", ".sig", ".att", ".sbom"];
+
+/// Options of a publication.
+#[derive(Clone, Debug)]
+pub struct PublishOptions {
+    /// The connections. The credentials are those of the target's registry.
+    pub connection: RegistryOptions,
+    /// The user name and password for another registry of the source.
+    pub source_creds: Option<UserPassword>,
+    /// The platforms whose images are converted; all of Linux if there are none.
+    pub platforms: Vec<Platform>,
+    /// The encoding of the PuzzleFS images. The tag is the prefix of their tags in the store.
+    pub build: BuildOptions,
+}
+
+/// A PuzzleFS image that was published.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// The platform.
+    pub platform: Platform,
+    /// The digest of the manifest.
+    pub manifest: Digest,
+    /// The digest of the root.
+    pub root: Digest,
+}
+
+/// The result of a publication.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The digest of the index under the tag.
+    pub index: Digest,
+    /// The PuzzleFS images.
+    pub variants: Vec<Variant>,
+    /// The blobs of PuzzleFS images, and those of container images that were copied.
+    pub pushed: Pushed,
+    /// The number of signatures and other artifacts that were copied.
+    pub artifacts: u64,
+}
+
+/// Converts a container image, and publishes an index of it and of the PuzzleFS image.
+///
+/// All images of an index are kept. If `to` is in another repository, they are copied, with artifacts that
+/// refer to them. The PuzzleFS images are also in `store`, where an earlier version saves work.
+///
+/// # Errors
+///
+/// As for a pull and a push. The tag then stays as it was.
+pub fn publish(
+    from: &RemoteImage,
+    to: &RemoteImage,
+    store: &Store,
+    options: &PublishOptions,
+    progress: &Progress,
+) -> Result<Published> {
+    let mut reading = options.connection.clone();
+    // Credentials of one registry never go to another.
+    if options.source_creds.is_some() || from.registry() != to.registry() {
+        reading.creds.clone_from(&options.source_creds);
+    }
+    let registry = Registry::connect(from, RegistryOperation::Pull, READ, &reading, progress)?;
+    let (source, document) = Source::open(&registry)?;
+    let Listing { index, images } = list(&source, &document)?;
+    let chosen = chosen(&registry, &images, &options.platforms)?;
+    let writing = &options.connection;
+    let target = Registry::connect(to, RegistryOperation::Push, WRITE, writing, progress)?;
+    let mut publisher = Publisher {
+        source: &source,
+        target: &target,
+        store,
+        options,
+        progress,
+        pushed: Pushed::default(),
+        copied: BTreeSet::new(),
+        artifacts: 0,
+    };
+    let mut index = index.unwrap_or_else(|| Index {
+        manifests: images
+            .iter()
+            .map(|(image, platform)| with_platform(image, platform))
+            .collect(),
+        ..Index::default()
+    });
+    index.media_type = Some(INDEX.to_owned());
+    index
+        .manifests
+        .retain(|one| !one.annotations.contains_key(ROOT));
+    if !to.has_repository_of(from) {
+        publisher.copy_all(&index, &document)?;
+    }
+    let mut variants = Vec::new();
+    for (image, platform) in chosen {
+        let (descriptor, variant) = publisher.convert(image, platform)?;
+        // Behind all container images, because clients take the first one for a platform.
+        index.manifests.push(with_platform(&descriptor, platform));
+        variants.push(variant);
+    }
+    let bytes = serde_json::to_vec(&index)
+        .map_err(|error| target.fail(RegistryFault::Protocol(Message::new(error.to_string()))))?;
+    let digest = Digest::of(&bytes);
+    progress.check()?;
+    push_manifest(&target, to, &digest, &bytes, INDEX).map_err(|stop| stop.into_error(&target))?;
+    let mut pushed = publisher.pushed;
+    pushed.new.add(bytes.len() as u64);
+    let (read, written) = (registry.traffic(), target.traffic());
+    pushed.traffic = Traffic {
+        requests: read.requests + written.requests,
+        received: read.received + written.received,
+        sent: read.sent + written.sent,
+    };
+    Ok(Published {
+        index: digest,
+        variants,
+        pushed,
+        artifacts: publisher.artifacts,
+    })
+}
+
+/// Chooses the images that are converted.
+fn chosen<'i>(
+    registry: &Registry<'_>,
+    images: &'i [(Descriptor, Platform)],
+    wanted: &[Platform],
+) -> Result<Vec<&'i (Descriptor, Platform)>> {
+    let fits = |platform: &Platform| {
+        platform.os() == "linux"
+            && (wanted.is_empty() || wanted.iter().any(|wanted| wanted.fit(platform).is_some()))
+    };
+    let chosen: Vec<_> = images
+        .iter()
+        .filter(|(_, platform)| fits(platform))
+        .collect();
+    if chosen.is_empty() {
+        let found = images.iter().map(|(_, platform)| platform.to_string());
+        let found = found.collect::<Vec<_>>().join(", ");
+        let message = Message::new(found);
+        return Err(registry.fail(RegistryFault::NoPlatform { found: message }));
+    }
+    Ok(chosen)
+}
+
+/// Returns a descriptor with its platform.
+fn with_platform(descriptor: &Descriptor, platform: &Platform) -> Descriptor {
+    let mut descriptor = descriptor.clone();
+    if let Ok(platform) = serde_json::to_value(platform) {
+        descriptor.other.entry("platform").or_insert(platform);
+    }
+    descriptor
+}
+
+/// A publication.
+struct Publisher<'p, 'r> {
+    source: &'p Source<'r>,
+    target: &'p Registry<'r>,
+    store: &'p Store,
+    options: &'p PublishOptions,
+    progress: &'p Progress,
+    pushed: Pushed,
+    /// The manifests that were copied.
+    copied: BTreeSet<Digest>,
+    artifacts: u64,
+}
+
+impl Publisher<'_, '_> {
+    /// Makes a PuzzleFS image of a container image, and pushes it without a tag. Returns its descriptor.
+    fn convert(
+        &mut self,
+        image: &Descriptor,
+        platform: &Platform,
+    ) -> Result<(Descriptor, Variant)> {
+        let mut build = self.options.build.clone();
+        build.tag = format!("{}-{}", build.tag, platform.to_string().replace('/', "-"));
+        let jobs = self.options.connection.jobs;
+        let fetching = FetchOptions { jobs };
+        let made = obtain(
+            self.source,
+            image,
+            None,
+            self.store,
+            &build,
+            fetching,
+            self.progress,
+        )?;
+        if let Obtained::Fetched(_) = made {
+            return Err(self.source.registry.fail(RegistryFault::AlreadyConverted));
+        }
+        let made = self.store.any_image(&Selector::Tag(build.tag))?;
+        let digest = *made.root.manifest_digest();
+        let name = self.target.image.at(digest);
+        let pushed = push_image(self.target, self.store, &made, &name, None)?;
+        self.pushed.add_all(&pushed);
+        let size = self.store.blob_size(&digest)?.unwrap_or_default();
+        let root = *made.root.digest();
+        let variant = Variant {
+            platform: platform.clone(),
+            manifest: digest,
+            root,
+        };
+        let descriptor = Descriptor::new(MANIFEST, digest, size).annotated(ROOT, root.to_hex());
+        Ok((descriptor, variant))
+    }
+
+    /// Copies all images of an index, and the artifacts that refer to them and to the document that it was
+    /// read from.
+    fn copy_all(&mut self, index: &Index, document: &Descriptor) -> Result<()> {
+        for image in &index.manifests {
+            self.copy(image, 0)?;
+        }
+        let subjects = index.manifests.iter().chain([document]);
+        let subjects: BTreeSet<&str> = subjects.map(|subject| &*subject.digest).collect();
+        for subject in subjects {
+            self.copy_artifacts(subject)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a manifest or an index with all that it lists.
+    fn copy(&mut self, descriptor: &Descriptor, depth: usize) -> Result<()> {
+        let source = self.source.registry;
+        let digest = self.digest(&descriptor.digest)?;
+        if !self.copied.insert(digest) {
+            return Ok(());
+        }
+        let bytes = manifest(source, &digest.to_oci()).map_err(|stop| stop.into_error(source))?;
+        self.copy_bytes(&bytes, &self.target.image.at(digest), depth)
+    }
+
+    /// Copies all that a manifest or an index lists, and then itself, under a name.
+    fn copy_bytes(&mut self, bytes: &[u8], name: &RemoteImage, depth: usize) -> Result<()> {
+        let target = self.target;
+        let parsed: Listed = json::parse(bytes, "a manifest or an index").map_err(|cause| {
+            let message = Message::new(cause.to_string());
+            self.source.registry.fail(RegistryFault::Protocol(message))
+        })?;
+        if depth >= INDEX_DEPTH {
+            let message = Message::new("an index in an index in an index");
+            return Err(self.source.registry.fail(RegistryFault::Protocol(message)));
+        }
+        for manifest in &parsed.manifests {
+            self.copy(manifest, depth + 1)?;
+        }
+        let mut blobs = Vec::new();
+        for blob in parsed.config.iter().chain(&parsed.layers) {
+            blobs.push(RemoteBlob {
+                digest: self.digest(&blob.digest)?,
+                size: blob.size,
+            });
+        }
+        self.copy_blobs(&blobs)?;
+        let media_type = match (&parsed.media_type, parsed.config.is_some()) {
+            (Some(media_type), _) => media_type,
+            (None, true) => MANIFEST,
+            (None, false) => INDEX,
+        };
+        push_manifest(target, name, &Digest::of(bytes), bytes, media_type)
+            .map_err(|stop| stop.into_error(target))?;
+        self.pushed.new.add(bytes.len() as u64);
+        Ok(())
+    }
+
+    fn copy_blobs(&mut self, blobs: &[RemoteBlob]) -> Result<()> {
+        let (source, target) = (self.source, self.target);
+        let same_registry = source.registry.image.registry() == target.image.registry();
+        let mount = same_registry.then(|| source.registry.image.reference());
+        let pushed = Mutex::new(&mut self.pushed);
+        for_each(
+            self.options.connection.jobs,
+            blobs,
+            || (),
+            |(), blob| {
+                let content = RemoteContent {
+                    source,
+                    blob,
+                    directory: self.store.path().to_path_buf(),
+                    file: Mutex::default(),
+                };
+                let placed = push_blob(target, &blob.digest, blob.size, &content, mount);
+                let placed = placed.map_err(|stop| stop.into_error(target))?;
+                lock(&pushed).add(placed, blob.size);
+                Ok(())
+            },
+        )
+    }
+
+    /// Copies the signatures and other artifacts that refer to a manifest.
+    fn copy_artifacts(&mut self, subject: &str) -> Result<()> {
+        let source = self.source.registry;
+        for referrer in self.referrers(source, subject)?.unwrap_or_default() {
+            self.copy(&referrer, 0)?;
+            self.artifacts += 1;
+        }
+        for suffix in ARTIFACT_TAGS {
+            let tag = format!("{}{suffix}", subject.replace(':', "-"));
+            let bytes = match manifest(source, &tag) {
+                Ok(bytes) => bytes,
+                Err(Stop::Failure(failure)) if failure.status == Some(404) => continue,
+                Err(stop) => return Err(stop.into_error(source)),
+            };
+            let name = self.target.image.tagged(&tag)?;
+            self.copy_bytes(&bytes, &name, 0)?;
+            self.artifacts += 1;
+        }
+        Ok(())
+    }
+
+    /// Returns the artifacts that a registry lists for a manifest; `None` if it has no such lists.
+    fn referrers(&self, registry: &Registry<'_>, subject: &str) -> Result<Option<Vec<Descriptor>>> {
+        let path = format!("referrers/{subject}");
+        match registry.read_manifest(&path, INDEX, MANIFEST_MAX) {
+            Ok(answer) => {
+                let index: Index =
+                    json::parse(&answer.body, "an OCI image index").map_err(|cause| {
+                        registry.fail(RegistryFault::Protocol(Message::new(cause.to_string())))
+                    })?;
+                Ok(Some(index.manifests))
+            }
+            Err(Stop::Failure(failure)) if matches!(failure.status, Some(400..=499)) => Ok(None),
+            Err(stop) => Err(stop.into_error(registry)),
+        }
+    }
+
+    fn digest(&self, text: &str) -> Result<Digest> {
+        Digest::from_oci(text).ok_or_else(|| {
+            let message = Message::new(format!("'{text}' is not a sha256 digest"));
+            self.source.registry.fail(RegistryFault::Protocol(message))
+        })
+    }
+}
+
+/// The descriptors of a manifest or an index.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    media_type: Option<String>,
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+}
+
+/// A blob of another repository. It is fetched to a temporary file if an upload needs it.
+struct RemoteContent<'c, 'r> {
+    source: &'c Source<'r>,
+    blob: &'c RemoteBlob,
+    directory: PathBuf,
+    file: Mutex<Option<File>>,
+}
+
+impl Content for RemoteContent<'_, '_> {
+    fn open(&self) -> Result<File> {
+        let fail = |action| {
+            let path = self.directory.clone();
+            move |cause| {
+                Error::from(SystemError::Call {
+                    path,
+                    action,
+                    cause,
+                })
+            }
+        };
+        let mut kept = lock(&self.file);
+        let mut file = match kept.take() {
+            Some(file) => file,
+            None => {
+                let create = "create a temporary file in";
+                let mut file = tempfile::tempfile_in(&self.directory).map_err(fail(create))?;
+                self.source
+                    .read(self.blob, 0..self.blob.size, &mut |piece| {
+                        file.write_all(piece)
+                            .map_err(fail("write a temporary file in"))
+                    })?;
+                file
+            }
+        };
+        file.rewind().map_err(fail("read a temporary file in"))?;
+        let another = file
+            .try_clone()
+            .map_err(fail("reopen a temporary file in"))?;
+        *kept = Some(file);
+        Ok(another)
+    }
+
+    fn path(&self) -> PathBuf {
+        let name = self.source.registry.image.to_string();
+        PathBuf::from(name).join(self.blob.digest.to_oci())
+    }
+}
