@@ -275,3 +275,34 @@ fn mounting_over_fuse() {
         inventory
     });
 }
+
+/// Before the first release, layers had other media types.
+#[test]
+fn images_with_early_media_types_are_read() {
+    let stores = Stores::new();
+    let own = stores.path("own");
+    let path_of = |digest: &str| own.join("blobs").join(digest.replace(':', "/"));
+    let mut index: Value =
+        serde_json::from_slice(&fs::read(own.join("index.json")).unwrap()).unwrap();
+    for image in index["manifests"].as_array_mut().unwrap() {
+        let old = path_of(image["digest"].as_str().unwrap());
+        let manifest = fs::read_to_string(&old).unwrap();
+        let early = manifest.replace("vnd.oci.image.layer.puzzlefs.", "vnd.puzzlefs.");
+        assert_ne!(early, manifest);
+        let digest = puzzlefs_lib::Digest::of(early.as_bytes()).to_oci();
+        fs::write(path_of(&digest), &early).unwrap();
+        image["digest"] = digest.into();
+        image["size"] = early.len().into();
+        fs::remove_file(old).unwrap();
+    }
+    fs::write(own.join("index.json"), index.to_string()).unwrap();
+    let store = path(&own);
+    says(&["gc", store]);
+    says(&["verify", "-q", store]);
+    let copy = reference(&stores.path("copy"), "second");
+    says(&["copy", "--whole-packs", &reference(&own, "second"), &copy]);
+    assert_same(
+        &image_inventory(&own, "second"),
+        &image_inventory(&stores.path("copy"), "second"),
+    );
+}

@@ -122,7 +122,10 @@ fn the_manifest_is_that_of_an_ordinary_image() {
     let layers = manifest["layers"].as_array().unwrap();
     let mut digests = Vec::new();
     for layer in layers {
-        assert_eq!(layer["mediaType"], "application/vnd.puzzlefs.pack.v1");
+        assert_eq!(
+            layer["mediaType"],
+            "application/vnd.oci.image.layer.puzzlefs.pack.v1"
+        );
         let digest = layer["digest"].as_str().unwrap();
         let pack = fs::read(store.join("blobs").join(digest.replace(':', "/"))).unwrap();
         assert_eq!(Digest::of(&pack).to_oci(), digest);

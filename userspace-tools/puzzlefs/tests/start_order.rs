@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
-const ORDER: &str = "application/vnd.puzzlefs.order.v1";
+const ORDER: &str = "application/vnd.oci.image.layer.puzzlefs.order.v1";
 
 /// A tree with files that are larger than a chunk, and small ones.
 struct Case {

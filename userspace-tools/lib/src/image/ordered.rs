@@ -5,7 +5,7 @@
 use crate::error::{Error, ImageError, Result};
 use crate::image::store_chunks::{MetadataBlock, StoreChunks};
 use crate::model::digest::Digest;
-use crate::model::oci::{self, Manifest};
+use crate::model::oci::Manifest;
 use crate::model::start_order::{FileRange, StartOrder, ORDER_MAX};
 use crate::store::oci_layout::Store;
 use crate::sys::parallel::lock;
@@ -34,7 +34,7 @@ impl Store {
     /// Reads the start-up order that a manifest lists, if there is one.
     pub fn start_order(&self, digest: &Digest, manifest: &Manifest) -> Result<Option<StartOrder>> {
         let mut layers = manifest.layers.iter();
-        let Some(layer) = layers.find(|layer| layer.media_type == oci::ORDER) else {
+        let Some(layer) = layers.find(|layer| layer.is_order()) else {
             return Ok(None);
         };
         let order = self.digest(layer, &self.blob_path(digest))?;

@@ -225,7 +225,8 @@ impl Kind {
     /// Returns the cause why `import` cannot read the image, if there is one.
     pub fn not_importable(&self) -> Option<NotImportable> {
         let types = || self.layers.iter().map(|layer| &*layer.media_type);
-        if types().any(|layer| layer == oci::ROOTFS || layer == oci::PACK) {
+        let has_packs = self.layers.iter().any(Descriptor::is_pack);
+        if has_packs || types().any(|layer| layer == oci::ROOTFS) {
             return Some(NotImportable::Puzzlefs);
         }
         let artifact = |media_type: &str| Some(NotImportable::Artifact(media_type.to_owned()));

@@ -34,10 +34,15 @@ pub const FILEDATA: &str = "application/vnd.puzzlefs.image.filedata.v1";
 /// The media type of the data blobs of an image that was built with compression, also of those that
 /// it could not make smaller.
 pub const FILEDATA_ZSTD: &str = "application/vnd.puzzlefs.image.filedata.v1+zstd";
-/// The media type of a pack of chunks, in images of format 4.
-pub const PACK: &str = "application/vnd.puzzlefs.pack.v1";
+/// The media type of a pack of chunks, in images of format 4. containerd unpacks only layers whose types
+/// begin like this one.
+pub const PACK: &str = "application/vnd.oci.image.layer.puzzlefs.pack.v1";
+/// The media type of a pack before the first release.
+const EARLY_PACK: &str = "application/vnd.puzzlefs.pack.v1";
 /// The media type of the start-up order of an image of format 4.
-pub const ORDER: &str = "application/vnd.puzzlefs.order.v1";
+pub const ORDER: &str = "application/vnd.oci.image.layer.puzzlefs.order.v1";
+/// The media type of a start-up order before the first release.
+const EARLY_ORDER: &str = "application/vnd.puzzlefs.order.v1";
 /// The annotation of a manifest that carries the digest of the root, in images of format 4.
 pub const ROOT: &str = "io.puzzlefs.root";
 /// The annotation of a manifest that states how the builder compressed the chunks, in images of format 4.
@@ -132,6 +137,16 @@ impl Descriptor {
         }
         self.annotations.clone_from(annotations);
         Ok(self)
+    }
+
+    /// Returns true if it is that of a pack.
+    pub fn is_pack(&self) -> bool {
+        matches!(&*self.media_type, PACK | EARLY_PACK)
+    }
+
+    /// Returns true if it is that of a start-up order.
+    pub fn is_order(&self) -> bool {
+        matches!(&*self.media_type, ORDER | EARLY_ORDER)
     }
 
     /// The tag in an index.
@@ -275,7 +290,7 @@ impl Manifest {
 
     /// The digests of the packs, without those that are malformed.
     pub(crate) fn packs(&self) -> impl Iterator<Item = Digest> + '_ {
-        let packs = self.layers.iter().filter(|layer| layer.media_type == PACK);
+        let packs = self.layers.iter().filter(|layer| layer.is_pack());
         packs.filter_map(|pack| Digest::from_oci(&pack.digest))
     }
 
@@ -461,6 +476,17 @@ mod tests {
 
     fn manifest(content: &[u8]) -> Descriptor {
         Descriptor::new(MANIFEST, Digest::of(content), content.len() as u64)
+    }
+
+    #[test]
+    fn layers_have_had_other_types() {
+        let of = |media_type: &str| Descriptor::new(media_type, Digest([0; 32]), 0);
+        for media_type in [PACK, "application/vnd.puzzlefs.pack.v1"] {
+            assert!(of(media_type).is_pack() && !of(media_type).is_order());
+        }
+        for media_type in [ORDER, "application/vnd.puzzlefs.order.v1"] {
+            assert!(of(media_type).is_order() && !of(media_type).is_pack());
+        }
     }
 
     #[test]

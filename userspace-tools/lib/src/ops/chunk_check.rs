@@ -9,7 +9,6 @@ use crate::error::{Error, Result, StoreError};
 use crate::image::chunk_walk::{ChunkKind, ChunkWalk};
 use crate::image::image_tree::{ImageTree, TreeInode};
 use crate::model::digest::Digest;
-use crate::model::oci;
 use crate::ops::report::{Fault, PackedImage, Verified};
 use crate::store::chunks::reader::ChunkReader;
 use crate::store::oci_layout::{AnyImage, Store};
@@ -77,7 +76,7 @@ pub(crate) fn check_image(
     };
     verified.faults.extend(faults.into_iter().map(image_fault));
     let packs = image.manifest.layers.iter();
-    let packs = packs.filter(|layer| layer.media_type == oci::PACK);
+    let packs = packs.filter(|layer| layer.is_pack());
     let mut packed = PackedImage {
         name: name.to_owned(),
         packs: 0,

@@ -172,7 +172,7 @@ impl<'s> Work<'s> {
 
     fn packs(&self) -> impl Iterator<Item = &Descriptor> {
         let layers = self.image.manifest.layers.iter();
-        layers.filter(|layer| layer.media_type == oci::PACK)
+        layers.filter(|layer| layer.is_pack())
     }
 
     fn digest(&self, pack: &Descriptor) -> Result<Digest> {
@@ -289,11 +289,11 @@ impl<'s> Work<'s> {
     /// Returns the layers that are not packs. The start-up order is written.
     fn other_layers(&self) -> Result<Vec<Descriptor>> {
         let layers = self.image.manifest.layers.iter();
-        let others = layers.filter(|layer| layer.media_type != oci::PACK);
+        let others = layers.filter(|layer| !layer.is_pack());
         let Some(order) = &self.order else {
             return Ok(others.cloned().collect());
         };
-        let others = others.filter(|layer| layer.media_type != oci::ORDER);
+        let others = others.filter(|layer| !layer.is_order());
         let order = packed::put_order(&self.staging, order)?;
         Ok(others.cloned().chain([order]).collect())
     }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::image::seekable::Decoder;
 use crate::image::v3::reader::ImageReader;
 use crate::model::digest::Digest;
-use crate::model::oci::{self, Descriptor};
+use crate::model::oci::Descriptor;
 use crate::model::reference::Selector;
 use crate::ops::chunk_check::{self, Chunks};
 use crate::ops::report::{Fault, Verified};
@@ -101,7 +101,7 @@ impl<'a> Checker<'a> {
         for blob in layers.chain([&image.manifest.config]) {
             let digest = Digest::from_oci(&blob.digest);
             let is_missing = digest.is_some_and(|d| matches!(self.store.blob_size(&d), Ok(None)));
-            if blob.media_type != oci::PACK || !is_missing {
+            if !blob.is_pack() || !is_missing {
                 self.descriptor(name, blob);
             }
         }

@@ -75,7 +75,7 @@ impl Manifest {
     /// Returns true if it is the manifest of an image of format 4.
     fn is_packed(&self) -> bool {
         let mut layers = self.layers.iter();
-        self.annotations.contains_key(oci::ROOT) || layers.any(|l| l.media_type == oci::PACK)
+        self.annotations.contains_key(oci::ROOT) || layers.any(|l| l.is_pack())
     }
 }
 
@@ -178,7 +178,7 @@ fn read(
                 // Blobs of another algorithm are in another directory.
                 if let Some(digest) = Digest::from_oci(&blob.digest) {
                     root.add_blob(digest, blob.size);
-                    if blob.media_type == oci::PACK {
+                    if blob.is_pack() {
                         root.packs.insert(digest, blob.size);
                     }
                 }

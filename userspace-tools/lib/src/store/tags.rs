@@ -18,7 +18,7 @@ impl Store {
         let digest = *image.root.manifest_digest();
         // An interrupted `gc` may have removed a part of the image. The chunks of a pack can lie elsewhere.
         let blobs = image.manifest.layers.iter().chain([&image.manifest.config]);
-        for blob in blobs.filter(|blob| blob.media_type != oci::PACK) {
+        for blob in blobs.filter(|blob| !blob.is_pack()) {
             let found = self.digest(blob, &self.blob_path(&digest))?;
             self.check_size(&found, blob)?;
         }

@@ -149,7 +149,7 @@ fn blobs_of(store: &Store, images: &[(String, &AnyImage)]) -> Result<Vec<(Digest
     for (_, image) in images {
         let manifest_path = store.blob_path(image.root.manifest_digest());
         let blobs_of_image = image.manifest.layers.iter().chain([&image.manifest.config]);
-        for blob in blobs_of_image.filter(|blob| blob.media_type != oci::PACK) {
+        for blob in blobs_of_image.filter(|blob| !blob.is_pack()) {
             blobs.insert(store.digest(blob, &manifest_path)?, blob.size);
         }
     }

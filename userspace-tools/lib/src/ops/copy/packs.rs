@@ -10,7 +10,6 @@ use crate::error::{Damage, Error, Result};
 use crate::image::chunk_walk::{ChunkKind, ChunkWalk};
 use crate::model::digest::Digest;
 use crate::model::limits::READ_SIZE;
-use crate::model::oci;
 use crate::store::chunks::index::ChunkIndex;
 use crate::store::chunks::pack::{NewPack, PackFile};
 use crate::store::chunks::reader::ChunkReader;
@@ -63,7 +62,7 @@ pub(super) fn copy(
         })?;
         let path = copy.from.blob_path(image.root.manifest_digest());
         let layers = image.manifest.layers.iter();
-        for layer in layers.filter(|layer| layer.media_type == oci::PACK) {
+        for layer in layers.filter(|layer| layer.is_pack()) {
             packs.push((copy.from.digest(layer, &path)?, layer.size));
         }
     }

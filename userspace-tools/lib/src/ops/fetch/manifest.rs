@@ -61,7 +61,7 @@ impl RemoteManifest {
                     digest,
                     size: *size,
                 };
-                if root.is_some() && layer.media_type == oci::PACK {
+                if root.is_some() && layer.is_pack() {
                     packs.push(blob);
                 } else {
                     blobs.push(blob);

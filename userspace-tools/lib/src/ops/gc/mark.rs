@@ -110,7 +110,7 @@ impl<'r, 's> Marker<'r, 's> {
     fn packed_image(&mut self, manifest: &Digest) -> Result<bool> {
         let (document, _) = self.store.manifest(manifest)?;
         let Some(hex) = document.annotations.get(oci::ROOT) else {
-            let has_packs = document.layers.iter().any(|l| l.media_type == oci::PACK);
+            let has_packs = document.layers.iter().any(|l| l.is_pack());
             if has_packs {
                 let path = self.store.blob_path(manifest);
                 return Err(CommandError::NoRoot { path }.into());
