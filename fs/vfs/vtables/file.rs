@@ -202,9 +202,9 @@ unsafe extern "C" fn advise(
     }
 }
 
-/// How many pages a fault brings in around its own, of a file whose readahead is `pages`: a quarter,
-/// because faults seldom follow each other in a file, but not less than other filesystems have
-/// (`VM_READAHEAD_PAGES`), nor more than `pages`.
+/// Returns the number of pages that a fault brings in around its own, for a file whose readahead is
+/// `pages`: a quarter, because faults seldom follow each other in a file, but not less than other
+/// filesystems have (`VM_READAHEAD_PAGES`), nor more than `pages`.
 fn around_faults(pages: c_uint) -> c_uint {
     const LEAST: c_uint = (128 << 10) >> bindings::PAGE_SHIFT;
     pages.min(LEAST.max(pages.div_ceil(4)))

@@ -27,6 +27,8 @@ use std::sync::Mutex;
 /// The verbs for messages.
 const READ: &str = "read from";
 const WRITE: &str = "publish to";
+/// The feature of the operating system that a PuzzleFS image needs, in an index.
+const FEATURE: &str = "puzzlefs";
 /// The largest depth of indexes in indexes.
 const INDEX_DEPTH: usize = 4;
 /// The suffixes of the tags under which signatures and other artifacts of a manifest are, where the registry
@@ -124,7 +126,7 @@ pub fn publish(
     for (image, platform) in chosen {
         let (descriptor, variant) = publisher.convert(image, platform)?;
         // Behind all container images, because clients take the first one for a platform.
-        index.manifests.push(with_platform(&descriptor, platform));
+        index.manifests.push(of_variant(&descriptor, platform));
         variants.push(variant);
     }
     let bytes = serde_json::to_vec(&index)
@@ -176,6 +178,17 @@ fn with_platform(descriptor: &Descriptor, platform: &Platform) -> Descriptor {
     let mut descriptor = descriptor.clone();
     if let Ok(platform) = serde_json::to_value(platform) {
         descriptor.other.entry("platform").or_insert(platform);
+    }
+    descriptor
+}
+
+/// Returns the descriptor of a PuzzleFS image with its platform. Clients that know `os.features` leave it
+/// out.
+fn of_variant(descriptor: &Descriptor, platform: &Platform) -> Descriptor {
+    let mut descriptor = with_platform(descriptor, platform);
+    let platform = descriptor.other.get_mut("platform");
+    if let Some(platform) = platform.and_then(|platform| platform.as_object_mut()) {
+        platform.insert("os.features".to_owned(), vec![FEATURE].into());
     }
     descriptor
 }

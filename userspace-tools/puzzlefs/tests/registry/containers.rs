@@ -181,6 +181,7 @@ fn a_converted_image_is_published_under_its_tag() {
     );
     assert_eq!(new[..3], old[..]);
     assert_eq!(new.len(), 5);
+    assert_eq!(new[3]["platform"]["os.features"], json!(["puzzlefs"]));
     for platform in ["linux/amd64", "linux/arm64"] {
         let root = imported(&world, &layout, &["--platform", platform]);
         assert_variant(&world, &name, platform, &root);
