@@ -20,12 +20,17 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [proxy_plugins.puzzlefs]
   type = "snapshot"
   address = "$run/snapshotter.sock"
+[proxy_plugins.puzzlefs-diff]
+  type = "diff"
+  address = "$run/snapshotter.sock"
+[plugins."io.containerd.service.v1.diff-service"]
+  default = ["puzzlefs-diff", "walking"]
 END
 
 wait_for() { wait_until "$*" "$@"; }
 start_snapshotter() {
 	puzzlefs-snapshotter serve --root "$CASE_DIR/snapshotter" --mounts "$run/images" \
-		--address "$run/snapshotter.sock" >>snapshotter.log 2>&1 &
+		--address "$run/snapshotter.sock" --containerd "$run/containerd.sock" >>snapshotter.log 2>&1 &
 	snapshotter=$!
 	wait_for grep -q "listening on" snapshotter.log
 }
@@ -296,6 +301,39 @@ expect_failure run_container --rm "$app" c >/dev/null
 ctr container rm c 2>/dev/null || true
 
 echo "$SECONDS s: a spoilt store"
+
+# Images that containerd has got as any others: it unpacks them into the snapshotter's own store, and what two
+# images share is there once. Without an image, the store has nothing of it.
+own=$CASE_DIR/snapshotter/store
+stored() { du -sk "$own/blobs" | awk '{ print $1 }'; }
+tags() { puzzlefs list --json "$own" | wc -l; }
+head -c 5000000 /dev/urandom >root/data
+for version in 1 2; do
+	echo "version $version" >root/version
+	puzzlefs build -q --entrypoint /usr/bin/env --env "VERSION=$version" root "pulled:$version"
+	puzzlefs copy -q --whole-packs "pulled:$version" "layout-$version:$version"
+	tar -C "layout-$version" --exclude .puzzlefs -cf "pulled-$version.tar" .
+	ctr image import --base-name localhost/pulled --snapshotter puzzlefs "pulled-$version.tar" >/dev/null
+	assert_match "$(run_container --rm "localhost/pulled:$version" c)" "VERSION=$version"
+	assert_eq "$(tags)" "$version" 'images in the store'
+	((version == 1)) && first=$(stored)
+done
+layers=$(ctr content get "$(ctr image ls 'name==localhost/pulled:2' | awk 'NR == 2 { print $3 }')" |
+	python3 -c 'import json, sys; print(len(json.load(sys.stdin)["layers"]))')
+((layers > 1)) || fail "the second version has $layers layers"
+(($(stored) < first + 200)) || fail "the second version takes $(($(stored) - first)) KiB"
+puzzlefs verify -q "$own"
+kill_snapshotter
+restart_snapshotter
+assert_match "$(run_container --rm localhost/pulled:2 c)" 'VERSION=2'
+ctr image rm --sync localhost/pulled:1
+assert_match "$(run_container --rm localhost/pulled:2 c)" 'VERSION=2'
+ctr image rm --sync localhost/pulled:2
+left >/dev/null
+# containerd has another call for it after its own collection.
+nothing_stored() { [[ $(tags) == 0 && $(stored) -lt 100 ]]; }
+wait_for nothing_stored
+echo "$SECONDS s: downloaded images"
 
 # An image whose layers are unpacked goes as with any other snapshotter.
 tar -C layout -cf plain.tar .

@@ -61,7 +61,13 @@ fn main() {
         &[("add", "Add", "AddRequest", "Empty")],
         |_| (false, false),
     );
-    Builder::new().compile(&[snapshots, own]);
+    let diff = service(
+        "containerd.services.diff.v1",
+        "Diff",
+        &[("apply", "Apply", "ApplyRequest", "ApplyResponse")],
+        |_| (false, false),
+    );
+    Builder::new().compile(&[snapshots, own, diff]);
 
     let content = service(
         "containerd.services.content.v1",
@@ -69,8 +75,10 @@ fn main() {
         &[
             ("update", "Update", "ContentUpdateRequest", "Empty"),
             ("write", "Write", "WriteRequest", "WriteResponse"),
+            ("list", "List", "ListContentRequest", "ListContentResponse"),
+            ("read", "Read", "ReadContentRequest", "ReadContentResponse"),
         ],
-        |route| (route == "Write", route == "Write"),
+        |route| (route == "Write", route != "Update"),
     );
     let images = service(
         "containerd.services.images.v1",

@@ -31,6 +31,10 @@ pub mod leases {
     tonic::include_proto!("containerd.services.leases.v1.Leases");
 }
 /// See [`snapshots`].
+pub mod diff {
+    tonic::include_proto!("containerd.services.diff.v1.Diff");
+}
+/// See [`snapshots`].
 pub mod own {
     tonic::include_proto!("puzzlefs.snapshotter.v1.Images");
 }
@@ -249,6 +253,66 @@ pub struct ContentInfo {
     /// Labels.
     #[prost(btree_map = "string, string", tag = "5")]
     pub labels: Labels,
+}
+
+/// `content.v1.ListContentRequest`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ListContentRequest {
+    /// Filters in containerd's language, of which one must match.
+    #[prost(string, repeated, tag = "1")]
+    pub filters: Vec<String>,
+}
+
+/// `content.v1.ListContentResponse`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ListContentResponse {
+    /// Some of the blobs.
+    #[prost(message, repeated, tag = "1")]
+    pub info: Vec<ContentInfo>,
+}
+
+/// `content.v1.ReadContentRequest`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ReadContentRequest {
+    /// The blob.
+    #[prost(string, tag = "1")]
+    pub digest: String,
+    /// The first byte.
+    #[prost(int64, tag = "2")]
+    pub offset: i64,
+    /// The number of bytes; 0 for all that follow.
+    #[prost(int64, tag = "3")]
+    pub size: i64,
+}
+
+/// `content.v1.ReadContentResponse`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ReadContentResponse {
+    /// The position of the data in the blob.
+    #[prost(int64, tag = "1")]
+    pub offset: i64,
+    /// The data.
+    #[prost(bytes = "vec", tag = "2")]
+    pub data: Vec<u8>,
+}
+
+/// `diff.v1.ApplyRequest`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ApplyRequest {
+    /// The layer.
+    #[prost(message, optional, tag = "1")]
+    pub diff: Option<Descriptor>,
+    /// The mounts of the active snapshot for it.
+    #[prost(message, repeated, tag = "2")]
+    pub mounts: Vec<Mount>,
+}
+
+/// `diff.v1.ApplyResponse`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ApplyResponse {
+    /// The content of the layer, with the digest that the configuration lists.
+    #[prost(message, optional, tag = "1")]
+    pub applied: Option<Descriptor>,
 }
 
 /// `content.v1.UpdateRequest`.

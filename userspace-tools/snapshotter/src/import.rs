@@ -70,7 +70,7 @@ pub struct ImportArgs {
     #[arg(
         long,
         value_name = "SOCKET",
-        default_value = "/run/containerd/containerd.sock",
+        default_value = crate::CONTAINERD,
         env = "CONTAINERD_ADDRESS"
     )]
     pub containerd: PathBuf,
@@ -431,7 +431,7 @@ fn status_is(status: &Status, code: Code) -> bool {
 }
 
 /// Connects to a socket.
-async fn connect(socket: &Path, question: &str) -> Result<Channel> {
+pub async fn connect(socket: &Path, question: &str) -> Result<Channel> {
     let shown = socket.display();
     // Else the reason would not be told.
     std::os::unix::net::UnixStream::connect(socket)

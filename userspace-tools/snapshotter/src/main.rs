@@ -14,6 +14,7 @@ mod serve;
 mod service;
 mod snapshots;
 mod state;
+mod unpack;
 mod usage;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +25,8 @@ use std::process::ExitCode;
 
 /// The socket of the snapshotter.
 const SOCKET: &str = "/run/puzzlefs-snapshotter/snapshotter.sock";
+/// The socket of containerd.
+const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
 /// Make containerd run images of a PuzzleFS store, mounted from the store
 #[derive(Debug, Parser)]

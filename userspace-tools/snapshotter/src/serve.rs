@@ -3,7 +3,7 @@
 //! `puzzlefs-snapshotter serve`: the server to which containerd's proxy plugin connects.
 
 use crate::images::Kernel;
-use crate::service::Both;
+use crate::service::Services;
 use crate::snapshots::Snapshots;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -22,7 +22,7 @@ use tonic::transport::Server;
 /// `puzzlefs-snapshotter serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Keep containers' changes and the state of snapshots in this directory
+    /// Keep containers' changes, the state of snapshots and a store of images in this directory
     #[arg(
         long,
         value_name = "DIRECTORY",
@@ -36,6 +36,14 @@ pub struct ServeArgs {
         default_value = "/run/puzzlefs-snapshotter/images"
     )]
     pub mounts: PathBuf,
+    /// Read images that were downloaded from the containerd of this socket
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        default_value = crate::CONTAINERD,
+        env = "CONTAINERD_ADDRESS"
+    )]
+    pub containerd: PathBuf,
     /// Listen on this socket
     #[arg(long, value_name = "SOCKET", default_value = crate::SOCKET)]
     pub address: PathBuf,
@@ -46,6 +54,8 @@ pub fn run(arguments: &ServeArgs) -> Result<()> {
     let address = &arguments.address;
     let shown = || address.display().to_string();
     let snapshots = Snapshots::open(&arguments.root, &arguments.mounts, Kernel)?;
+    let store = arguments.root.join("store");
+    let services = Services::new(snapshots, arguments.containerd.clone(), store);
     if let Some(parent) = address.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
         made.with_context(|| parent.display().to_string())?;
@@ -82,7 +92,7 @@ pub fn run(arguments: &ServeArgs) -> Result<()> {
         crate::say(format_args!("listening on {}", address.display()));
         let incoming = UnixListenerStream::new(listener);
         Server::builder()
-            .serve_with_incoming_shutdown(Both::new(snapshots), incoming, told_to_end)
+            .serve_with_incoming_shutdown(services, incoming, told_to_end)
             .await?;
         Ok(())
     })

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The two services of the socket: containerd's service of snapshots, and our own service of images.
+//! The services of the socket: containerd's services of snapshots and of layers, and our own of images.
 
+use crate::api::diff::diff_server::{Diff, DiffServer};
 use crate::api::own::images_server::{Images, ImagesServer};
 use crate::api::snapshots::snapshots_server::{self, SnapshotsServer};
 use crate::api::{
-    AddRequest, CleanupRequest, CommitRequest, Empty, InfoMessage, KeyRequest, Kind, ListRequest,
-    ListResponse, MountsResponse, PrepareRequest, UpdateRequest, UsageResponse,
+    AddRequest, ApplyRequest, ApplyResponse, CleanupRequest, CommitRequest, Descriptor, Empty,
+    InfoMessage, KeyRequest, Kind, ListRequest, ListResponse, MountsResponse, PrepareRequest,
+    UpdateRequest, UsageResponse,
 };
 use crate::images;
 use crate::snapshots::{Cause, Mounter, Refusal, Snapshots};
 use crate::state::Image;
+use crate::unpack::{Layer, Unpacker};
 use puzzlefs_lib::Digest;
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -36,12 +39,21 @@ impl From<Refusal> for Status {
     }
 }
 
+/// The media type of the content of a layer that was unpacked, as containerd states it.
+const UNPACKED: &str = "application/vnd.oci.image.layer.v1.tar";
+
 /// Answers calls. The work runs on threads that may wait for a disk.
-struct Answers<M>(Arc<Snapshots<M>>);
+struct Answers<M> {
+    snapshots: Arc<Snapshots<M>>,
+    unpacker: Arc<Unpacker<M>>,
+}
 
 impl<M> Clone for Answers<M> {
     fn clone(&self) -> Self {
-        Answers(Arc::clone(&self.0))
+        Answers {
+            snapshots: Arc::clone(&self.snapshots),
+            unpacker: Arc::clone(&self.unpacker),
+        }
     }
 }
 
@@ -50,7 +62,7 @@ impl<M: Mounter> Answers<M> {
         &self,
         work: impl FnOnce(&Snapshots<M>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Status> {
-        let snapshots = Arc::clone(&self.0);
+        let snapshots = Arc::clone(&self.snapshots);
         let done = tokio::task::spawn_blocking(move || work(&snapshots)).await;
         let result = done.map_err(|error| Status::internal(error.to_string()))?;
         result.map_err(|refusal| {
@@ -161,12 +173,44 @@ impl<M: Mounter> snapshots_server::Snapshots for Answers<M> {
     }
 
     async fn cleanup(&self, _request: Request<CleanupRequest>) -> Result<Response<Empty>, Status> {
-        self.call(|s| {
+        let unpacker = Arc::clone(&self.unpacker);
+        self.call(move |s| {
             s.clean_up();
+            unpacker.collect()?;
             Ok(())
         })
         .await?;
         Ok(Response::new(Empty {}))
+    }
+}
+
+#[async_trait]
+impl<M: Mounter> Diff for Answers<M> {
+    /// Unpacks a layer of a PuzzleFS image. containerd asks another service about other layers.
+    async fn apply(
+        &self,
+        request: Request<ApplyRequest>,
+    ) -> Result<Response<ApplyResponse>, Status> {
+        let ApplyRequest { diff, mounts } = request.into_inner();
+        let diff = diff.unwrap_or_default();
+        if !Unpacker::<M>::takes(&diff.media_type) {
+            return Err(Status::unimplemented("not a layer of a PuzzleFS image"));
+        }
+        let layer = Layer {
+            digest: diff.digest.clone(),
+            mounts,
+        };
+        let unpacker = Arc::clone(&self.unpacker);
+        let runtime = tokio::runtime::Handle::current();
+        self.call(move |_| Ok(unpacker.apply(layer, runtime)?))
+            .await?;
+        let applied = Descriptor {
+            media_type: UNPACKED.to_owned(),
+            ..diff
+        };
+        Ok(Response::new(ApplyResponse {
+            applied: Some(applied),
+        }))
     }
 }
 
@@ -194,33 +238,42 @@ impl<M: Mounter> Images for Answers<M> {
     }
 }
 
-/// Both services, distinguished by the path of a call.
-pub struct Both<M> {
+/// All services, distinguished by the path of a call.
+pub struct Services<M> {
     snapshots: SnapshotsServer<Answers<M>>,
     images: ImagesServer<Answers<M>>,
+    diff: DiffServer<Answers<M>>,
 }
 
-impl<M> Clone for Both<M> {
+impl<M> Clone for Services<M> {
     fn clone(&self) -> Self {
-        Both {
+        Services {
             snapshots: self.snapshots.clone(),
             images: self.images.clone(),
+            diff: self.diff.clone(),
         }
     }
 }
 
-impl<M: Mounter> Both<M> {
-    /// Serves these snapshots.
-    pub fn new(snapshots: Snapshots<M>) -> Self {
-        let answers = Answers(Arc::new(snapshots));
-        Both {
+impl<M: Mounter> Services<M> {
+    /// Serves these snapshots. Images that the containerd of a socket has downloaded are unpacked into a
+    /// store.
+    pub fn new(snapshots: Snapshots<M>, containerd: PathBuf, store: PathBuf) -> Self {
+        let snapshots = Arc::new(snapshots);
+        let unpacker = Unpacker::new(containerd, store, Arc::clone(&snapshots));
+        let answers = Answers {
+            snapshots,
+            unpacker: Arc::new(unpacker),
+        };
+        Services {
             snapshots: SnapshotsServer::new(answers.clone()),
-            images: ImagesServer::new(answers),
+            images: ImagesServer::new(answers.clone()),
+            diff: DiffServer::new(answers),
         }
     }
 }
 
-impl<M: Mounter> Service<http::Request<Body>> for Both<M> {
+impl<M: Mounter> Service<http::Request<Body>> for Services<M> {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Self::Response, Self::Error>;
@@ -230,9 +283,12 @@ impl<M: Mounter> Service<http::Request<Body>> for Both<M> {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        // Either service refuses an unknown method.
-        if request.uri().path().starts_with("/puzzlefs.") {
+        // Each service refuses an unknown method.
+        let path = request.uri().path();
+        if path.starts_with("/puzzlefs.") {
             self.images.call(request)
+        } else if path.starts_with("/containerd.services.diff.") {
+            self.diff.call(request)
         } else {
             self.snapshots.call(request)
         }
@@ -264,7 +320,8 @@ mod tests {
         runtime.block_on(async {
             let listener = UnixListener::bind(path("socket")).unwrap();
             let incoming = UnixListenerStream::new(listener);
-            let server = Server::builder().serve_with_incoming(Both::new(snapshots), incoming);
+            let services = Services::new(snapshots, path("containerd"), path("store"));
+            let server = Server::builder().serve_with_incoming(services, incoming);
             let server = tokio::spawn(server);
             let address = format!("unix://{}", path("socket").display());
             let endpoint = Endpoint::from_shared(address).unwrap();

@@ -85,6 +85,15 @@ fn refusal(cause: Cause, message: impl fmt::Display) -> Refusal {
 
 type Result<T> = std::result::Result<T, Refusal>;
 
+/// The layer that a snapshot is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerName {
+    /// The namespace of containerd.
+    pub namespace: String,
+    /// The chain ID: a digest of the layer and those below it, and the name of the complete snapshot.
+    pub chain: String,
+}
+
 /// All snapshots of a machine.
 pub struct Snapshots<M> {
     root: PathBuf,
@@ -188,6 +197,7 @@ impl<M: Mounter> Snapshots<M> {
             created: now,
             updated: now,
             usage: UsageResponse::default(),
+            applied: None,
         };
         new.snapshots.insert(key.to_owned(), snapshot);
         let directory = self.directory(number);
@@ -229,6 +239,7 @@ impl<M: Mounter> Snapshots<M> {
                 created: now,
                 updated: now,
                 usage: UsageResponse::default(),
+                applied: None,
             };
             new.snapshots.insert(name.to_owned(), snapshot);
             self.change(state, new)?;
@@ -265,7 +276,14 @@ impl<M: Mounter> Snapshots<M> {
             return Err(exists(name));
         }
         let mut new = state.clone();
+        let mut unused = None;
         if let Some(mut snapshot) = new.snapshots.remove(key) {
+            if let Some(hex) = snapshot.applied.take() {
+                unused = Some(std::mem::replace(
+                    &mut snapshot.content,
+                    Content::Image(hex),
+                ));
+            }
             snapshot.kind = Kind::Committed;
             snapshot.labels = labels;
             snapshot.created = Timestamp::now();
@@ -273,7 +291,90 @@ impl<M: Mounter> Snapshots<M> {
             snapshot.usage = usage;
             new.snapshots.insert(name.to_owned(), snapshot);
         }
+        self.change(&mut state, new)?;
+        drop(state);
+        if let Some(Content::Directory(number)) = unused {
+            remove_directory(&self.directory(number));
+        }
+        Ok(())
+    }
+
+    /// Returns the layer that an active snapshot is for. `mounts` are those of the snapshot.
+    ///
+    /// containerd makes keys of the form `NAMESPACE/NUMBER/extract-RANDOM CHAIN-ID`, and some versions state the
+    /// chain ID by a label, too.
+    pub fn layer_of(&self, mounts: &[Mount]) -> Result<LayerName> {
+        let state = self.lock();
+        let (key, snapshot) = self.mounted_by(&state, mounts)?;
+        let in_key = key.rsplit_once(' ').map(|(_, chain)| chain);
+        let chain = snapshot
+            .labels
+            .get(REFERENCE)
+            .map(String::as_str)
+            .or(in_key);
+        match (key.split_once('/'), chain) {
+            (Some((namespace, _)), Some(chain)) => Ok(LayerName {
+                namespace: namespace.to_owned(),
+                chain: chain.to_owned(),
+            }),
+            _ => {
+                let message =
+                    format!("the key '{key}' of a snapshot has no namespace or no chain ID");
+                Err(refusal(Cause::Invalid, message))
+            }
+        }
+    }
+
+    /// Makes an active snapshot become an image when it is committed.
+    pub fn apply(&self, mounts: &[Mount], manifest: &Digest, image: Image) -> Result<()> {
+        let mut state = self.lock();
+        let key = self.mounted_by(&state, mounts)?.0.to_owned();
+        let hex = manifest.to_hex();
+        let mut new = state.clone();
+        if let Some(snapshot) = new.snapshots.get_mut(&key) {
+            snapshot.applied = Some(hex.clone());
+        }
+        // An image that was registered by an import keeps its store and its options.
+        new.images.entry(hex).or_insert(image);
         self.change(&mut state, new)
+    }
+
+    /// Returns the images in a store.
+    pub fn images_in(&self, store: &Path) -> Vec<String> {
+        let state = self.lock();
+        let images = state
+            .images
+            .iter()
+            .filter(|(_, image)| image.store == store);
+        images.map(|(hex, _)| hex.clone()).collect()
+    }
+
+    /// Finds the active snapshot that has these mounts.
+    fn mounted_by<'s>(
+        &self,
+        state: &'s State,
+        mounts: &[Mount],
+    ) -> Result<(&'s str, &'s Snapshot)> {
+        let mut active = state
+            .snapshots
+            .iter()
+            .filter(|(_, one)| one.kind == Kind::Active);
+        let found = active.find(|(_, snapshot)| match snapshot.content {
+            Content::Directory(number) => {
+                let own = shown(&self.directory(number).join("fs"));
+                let upper = format!("upperdir={own}");
+                let is_own = |mount: &Mount| mount.source == own || mount.options.contains(&upper);
+                mounts.iter().any(is_own)
+            }
+            Content::Image(_) => false,
+        });
+        let found = found.map(|(key, snapshot)| (&**key, snapshot));
+        found.ok_or_else(|| {
+            refusal(
+                Cause::NotFound,
+                "the mounts are those of no active snapshot",
+            )
+        })
     }
 
     /// Removes a snapshot that is not a parent.
@@ -288,7 +389,9 @@ impl<M: Mounter> Snapshots<M> {
         let mut new = state.clone();
         new.snapshots.remove(key);
         if let Content::Image(hex) = &content {
-            new.images.remove(hex);
+            if !new.has_snapshot_of(hex) {
+                new.images.remove(hex);
+            }
         }
         self.change(&mut state, new)?;
         self.unmount_unused(&state);

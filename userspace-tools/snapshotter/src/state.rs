@@ -57,6 +57,9 @@ pub struct Snapshot {
     /// Its size when it was committed.
     #[serde(default)]
     pub usage: UsageResponse,
+    /// The image that an active snapshot becomes when it is committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<String>,
 }
 
 /// The content of a snapshot.
@@ -65,7 +68,7 @@ pub struct Snapshot {
 pub enum Content {
     /// A directory with changes, by its number.
     Directory(u64),
-    /// An image, mounted from its store.
+    /// An image, mounted from its store. It hides the snapshots below it.
     Image(String),
 }
 
@@ -134,13 +137,19 @@ impl State {
                 }
                 _ => {}
             }
+            if let Some(hex) = snapshot.applied.as_ref() {
+                ensure!(
+                    self.images.contains_key(hex),
+                    "snapshot '{name}' becomes an unknown image"
+                );
+            }
             let parent = snapshot.parent.as_ref();
             if let Some(parent) = parent.filter(|parent| !self.is_committed(parent)) {
                 bail!("snapshot '{name}' has the parent '{parent}', which is not committed");
             }
-            // `ancestry` is longer than the number of snapshots if it has a cycle.
+            // `chain` is longer than the number of snapshots if it has a cycle.
             ensure!(
-                self.ancestry(name).count() <= self.snapshots.len(),
+                self.chain(name).count() <= self.snapshots.len(),
                 "snapshot '{name}' is its own ancestor"
             );
         }
@@ -152,8 +161,17 @@ impl State {
         snapshot.is_some_and(|snapshot| snapshot.kind == Kind::Committed)
     }
 
-    /// Returns a snapshot, its parent, and so on. A cycle yields one more than the number of snapshots.
+    /// Returns a snapshot, its parent, and so on, to the first image.
     pub fn ancestry<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Snapshot> {
+        let mut is_hidden = false;
+        self.chain(name).take_while(move |snapshot| {
+            let is_image = matches!(snapshot.content, Content::Image(_));
+            !std::mem::replace(&mut is_hidden, is_image)
+        })
+    }
+
+    /// Returns a snapshot, its parent, and so on. A cycle yields one more than the number of snapshots.
+    fn chain<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Snapshot> {
         let mut next = self.snapshots.get(name);
         let chain = std::iter::from_fn(move || {
             let this = next?;
@@ -181,11 +199,21 @@ impl State {
         names.any(|name| self.image_below(name) == Some(image))
     }
 
+    /// Returns true if a snapshot is an image, or becomes it.
+    pub fn has_snapshot_of(&self, image: &str) -> bool {
+        self.snapshots
+            .values()
+            .any(|snapshot| match &snapshot.content {
+                Content::Image(hex) => hex == image,
+                Content::Directory(_) => snapshot.applied.as_deref() == Some(image),
+            })
+    }
+
     /// Removes images without a snapshot.
     pub fn forget_images(&mut self) {
-        let contents: Vec<&Content> = self.snapshots.values().map(|s| &s.content).collect();
-        self.images
-            .retain(|hex, _| contents.contains(&&Content::Image(hex.clone())));
+        let mut images = std::mem::take(&mut self.images);
+        images.retain(|hex, _| self.has_snapshot_of(hex));
+        self.images = images;
     }
 }
 
@@ -202,6 +230,7 @@ mod tests {
             created: Timestamp::default(),
             updated: Timestamp::default(),
             usage: UsageResponse::default(),
+            applied: None,
         }
     }
 
@@ -303,5 +332,24 @@ mod tests {
         state.snapshots.remove("image");
         state.forget_images();
         assert_eq!(state.images.len(), 0);
+    }
+
+    #[test]
+    fn an_image_hides_the_snapshots_below_it() {
+        let mut state = sample();
+        let image = state.snapshots["image"].content.clone();
+        let parts = [
+            ("part", None, Content::Directory(4)),
+            ("whole", Some("part"), image),
+            ("container", Some("whole"), Content::Directory(5)),
+        ];
+        for (name, parent, content) in parts {
+            let snapshot = snapshot(Kind::Committed, parent, content);
+            state.snapshots.insert(name.to_owned(), snapshot);
+        }
+        state.check().unwrap();
+        assert_eq!(state.ancestry("container").count(), 2);
+        assert!(state.image_below("container").is_some());
+        assert_eq!(state.image_below("whole"), None);
     }
 }

@@ -187,6 +187,53 @@ fn a_layer_is_there_only_if_the_image_is_known() {
         .unwrap();
 }
 
+/// The layers of an image that containerd unpacks: the last one becomes the image, which hides the others.
+#[test]
+fn the_last_layer_becomes_the_image() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let label = |chain: &str| Labels::from([(REFERENCE.to_owned(), chain.to_owned())]);
+    let mut parent = "";
+    let layers = [
+        ("default/1/extract", "sha256:one", label("sha256:one")),
+        (
+            "default/1/extract-2-ab sha256:two",
+            "sha256:two",
+            Labels::new(),
+        ),
+    ];
+    for (key, chain, labels) in layers {
+        let mounts = snapshots.prepare(Kind::Active, key, parent, labels);
+        let mounts = mounts.unwrap();
+        let layer = snapshots.layer_of(&mounts).unwrap();
+        assert_eq!((&*layer.namespace, &*layer.chain), ("default", chain));
+        if chain == "sha256:two" {
+            snapshots.apply(&mounts, &manifest(), image("")).unwrap();
+        }
+        snapshots.commit(chain, key, label(chain)).unwrap();
+        assert_eq!(cause(snapshots.layer_of(&mounts)), Cause::NotFound);
+        parent = chain;
+    }
+    assert_eq!(snapshots.images_in(&image("").store), [manifest().to_hex()]);
+    assert_eq!(host.directories().len(), 1);
+    drop(snapshots);
+    let snapshots = host.open();
+    let container = prepare(&snapshots, Kind::Active, "container", "sha256:two");
+    let mount_point = shown(&host.mounts().join(manifest().to_hex()));
+    assert_eq!(option(&container, "lowerdir"), Some(&*mount_point));
+    // An import of the same image has a snapshot of its own.
+    let name = import(&snapshots);
+    snapshots.remove(&name).unwrap();
+    snapshots.remove("container").unwrap();
+    prepare(&snapshots, Kind::View, "view", "sha256:two");
+    snapshots.remove("view").unwrap();
+    assert_eq!(host.mounted().len(), 0);
+    snapshots.remove("sha256:two").unwrap();
+    snapshots.remove("sha256:one").unwrap();
+    assert_eq!(snapshots.images_in(&image("").store), [""; 0]);
+    assert_eq!(host.directories(), BTreeSet::new());
+}
+
 #[test]
 fn what_was_written_can_be_committed_and_built_on() {
     let host = Host::new();
