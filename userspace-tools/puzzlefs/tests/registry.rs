@@ -9,6 +9,8 @@ mod containers;
 mod proxy;
 #[path = "registry/server.rs"]
 mod server;
+#[path = "registry/settings.rs"]
+mod settings;
 
 use common::*;
 use proxy::{Fault, Proxy, Request};

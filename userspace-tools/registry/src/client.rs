@@ -9,6 +9,7 @@ use crate::credentials::{self, UserPassword};
 use crate::error::{RegistryError, RegistryFault};
 use crate::failure::{Failure, Remedy};
 use crate::reference::RemoteImage;
+use crate::settings::RegistrySettings;
 use crate::{certificates, error::Message};
 use oci_client::client::{Certificate, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
@@ -35,7 +36,7 @@ const USER_AGENT: &str = concat!("puzzlefs/", env!("CARGO_PKG_VERSION"));
 /// Options of a connection.
 #[derive(Clone, Debug)]
 pub struct RegistryOptions {
-    /// The user name and password from the command line.
+    /// The user name and password from the command line, for the registry of the name that is given there.
     pub creds: Option<UserPassword>,
     /// A file of credentials, instead of the usual ones.
     pub authfile: Option<PathBuf>,
@@ -43,6 +44,8 @@ pub struct RegistryOptions {
     pub cert_dir: Option<PathBuf>,
     /// Verify certificates, and never use plain HTTP except on this host.
     pub tls_verify: bool,
+    /// Mirrors, and further settings of some registries.
+    pub settings: RegistrySettings,
     /// The longest silence of the registry.
     pub timeout: Duration,
     /// The number of further attempts after a failure.
@@ -58,6 +61,7 @@ impl Default for RegistryOptions {
             authfile: None,
             cert_dir: None,
             tls_verify: true,
+            settings: RegistrySettings::default(),
             timeout: Duration::from_secs(60),
             retries: 5,
             jobs: 6,

@@ -24,6 +24,37 @@ pub struct RegistryError {
     pub fault: RegistryFault,
 }
 
+/// No place has given an image.
+#[derive(Debug)]
+pub struct PlacesError {
+    /// The failure of each place.
+    pub failures: Vec<RegistryError>,
+}
+
+impl std::error::Error for PlacesError {}
+
+impl fmt::Display for PlacesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((last, earlier)) = self.failures.split_last() else {
+            return f.write_str("no place was tried");
+        };
+        last.fmt(f)?;
+        for (number, error) in earlier.iter().enumerate() {
+            let before = if number == 0 { "; before:" } else { "," };
+            let (registry, repository) = (&error.registry, &error.repository);
+            let cause = error.fault.brief();
+            write!(f, "{before} {registry}/{repository} ({cause})")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<PlacesError> for puzzlefs_lib::Error {
+    fn from(error: PlacesError) -> Self {
+        puzzlefs_lib::Error::Remote(Box::new(error))
+    }
+}
+
 impl From<RegistryError> for puzzlefs_lib::Error {
     fn from(error: RegistryError) -> Self {
         puzzlefs_lib::Error::Remote(Box::new(error))
@@ -149,9 +180,41 @@ pub enum RegistryFault {
         /// The digest of its contents.
         found: Digest,
     },
+    /// A file of settings forbids the registry.
+    #[error("{} blocks it; set 'blocked' to false there to permit it", .file.display())]
+    Blocked {
+        /// The path of the file.
+        file: PathBuf,
+    },
     /// The client cannot be set up.
     #[error("cannot set up TLS: {0}; install the package ca-certificates, or give --cert-dir")]
     Tls(String),
+}
+
+impl RegistryFault {
+    /// Returns true if another place can have the image: this one cannot be reached, refuses, or lacks it.
+    pub(crate) fn is_of_place(&self) -> bool {
+        matches!(
+            self,
+            RegistryFault::Connection(_)
+                | RegistryFault::Certificate(_)
+                | RegistryFault::Stalled { .. }
+                | RegistryFault::CredentialsNeeded
+                | RegistryFault::Denied { .. }
+                | RegistryFault::Token(_)
+                | RegistryFault::TooManyRequests
+                | RegistryFault::NotFound { .. }
+                | RegistryFault::Status { .. }
+                | RegistryFault::Blocked { .. }
+        )
+    }
+
+    /// The cause without the remedy.
+    fn brief(&self) -> String {
+        let text = self.to_string();
+        let cause = text.split_once("; ").map(|(cause, _)| cause.to_owned());
+        cause.unwrap_or(text)
+    }
 }
 
 /// A text that a server sent, for one line of a message.
@@ -181,7 +244,7 @@ impl fmt::Display for Message {
     }
 }
 
-/// The credentials for a registry, or its certificates, cannot be used.
+/// The credentials for a registry, its certificates, or settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// A file cannot be read.
@@ -207,6 +270,24 @@ pub enum SetupError {
     IdentityToken {
         /// The path of the file.
         path: PathBuf,
+    },
+    /// A file of settings is too large, or malformed.
+    #[error(
+        "cannot use the settings in {}: {cause}; correct the file as containers-registries.conf(5) says",
+        .path.display())]
+    Settings {
+        /// The path of the file.
+        path: PathBuf,
+        /// The cause.
+        cause: String,
+    },
+    /// Credentials are given for a name that stands for images in several registries.
+    #[error(
+        "cannot use --creds or --src-creds for '{name}', which stands for images in several registries; \
+         give docker://HOST/NAME:TAG")]
+    CredsForSeveral {
+        /// The name.
+        name: String,
     },
     /// The directory has no certificate.
     #[error("cannot use {}: it has no certificate NAME.crt", .path.display())]

@@ -12,10 +12,12 @@
 //! | `publish` | publishes PuzzleFS images next to container images |
 //! | `push` | pushes images |
 //! | `pull` | pulls images |
+//! | `places` | files of settings; mirrors, and the attempts at them |
 //! | `client` | the connection: requests, repeated attempts, deadlines, tokens |
 //! | `failure` | failed requests, and the way on |
 //! | `credentials` | user names and passwords |
 //! | `certificates` | certificates of private CAs |
+//! | `settings` | the format of `registries.conf` |
 //! | `reference` | names of images in registries |
 //! | `error` | failures |
 
@@ -24,15 +26,18 @@ mod client;
 mod credentials;
 mod error;
 mod failure;
+mod places;
 mod publish;
 mod pull;
 mod push;
 mod reference;
+mod settings;
 
 pub use client::{RegistryOptions, Traffic};
 pub use credentials::UserPassword;
-pub use error::{Message, RegistryError, RegistryFault, SetupError};
+pub use error::{Message, PlacesError, RegistryError, RegistryFault, SetupError};
 pub use publish::{publish, PublishOptions, Published, Variant};
 pub use pull::{pull, PullOptions, Pulled};
 pub use push::{push, Pushed};
-pub use reference::RemoteImage;
+pub use reference::{ImageName, RemoteImage};
+pub use settings::RegistrySettings;

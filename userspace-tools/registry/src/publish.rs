@@ -5,9 +5,10 @@
 use crate::client::{Registry, RegistryOptions, Stop, Traffic};
 use crate::credentials::UserPassword;
 use crate::error::{Message, RegistryFault};
-use crate::pull::{manifest, Source, MANIFEST_MAX};
+use crate::places::{self, Sought};
+use crate::pull::{manifest, Opened, Source, MANIFEST_MAX};
 use crate::push::{push_blob, push_image, push_manifest, Content, Pushed};
-use crate::reference::RemoteImage;
+use crate::reference::{ImageName, RemoteImage};
 use oci_client::RegistryOperation;
 use puzzlefs_lib::builder::BuildOptions;
 use puzzlefs_lib::error::SystemError;
@@ -75,13 +76,14 @@ pub struct Published {
 /// Converts a container image, and publishes an index of it and of the PuzzleFS image.
 ///
 /// All images of an index are kept. If `to` is in another repository, they are copied, with artifacts that
-/// refer to them. The PuzzleFS images are also in `store`, where an earlier version saves work.
+/// refer to them; only then, the image can come from a mirror. The PuzzleFS images are also in `store`, where
+/// an earlier version saves work.
 ///
 /// # Errors
 ///
 /// As for a pull and a push. The tag then stays as it was.
 pub fn publish(
-    from: &RemoteImage,
+    from: &ImageName,
     to: &RemoteImage,
     store: &Store,
     options: &PublishOptions,
@@ -89,15 +91,25 @@ pub fn publish(
 ) -> Result<Published> {
     let mut reading = options.connection.clone();
     // Credentials of one registry never go to another.
-    if options.source_creds.is_some() || from.registry() != to.registry() {
+    let is_same = from
+        .only()
+        .is_some_and(|from| from.registry() == to.registry());
+    if options.source_creds.is_some() || !is_same {
         reading.creds.clone_from(&options.source_creds);
     }
-    let registry = Registry::connect(from, RegistryOperation::Pull, READ, &reading, progress)?;
-    let (source, document) = Source::open(&registry)?;
+    let writing = places::itself(to, WRITE, &options.connection)?;
+    let sought = Sought {
+        name: from,
+        options: &reading,
+        target: Some(to),
+        action: READ,
+    };
+    let opened = sought.first(|attempt| Opened::at(attempt, &sought, progress))?;
+    let registry = &opened.registry;
+    let (source, document) = opened.source();
     let Listing { index, images } = list(&source, &document)?;
-    let chosen = chosen(&registry, &images, &options.platforms)?;
-    let writing = &options.connection;
-    let target = Registry::connect(to, RegistryOperation::Push, WRITE, writing, progress)?;
+    let chosen = chosen(registry, &images, &options.platforms)?;
+    let target = Registry::connect(to, RegistryOperation::Push, WRITE, &writing, progress)?;
     let mut publisher = Publisher {
         source: &source,
         target: &target,
@@ -119,7 +131,7 @@ pub fn publish(
     index
         .manifests
         .retain(|one| !one.annotations.contains_key(ROOT));
-    if !to.has_repository_of(from) {
+    if !to.has_repository_of(&registry.image) {
         publisher.copy_all(&index, &document)?;
     }
     let mut variants = Vec::new();

@@ -5,7 +5,8 @@
 use crate::client::{Answer, Attempts, Registry, RegistryOptions, Stop, Traffic};
 use crate::error::{Message, RegistryFault};
 use crate::failure::{Failure, Remedy};
-use crate::reference::RemoteImage;
+use crate::places::{Attempt, Sought};
+use crate::reference::{ImageName, RemoteImage};
 use futures_util::StreamExt;
 use oci_client::client::{BlobResponse, LayerDescriptor, SizedStream};
 use oci_client::RegistryOperation;
@@ -44,6 +45,8 @@ pub struct PullOptions {
 pub struct Pulled {
     /// The image in the store.
     pub obtained: Obtained,
+    /// The name of the image at the place that it comes from.
+    pub image: RemoteImage,
     /// The digest of the manifest or the index that the registry has under the name.
     pub source: Digest,
     /// Requests and bytes.
@@ -52,46 +55,45 @@ pub struct Pulled {
 
 /// Pulls an image from a registry into a store, and sets the tag. A container image is imported.
 ///
+/// The mirrors of the registry are tried first. If one fails on the way, the next place gives the rest.
+///
 /// # Errors
 ///
 /// If the registry does not have the image, or something else than its manifest says, or the connection
 /// breaks more often than [`RegistryOptions::retries`]. The tag then stays as it was. Data of a PuzzleFS
 /// image that has arrived stays in the store, and another pull fetches the rest.
 pub fn pull(
-    image: &RemoteImage,
+    name: &ImageName,
     to: &Store,
     options: &PullOptions,
     progress: &Progress,
 ) -> Result<Pulled> {
-    let operation = RegistryOperation::Pull;
-    let registry = Registry::connect(image, operation, ACTION, &options.connection, progress)?;
-    let wanted = image.digest().map(Digest::to_oci);
-    let name = wanted
-        .as_deref()
-        .or_else(|| image.tag())
-        .unwrap_or("latest");
-    let first = manifest(&registry, name).map_err(|stop| stop.into_error(&registry))?;
-    let digest = Digest::of(&first);
-    let document = Descriptor::new("", digest, first.len() as u64);
-    let source = Source {
-        registry: &registry,
-        first: (digest, first),
+    let sought = Sought {
+        name,
+        options: &options.connection,
+        target: None,
+        action: ACTION,
     };
-    let obtained = obtain(
-        &source,
-        &document,
-        options.platform.as_ref(),
-        to,
-        &options.build,
-        FetchOptions {
-            jobs: options.connection.jobs,
-        },
-        progress,
-    )?;
-    Ok(Pulled {
-        obtained,
-        source: source.first.0,
-        traffic: registry.traffic(),
+    sought.first(|attempt| {
+        let opened = Opened::at(attempt, &sought, progress)?;
+        let (source, document) = opened.source();
+        let obtained = obtain(
+            &source,
+            &document,
+            options.platform.as_ref(),
+            to,
+            &options.build,
+            FetchOptions {
+                jobs: options.connection.jobs,
+            },
+            progress,
+        )?;
+        Ok(Pulled {
+            obtained,
+            image: opened.registry.image.clone(),
+            source: source.first.0,
+            traffic: opened.registry.traffic(),
+        })
     })
 }
 
@@ -119,20 +121,40 @@ pub(crate) struct Source<'r> {
     pub first: (Digest, Vec<u8>),
 }
 
-impl<'r> Source<'r> {
-    /// Gets the document that the name of the image stands for, and returns its descriptor, too.
-    pub fn open(registry: &'r Registry<'r>) -> Result<(Self, Descriptor)> {
-        let image = &registry.image;
+/// An image that a place has.
+pub(crate) struct Opened<'p> {
+    pub registry: Registry<'p>,
+    /// The document that the name stands for.
+    first: (Digest, Vec<u8>),
+}
+
+impl<'p> Opened<'p> {
+    /// Gets the document that the name of the image at a place stands for.
+    pub fn at(attempt: Attempt, sought: &Sought<'_>, progress: &'p Progress) -> Result<Self> {
+        let Attempt { image, options } = attempt;
+        let (operation, action) = (RegistryOperation::Pull, sought.action);
+        let mut registry = Registry::connect(&image, operation, action, &options, progress)?;
         let wanted = image.digest().map(Digest::to_oci);
         let name = wanted
             .as_deref()
             .or_else(|| image.tag())
             .unwrap_or("latest");
-        let first = manifest(registry, name).map_err(|stop| stop.into_error(registry))?;
-        let digest = Digest::of(&first);
-        let document = Descriptor::new("", digest, first.len() as u64);
-        let first = (digest, first);
-        Ok((Source { registry, first }, document))
+        let first = manifest(&registry, name).map_err(|stop| stop.into_error(&registry))?;
+        // The place answers: from now on, another attempt can help.
+        registry.options.retries = sought.options.retries;
+        let first = (Digest::of(&first), first);
+        Ok(Opened { registry, first })
+    }
+
+    /// Returns the source, and the descriptor of its document.
+    pub fn source(&self) -> (Source<'_>, Descriptor) {
+        let (digest, bytes) = &self.first;
+        let document = Descriptor::new("", *digest, bytes.len() as u64);
+        let source = Source {
+            registry: &self.registry,
+            first: self.first.clone(),
+        };
+        (source, document)
     }
 }
 

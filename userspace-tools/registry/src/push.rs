@@ -5,6 +5,7 @@
 use crate::client::{Attempts, Registry, RegistryOptions, Stop, Traffic};
 use crate::error::{Message, RegistryFault};
 use crate::failure::{Failure, Remedy};
+use crate::places;
 use crate::reference::RemoteImage;
 use bytes::Bytes;
 use futures_util::stream;
@@ -60,8 +61,8 @@ pub(crate) enum Placed {
 ///
 /// # Errors
 ///
-/// If the image is not complete, the registry refuses, or the connection breaks more often than
-/// [`RegistryOptions::retries`]. Blobs that were uploaded stay in the registry.
+/// If the image is not complete, the settings block the registry, the registry refuses, or the connection
+/// breaks more often than [`RegistryOptions::retries`]. Blobs that were uploaded stay in the registry.
 pub fn push(
     store: &Store,
     image: &AnyImage,
@@ -71,7 +72,8 @@ pub fn push(
     progress: &Progress,
 ) -> Result<Pushed> {
     let operation = RegistryOperation::Push;
-    let registry = Registry::connect(to, operation, ACTION, options, progress)?;
+    let options = places::itself(to, ACTION, options)?;
+    let registry = Registry::connect(to, operation, ACTION, &options, progress)?;
     let mut pushed = push_image(&registry, store, image, to, mount_from)?;
     pushed.traffic = registry.traffic();
     Ok(pushed)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Names of images in registries: `docker://HOST[:PORT]/NAME[:TAG][@sha256:DIGEST]`.
+//! Names of images in registries: `docker://[HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]`.
 
 use oci_client::Reference;
 use puzzlefs_lib::error::ReferenceError;
@@ -14,7 +14,7 @@ const TRANSPORT: &str = "docker://";
 
 /// The name of an image in a registry.
 ///
-/// The host is needed: there is no default registry. A name without tag and digest has the tag `latest`, as
+/// It has a host: there is no default registry. A name without tag and digest has the tag `latest`, as
 /// for other tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteImage {
@@ -43,10 +43,10 @@ impl RemoteImage {
             return Err(refused("the name of an image in a registry is ASCII"));
         }
         // Without this, the client would take a registry of its own choice.
-        let host = text.split_once('/').map_or("", |(host, _)| host);
-        if host != "localhost" && !host.contains(['.', ':']) {
+        if is_short(text) {
             return Err(refused(
-                "the registry is missing; give docker://HOST[:PORT]/NAME:TAG, with a dot in HOST or a port",
+                "the registry is missing; give docker://HOST[:PORT]/NAME:TAG, with a dot in HOST or a port, \
+                 or set unqualified-search-registries in registries.conf",
             ));
         }
         let reference = Reference::try_from(text).map_err(|cause| {
@@ -122,9 +122,105 @@ impl RemoteImage {
         host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
 
+    /// The name without the transport.
+    pub(crate) fn name(&self) -> String {
+        self.reference.to_string()
+    }
+
     /// The name in the form of the client.
     pub(crate) fn reference(&self) -> &Reference {
         &self.reference
+    }
+}
+
+/// Returns true if a name, without the transport, has no registry.
+fn is_short(text: &str) -> bool {
+    let host = text.split_once('/').map_or("", |(host, _)| host);
+    host != "localhost" && !host.contains(['.', ':'])
+}
+
+/// A name on a command line. Without a registry, it stands for an image in each of several registries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageName {
+    first: RemoteImage,
+    others: Vec<RemoteImage>,
+}
+
+impl From<RemoteImage> for ImageName {
+    fn from(image: RemoteImage) -> Self {
+        ImageName {
+            first: image,
+            others: Vec::new(),
+        }
+    }
+}
+
+impl ImageName {
+    /// Parses a name. `search` has the registries for one that names none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`RemoteImage::parse`].
+    pub fn parse(name: &OsStr, search: &[String]) -> Result<Self, ReferenceError> {
+        let text = name.to_str().and_then(|text| text.strip_prefix(TRANSPORT));
+        let Some(short) = text.filter(|text| is_short(text)) else {
+            return Ok(RemoteImage::parse(name)?.into());
+        };
+        let mut images = search.iter().map(|registry| {
+            let full = format!("{TRANSPORT}{registry}/{short}");
+            // The message shows the name that was given.
+            RemoteImage::parse(OsStr::new(&full)).map_err(|_| {
+                let what = "not an image in a registry; give docker://[HOST[:PORT]/]NAME:TAG";
+                ReferenceError::refused(name, what)
+            })
+        });
+        let first = images.next().unwrap_or_else(|| RemoteImage::parse(name))?;
+        let others = images.collect::<Result<_, _>>()?;
+        Ok(ImageName { first, others })
+    }
+
+    /// Returns the images in the order in which they are tried.
+    pub fn images(&self) -> impl Iterator<Item = &RemoteImage> {
+        [&self.first].into_iter().chain(&self.others)
+    }
+
+    /// Returns the image, if the name stands for one alone.
+    pub fn only(&self) -> Option<&RemoteImage> {
+        self.others.is_empty().then_some(&self.first)
+    }
+
+    /// Returns the image that a command writes.
+    ///
+    /// # Errors
+    ///
+    /// If the name stands for several images.
+    pub fn target(&self) -> Result<&RemoteImage, ReferenceError> {
+        self.only().ok_or_else(|| {
+            let registries: Vec<&str> = self.images().map(RemoteImage::registry).collect();
+            let what = format!(
+                "registries.conf has several search registries ({}); give one, docker://HOST/NAME:TAG",
+                registries.join(", ")
+            );
+            ReferenceError::refused(self.to_string(), &what)
+        })
+    }
+
+    /// The tag, if there is one.
+    pub fn tag(&self) -> Option<&str> {
+        self.first.tag()
+    }
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.only() {
+            Some(image) => image.fmt(f),
+            None => {
+                let name = self.first.name();
+                let short = name.split_once('/').map_or(&*name, |(_, short)| short);
+                write!(f, "{TRANSPORT}{short}")
+            }
+        }
     }
 }
 
@@ -192,6 +288,46 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn names_without_a_registry() {
+        let names = |text: &str, search: &[&str]| -> Vec<String> {
+            let search: Vec<String> = search.iter().map(|&name| name.to_owned()).collect();
+            match ImageName::parse(OsStr::new(text), &search) {
+                Ok(name) => name.images().map(RemoteImage::name).collect(),
+                Err(error) => vec![error.to_string()],
+            }
+        };
+        let search = ["a.example", "localhost:5000"];
+        assert_eq!(
+            names("docker://debian:13", &search),
+            ["a.example/debian:13", "localhost:5000/debian:13"]
+        );
+        assert_eq!(
+            names("docker://team/app", &search),
+            [
+                "a.example/team/app:latest",
+                "localhost:5000/team/app:latest"
+            ]
+        );
+        assert_eq!(names("docker://b.example/a:1", &search), ["b.example/a:1"]);
+        let missing = names("docker://debian:13", &[]);
+        assert!(
+            missing[0].contains("the registry is missing"),
+            "{missing:?}"
+        );
+        assert!(missing[0].contains("registries.conf"), "{missing:?}");
+        for wrong in ["docker://", "docker://../a", "docker:///a", "docker://a b"] {
+            assert!(names(wrong, &search)[0].contains("not an image"), "{wrong}");
+        }
+        let name = |search: &[String]| ImageName::parse(OsStr::new("docker://a"), search).unwrap();
+        let several = name(&search.map(str::to_owned));
+        assert_eq!(several.to_string(), "docker://a:latest");
+        let message = several.target().unwrap_err().to_string();
+        assert!(message.contains("a.example, localhost:5000"), "{message}");
+        let one = name(&["a.example".to_owned()]);
+        assert_eq!(one.target().unwrap().name(), "a.example/a:latest");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Arguments of commands that talk to a registry.
 
 use clap::Args;
-use puzzlefs_registry::{RegistryOptions, UserPassword};
+use puzzlefs_registry::{RegistryOptions, RegistrySettings, UserPassword};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,16 +62,18 @@ pub struct RegistryArgs {
 }
 
 impl RegistryArgs {
-    /// Returns the options of a connection.
-    pub fn options(&self) -> RegistryOptions {
-        RegistryOptions {
+    /// Returns the options of a connection, with the settings of `registries.conf`.
+    pub fn options(&self) -> anyhow::Result<RegistryOptions> {
+        let settings = RegistrySettings::read().map_err(puzzlefs_lib::Error::from)?;
+        Ok(RegistryOptions {
             creds: self.creds.clone(),
             authfile: self.authfile.clone(),
             cert_dir: self.cert_dir.clone(),
             tls_verify: self.tls_verify,
+            settings,
             timeout: Duration::from_secs(self.request_timeout),
             retries: self.retries,
             jobs: self.transfers.into(),
-        }
+        })
     }
 }

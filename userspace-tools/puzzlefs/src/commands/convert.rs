@@ -72,8 +72,8 @@ pub fn run(arguments: &ConvertArgs) -> anyhow::Result<()> {
     match [&arguments.image, target].map(|name| RemoteImage::is_remote(name)) {
         [true, true] => {
             return publish::run(
-                &RemoteImage::parse(&arguments.image)?,
-                &RemoteImage::parse(target)?,
+                &arguments.image,
+                target,
                 &arguments.rules,
                 &arguments.making,
                 &arguments.remote,

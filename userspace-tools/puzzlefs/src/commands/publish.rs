@@ -11,9 +11,10 @@ use crate::progress::Words;
 use crate::{interrupt, progress};
 use puzzlefs_lib::error::{ReferenceError, SystemError};
 use puzzlefs_lib::Store;
-use puzzlefs_registry::{publish, PublishOptions, RemoteImage};
+use puzzlefs_registry::{publish, ImageName, PublishOptions};
 use serde::Serialize;
 use std::env;
+use std::ffi::OsStr;
 use std::io::Write;
 
 const WORDS: Words = Words {
@@ -51,20 +52,24 @@ struct VariantReport {
 
 /// Publishes PuzzleFS images of a container image.
 pub fn run(
-    from: &RemoteImage,
-    to: &RemoteImage,
+    from: &OsStr,
+    to: &OsStr,
     rules: &RuleArgs,
     making: &MakeArgs,
     remote: &RemoteArgs,
     registry: &RegistryArgs,
 ) -> anyhow::Result<()> {
+    let connection = registry.options()?;
+    let parse = |name| ImageName::parse(name, connection.settings.search());
+    let (from, to) = (parse(from)?, parse(to)?);
+    let to = to.target()?;
     let Some(tag) = to.tag().filter(|_| to.digest().is_none()) else {
         let what = "give a tag to set, docker://HOST/NAME:TAG";
         return Err(ReferenceError::refused(to.to_string(), what).into());
     };
     let rules = rules.rules()?;
     let options = PublishOptions {
-        connection: registry.options(),
+        connection,
         source_creds: remote.src_creds.clone(),
         platforms: remote.platform.clone(),
         build: making.options(tag, &rules)?,
@@ -85,7 +90,7 @@ pub fn run(
     };
     let store = Store::create(&path)?;
     let published = progress::shown_as(WORDS, &progress, making.quiet.quiet, || {
-        publish(from, to, &store, &options, &progress)
+        publish(&from, to, &store, &options, &progress)
     })?;
     let pushed = published.pushed;
     let variants = published.variants.iter().map(|variant| VariantReport {

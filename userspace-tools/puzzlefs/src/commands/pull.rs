@@ -13,7 +13,7 @@ use puzzlefs_lib::error::ReferenceError;
 use puzzlefs_lib::import::Obtained;
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::{Digest, ImageRef, Selector, Store};
-use puzzlefs_registry::{pull, PullOptions, RemoteImage};
+use puzzlefs_registry::{pull, ImageName, PullOptions};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -61,6 +61,7 @@ const WORDS: Words = Words {
 /// The object that `--json` prints. Fields are added, never renamed.
 #[derive(Serialize)]
 struct Report {
+    image: String,
     store: String,
     tag: String,
     manifest_digest: String,
@@ -109,11 +110,12 @@ impl Counts {
 
 /// Pulls an image from a registry.
 pub fn run(arguments: &PullArgs) -> anyhow::Result<()> {
-    let image = RemoteImage::parse(&arguments.image)?;
+    let connection = arguments.registry.options()?;
+    let image = ImageName::parse(&arguments.image, connection.settings.search())?;
     let (directory, tag) = target(&arguments.target, &image)?;
     let store = Store::create(&directory)?;
     let options = PullOptions {
-        connection: arguments.registry.options(),
+        connection,
         platform: arguments.platform.clone(),
         build: BuildOptions {
             jobs: arguments.jobs.count(),
@@ -124,6 +126,7 @@ pub fn run(arguments: &PullArgs) -> anyhow::Result<()> {
     let pulled = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {
         pull(&image, &store, &options, &progress)
     })?;
+    let place = pulled.image.to_string();
     let imported = matches!(pulled.obtained, Obtained::Imported(_));
     let counts = Counts::of(pulled.obtained);
     for remark in &counts.remarks {
@@ -132,6 +135,7 @@ pub fn run(arguments: &PullArgs) -> anyhow::Result<()> {
     let mut out = Output::new();
     let printed = if arguments.json.json {
         out.json(&Report {
+            image: place,
             store: directory.to_string_lossy().into_owned(),
             tag,
             manifest_digest: counts.manifest.to_oci(),
@@ -153,13 +157,17 @@ pub fn run(arguments: &PullArgs) -> anyhow::Result<()> {
         out.counts(8, [(done, counts.new), ("shared", counts.shared)])?;
         let received = format::bytes(pulled.traffic.received);
         let requests = format::count(pulled.traffic.requests, "request", "requests");
-        Ok(writeln!(out, "received: {received} in {requests}")?)
+        writeln!(out, "received: {received} in {requests}")?;
+        if place != image.to_string() {
+            writeln!(out, "{:>8}: {place}", "from")?;
+        }
+        Ok(())
     };
     out.end(printed, || format!("{image} is pulled"))
 }
 
 /// Reads the target: a store and a tag, or a store alone.
-fn target(target: &OsStr, image: &RemoteImage) -> anyhow::Result<(PathBuf, String)> {
+fn target(target: &OsStr, image: &ImageName) -> anyhow::Result<(PathBuf, String)> {
     if has_tag(target) {
         if let ImageRef {
             store,

@@ -8,7 +8,7 @@ use crate::output::Output;
 use crate::progress::Words;
 use crate::{interrupt, progress};
 use clap::Args;
-use puzzlefs_registry::{push, RemoteImage};
+use puzzlefs_registry::{push, ImageName};
 use serde::Serialize;
 use std::ffi::OsString;
 
@@ -59,21 +59,15 @@ struct Report {
 
 /// Pushes an image to a registry.
 pub fn run(arguments: &PushArgs) -> anyhow::Result<()> {
-    let target = RemoteImage::parse(&arguments.target)?;
+    let options = arguments.registry.options()?;
+    let target = ImageName::parse(&arguments.target, options.settings.search())?;
+    let target = target.target()?;
     let source = arguments.mount_from.as_deref();
     let source = source.map(|name| target.sibling(name)).transpose()?;
     let (store, image) = arguments.image.find_any()?;
-    let options = arguments.registry.options();
     let progress = interrupt::stoppable()?;
     let pushed = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {
-        push(
-            &store,
-            &image,
-            &target,
-            source.as_ref(),
-            &options,
-            &progress,
-        )
+        push(&store, &image, target, source.as_ref(), &options, &progress)
     })?;
     let mut out = Output::new();
     let printed = if arguments.json.json {

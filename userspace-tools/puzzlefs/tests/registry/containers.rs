@@ -8,7 +8,7 @@ use puzzlefs_lib::Digest;
 use serde_json::json;
 
 /// Copies an image of a layout to the registry, with all images of an index.
-fn publish(world: &World, layout: &Layout, name: &str) -> String {
+pub fn publish(world: &World, layout: &Layout, name: &str) -> String {
     let from = format!("oci:{}:t", layout.0.display());
     let to = format!("docker://127.0.0.1:{}/{name}", world.server.port);
     let arguments = ["copy", "--all", "--dest-tls-verify=false"];
@@ -33,7 +33,7 @@ fn root_of(store: &Path) -> String {
 }
 
 /// An index of images for two platforms, with an attestation.
-fn two_platforms(world: &World) -> Layout {
+pub fn two_platforms(world: &World) -> Layout {
     let layout = Layout::new(world.path("layout"));
     let amd64 = layout.image("amd64", &layers().0);
     let arm64 = layout.image("arm64", &[(layer("echo arm64 >name"), "gzip")]);
