@@ -405,6 +405,9 @@ mod tests {
             prefix = "*.b.example"
             location = "b.test/x"
             [[registry]]
+            prefix = "*.c.example/ns"
+            location = "c.test"
+            [[registry]]
             prefix = "a.b.example"
             location = "a.test"
             [[registry]]
@@ -415,7 +418,10 @@ mod tests {
             ("example.test/a:1", "example.test/a:1"),
             ("b.example/a:1", "!b.example/a:1"),
             ("c.b.example/a:1", "b.test/x/a:1"),
+            ("x.c.example/ns/a:1", "c.test/a:1"),
+            ("x.c.example/nsx/a:1", "!x.c.example/nsx/a:1"),
             ("a.b.example/a:1", "a.test/a:1"),
+            ("a.b.example:5000/a:1", "a.b.example:5000/a:1"),
             ("a.b.example/team/app:1", "one.test/app:2"),
             ("a.b.example/team/app:12", "a.test/team/app:12"),
             ("xb.example/b.example/a:1", "!xb.example/b.example/a:1"),
@@ -504,6 +510,7 @@ mod tests {
                 "location 'https://a.example'",
             ),
             ("[[registry]]\nlocation = 'mirror'", "location 'mirror'"),
+            ("[[registry]]\nlocation = 'a.b//c'", "location 'a.b//c'"),
             ("[[registry]]\nprefix = 'a.*'", "prefix 'a.*'"),
             (
                 "[[registry]]\nlocation = 'a.b'\n[[registry]]\nlocation = 'a.b'",

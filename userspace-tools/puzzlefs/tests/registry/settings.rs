@@ -68,7 +68,9 @@ fn a_mirror_is_used_instead_of_the_registry() {
         &world.image("t"),
         &world.server.image("copies/app:t"),
     ]);
-    let (registry, mirror) = (pass(&world), pass(&world));
+    // One answer breaks: the mirror gets another request.
+    let cut = first(1, Request::is_blob, Fault::Cut(100));
+    let (registry, mirror) = (pass(&world), Proxy::start(world.server.port, cut));
     let settings = format!(
         "[[registry]]\nprefix = '127.0.0.1:{}/team'\nlocation = '127.0.0.1:{0}/team'\n\
          [[registry.mirror]]\nlocation = '127.0.0.1:{}/copies'\n",
@@ -95,6 +97,15 @@ fn a_mirror_is_used_instead_of_the_registry() {
     let message = failure(&run_with(&world, &settings, &arguments));
     assert!(message.contains("the registry has no"), "{message}");
     assert_eq!(mirror.requests().len(), before);
+    let digest = open(&world.path("to"), "t")
+        .1
+        .root
+        .manifest_digest()
+        .to_oci();
+    let image = registry.image(&format!("team/app@{digest}"));
+    let target = reference(&store, "t");
+    assert_success(&run_with(&world, &settings, &["pull", &image, &target]));
+    assert!(mirror.requests().len() > before);
 }
 
 #[test]
