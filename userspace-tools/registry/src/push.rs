@@ -368,7 +368,7 @@ pub(crate) fn push_manifest(
     let (client, image) = (registry.client(), name.reference());
     let body = Bytes::copy_from_slice(bytes);
     let unsendable = |_| {
-        let message = Message::new(media_type.to_owned());
+        let message = Message::new(media_type);
         Failure::new(Remedy::Stop, RegistryFault::Protocol(message))
     };
     let media_type = HeaderValue::from_str(media_type).map_err(unsendable)?;

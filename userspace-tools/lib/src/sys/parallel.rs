@@ -70,9 +70,11 @@ pub(crate) fn in_order<T: Sync, R: Send>(
     });
     let changed = Condvar::new();
     let wait = |guard| changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
-    let check = || match lock(&state).failed {
-        true => Err(Error::Interrupted),
-        false => Ok(()),
+    let check = || {
+        if lock(&state).failed {
+            return Err(Error::Interrupted);
+        }
+        Ok(())
     };
     let run = || loop {
         let mut guard = lock(&state);
