@@ -78,7 +78,12 @@ fn main() {
             ("list", "List", "ListContentRequest", "ListContentResponse"),
             ("read", "Read", "ReadContentRequest", "ReadContentResponse"),
         ],
-        |route| (route == "Write", route != "Update"),
+        |route| {
+            (
+                route == "Write",
+                route == "Write" || route == "List" || route == "Read",
+            )
+        },
     );
     let images = service(
         "containerd.services.images.v1",

@@ -66,7 +66,7 @@ impl ReadBuffer {
     pub(crate) fn new(len: usize) -> Result<Self> {
         Ok(Self {
             direct: DirectReads::new()?,
-            memory: Memory::Pages(VVec::zeroed(len + Self::MARGIN, GFP_KERNEL)?),
+            memory: Memory::Pages(VVec::zeroed(len + Self::MARGIN, GFP_KERNEL | __GFP_NOWARN)?),
         })
     }
 

@@ -123,8 +123,8 @@ pub(crate) struct Sought<'s> {
     pub name: &'s ImageName,
     /// The connections. The credentials are for the registry of the name.
     pub options: &'s RegistryOptions,
-    /// The image that is written. Its repository is no mirror, and no mirror replaces it: an older image of a
-    /// mirror would otherwise replace a newer one.
+    /// The image that is written. Its repository is not used as a mirror, and mirrors do not replace it: an
+    /// older image of a mirror would otherwise replace a newer one.
     pub target: Option<&'s RemoteImage>,
     /// The verb for messages.
     pub action: &'static str,

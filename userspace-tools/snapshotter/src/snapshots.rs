@@ -301,8 +301,8 @@ impl<M: Mounter> Snapshots<M> {
 
     /// Returns the layer that an active snapshot is for. `mounts` are those of the snapshot.
     ///
-    /// containerd makes keys of the form `NAMESPACE/NUMBER/extract-RANDOM CHAIN-ID`, and some versions state the
-    /// chain ID by a label, too.
+    /// containerd makes keys of the form `NAMESPACE/NUMBER/extract-RANDOM CHAIN-ID`, and some versions state
+    /// the chain ID by a label, too.
     pub fn layer_of(&self, mounts: &[Mount]) -> Result<LayerName> {
         let state = self.lock();
         let (key, snapshot) = self.mounted_by(&state, mounts)?;

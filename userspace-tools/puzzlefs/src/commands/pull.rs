@@ -78,7 +78,7 @@ struct Report {
     remarks: Vec<String>,
 }
 
-/// What both kinds of images have in a report.
+/// The part of a report that both kinds of images have.
 struct Counts {
     manifest: Digest,
     new: Count,

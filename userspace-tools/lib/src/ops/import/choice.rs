@@ -2,8 +2,8 @@
 
 //! Chooses a container image, and reads its manifest and configuration.
 
-use super::files::{blob_name, Files};
-use super::ImportSource;
+use super::files::{blob_name, Files, Layer};
+use super::source::ImportSource;
 use crate::build::builder::Config;
 use crate::error::{ContainerFault, Error, Result};
 use crate::image::config;
@@ -36,16 +36,6 @@ pub(super) struct Chosen {
     pub annotations: BTreeMap<String, String>,
     /// The annotations of the descriptors and indexes that led to the manifest.
     pub index_annotations: BTreeMap<String, String>,
-}
-
-/// The file of a layer, and its digests.
-pub(super) struct Layer {
-    /// Its path, for messages if it is not in a directory or an archive.
-    pub file: String,
-    /// The digest and size of the file, where they are known.
-    pub blob: Option<(Digest, u64)>,
-    /// The digest of its uncompressed contents.
-    pub content: Digest,
 }
 
 /// The parts of the configuration of a container image that an import needs.

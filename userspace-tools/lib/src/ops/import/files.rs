@@ -2,7 +2,6 @@
 
 //! The documents and blobs of a container image.
 
-use super::choice::Layer;
 use crate::error::{ContainerFault, FetchError, Result};
 use crate::ingest::archive::archive_error;
 use crate::ingest::container::Container;
@@ -16,6 +15,16 @@ use std::path::Path;
 
 /// The largest index, manifest or configuration.
 const JSON_MAX: u64 = 16 << 20;
+
+/// The file of a layer, and its digests.
+pub(super) struct Layer {
+    /// Its path, for messages if it is not in a directory or an archive.
+    pub file: String,
+    /// The digest and size of the file, where they are known.
+    pub blob: Option<(Digest, u64)>,
+    /// The digest of its uncompressed contents.
+    pub content: Digest,
+}
 
 /// The documents and blobs of a container image.
 #[derive(Clone, Copy)]
@@ -131,7 +140,7 @@ impl Files<'_> {
 
 /// Fetches a blob, and compares it with its digest.
 ///
-/// Goes on if the reader has failed, because the reader of a damaged blob cannot tell the cause.
+/// Goes on if the reader has failed, because the reader of a damaged blob does not know the cause.
 fn fetch(
     source: &dyn ImageSource,
     blob: &RemoteBlob,

@@ -5,8 +5,7 @@
 //! Several layers are read at once. Each is decompressed in one thread, and its members are read in
 //! another; a third one fetches the bytes of a layer that is not local.
 
-use super::choice::Layer;
-use super::files::Files;
+use super::files::{Files, Layer};
 use crate::error::{ContainerFault, Error, Result, TreeFault};
 use crate::ingest::archive::{self, archive_error, Spool, Stream};
 use crate::ingest::assembly::{self, Assembly};

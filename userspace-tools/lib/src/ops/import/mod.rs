@@ -11,15 +11,18 @@
 //! | `layers` | reads the layers, several at once, and puts them over each other |
 //! | `choice` | chooses an image, and reads its manifest and configuration |
 //! | `files` | the documents and blobs, of a directory, an archive or a registry |
+//! | `source` | the name of a container image |
 
 mod choice;
 mod files;
 mod layers;
+mod source;
 
 pub use self::choice::Listing;
 use self::choice::{Chooser, Chosen, Selected, NAMES};
 use self::files::Files;
 use self::layers::Layers;
+pub use self::source::ImportSource;
 use crate::build::build_options::BuildOptions;
 use crate::build::builder::{Input, Stack, Summary};
 use crate::build::packed;
@@ -36,44 +39,8 @@ use crate::store::oci_layout::Store;
 use crate::store::staging::Staging;
 use crate::sys::progress::Progress;
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-
-/// Which container image to import.
-#[derive(Clone, Debug)]
-pub struct ImportSource {
-    /// A directory or an archive; `-` is one on the standard input.
-    pub path: PathBuf,
-    /// Its tag or name there, needed where there are several.
-    pub tag: Option<String>,
-    /// For which platform, if not for this one.
-    pub platform: Option<Platform>,
-}
-
-impl ImportSource {
-    /// Reads `<path>` or `<path>:<name>`. The path ends at the last colon before which a file exists.
-    pub fn parse(text: &OsStr, platform: Option<Platform>) -> Self {
-        let bytes = text.as_bytes();
-        let mut source = ImportSource {
-            path: PathBuf::from(text),
-            tag: None,
-            platform,
-        };
-        let colons = (0..bytes.len()).rev().filter(|&at| bytes[at] == b':');
-        for colon in colons.take_while(|_| !source.path.exists()) {
-            let path = PathBuf::from(OsStr::from_bytes(&bytes[..colon]));
-            if path.exists() || path.as_os_str() == "-" {
-                let tag = String::from_utf8_lossy(&bytes[colon + 1..]);
-                source.tag = Some(tag.into_owned());
-                source.path = path;
-                break;
-            }
-        }
-        source
-    }
-}
+use std::path::Path;
 
 /// Imports a container image into `store`.
 pub fn import(
