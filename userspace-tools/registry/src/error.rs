@@ -153,6 +153,15 @@ pub enum RegistryFault {
         /// The platforms of all images.
         found: Message,
     },
+    /// An index and the artifacts that refer to it list more manifests than are copied.
+    #[error(
+        "the index and the artifacts of its images have more than {max} manifests; convert within the \
+         repository"
+    )]
+    TooManyManifests {
+        /// The limit.
+        max: usize,
+    },
     /// The image to convert is a PuzzleFS image.
     #[error("it is a PuzzleFS image already; 'skopeo copy' copies it to another registry")]
     AlreadyConverted,

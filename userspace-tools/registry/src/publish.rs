@@ -32,6 +32,8 @@ const WRITE: &str = "publish to";
 const FEATURE: &str = "puzzlefs";
 /// The largest depth of indexes in indexes.
 const INDEX_DEPTH: usize = 4;
+/// The largest number of manifests and indexes that are copied.
+const MANIFESTS_MAX: usize = 4096;
 /// The suffixes of the tags under which signatures and other artifacts of a manifest are, where the registry
 /// has no list of them. The first one is that of the OCI distribution specification, the others are cosign's.
 const ARTIFACT_TAGS: [&str; 4] = ["", ".sig", ".att", ".sbom"];
@@ -278,6 +280,11 @@ impl Publisher<'_, '_> {
         if !self.copied.insert(digest) {
             return Ok(());
         }
+        if self.copied.len() > MANIFESTS_MAX {
+            let max = MANIFESTS_MAX;
+            return Err(source.fail(RegistryFault::TooManyManifests { max }));
+        }
+        self.progress.check()?;
         let bytes = manifest(source, &digest.to_oci()).map_err(|stop| stop.into_error(source))?;
         self.copy_bytes(&bytes, &self.target.image.at(digest), depth)
     }
