@@ -298,6 +298,7 @@ impl<M: Mounter> Service<http::Request<Body>> for Services<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::diff::diff_client::DiffClient;
     use crate::api::own::images_client::ImagesClient;
     use crate::api::snapshots::snapshots_client::SnapshotsClient;
     use crate::api::{FieldMask, Info, Labels};
@@ -415,6 +416,34 @@ mod tests {
             assert_eq!(names.len(), 2 * LIST_PIECE + 2);
             snapshots.remove(key("b")).await.unwrap();
             snapshots.cleanup(CleanupRequest::default()).await.unwrap();
+        });
+    }
+
+    /// Layers of other images are for containerd's own service, and a layer needs its snapshot.
+    #[test]
+    fn layers_that_are_unpacked() {
+        with_server(|channel| async {
+            let diff = DiffClient::new(channel);
+            let apply = |media_type: &str| {
+                let request = ApplyRequest {
+                    diff: Some(Descriptor {
+                        media_type: media_type.to_owned(),
+                        ..Descriptor::default()
+                    }),
+                    mounts: Vec::new(),
+                };
+                let mut diff = diff.clone();
+                async move { code(diff.apply(request).await) }
+            };
+            for other in [
+                "application/vnd.oci.image.layer.v1.tar+gzip",
+                "application/vnd.oci.image.layer.puzzlefs.manifest.v1+json",
+                "",
+            ] {
+                assert_eq!(apply(other).await, Code::Unimplemented, "{other}");
+            }
+            let pack = "application/vnd.oci.image.layer.puzzlefs.pack.v1";
+            assert_eq!(apply(pack).await, Code::Unknown);
         });
     }
 

@@ -70,9 +70,10 @@ impl<M: Mounter> Unpacker<M> {
         }
     }
 
-    /// Returns true for the media type of a layer of a PuzzleFS image.
+    /// Returns true for the media type of a layer of a PuzzleFS image, a pack or a start-up order. The layer
+    /// of an import is a JSON document, and never unpacked.
     pub fn takes(media_type: &str) -> bool {
-        media_type.starts_with(LAYERS)
+        media_type.starts_with(LAYERS) && !media_type.ends_with("+json")
     }
 
     /// Unpacks a layer. Waits on `runtime`, so it must run in another thread.
