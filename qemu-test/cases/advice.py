@@ -6,13 +6,15 @@
 # huge pages.
 #
 # timeout: 90
+import contextlib
 import ctypes
 import errno
 import mmap
 import os
 
 import mountapi
-from case import CASE_DIR, PAGE, check, drop_caches, equal, eventually, in_memory, seeded_random
+from case import (CASE_DIR, PAGE, check, drop_caches, equal, eventually, in_memory, seeded_random,
+                  write_file)
 from metadata import Chunk, Inode, Store
 
 MADV_COLD, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE = 20, 21, 22, 23, 25
@@ -134,6 +136,20 @@ def advice_for_maps(fd):
         same(view, "a private map whose changes were dropped")
 
 
+@contextlib.contextmanager
+def without_khugepaged():
+    """khugepaged unmaps the pages that it joins, also locked ones. Until they are used again, they can be
+    dropped."""
+    knob = "/sys/kernel/mm/transparent_hugepage/enabled"
+    with open(knob) as file:
+        before = file.read().split("[")[1].split("]")[0]
+    write_file(knob, b"never")
+    try:
+        yield
+    finally:
+        write_file(knob, before.encode())
+
+
 def locked(fd):
     pages = (SIZE + PAGE - 1) // PAGE
     drop_caches(1)
@@ -179,7 +195,8 @@ for options in ("", ",verify=digest"):
     with open(f"{mnt}/file", "rb", buffering=0) as file:
         advice_for_files(file.fileno())
         advice_for_maps(file.fileno())
-        locked(file.fileno())
+        with without_khugepaged():
+            locked(file.fileno())
     with open(f"{mnt}/large", "rb", buffering=0) as file:
         large_file(file.fileno())
     mountapi.umount(mnt)
