@@ -341,6 +341,13 @@ impl Witness {
         }
     }
 
+    /// Adds data that was read.
+    pub fn add(&self, data: &[u8]) {
+        let mut seen = parallel::lock(&self.0);
+        seen.0.update(data);
+        seen.1 += data.len() as u64;
+    }
+
     /// Returns the digest and the size of all data so far.
     pub fn seen(&self) -> (Digest, u64) {
         let seen = parallel::lock(&self.0);
@@ -357,12 +364,7 @@ pub(crate) struct Watched<R> {
 impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
-        let mut seen = self.witness.0.lock();
-        let seen = seen.as_deref_mut();
-        if let Ok(seen) = seen {
-            seen.0.update(&buffer[..count]);
-            seen.1 += count as u64;
-        }
+        self.witness.add(&buffer[..count]);
         Ok(count)
     }
 }

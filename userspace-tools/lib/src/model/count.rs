@@ -12,6 +12,12 @@ pub struct Count {
 }
 
 impl Count {
+    /// Adds another count.
+    pub fn add_all(&mut self, other: Count) {
+        self.blobs += other.blobs;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+
     /// Adds a blob of this size.
     pub fn add(&mut self, bytes: u64) {
         self.blobs += 1;

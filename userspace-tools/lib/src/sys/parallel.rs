@@ -42,8 +42,8 @@ pub fn for_each<T: Sync, S>(
     into_inner(outcome)
 }
 
-/// Does some work on each of the items in `jobs` threads, and passes the results to `take` in this thread,
-/// in the order of the items. At most `jobs` items are begun and not taken.
+/// Does some work on each of the items in `jobs` threads, and passes them with the results to `take` in
+/// this thread, in their order. At most `jobs` items are begun and not taken.
 ///
 /// `work` gets a function that fails once an error has ended the others, so that long work can end, too.
 ///
@@ -54,8 +54,9 @@ pub(crate) fn in_order<T: Sync, R: Send>(
     jobs: usize,
     items: &[T],
     work: impl Fn(&T, &(dyn Fn() -> Result<()> + Sync)) -> Result<R> + Sync,
-    mut take: impl FnMut(R) -> Result<()>,
+    mut take: impl FnMut(&T, R) -> Result<()>,
 ) -> Result<()> {
+    let jobs = jobs.clamp(1, items.len().max(1));
     struct State<R> {
         begun: usize,
         taken: usize,
@@ -78,7 +79,7 @@ pub(crate) fn in_order<T: Sync, R: Send>(
     };
     let run = || loop {
         let mut guard = lock(&state);
-        while !guard.failed && guard.begun >= guard.taken + jobs.max(1) {
+        while !guard.failed && guard.begun >= guard.taken + jobs {
             guard = wait(guard);
         }
         let number = guard.begun;
@@ -99,10 +100,10 @@ pub(crate) fn in_order<T: Sync, R: Send>(
         }
     };
     thread::scope(|scope| {
-        for _ in 0..jobs.max(1).min(items.len()) {
+        for _ in 0..jobs {
             scope.spawn(run);
         }
-        let taken = (0..items.len()).try_for_each(|number| {
+        let taken = items.iter().enumerate().try_for_each(|(number, item)| {
             let mut guard = lock(&state);
             let result = loop {
                 match guard.results.remove(&number) {
@@ -111,7 +112,7 @@ pub(crate) fn in_order<T: Sync, R: Send>(
                 }
             };
             drop(guard);
-            take(result?)?;
+            take(item, result?)?;
             lock(&state).taken += 1;
             changed.notify_all();
             Ok(())
@@ -165,7 +166,7 @@ mod tests {
         for jobs in [1, 2, 7] {
             let items: Vec<u32> = (0..1000).collect();
             let mut taken = Vec::new();
-            let take = |item| {
+            let take = |_: &u32, item| {
                 taken.push(item);
                 Ok(())
             };
@@ -186,7 +187,7 @@ mod tests {
                 thread::yield_now();
             },
         };
-        let result = in_order(4, &items, work, |()| {
+        let result = in_order(4, &items, work, |_, ()| {
             taken += 1;
             Ok(())
         });

@@ -98,15 +98,11 @@ impl<'a> Chooser<'a> {
     pub fn list(&self, document: &Descriptor) -> Result<Listing> {
         let bytes = self.files.manifest(document)?;
         let name = &document.digest;
-        let (index, mut images) = match Document::of_bytes(&bytes) {
+        let (index, candidates) = match Document::of_bytes(&bytes) {
             Document::Index => {
                 let index: Index = self.parse(name, "an OCI image index", &bytes)?;
-                let images = index
-                    .manifests
-                    .iter()
-                    .filter(|one| !is_attached(one) && !one.annotations.contains_key(oci::ROOT));
-                let images = images.cloned().collect();
-                (Some(index), images)
+                let candidates = index.manifests.clone();
+                (Some(index), candidates)
             }
             Document::Manifest => {
                 let manifest: Manifest = self.parse(name, "an OCI image manifest", &bytes)?;
@@ -122,16 +118,16 @@ impl<'a> Chooser<'a> {
                 return Err(self.error(ContainerFault::Artifact(String::new())))
             }
         };
-        let mut listed = Vec::new();
-        for image in images.drain(..) {
-            let platform = Platform::of(&image).or_else(|| self.configured_platform(&image));
-            if let Some(platform) = platform.filter(Platform::is_known) {
-                listed.push((image, platform));
+        let images = candidates.into_iter().filter_map(|one| {
+            if is_attached(&one) || one.annotations.contains_key(oci::ROOT) {
+                return None;
             }
-        }
+            let platform = Platform::of(&one).or_else(|| self.configured_platform(&one))?;
+            platform.is_known().then_some((one, platform))
+        });
         Ok(Listing {
+            images: images.collect(),
             index,
-            images: listed,
         })
     }
 

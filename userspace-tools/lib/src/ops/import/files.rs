@@ -4,12 +4,11 @@
 
 use crate::error::{ContainerFault, FetchError, Result};
 use crate::ingest::archive::archive_error;
-use crate::ingest::container::Container;
+use crate::ingest::container::{Container, Witness};
 use crate::model::digest::Digest;
 use crate::model::oci::Descriptor;
 use crate::ops::fetch::{ImageSource, RemoteBlob};
 use crate::sys::pipe::piped;
-use sha2::{Digest as _, Sha256};
 use std::io::Read;
 use std::path::Path;
 
@@ -18,7 +17,7 @@ const JSON_MAX: u64 = 16 << 20;
 
 /// The file of a layer, and its digests.
 pub(super) struct Layer {
-    /// Its path, for messages if it is not in a directory or an archive.
+    /// Its path. In a registry, only messages show it.
     pub file: String,
     /// The digest and size of the file, where they are known.
     pub blob: Option<(Digest, u64)>,
@@ -106,11 +105,12 @@ impl Files<'_> {
         }
     }
 
-    /// Runs `read` with the bytes of a layer. A local layer is not compared with its digest. `check` fails if
-    /// nothing of the layer is needed any more.
+    /// Runs `read` with the bytes of a layer, which `stored` observes. The caller compares a local layer with
+    /// its digest. `check` fails if nothing of the layer is needed any more.
     pub fn with_layer<T>(
         &self,
         layer: &Layer,
+        stored: &Witness,
         check: &(dyn Fn() -> Result<()> + Sync),
         read: impl FnOnce(Box<dyn Read + Send>) -> Result<T>,
     ) -> Result<T> {
@@ -121,10 +121,10 @@ impl Files<'_> {
                 Some((_, found)) if blob.is_some_and(|(_, size)| size != found) => {
                     fail(ContainerFault::Damaged(layer.file.clone()))
                 }
-                Some((file, size)) => read(Box::new(file.take(size))),
+                Some((file, size)) => read(Box::new(stored.watch(file.take(size)))),
             },
             (Files::Remote(source, _), Some((digest, size))) => piped(
-                |give| fetch(*source, &RemoteBlob { digest, size }, check, give),
+                |give| fetch(*source, &RemoteBlob { digest, size }, stored, check, give),
                 |reader| read(Box::new(reader)),
             ),
             (Files::Remote(..), None) => fail(ContainerFault::Missing(layer.file.clone())),
@@ -144,18 +144,18 @@ impl Files<'_> {
 fn fetch(
     source: &dyn ImageSource,
     blob: &RemoteBlob,
+    stored: &Witness,
     check: &(dyn Fn() -> Result<()> + Sync),
     give: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
-    let mut hash = Sha256::new();
     let mut is_read = true;
     source.read(blob, 0..blob.size, &mut |piece| {
         check()?;
-        hash.update(piece);
+        stored.add(piece);
         is_read = is_read && give(piece).is_ok();
         Ok(())
     })?;
-    let (wanted, found) = (blob.digest, Digest(hash.finalize().into()));
+    let (wanted, found) = (blob.digest, stored.seen().0);
     if found == wanted {
         Ok(())
     } else {

@@ -3,7 +3,7 @@
 //! Reads the layers of a container image, and puts them over each other.
 //!
 //! Several layers are read at once. Each is decompressed in one thread, and its members are read in
-//! another; a third one fetches the bytes of a layer that is not local.
+//! another. A third one fetches the bytes of a layer of a registry.
 
 use super::files::{Files, Layer};
 use crate::error::{ContainerFault, Error, Result, TreeFault};
@@ -17,6 +17,8 @@ use crate::sys::parallel;
 use crate::sys::pipe::{piped, PipeReader};
 use crate::sys::progress::Progress;
 use std::io::{self, Read};
+use std::path::Path;
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The layers of an image.
@@ -54,18 +56,14 @@ impl Layers<'_> {
         let mut assembly = Assembly::new();
         // Of all layers that are read and not yet applied.
         let memory = AtomicU64::new(0);
-        let mut left = layers.iter();
         parallel::in_order(
             jobs,
             layers,
             |layer, check| self.members(layer, &memory, check),
-            |read| {
-                let Some(layer) = left.next() else {
-                    return Ok(());
-                };
+            |layer, read| {
                 self.apply(layer, read.members, &mut assembly)?;
                 memory.fetch_sub(read.memory, Relaxed);
-                let is_last = left.len() == 0;
+                let is_last = layers.last().is_some_and(|last| ptr::eq(last, layer));
                 let remarks = read.remarks;
                 applied(&assembly, Applied { remarks, is_last })
             },
@@ -85,8 +83,8 @@ impl Layers<'_> {
         let garbage = Garbage::default();
         let members = piped(
             |give| {
-                self.files.with_layer(layer, check, |input| {
-                    let stream = Stream::counting(stored.watch(input), garbage.clone(), path)?;
+                self.files.with_layer(layer, &stored, check, |input| {
+                    let stream = Stream::counting(input, garbage.clone(), path)?;
                     decompress(stream, path, |bytes| {
                         check()?;
                         give(bytes)
@@ -153,7 +151,7 @@ impl Layers<'_> {
 /// Reads a stream to its end, piece by piece.
 fn decompress(
     mut stream: Stream,
-    path: &std::path::Path,
+    path: &Path,
     mut give: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let mut buffer = vec![0; READ_SIZE];

@@ -67,7 +67,7 @@ pub fn import(
     maker.make(chosen, remarks)
 }
 
-/// Lists the container images of a manifest or an index of a source that is not trusted.
+/// Lists the container images of a manifest or an index of an untrusted source.
 ///
 /// # Errors
 ///
@@ -87,7 +87,7 @@ pub enum Obtained {
     Imported(Box<Summary>),
 }
 
-/// Gets an image from a source that is not trusted, under the tag of `options`.
+/// Gets an image from an untrusted source, under the tag of `options`.
 ///
 /// `document` is a manifest, or an index of images for several platforms. A PuzzleFS image is fetched,
 /// and another one imported. An index may list both for a platform; the PuzzleFS image is fetched then.
