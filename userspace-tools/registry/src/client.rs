@@ -17,6 +17,7 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 use puzzlefs_lib::threads::lock;
 use puzzlefs_lib::{Error, Progress, Result};
+use std::fmt::Display;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -214,6 +215,11 @@ impl<'p> Registry<'p> {
     /// Counts a request.
     pub fn count_request(&self) {
         self.counters.requests.fetch_add(1, Relaxed);
+    }
+
+    /// Makes an error of this registry, whose answer breaks a rule.
+    pub fn fail_protocol(&self, cause: impl Display) -> Error {
+        self.fail(RegistryFault::Protocol(Message::new(cause.to_string())))
     }
 
     /// Makes an error of this registry.

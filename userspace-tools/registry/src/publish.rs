@@ -12,7 +12,7 @@ use crate::reference::{ImageName, RemoteImage};
 use oci_client::RegistryOperation;
 use puzzlefs_lib::builder::BuildOptions;
 use puzzlefs_lib::error::SystemError;
-use puzzlefs_lib::fetch::{BlobSource as _, FetchOptions, RemoteBlob};
+use puzzlefs_lib::fetch::{BlobSource as _, FetchOptions, ImageSource as _, RemoteBlob};
 use puzzlefs_lib::import::{list, obtain, Listing, Obtained};
 use puzzlefs_lib::oci::{Descriptor, Index, INDEX, MANIFEST, ROOT};
 use puzzlefs_lib::platform::Platform;
@@ -117,7 +117,6 @@ pub fn publish(
         target: &target,
         store,
         options,
-        progress,
         pushed: Pushed::default(),
         copied: BTreeSet::new(),
         artifacts: 0,
@@ -143,8 +142,7 @@ pub fn publish(
         index.manifests.push(of_variant(&descriptor, platform));
         variants.push(variant);
     }
-    let bytes = serde_json::to_vec(&index)
-        .map_err(|error| target.fail(RegistryFault::Protocol(Message::new(error.to_string()))))?;
+    let bytes = serde_json::to_vec(&index).map_err(|error| target.fail_protocol(error))?;
     let digest = Digest::of(&bytes);
     progress.check()?;
     push_manifest(&target, to, &digest, &bytes, INDEX).map_err(|stop| stop.into_error(&target))?;
@@ -213,7 +211,6 @@ struct Publisher<'p, 'r> {
     target: &'p Registry<'r>,
     store: &'p Store,
     options: &'p PublishOptions,
-    progress: &'p Progress,
     pushed: Pushed,
     /// The manifests that were copied.
     copied: BTreeSet<Digest>,
@@ -238,7 +235,7 @@ impl Publisher<'_, '_> {
             self.store,
             &build,
             fetching,
-            self.progress,
+            self.target.progress,
         )?;
         if let Obtained::Fetched(_) = made {
             return Err(self.source.registry.fail(RegistryFault::AlreadyConverted));
@@ -284,21 +281,19 @@ impl Publisher<'_, '_> {
             let max = MANIFESTS_MAX;
             return Err(source.fail(RegistryFault::TooManyManifests { max }));
         }
-        self.progress.check()?;
-        let bytes = manifest(source, &digest.to_oci()).map_err(|stop| stop.into_error(source))?;
+        self.target.progress.check()?;
+        let bytes = self.source.manifest(&digest)?;
         self.copy_bytes(&bytes, &self.target.image.at(digest), depth)
     }
 
     /// Copies all that a manifest or an index lists, and then itself, under a name.
     fn copy_bytes(&mut self, bytes: &[u8], name: &RemoteImage, depth: usize) -> Result<()> {
         let target = self.target;
-        let parsed: Listed = json::parse(bytes, "a manifest or an index").map_err(|cause| {
-            let message = Message::new(cause.to_string());
-            self.source.registry.fail(RegistryFault::Protocol(message))
-        })?;
+        let source = self.source.registry;
+        let parsed: Listed = json::parse(bytes, "a manifest or an index")
+            .map_err(|cause| source.fail_protocol(cause))?;
         if depth >= INDEX_DEPTH {
-            let message = Message::new("an index in an index in an index");
-            return Err(self.source.registry.fail(RegistryFault::Protocol(message)));
+            return Err(source.fail_protocol("an index in an index in an index"));
         }
         for manifest in &parsed.manifests {
             self.copy(manifest, depth + 1)?;
@@ -349,7 +344,7 @@ impl Publisher<'_, '_> {
     /// Copies the signatures and other artifacts that refer to a manifest.
     fn copy_artifacts(&mut self, subject: &str) -> Result<()> {
         let source = self.source.registry;
-        for referrer in self.referrers(source, subject)?.unwrap_or_default() {
+        for referrer in self.referrers(subject)? {
             self.copy(&referrer, 0)?;
             self.artifacts += 1;
         }
@@ -367,26 +362,27 @@ impl Publisher<'_, '_> {
         Ok(())
     }
 
-    /// Returns the artifacts that a registry lists for a manifest; `None` if it has no such lists.
-    fn referrers(&self, registry: &Registry<'_>, subject: &str) -> Result<Option<Vec<Descriptor>>> {
+    /// Returns the artifacts that the source lists for a manifest, if it has such lists.
+    fn referrers(&self, subject: &str) -> Result<Vec<Descriptor>> {
+        let registry = self.source.registry;
         let path = format!("referrers/{subject}");
         match registry.read_manifest(&path, INDEX, MANIFEST_MAX) {
             Ok(answer) => {
-                let index: Index =
-                    json::parse(&answer.body, "an OCI image index").map_err(|cause| {
-                        registry.fail(RegistryFault::Protocol(Message::new(cause.to_string())))
-                    })?;
-                Ok(Some(index.manifests))
+                let index: Index = json::parse(&answer.body, "an OCI image index")
+                    .map_err(|cause| registry.fail_protocol(cause))?;
+                Ok(index.manifests)
             }
-            Err(Stop::Failure(failure)) if matches!(failure.status, Some(400..=499)) => Ok(None),
+            Err(Stop::Failure(failure)) if matches!(failure.status, Some(400..=499)) => {
+                Ok(Vec::new())
+            }
             Err(stop) => Err(stop.into_error(registry)),
         }
     }
 
     fn digest(&self, text: &str) -> Result<Digest> {
         Digest::from_oci(text).ok_or_else(|| {
-            let message = Message::new(format!("'{text}' is not a sha256 digest"));
-            self.source.registry.fail(RegistryFault::Protocol(message))
+            let registry = self.source.registry;
+            registry.fail_protocol(format_args!("'{text}' is not a sha256 digest"))
         })
     }
 }

@@ -129,14 +129,9 @@ pub(crate) fn push_image(
 impl Pushed {
     /// Adds the counts of another push.
     pub(crate) fn add_all(&mut self, other: &Pushed) {
-        for (sum, count) in [
-            (&mut self.new, other.new),
-            (&mut self.shared, other.shared),
-            (&mut self.mounted, other.mounted),
-        ] {
-            sum.blobs += count.blobs;
-            sum.bytes += count.bytes;
-        }
+        self.new.add_all(other.new);
+        self.shared.add_all(other.shared);
+        self.mounted.add_all(other.mounted);
     }
 
     /// Counts a blob.

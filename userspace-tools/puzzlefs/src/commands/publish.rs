@@ -4,6 +4,7 @@
 
 use super::build::MakeArgs;
 use super::convert::RemoteArgs;
+use super::push::BlobsReport;
 use crate::arguments::registry::RegistryArgs;
 use crate::arguments::rules::RuleArgs;
 use crate::output::Output;
@@ -30,12 +31,8 @@ struct Report {
     image: String,
     index_digest: String,
     variants: Vec<VariantReport>,
-    new_blobs: u64,
-    new_bytes: u64,
-    shared_blobs: u64,
-    shared_bytes: u64,
-    mounted_blobs: u64,
-    mounted_bytes: u64,
+    #[serde(flatten)]
+    blobs: BlobsReport,
     artifacts: u64,
     requests: u64,
     received_bytes: u64,
@@ -104,12 +101,7 @@ pub fn run(
             image: to.to_string(),
             index_digest: published.index.to_oci(),
             variants: variants.collect(),
-            new_blobs: pushed.new.blobs,
-            new_bytes: pushed.new.bytes,
-            shared_blobs: pushed.shared.blobs,
-            shared_bytes: pushed.shared.bytes,
-            mounted_blobs: pushed.mounted.blobs,
-            mounted_bytes: pushed.mounted.bytes,
+            blobs: BlobsReport::of(&pushed),
             artifacts: published.artifacts,
             requests: pushed.traffic.requests,
             received_bytes: pushed.traffic.received,

@@ -8,7 +8,7 @@ use crate::output::Output;
 use crate::progress::Words;
 use crate::{interrupt, progress};
 use clap::Args;
-use puzzlefs_registry::{push, ImageName};
+use puzzlefs_registry::{push, ImageName, Pushed};
 use serde::Serialize;
 use std::ffi::OsString;
 
@@ -47,14 +47,34 @@ const WORDS: Words = Words {
 struct Report {
     image: String,
     manifest_digest: String,
+    #[serde(flatten)]
+    blobs: BlobsReport,
+    requests: u64,
+    sent_bytes: u64,
+}
+
+/// The blobs of an upload, in the reports of `push` and `convert`.
+#[derive(Serialize)]
+pub struct BlobsReport {
     new_blobs: u64,
     new_bytes: u64,
     shared_blobs: u64,
     shared_bytes: u64,
     mounted_blobs: u64,
     mounted_bytes: u64,
-    requests: u64,
-    sent_bytes: u64,
+}
+
+impl BlobsReport {
+    pub fn of(pushed: &Pushed) -> Self {
+        BlobsReport {
+            new_blobs: pushed.new.blobs,
+            new_bytes: pushed.new.bytes,
+            shared_blobs: pushed.shared.blobs,
+            shared_bytes: pushed.shared.bytes,
+            mounted_blobs: pushed.mounted.blobs,
+            mounted_bytes: pushed.mounted.bytes,
+        }
+    }
 }
 
 /// Pushes an image to a registry.
@@ -74,12 +94,7 @@ pub fn run(arguments: &PushArgs) -> anyhow::Result<()> {
         out.json(&Report {
             image: target.to_string(),
             manifest_digest: image.root.manifest_digest().to_oci(),
-            new_blobs: pushed.new.blobs,
-            new_bytes: pushed.new.bytes,
-            shared_blobs: pushed.shared.blobs,
-            shared_bytes: pushed.shared.bytes,
-            mounted_blobs: pushed.mounted.blobs,
-            mounted_bytes: pushed.mounted.bytes,
+            blobs: BlobsReport::of(&pushed),
             requests: pushed.traffic.requests,
             sent_bytes: pushed.traffic.sent,
         })
