@@ -103,25 +103,29 @@ pub(crate) fn in_order<T: Sync, R: Send>(
         for _ in 0..jobs {
             scope.spawn(run);
         }
-        let taken = items.iter().enumerate().try_for_each(|(number, item)| {
-            let mut guard = lock(&state);
-            let result = loop {
-                match guard.results.remove(&number) {
-                    Some(result) => break result,
-                    None => guard = wait(guard),
-                }
-            };
-            drop(guard);
-            take(item, result?)?;
-            lock(&state).taken += 1;
-            changed.notify_all();
-            Ok(())
-        });
-        if taken.is_err() {
+        let take_all = || {
+            items.iter().enumerate().try_for_each(|(number, item)| {
+                let mut guard = lock(&state);
+                let result = loop {
+                    match guard.results.remove(&number) {
+                        Some(result) => break result,
+                        None => guard = wait(guard),
+                    }
+                };
+                drop(guard);
+                take(item, result?)?;
+                lock(&state).taken += 1;
+                changed.notify_all();
+                Ok(())
+            })
+        };
+        // A panic must not leave the other threads waiting.
+        let taken = panic::catch_unwind(AssertUnwindSafe(take_all));
+        if !matches!(taken, Ok(Ok(()))) {
             lock(&state).failed = true;
             changed.notify_all();
         }
-        taken
+        taken.unwrap_or_else(|payload| panic::resume_unwind(payload))
     })
 }
 
@@ -193,6 +197,13 @@ mod tests {
         });
         assert!(matches!(result, Err(Error::Usage(_))));
         assert_eq!(taken, 10);
+    }
+
+    #[test]
+    #[should_panic(expected = "taken")]
+    fn a_panic_ends_the_work_on_other_items() {
+        let items: Vec<u32> = (0..1000).collect();
+        let _ = in_order(4, &items, |_, _| Ok(()), |_, ()| panic!("taken"));
     }
 
     #[test]
