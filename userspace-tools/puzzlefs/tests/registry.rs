@@ -2,6 +2,8 @@
 
 //! `puzzlefs push` and `puzzlefs pull` with Debian's registry, skopeo, and a proxy that disturbs.
 
+#[path = "registry/clients.rs"]
+mod clients;
 mod common;
 #[path = "registry/containers.rs"]
 mod containers;
@@ -11,6 +13,10 @@ mod proxy;
 mod server;
 #[path = "registry/settings.rs"]
 mod settings;
+#[path = "registry/tokens.rs"]
+mod tokens;
+#[path = "registry/uploads.rs"]
+mod uploads;
 
 use common::*;
 use proxy::{Fault, Proxy, Request};
@@ -30,7 +36,11 @@ struct World {
 
 impl World {
     fn new(form: Form) -> Self {
-        let scratch = memory_scratch();
+        World::of(memory_scratch(), form, 6 << 20)
+    }
+
+    /// `large` is the size of the largest file.
+    fn of(scratch: tempfile::TempDir, form: Form, large: usize) -> Self {
         let server = Server::start(scratch.path(), form);
         let world = World { scratch, server };
         let tree = world.path("tree");
@@ -39,7 +49,7 @@ impl World {
             let name = format!("more/{number}");
             fs::write(tree.join(name), noise(30_000 + number, number as u64)).unwrap();
         }
-        fs::write(tree.join("large"), noise(6 << 20, 1000)).unwrap();
+        fs::write(tree.join("large"), noise(large, 1000)).unwrap();
         build(&tree, &world.path("from"), "t", 2);
         world
     }
@@ -803,6 +813,18 @@ fn references_that_are_none_are_wrong_usage() {
             stderr(&run)
         );
     }
+    // No certificates of CAs.
+    fs::write(scratch.path().join("none"), "").unwrap();
+    let arguments = ["pull", "docker://127.0.0.1:1/app:t", store];
+    let mut pull = client(scratch.path());
+    let pull = pull
+        .args(arguments)
+        .env("SSL_CERT_FILE", scratch.path().join("none"));
+    let message = failure(&output(pull));
+    assert!(
+        message.contains("install the package ca-certificates"),
+        "{message}"
+    );
     // No server.
     let arguments = ["pull", "docker://127.0.0.1:1/app:t", store, "--retries=0"];
     let run = output(client(scratch.path()).args(arguments));

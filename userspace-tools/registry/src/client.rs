@@ -7,16 +7,20 @@
 
 use crate::credentials::{self, UserPassword};
 use crate::error::{RegistryError, RegistryFault};
-use crate::failure::{Failure, Remedy};
+use crate::failure::{innermost, Failure, Remedy};
 use crate::reference::RemoteImage;
 use crate::settings::RegistrySettings;
+use crate::token::{self, Secret};
 use crate::{certificates, error::Message};
 use oci_client::client::{Certificate, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
+use oci_client::token_cache::{RegistryToken, RegistryTokenType};
 use oci_client::{Client, Reference, RegistryOperation};
 use puzzlefs_lib::threads::lock;
 use puzzlefs_lib::{Error, Progress, Result};
+use reqwest::redirect::Policy;
+use reqwest::{RequestBuilder, Response, Url};
 use std::fmt::Display;
 use std::future::Future;
 use std::path::PathBuf;
@@ -31,6 +35,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+/// The largest part of a refusal that is read for its message, in bytes.
+const REFUSAL_MAX: usize = 64 << 10;
 /// The name that requests state.
 const USER_AGENT: &str = concat!("puzzlefs/", env!("CARGO_PKG_VERSION"));
 
@@ -97,14 +103,15 @@ pub(crate) struct Registry<'p> {
     action: &'static str,
     operation: RegistryOperation,
     runtime: Runtime,
-    auth: RegistryAuth,
-    /// The client that uploads each blob by one request.
+    secret: Secret,
     client: Client,
-    /// The client that uploads blobs in parts.
-    parts: Client,
-    /// The client for requests whose answers are read in pieces.
+    /// The client for uploads, and for requests whose answers are read in pieces.
     http: reqwest::Client,
-    scheme: &'static str,
+    settings: Settings,
+    /// The URL of the registry.
+    base: Url,
+    /// Another repository that a push reads, too.
+    also: Mutex<Option<String>>,
     /// The token of the last login.
     token: Mutex<Option<String>>,
 }
@@ -129,7 +136,7 @@ impl<'p> Registry<'p> {
         options: &RegistryOptions,
         progress: &'p Progress,
     ) -> Result<Self> {
-        let auth = credentials::find(image, options.creds.as_ref(), options.authfile.as_deref())?;
+        let secret = credentials::find(image, options.creds.as_ref(), options.authfile.as_deref())?;
         let certificates = certificates::find(image, options.cert_dir.as_deref())?;
         // The provider can be installed once in a process.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -161,11 +168,12 @@ impl<'p> Registry<'p> {
                 action,
                 operation,
                 runtime: runtime().map_err(|cause| tls(cause.to_string()))?,
-                auth: auth.clone(),
-                client: settings.client(image, true).map_err(tls)?,
-                parts: settings.client(image, false).map_err(tls)?,
-                http: settings.http().map_err(tls)?,
-                scheme,
+                secret: secret.clone(),
+                client: settings.client(image).map_err(tls)?,
+                http: settings.http(Policy::default()).map_err(tls)?,
+                settings,
+                base: base(scheme, image).map_err(tls)?,
+                also: Mutex::default(),
                 token: Mutex::default(),
             };
             match registry.log_in() {
@@ -183,14 +191,51 @@ impl<'p> Registry<'p> {
         self.image.reference()
     }
 
-    /// The client that uploads each blob by one request.
+    /// The client.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The client that uploads blobs in parts of 4 MiB.
-    pub fn parts_client(&self) -> &Client {
-        &self.parts
+    /// The HTTP client, for requests that the client does not have. [`Self::authorised`] adds credentials.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// The URL of a path below the repository: "manifests/latest".
+    pub fn url(&self, path: &str) -> Result<Url, Stop> {
+        let url = self
+            .base
+            .join(&format!("/v2/{}/{path}", self.image.repository()));
+        url.map_err(|error| self.fail_protocol(error).into())
+    }
+
+    /// Adds the credentials to a request for a URL, which can be at another host: that gets none.
+    pub fn authorised(&self, request: RequestBuilder, url: &Url) -> RequestBuilder {
+        if url.origin() != self.base.origin() {
+            return request;
+        }
+        match (lock(&self.token).as_deref(), &self.secret) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, Secret::Auth(RegistryAuth::Basic(user, password))) => {
+                request.basic_auth(user, Some(password))
+            }
+            (None, _) => request,
+        }
+    }
+
+    /// Reads the message of a refusal for `what`.
+    pub fn refusal(&self, mut answer: Response, what: &str) -> Result<Failure, Stop> {
+        let status = answer.status().as_u16();
+        let mut body = Vec::new();
+        while let Ok(Some(piece)) = self.wait(answer.chunk())? {
+            body.extend_from_slice(&piece);
+            if body.len() > REFUSAL_MAX {
+                body.truncate(REFUSAL_MAX);
+                break;
+            }
+        }
+        let text = String::from_utf8_lossy(&body);
+        Ok(Failure::of_answer(status, what, &text))
     }
 
     /// The runtime.
@@ -198,9 +243,12 @@ impl<'p> Registry<'p> {
         &self.runtime
     }
 
-    /// The credentials.
+    /// The credentials of the client, which has tokens for other ones.
     pub fn auth(&self) -> &RegistryAuth {
-        &self.auth
+        match &self.secret {
+            Secret::Auth(auth) => auth,
+            Secret::Identity(_) => &RegistryAuth::Anonymous,
+        }
     }
 
     /// The bytes and requests so far.
@@ -224,7 +272,7 @@ impl<'p> Registry<'p> {
 
     /// Makes an error of this registry.
     pub fn fail(&self, fault: RegistryFault) -> Error {
-        let fault = match (&fault, &self.auth) {
+        let fault = match (&fault, self.auth()) {
             (RegistryFault::CredentialsNeeded, RegistryAuth::Basic(user, _)) => {
                 RegistryFault::Denied {
                     user: user.clone(),
@@ -310,15 +358,9 @@ impl<'p> Registry<'p> {
     }
 
     fn read_manifest_once(&self, path: &str, accept: &str, max: usize) -> Result<Answer, Stop> {
-        let (registry, repository) = (self.reference().resolve_registry(), self.image.repository());
-        let url = format!("{}://{registry}/v2/{repository}/{path}", self.scheme);
-        let request = self.http.get(url).header(reqwest::header::ACCEPT, accept);
-        let token = lock(&self.token).clone();
-        let request = match (token, &self.auth) {
-            (Some(token), _) => request.bearer_auth(token),
-            (None, RegistryAuth::Basic(user, password)) => request.basic_auth(user, Some(password)),
-            (None, _) => request,
-        };
+        let url = self.url(path)?;
+        let request = self.http.get(url.clone());
+        let request = self.authorised(request.header(reqwest::header::ACCEPT, accept), &url);
         let what = "such image";
         let failed = |error: reqwest::Error| Stop::Failure(Failure::of_request(&error, what));
         let mut response = self.wait(request.send())?.map_err(failed)?;
@@ -368,15 +410,54 @@ impl<'p> Registry<'p> {
         // A login cannot be renewed by a login.
         attempts.renewed = true;
         loop {
-            let login = self.client.auth(self.reference(), &self.auth, operation);
-            let failure = match self.wait(login) {
+            let failure = match self.wait(self.token_once(operation)) {
                 Ok(Ok(token)) => return Ok(token),
-                Ok(Err(error)) => Failure::of(error, "token"),
-                Err(Stop::Failure(failure)) => failure,
+                Ok(Err(failure)) | Err(Stop::Failure(failure)) => failure,
                 Err(stop) => return Err(stop),
             };
             attempts.prepare(self, failure)?;
         }
+    }
+
+    async fn token_once(&self, operation: RegistryOperation) -> Result<Option<String>, Failure> {
+        let also = lock(&self.also).clone();
+        let also = also.filter(|_| operation == RegistryOperation::Push);
+        if let (Secret::Auth(auth), None) = (&self.secret, &also) {
+            let login = self.client.auth(self.reference(), auth, operation).await;
+            return login.map_err(|error| Failure::of(error, "token"));
+        }
+        let tls = |cause| Failure::new(Remedy::Stop, RegistryFault::Tls(cause));
+        let http = self.settings.http(Policy::none()).map_err(tls)?;
+        let actions = match operation {
+            RegistryOperation::Push => "pull,push",
+            RegistryOperation::Pull => "pull",
+        };
+        let mut scopes = vec![format!("repository:{}:{actions}", self.image.repository())];
+        scopes.extend(also.map(|also| format!("repository:{also}:pull")));
+        let token = token::request(&http, &self.base, &scopes, &self.secret).await?;
+        // Otherwise the client does not look for tokens.
+        let name = self.reference().resolve_registry();
+        self.client.store_auth_if_needed(name, self.auth()).await;
+        if let Some(access_token) = token.clone() {
+            // A token for a push is good for a pull.
+            for operation in [operation, RegistryOperation::Pull] {
+                let access_token = access_token.clone();
+                let token = RegistryTokenType::Bearer(RegistryToken::AccessToken { access_token });
+                let tokens = &self.client.tokens;
+                tokens.insert(self.reference(), operation, token).await;
+            }
+        }
+        Ok(token)
+    }
+
+    /// Has a push read another repository, too. Otherwise its blobs cannot be mounted with tokens.
+    pub fn read_also(&self, repository: &Reference) -> Result<()> {
+        // Only a token is for certain repositories.
+        if lock(&self.token).is_some() && repository.repository() != self.image.repository() {
+            *lock(&self.also) = Some(repository.repository().to_owned());
+            self.log_in().map_err(|stop| stop.into_error(self))?;
+        }
+        Ok(())
     }
 }
 
@@ -462,7 +543,10 @@ impl Attempts {
 }
 
 impl Settings {
-    fn client(&self, image: &RemoteImage, in_one: bool) -> Result<Client, String> {
+    fn client(&self, image: &RemoteImage) -> Result<Client, String> {
+        // The client panics where this one cannot be made: it makes another one without settings, too.
+        let without_settings = reqwest::Client::builder().build();
+        without_settings.map_err(|error| innermost(&error))?;
         let protocol = match self.scheme {
             "http" => {
                 ClientProtocol::HttpsExcept(vec![image.reference().resolve_registry().to_owned()])
@@ -473,7 +557,6 @@ impl Settings {
         let config = ClientConfig {
             protocol,
             accept_invalid_certificates: !self.tls_verify,
-            use_monolithic_push: in_one,
             extra_root_certificates: self.certificates.clone(),
             connect_timeout: Some(self.timeout),
             user_agent: USER_AGENT,
@@ -485,8 +568,9 @@ impl Settings {
         Client::try_from(config).map_err(|error| error.to_string())
     }
 
-    fn http(&self) -> Result<reqwest::Client, String> {
+    fn http(&self, redirects: Policy) -> Result<reqwest::Client, String> {
         let mut builder = reqwest::Client::builder()
+            .redirect(redirects)
             .user_agent(USER_AGENT)
             .connect_timeout(self.timeout)
             .danger_accept_invalid_certs(!self.tls_verify);
@@ -542,6 +626,12 @@ impl Proxies {
             exceptions: Some(exceptions),
         }
     }
+}
+
+/// The URL of the registry of an image.
+fn base(scheme: &str, image: &RemoteImage) -> Result<Url, String> {
+    let url = format!("{scheme}://{}", image.reference().resolve_registry());
+    Url::parse(&url).map_err(|error| error.to_string())
 }
 
 /// Makes a runtime with few threads: verification and files are the work of the callers.

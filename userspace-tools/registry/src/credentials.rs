@@ -15,6 +15,7 @@
 
 use crate::error::SetupError;
 use crate::reference::RemoteImage;
+use crate::token::Secret;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use oci_client::secrets::RegistryAuth;
 use serde::de::IgnoredAny;
@@ -74,9 +75,9 @@ pub(crate) fn find(
     image: &RemoteImage,
     given: Option<&UserPassword>,
     authfile: Option<&Path>,
-) -> Result<RegistryAuth, SetupError> {
+) -> Result<Secret, SetupError> {
     if let Some(UserPassword { user, password }) = given {
-        return Ok(RegistryAuth::Basic(user.clone(), password.clone()));
+        return Ok(basic(user.clone(), password.clone()));
     }
     let named = authfile
         .map(Path::to_path_buf)
@@ -90,7 +91,11 @@ pub(crate) fn find(
             return Ok(found);
         }
     }
-    Ok(RegistryAuth::Anonymous)
+    Ok(Secret::Auth(RegistryAuth::Anonymous))
+}
+
+fn basic(user: String, password: String) -> Secret {
+    Secret::Auth(RegistryAuth::Basic(user, password))
 }
 
 fn variable(name: &str) -> Option<PathBuf> {
@@ -125,7 +130,7 @@ fn in_file(
     path: &Path,
     image: &RemoteImage,
     must_exist: bool,
-) -> Result<Option<RegistryAuth>, SetupError> {
+) -> Result<Option<Secret>, SetupError> {
     let unusable = |cause: String| SetupError::Credentials {
         path: path.to_path_buf(),
         cause,
@@ -147,12 +152,9 @@ fn in_file(
     for key in names(image, &keys) {
         match docker_credential::get_credential_from_reader(&text[..], &key) {
             Ok(DockerCredential::UsernamePassword(user, password)) => {
-                return Ok(Some(RegistryAuth::Basic(user, password)))
+                return Ok(Some(basic(user, password)))
             }
-            Ok(DockerCredential::IdentityToken(_)) => {
-                let path = path.to_path_buf();
-                return Err(SetupError::IdentityToken { path });
-            }
+            Ok(DockerCredential::IdentityToken(token)) => return Ok(Some(Secret::Identity(token))),
             Err(CredentialRetrievalError::NoCredentialConfigured) => {}
             Err(CredentialRetrievalError::HelperFailure { stdout, .. })
                 if stdout.contains("credentials not found") => {}
@@ -195,10 +197,14 @@ mod tests {
         RemoteImage::parse(OsStr::new(name)).unwrap()
     }
 
-    fn user(found: Option<RegistryAuth>) -> String {
+    fn user(found: Option<Secret>) -> String {
         match found {
-            Some(RegistryAuth::Basic(user, password)) => format!("{user}:{password}"),
-            other => format!("{other:?}"),
+            Some(Secret::Auth(RegistryAuth::Basic(user, password))) => {
+                format!("{user}:{password}")
+            }
+            Some(Secret::Identity(token)) => format!("identity {token}"),
+            Some(Secret::Auth(_)) => "other".to_owned(),
+            None => "none".to_owned(),
         }
     }
 
@@ -227,10 +233,12 @@ mod tests {
             "u:p"
         );
         assert_eq!(user(find("docker://hub.example/debian").unwrap()), "h:r");
-        assert_eq!(find("docker://localhost:5001/a").unwrap(), None);
-        let error = find("docker://token.example/a").unwrap_err();
-        assert!(matches!(error, SetupError::IdentityToken { .. }), "{error}");
-        let error = find("docker://broken.example/a").unwrap_err();
+        assert_eq!(user(find("docker://localhost:5001/a").unwrap()), "none");
+        assert_eq!(
+            user(find("docker://token.example/a").unwrap()),
+            "identity x"
+        );
+        let error = find("docker://broken.example/a").err().unwrap();
         assert!(matches!(error, SetupError::Credentials { .. }), "{error}");
     }
 
@@ -239,14 +247,14 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("auth.json");
         let find = |must_exist| in_file(&path, &image("docker://localhost/a"), must_exist);
-        assert_eq!(find(false).unwrap(), None);
+        assert_eq!(user(find(false).unwrap()), "none");
         assert!(matches!(find(true), Err(SetupError::Read { .. })));
         fs::write(&path, "{").unwrap();
         assert!(matches!(find(false), Err(SetupError::Credentials { .. })));
         fs::write(&path, vec![b' '; FILE_MAX as usize + 1]).unwrap();
         assert!(matches!(find(false), Err(SetupError::Credentials { .. })));
         fs::write(&path, "{}").unwrap();
-        assert_eq!(find(true).unwrap(), None);
+        assert_eq!(user(find(true).unwrap()), "none");
     }
 
     #[test]

@@ -272,14 +272,6 @@ pub enum SetupError {
         /// The cause.
         cause: String,
     },
-    /// The credentials are a token for another protocol.
-    #[error(
-        "cannot use the credentials in {}: they are an identity token, which puzzlefs does not exchange; \
-         log in with a user name and a password", .path.display())]
-    IdentityToken {
-        /// The path of the file.
-        path: PathBuf,
-    },
     /// A file of settings is too large, or malformed.
     #[error(
         "cannot use the settings in {}: {cause}; correct the file as containers-registries.conf(5) says",

@@ -90,6 +90,15 @@ impl Failure {
         }
     }
 
+    /// An answer with this status and this body.
+    pub fn of_answer(status: u16, what: &str, body: &str) -> Self {
+        // The specification's form of messages, if it is one.
+        match serde_json::from_str::<OciEnvelope>(body) {
+            Ok(envelope) => Self::of_status(status, what, &joined(&envelope)),
+            Err(_) => Self::of_status(status, what, body),
+        }
+    }
+
     /// An error of the client for a request for `what`.
     pub fn of(error: OciDistributionError, what: &str) -> Self {
         let protocol = |cause: String| {
@@ -99,12 +108,7 @@ impl Failure {
         match error {
             OciDistributionError::UnauthorizedError { .. } => Self::of_status(401, what, ""),
             OciDistributionError::ServerError { code, message, .. } => {
-                // The specification's form of messages, if it is one.
-                let text = match serde_json::from_str::<OciEnvelope>(&message) {
-                    Ok(envelope) => joined(&envelope),
-                    Err(_) => message,
-                };
-                Self::of_status(code, what, &text)
+                Self::of_answer(code, what, &message)
             }
             OciDistributionError::RegistryError { envelope, .. } => {
                 Self::of_status(status_of(&envelope), what, &joined(&envelope))
@@ -180,7 +184,7 @@ fn status_of(envelope: &OciEnvelope) -> u16 {
 }
 
 /// The last cause of a chain, which says what failed.
-fn innermost(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn innermost(error: &(dyn StdError + 'static)) -> String {
     let mut last = error;
     while let Some(next) = cause(last) {
         last = next;

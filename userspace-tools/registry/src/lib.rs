@@ -12,8 +12,10 @@
 //! | `publish` | publishes PuzzleFS images next to container images |
 //! | `push` | pushes images |
 //! | `pull` | pulls images |
+//! | `upload` | uploads blobs, and resumes uploads |
 //! | `places` | files of settings; mirrors, and the attempts at them |
 //! | `client` | the connection: requests, repeated attempts, deadlines, tokens |
+//! | `token` | access tokens for identity tokens, and for several repositories |
 //! | `failure` | failed requests, and the way on |
 //! | `credentials` | user names and passwords |
 //! | `certificates` | certificates of private CAs |
@@ -32,6 +34,8 @@ mod pull;
 mod push;
 mod reference;
 mod settings;
+mod token;
+mod upload;
 
 pub use client::{RegistryOptions, Traffic};
 pub use credentials::UserPassword;

@@ -2,14 +2,13 @@
 
 //! Pushes images: the blobs that the registry lacks, then the manifest by its tag.
 
-use crate::client::{Attempts, Registry, RegistryOptions, Stop, Traffic};
+use crate::client::{Registry, RegistryOptions, Stop, Traffic};
 use crate::error::{Message, RegistryFault};
 use crate::failure::{Failure, Remedy};
 use crate::places;
 use crate::reference::RemoteImage;
+use crate::upload::{upload, Content};
 use bytes::Bytes;
-use futures_util::stream;
-use oci_client::errors::Result as ClientResult;
 use oci_client::{Reference, RegistryOperation};
 use puzzlefs_lib::builder::Count;
 use puzzlefs_lib::oci::{Descriptor, MANIFEST};
@@ -17,21 +16,11 @@ use puzzlefs_lib::threads::{for_each, lock};
 use puzzlefs_lib::tree::AnyImage;
 use puzzlefs_lib::{Digest, Error, Progress, Result, Store};
 use reqwest::header::HeaderValue;
-use sha2::{Digest as _, Sha256};
 use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Mutex;
-use std::time::Duration;
-use tokio::sync::mpsc;
 
-/// The size of a piece of a blob that is uploaded by one request, in bytes.
-const PIECE: usize = 256 << 10;
-/// The size of each part of a blob that is uploaded in parts, in bytes.
-const PART: usize = 4 << 20;
-/// The time that a registry may take to store a blob whose bytes it has. Some copy it to another place.
-const COMMIT_TIME: Duration = Duration::from_secs(300);
 /// The verb for messages.
 const ACTION: &str = "push to";
 
@@ -74,6 +63,9 @@ pub fn push(
     let operation = RegistryOperation::Push;
     let options = places::itself(to, ACTION, options)?;
     let registry = Registry::connect(to, operation, ACTION, &options, progress)?;
+    if let Some(source) = mount_from {
+        registry.read_also(source.reference())?;
+    }
     let mut pushed = push_image(&registry, store, image, to, mount_from)?;
     pushed.traffic = registry.traffic();
     Ok(pushed)
@@ -142,15 +134,6 @@ impl Pushed {
             Placed::Mounted => self.mounted.add(size),
         }
     }
-}
-
-/// The content of a blob that is uploaded. An upload can open it several times.
-pub(crate) trait Content: Sync {
-    /// Opens it, at its beginning.
-    fn open(&self) -> Result<File>;
-
-    /// The path for messages.
-    fn path(&self) -> PathBuf;
 }
 
 /// A blob of a store.
@@ -226,130 +209,8 @@ pub(crate) fn push_blob(
             Ok(Err(_)) | Err(Stop::Failure(_)) => {}
         }
     }
-    let mut attempts = Attempts::new(registry.options.retries);
-    let mut upload = Upload {
-        registry,
-        content,
-        digest,
-        size,
-        in_parts: false,
-        sent: 0,
-    };
-    loop {
-        match upload.run() {
-            Ok(()) => return Ok(Placed::New),
-            Err(Stop::Failure(failure)) if !upload.in_parts && wants_parts(&failure) => {
-                upload.in_parts = true;
-            }
-            Err(Stop::Failure(failure)) => attempts.prepare(registry, failure)?,
-            Err(stop) => return Err(stop),
-        }
-        registry.progress.undone_bytes(upload.sent);
-    }
-}
-
-/// Returns true if the registry may take the blob in parts: it refuses a large body, or the method.
-fn wants_parts(failure: &Failure) -> bool {
-    matches!(failure.status, Some(405 | 411 | 413 | 415 | 501))
-        || matches!(failure.fault, RegistryFault::Protocol(_))
-}
-
-/// An upload of a blob, which can be repeated.
-struct Upload<'u, 'r> {
-    registry: &'u Registry<'r>,
-    content: &'u dyn Content,
-    digest: &'u Digest,
-    /// The size of the blob, in bytes.
-    size: u64,
-    /// Set if each part is sent by a request of its own.
-    in_parts: bool,
-    /// The bytes that the last attempt has sent.
-    sent: u64,
-}
-
-impl Upload<'_, '_> {
-    /// Makes an attempt.
-    fn run(&mut self) -> Result<(), Stop> {
-        let registry = self.registry;
-        self.sent = 0;
-        registry.count_request();
-        let file = self.content.open()?;
-        let (sender, receiver) = mpsc::channel::<Bytes>(1);
-        let body = stream::unfold(receiver, |mut receiver| async {
-            let piece = receiver.recv().await?;
-            Some((ClientResult::Ok(piece), receiver))
-        });
-        let client = if self.in_parts {
-            registry.parts_client().clone()
-        } else {
-            registry.client().clone()
-        };
-        let (image, name) = (registry.reference().clone(), self.digest.to_oci());
-        let (auth, size) = (registry.auth().clone(), self.size);
-        let uploading = registry.runtime().spawn(async move {
-            client
-                .store_auth_if_needed(image.resolve_registry(), &auth)
-                .await;
-            client
-                .push_blob_stream(&image, body, &name, Some(size))
-                .await
-        });
-        let abort = uploading.abort_handle();
-        let sending = self.send(file, &sender);
-        drop(sender);
-        let result = match sending {
-            // The registry has answered before the end.
-            Ok(false) => registry.wait(uploading),
-            Ok(true) => registry.wait_for(registry.options.timeout.max(COMMIT_TIME), uploading),
-            Err(stop) => Err(stop),
-        };
-        abort.abort();
-        match result? {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(Failure::of(error, "such repository").into()),
-            Err(join) => Err(Failure::connection(join.to_string()).into()),
-        }
-    }
-
-    /// Sends the bytes of the blob. Returns false if the upload has ended early.
-    fn send(&mut self, mut file: File, sender: &mpsc::Sender<Bytes>) -> Result<bool, Stop> {
-        let registry = self.registry;
-        let length = if self.in_parts { PART } else { PIECE };
-        let content = self.content;
-        let path = || content.path();
-        let mut sha256 = Sha256::new();
-        while self.sent < self.size {
-            let wanted = (self.size - self.sent).min(length as u64) as usize;
-            let mut piece = vec![0; wanted];
-            file.read_exact(&mut piece).map_err(|cause| {
-                Error::from(puzzlefs_lib::error::SystemError::Call {
-                    path: path(),
-                    action: "read the blob",
-                    cause,
-                })
-            })?;
-            sha256.update(&piece);
-            let is_last = self.sent + wanted as u64 == self.size;
-            if is_last {
-                let found = Digest(sha256.clone().finalize().into());
-                // Before the last piece: the registry does not get a damaged blob as a whole.
-                if found != *self.digest {
-                    let fault = RegistryFault::DamagedBlob {
-                        path: path(),
-                        found,
-                    };
-                    return Err(Failure::new(Remedy::Stop, fault).into());
-                }
-            }
-            if registry.wait(sender.send(piece.into()))?.is_err() {
-                return Ok(false);
-            }
-            self.sent += wanted as u64;
-            registry.counters.sent.fetch_add(wanted as u64, Relaxed);
-            registry.progress.done_bytes(wanted as u64);
-        }
-        Ok(true)
-    }
+    upload(registry, digest, size, content)?;
+    Ok(Placed::New)
 }
 
 /// Uploads a manifest or an index under a name, and checks that the registry has kept its bytes.

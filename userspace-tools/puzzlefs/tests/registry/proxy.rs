@@ -19,6 +19,8 @@ pub struct Request {
     pub head: Vec<String>,
     /// The length of the body.
     pub length: usize,
+    /// The body, if it is short.
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -31,6 +33,16 @@ impl Request {
     /// Returns true if it is for the bytes of a blob.
     pub fn is_blob(&self) -> bool {
         self.method == "GET" && self.path.contains("/blobs/sha256:")
+    }
+
+    /// Returns true if it brings bytes of a blob.
+    pub fn is_part(&self) -> bool {
+        self.method == "PATCH" && self.path.contains("/blobs/uploads/")
+    }
+
+    /// Returns true if it asks for the state of an upload.
+    pub fn is_status(&self) -> bool {
+        self.method == "GET" && self.path.contains("/blobs/uploads/")
     }
 
     pub fn is_manifest(&self) -> bool {
@@ -57,13 +69,32 @@ pub enum Fault {
     Answer(String, Vec<u8>),
     /// A body without an end.
     Endless,
+    /// The connection ends after this number of bytes of the request, which the registry does not get.
+    Lose(usize),
+    /// The registry gets this number of bytes of a part of a blob, and the connection ends without an answer.
+    Keep(usize),
+    /// The state of an upload after [`Fault::Keep`].
+    Kept,
+    /// The registry gets the request, and the connection ends without an answer.
+    Forget,
 }
+
+/// The largest body that a proxy shows, in bytes.
+const BODY_MAX: usize = 64 << 10;
 
 /// A proxy on this host. Dropping it ends it.
 pub struct Proxy {
     pub port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
     ends: Arc<AtomicBool>,
+}
+
+/// The state that the connections of a proxy share.
+struct Shared<'s> {
+    requests: &'s Mutex<Vec<Request>>,
+    ends: &'s AtomicBool,
+    /// The head of the registry's answer to a part that was kept.
+    kept: &'s Mutex<Vec<String>>,
 }
 
 impl Proxy {
@@ -81,16 +112,22 @@ impl Proxy {
             ends: Arc::clone(&ends),
         };
         let decide = Arc::new(decide);
+        let kept = Arc::<Mutex<Vec<String>>>::default();
         thread::spawn(move || {
             for client in listener.incoming() {
                 if ends.load(Ordering::Relaxed) {
                     return;
                 }
                 let (requests, ends) = (Arc::clone(&requests), Arc::clone(&ends));
-                let decide = Arc::clone(&decide);
+                let (decide, kept) = (Arc::clone(&decide), Arc::clone(&kept));
                 // A client that goes away is no failure of the proxy.
                 thread::spawn(move || {
-                    let _ = serve(client.unwrap(), to, &*decide, &requests, &ends);
+                    let shared = Shared {
+                        requests: &requests,
+                        ends: &ends,
+                        kept: &kept,
+                    };
+                    let _ = serve(client.unwrap(), to, &*decide, &shared);
                 });
             }
         });
@@ -143,21 +180,42 @@ fn serve(
     mut client: TcpStream,
     to: u16,
     decide: &(dyn Fn(&Request) -> Fault + Send + Sync),
-    requests: &Mutex<Vec<Request>>,
-    ends: &AtomicBool,
+    shared: &Shared<'_>,
 ) -> std::io::Result<()> {
-    let (lines, body) = head(&mut client)?;
+    let ends = shared.ends;
+    let (lines, mut body) = head(&mut client)?;
     let mut words = lines[0].split(' ').map(str::to_owned);
     let mut request = Request {
         method: words.next().unwrap_or_default(),
         path: words.next().unwrap_or_default(),
         head: lines[1..].to_vec(),
         length: 0,
+        body: Vec::new(),
     };
     let length = request.header("content-length").map(str::to_owned);
     request.length = length.and_then(|length| length.parse().ok()).unwrap_or(0);
-    requests.lock().unwrap().push(request.clone());
+    if request.length <= BODY_MAX {
+        let rest = (request.length - body.len()) as u64;
+        (&client).take(rest).read_to_end(&mut body)?;
+        request.body.clone_from(&body);
+    }
+    shared.requests.lock().unwrap().push(request.clone());
     let fault = decide(&request);
+    if let Fault::Lose(length) = fault {
+        let length = length.saturating_sub(body.len()) as u64;
+        std::io::copy(&mut (&client).take(length), &mut std::io::sink())?;
+        return client.shutdown(Shutdown::Both);
+    }
+    if let Fault::Kept = fault {
+        let mut head = "HTTP/1.1 204 No Content\r\n".to_owned();
+        for line in shared.kept.lock().unwrap().iter() {
+            let name = line.split(':').next().unwrap_or_default();
+            if ["location", "range"].contains(&&*name.to_ascii_lowercase()) {
+                head += &format!("{line}\r\n");
+            }
+        }
+        return client.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes());
+    }
     if let Fault::Answer(head, answer) = &fault {
         // The whole request is read: otherwise its rest would reset the connection.
         std::io::copy(
@@ -188,18 +246,32 @@ fn serve(
             .to_ascii_lowercase();
         let is_dropped =
             name == "connection" || name == "range" && matches!(fault, Fault::WithoutRange);
-        if !is_dropped {
+        if let (Fault::Keep(length), "content-length") = (&fault, &*name) {
+            text += &format!("Content-Length: {length}\r\n");
+        } else if let (Fault::Keep(length), "content-range") = (&fault, &*name) {
+            let from = line.split([' ', '-']).nth(2).unwrap();
+            let last = from.parse::<usize>().unwrap() + length - 1;
+            text += &format!("Content-Range: {from}-{last}\r\n");
+        } else if !is_dropped {
             text += &format!("{line}\r\n");
         }
     }
     text += "Connection: close\r\n\r\n";
     registry.write_all(text.as_bytes())?;
+    if let Fault::Keep(length) = fault {
+        body.truncate(length);
+        request.length = length;
+    }
     registry.write_all(&body)?;
     std::io::copy(
         &mut (&client).take((request.length - body.len()) as u64),
         &mut registry,
     )?;
     let (lines, first) = head(&mut registry)?;
+    if let Fault::Keep(_) | Fault::Forget = fault {
+        *shared.kept.lock().unwrap() = lines;
+        return client.shutdown(Shutdown::Both);
+    }
     let mut body = first;
     if request.method != "HEAD" {
         registry.read_to_end(&mut body)?;

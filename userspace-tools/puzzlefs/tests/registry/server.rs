@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Debian's registry and skopeo, from the root that `qemu-test/provision registry-root` makes.
+//! Debian's registry and other clients, from the root that `qemu-test/provision registry-root` makes.
 
 use crate::common::*;
 use std::fmt::Write as _;
@@ -39,6 +39,8 @@ pub enum Form {
     Plain,
     Login,
     Tls,
+    /// With the token server at this port, whose certificate is in the directory of the registry's directory.
+    Token(u16),
 }
 
 /// A registry on this host. Dropping it ends it.
@@ -75,6 +77,13 @@ impl Server {
                 )
                 .unwrap();
             }
+            Form::Token(port) => write!(
+                text,
+                "auth:\n  token: {{realm: 'http://127.0.0.1:{port}/token', service: test, issuer: test, \
+                 rootcertbundle: {}}}\n",
+                directory.with_file_name("tokens.pem").display()
+            )
+            .unwrap(),
             Form::Tls => {
                 make_certificates(&directory);
                 writeln!(
@@ -108,7 +117,12 @@ impl Server {
 
     /// The name of an image in this registry.
     pub fn image(&self, name: &str) -> String {
-        format!("docker://127.0.0.1:{}/{name}", self.port)
+        format!("docker://{}", self.address(name))
+    }
+
+    /// The same without the prefix.
+    pub fn address(&self, name: &str) -> String {
+        format!("127.0.0.1:{}/{name}", self.port)
     }
 
     /// The directory with the certificate of the CA.
@@ -124,17 +138,21 @@ impl Drop for Server {
     }
 }
 
+/// Runs openssl in a directory, with words separated by blanks.
+pub fn openssl(directory: &Path, arguments: &str) -> Vec<u8> {
+    let mut command = Command::new("openssl");
+    let command = command
+        .args(arguments.split_whitespace())
+        .current_dir(directory);
+    let made = output(command);
+    assert!(made.status.success(), "{}", stderr(&made));
+    made.stdout
+}
+
 /// Makes a CA and a certificate of this host.
 fn make_certificates(directory: &Path) {
     fs::create_dir(directory.join("ca")).unwrap();
-    let openssl = |arguments: &str| {
-        let mut command = Command::new("openssl");
-        let command = command
-            .args(arguments.split_whitespace())
-            .current_dir(directory);
-        let made = output(command);
-        assert!(made.status.success(), "{}", stderr(&made));
-    };
+    let openssl = |arguments: &str| openssl(directory, arguments);
     let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
     openssl(&format!(
         "{new} -keyout ca.key -out ca/ca.crt -subj /CN=test-ca"
@@ -147,10 +165,23 @@ fn make_certificates(directory: &Path) {
 
 /// Runs skopeo, which must succeed.
 pub fn skopeo(home: &Path, arguments: &[&str]) -> String {
-    let mut command = program("skopeo");
-    let command = command.arg("--insecure-policy").args(arguments);
+    other(
+        home,
+        "skopeo",
+        &[&["--insecure-policy"], arguments].concat(),
+    )
+}
+
+/// Runs a program of the root, which must succeed.
+pub fn other(home: &Path, name: &str, arguments: &[&str]) -> String {
+    let mut command = program(name);
+    let command = command.args(arguments);
     let run = output(command.env("HOME", home).env("XDG_RUNTIME_DIR", home));
-    assert!(run.status.success(), "{arguments:?}: {}", stderr(&run));
+    assert!(
+        run.status.success(),
+        "{name} {arguments:?}: {}",
+        stderr(&run)
+    );
     String::from_utf8(run.stdout).unwrap()
 }
 
