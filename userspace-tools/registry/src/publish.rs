@@ -13,16 +13,18 @@ use crate::upload::Content;
 use oci_client::RegistryOperation;
 use puzzlefs_lib::builder::BuildOptions;
 use puzzlefs_lib::error::SystemError;
-use puzzlefs_lib::fetch::{BlobSource as _, FetchOptions, ImageSource as _, RemoteBlob};
+use puzzlefs_lib::fetch::{BlobSource, FetchOptions, ImageSource, RemoteBlob};
 use puzzlefs_lib::import::{list, obtain, Listing, Obtained};
 use puzzlefs_lib::oci::{Descriptor, Index, INDEX, MANIFEST, ROOT};
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::threads::{for_each, lock};
 use puzzlefs_lib::{json, Digest, Error, Progress, Result, Selector, Store};
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{Seek as _, Write as _};
+use std::io::{ErrorKind, Seek as _, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -35,6 +37,8 @@ const FEATURE: &str = "puzzlefs";
 const INDEX_DEPTH: usize = 4;
 /// The largest number of manifests and indexes that are copied.
 const MANIFESTS_MAX: usize = 4096;
+/// The size of a piece that is read of a kept blob, in bytes.
+const PIECE: usize = 256 << 10;
 /// The suffixes of the tags under which signatures and other artifacts of a manifest are, where the registry
 /// has no list of them. The first one is that of the OCI distribution specification, the others are cosign's.
 const ARTIFACT_TAGS: [&str; 4] = ["", ".sig", ".att", ".sbom"];
@@ -120,6 +124,8 @@ pub fn publish(
         options,
         pushed: Pushed::default(),
         copied: BTreeSet::new(),
+        kept: Kept::default(),
+        converted: BTreeMap::new(),
         artifacts: 0,
     };
     let mut index = index.unwrap_or_else(|| Index {
@@ -134,7 +140,10 @@ pub fn publish(
         .manifests
         .retain(|one| !one.annotations.contains_key(ROOT));
     if !to.has_repository_of(&registry.image) {
-        publisher.copy_all(&index, &document)?;
+        if registry.image.registry() == to.registry() {
+            target.read_also(registry.reference())?;
+        }
+        publisher.copy_all(&index, &document, &chosen)?;
     }
     let mut variants = Vec::new();
     for (image, platform) in chosen {
@@ -215,6 +224,10 @@ struct Publisher<'p, 'r> {
     pushed: Pushed,
     /// The manifests that were copied.
     copied: BTreeSet<Digest>,
+    /// The blobs of images that are converted next.
+    kept: Kept,
+    /// The images that were converted.
+    converted: BTreeMap<Digest, (Descriptor, Variant)>,
     artifacts: u64,
 }
 
@@ -225,12 +238,20 @@ impl Publisher<'_, '_> {
         image: &Descriptor,
         platform: &Platform,
     ) -> Result<(Descriptor, Variant)> {
+        let container = self.digest(&image.digest)?;
+        if let Some(done) = self.converted.get(&container) {
+            return Ok(done.clone());
+        }
         let mut build = self.options.build.clone();
         build.tag = format!("{}-{}", build.tag, platform.to_string().replace('/', "-"));
         let jobs = self.options.connection.jobs;
         let fetching = FetchOptions { jobs };
+        let source = KeptSource {
+            source: self.source,
+            kept: &self.kept,
+        };
         let made = obtain(
-            self.source,
+            &source,
             image,
             None,
             self.store,
@@ -254,14 +275,30 @@ impl Publisher<'_, '_> {
             root,
         };
         let descriptor = Descriptor::new(MANIFEST, digest, size).annotated(ROOT, root.to_hex());
-        Ok((descriptor, variant))
+        let done = (descriptor, variant);
+        self.converted.insert(container, done.clone());
+        Ok(done)
     }
 
     /// Copies all images of an index, and the artifacts that refer to them and to the document that it was
-    /// read from.
-    fn copy_all(&mut self, index: &Index, document: &Descriptor) -> Result<()> {
+    /// read from. Converts the `chosen` images meanwhile, whose layers are then fetched once.
+    fn copy_all(
+        &mut self,
+        index: &Index,
+        document: &Descriptor,
+        chosen: &[&(Descriptor, Platform)],
+    ) -> Result<()> {
+        for (image, _) in chosen {
+            self.kept.images.insert(self.digest(&image.digest)?);
+        }
         for image in &index.manifests {
             self.copy(image, 0)?;
+            for (image, platform) in chosen {
+                if self.copied.contains(&self.digest(&image.digest)?) {
+                    self.convert(image, platform)?;
+                }
+            }
+            lock(&self.kept.files).clear();
         }
         let subjects = index.manifests.iter().chain([document]);
         let subjects: BTreeSet<&str> = subjects.map(|subject| &*subject.digest).collect();
@@ -306,7 +343,8 @@ impl Publisher<'_, '_> {
                 size: blob.size,
             });
         }
-        self.copy_blobs(&blobs)?;
+        let keep = self.kept.images.contains(&Digest::of(bytes));
+        self.copy_blobs(&blobs, keep)?;
         let media_type = match (&parsed.media_type, parsed.config.is_some()) {
             (Some(media_type), _) => media_type,
             (None, true) => MANIFEST,
@@ -318,7 +356,7 @@ impl Publisher<'_, '_> {
         Ok(())
     }
 
-    fn copy_blobs(&mut self, blobs: &[RemoteBlob]) -> Result<()> {
+    fn copy_blobs(&mut self, blobs: &[RemoteBlob], keep: bool) -> Result<()> {
         let (source, target) = (self.source, self.target);
         let same_registry = source.registry.image.registry() == target.image.registry();
         let mount = same_registry.then(|| source.registry.image.reference());
@@ -337,6 +375,9 @@ impl Publisher<'_, '_> {
                 let placed = push_blob(target, &blob.digest, blob.size, &content, mount);
                 let placed = placed.map_err(|stop| stop.into_error(target))?;
                 lock(&pushed).add(placed, blob.size);
+                if let Some(file) = lock(&content.file).take().filter(|_| keep) {
+                    lock(&self.kept.files).insert(blob.digest, file);
+                }
                 Ok(())
             },
         )
@@ -345,39 +386,52 @@ impl Publisher<'_, '_> {
     /// Copies the signatures and other artifacts that refer to a manifest.
     fn copy_artifacts(&mut self, subject: &str) -> Result<()> {
         let source = self.source.registry;
-        for referrer in self.referrers(subject)? {
-            self.copy(&referrer, 0)?;
-            self.artifacts += 1;
-        }
+        let mut referrers = referrers(source, subject)?.unwrap_or_default();
         for suffix in ARTIFACT_TAGS {
-            let tag = format!("{}{suffix}", subject.replace(':', "-"));
-            let bytes = match manifest(source, &tag) {
-                Ok(bytes) => bytes,
-                Err(Stop::Failure(failure)) if failure.status == Some(404) => continue,
-                Err(stop) => return Err(stop.into_error(source)),
+            let tag = format!("{}{suffix}", fallback_tag(subject));
+            let Some(bytes) = tagged(source, &tag)? else {
+                continue;
             };
-            let name = self.target.image.tagged(&tag)?;
-            self.copy_bytes(&bytes, &name, 0)?;
+            match listed(&bytes).filter(|_| suffix.is_empty()) {
+                // The list of a registry without lists of its own.
+                Some(listed) => add_new(&mut referrers, listed),
+                None => {
+                    let name = self.target.image.tagged(&tag)?;
+                    self.copy_bytes(&bytes, &name, 0)?;
+                    self.artifacts += 1;
+                }
+            }
+        }
+        for referrer in &referrers {
+            self.copy(referrer, 0)?;
             self.artifacts += 1;
         }
-        Ok(())
+        if referrers.is_empty() {
+            return Ok(());
+        }
+        self.list_referrers(subject, referrers)
     }
 
-    /// Returns the artifacts that the source lists for a manifest, if it has such lists.
-    fn referrers(&self, subject: &str) -> Result<Vec<Descriptor>> {
-        let registry = self.source.registry;
-        let path = format!("referrers/{subject}");
-        match registry.read_manifest(&path, INDEX, MANIFEST_MAX) {
-            Ok(answer) => {
-                let index: Index = json::parse(&answer.body, "an OCI image index")
-                    .map_err(|cause| registry.fail_protocol(cause))?;
-                Ok(index.manifests)
-            }
-            Err(Stop::Failure(failure)) if matches!(failure.status, Some(400..=499)) => {
-                Ok(Vec::new())
-            }
-            Err(stop) => Err(stop.into_error(registry)),
+    /// Lists artifacts under a tag, if the target has no lists of its own.
+    fn list_referrers(&mut self, subject: &str, new: Vec<Descriptor>) -> Result<()> {
+        let target = self.target;
+        if referrers(target, subject)?.is_some() {
+            return Ok(());
         }
+        let tag = fallback_tag(subject);
+        let before = tagged(target, &tag)?.and_then(|bytes| listed(&bytes));
+        let mut index = Index {
+            media_type: Some(INDEX.to_owned()),
+            manifests: before.unwrap_or_default(),
+            ..Index::default()
+        };
+        add_new(&mut index.manifests, new);
+        let bytes = serde_json::to_vec(&index).map_err(|error| target.fail_protocol(error))?;
+        let name = target.image.tagged(&tag)?;
+        push_manifest(target, &name, &Digest::of(&bytes), &bytes, INDEX)
+            .map_err(|stop| stop.into_error(target))?;
+        self.pushed.new.add(bytes.len() as u64);
+        Ok(())
     }
 
     fn digest(&self, text: &str) -> Result<Digest> {
@@ -385,6 +439,106 @@ impl Publisher<'_, '_> {
             let registry = self.source.registry;
             registry.fail_protocol(format_args!("'{text}' is not a sha256 digest"))
         })
+    }
+}
+
+/// The tag under which a registry without lists of referrers has the list for a manifest.
+fn fallback_tag(subject: &str) -> String {
+    subject.replace(':', "-")
+}
+
+/// Returns the artifacts that a registry lists for a manifest, or `None` if it has no such lists.
+fn referrers(registry: &Registry<'_>, subject: &str) -> Result<Option<Vec<Descriptor>>> {
+    let path = format!("referrers/{subject}");
+    match registry.read_manifest(&path, INDEX, MANIFEST_MAX) {
+        Ok(answer) => {
+            let index: Index = json::parse(&answer.body, "an OCI image index")
+                .map_err(|cause| registry.fail_protocol(cause))?;
+            Ok(Some(index.manifests))
+        }
+        Err(Stop::Failure(failure)) if matches!(failure.status, Some(400..=499)) => Ok(None),
+        Err(stop) => Err(stop.into_error(registry)),
+    }
+}
+
+/// Returns the manifest or the index under a tag, if there is one.
+fn tagged(registry: &Registry<'_>, tag: &str) -> Result<Option<Vec<u8>>> {
+    match manifest(registry, tag) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(Stop::Failure(failure)) if failure.status == Some(404) => Ok(None),
+        Err(stop) => Err(stop.into_error(registry)),
+    }
+}
+
+/// Returns the manifests that an index lists, or `None` if it is something else.
+fn listed(bytes: &[u8]) -> Option<Vec<Descriptor>> {
+    let parsed: Listed = json::parse(bytes, "an index").ok()?;
+    parsed.config.is_none().then_some(parsed.manifests)
+}
+
+/// Adds descriptors that are not there.
+fn add_new(to: &mut Vec<Descriptor>, new: Vec<Descriptor>) {
+    for descriptor in new {
+        if to.iter().all(|there| there.digest != descriptor.digest) {
+            to.push(descriptor);
+        }
+    }
+}
+
+/// Blobs that were fetched for a copy, in temporary files.
+#[derive(Default)]
+struct Kept {
+    /// The manifests of images that are converted.
+    images: BTreeSet<Digest>,
+    /// Their configurations and layers.
+    files: Mutex<BTreeMap<Digest, File>>,
+}
+
+/// A source of images that does not fetch kept blobs again.
+struct KeptSource<'k, 'r> {
+    source: &'k Source<'r>,
+    kept: &'k Kept,
+}
+
+impl ImageSource for KeptSource<'_, '_> {
+    fn name(&self) -> String {
+        self.source.name()
+    }
+
+    fn manifest(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.source.manifest(digest)
+    }
+}
+
+impl BlobSource for KeptSource<'_, '_> {
+    fn read(
+        &self,
+        blob: &RemoteBlob,
+        range: Range<u64>,
+        give: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<bool> {
+        let file = match lock(&self.kept.files).get(&blob.digest) {
+            Some(file) => file.try_clone(),
+            None => return self.source.read(blob, range, give),
+        };
+        let fail = |cause| SystemError::Call {
+            path: PathBuf::from(blob.digest.to_oci()),
+            action: "read the copy of",
+            cause,
+        };
+        let file = file.map_err(fail)?;
+        let mut piece = vec![0; PIECE];
+        let mut at = range.start;
+        while at < range.end {
+            let wanted = (range.end - at).min(PIECE as u64) as usize;
+            let read = file.read_at(&mut piece[..wanted], at).map_err(fail)?;
+            if read == 0 {
+                return Err(fail(ErrorKind::UnexpectedEof.into()).into());
+            }
+            give(&piece[..read])?;
+            at += read as u64;
+        }
+        Ok(true)
     }
 }
 

@@ -255,7 +255,17 @@ fn a_converted_image_goes_to_another_registry_with_its_signatures() {
     )]);
     let tag = format!("{}.sig", digest.replace(':', "-"));
     publish(&source, &signature, &format!("team/app:{tag}"));
-    let proxy = Proxy::start(source.server.port, |_| Fault::Pass);
+    // An artifact that the source lists.
+    let artifact = referrer(&source, "team/app:sbom");
+    let listed = json!({"schemaVersion": 2, "manifests": [artifact]}).to_string();
+    let of_index = format!("/referrers/{digest}");
+    let proxy = Proxy::start(source.server.port, move |request| {
+        if request.path.ends_with(&of_index) {
+            Fault::Answer("200 OK".to_owned(), listed.clone().into_bytes())
+        } else {
+            Fault::Pass
+        }
+    });
     let target = world.server.image("copy:t");
     let creds = format!("{USER}:{PASSWORD}");
     let arguments = [
@@ -266,7 +276,15 @@ fn a_converted_image_goes_to_another_registry_with_its_signatures() {
         &creds,
     ];
     let converted = world.run(&arguments);
-    assert_eq!(number(&converted, "artifacts"), 1, "{converted}");
+    assert_eq!(number(&converted, "artifacts"), 2, "{converted}");
+    // Each blob is fetched once.
+    let requests = proxy.requests();
+    let blobs = requests.iter().filter(|request| request.is_blob());
+    let mut paths: Vec<_> = blobs.map(|request| &request.path).collect();
+    let count = paths.len();
+    paths.sort_unstable();
+    paths.dedup();
+    assert_eq!(paths.len(), count, "{paths:?}");
     let has_credentials = |request: &Request| request.header("authorization").is_some();
     assert!(!proxy.requests().iter().any(has_credentials));
     let login = format!("--creds={creds}");
@@ -281,6 +299,14 @@ fn a_converted_image_goes_to_another_registry_with_its_signatures() {
         inspect(&world.server.image(&format!("copy:{tag}")))["schemaVersion"],
         2
     );
+    // The other registry has no lists of artifacts: they are under a tag.
+    let tag = digest.replace(':', "-");
+    let list = inspect(&world.server.image(&format!("copy:{tag}")));
+    assert_eq!(list["manifests"], json!([artifact]));
+    let message = "another conversion lists it once";
+    world.run(&arguments);
+    let list = inspect(&world.server.image(&format!("copy:{tag}")));
+    assert_eq!(list["manifests"].as_array().unwrap().len(), 1, "{message}");
     // All blobs are there.
     let options = ["copy", "--all", "--src-tls-verify=false"];
     let copy = format!("oci:{}:t", world.path("all").display());
@@ -292,4 +318,25 @@ fn a_converted_image_goes_to_another_registry_with_its_signatures() {
         ]
         .concat(),
     );
+}
+
+/// Publishes an artifact, and returns its descriptor.
+fn referrer(world: &World, name: &str) -> Value {
+    let artifact = Layout::new(world.path("artifact"));
+    let image = artifact.image("amd64", &[(layer("echo sbom >s"), "")]);
+    artifact.index(&[tagged(image, "t")]);
+    let name = publish(world, &artifact, name);
+    let (digest, _) = raw(world, &name);
+    let size = skopeo(
+        world.scratch.path(),
+        &["inspect", "--raw", "--tls-verify=false", &name],
+    )
+    .len();
+    json!({
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": digest,
+        "size": size,
+        "artifactType": "application/spdx+json",
+        "annotations": {"kind": "sbom"},
+    })
 }
