@@ -285,7 +285,7 @@ fn tokens_that_expire_during_a_transfer_are_renewed() {
         let pushed = world.run(&["push", &image, &name, &access, "--transfers=1"]);
         let asked = tokens.asked().split_off(before.0);
         assert!(asked.len() >= 4, "{asked:?}");
-        // With an identity token whose access token has expired by its own date, the client asks without a secret.
+        // If an access token has expired by its own date, the client asks without an identity token first.
         let is_wanted = |secret: &str| secret == wanted || wanted == IDENTITY && secret.is_empty();
         assert!(
             asked.iter().all(|(_, secret)| is_wanted(secret)),
