@@ -815,7 +815,8 @@ fn references_that_are_none_are_wrong_usage() {
     }
     // No certificates of CAs.
     fs::write(scratch.path().join("none"), "").unwrap();
-    let arguments = ["pull", "docker://127.0.0.1:1/app:t", store];
+    let image = "docker://127.0.0.1:1/app:t";
+    let arguments = ["pull", image, store, "--tls-verify=false"];
     let mut pull = client(scratch.path());
     let pull = pull
         .args(arguments)
