@@ -82,11 +82,10 @@ pub fn fetch(
     let arrived = Arrived::new(to, &staging);
     let transfer = packs::Transfer::new(source, &arrived, options, progress)?;
     let size = manifest.len() as u64;
-    // Packs are not needed if an earlier fetch has brought all chunks.
-    let is_whole = match &image.root {
-        Some(root) => to.blob_size(&image.digest)? == Some(size) && check_whole(to, root).is_ok(),
-        None => false,
-    };
+    // Packs are not needed if the store has all chunks, from an earlier fetch or from other images.
+    let is_whole = image
+        .root
+        .is_some_and(|root| check_whole(to, &root).is_ok());
     let transferred = transfer.run(&image, is_whole);
     // Also after an error: what has arrived stays.
     let kept = arrived.finish();

@@ -8,6 +8,7 @@ use crate::ops::test_images::{names, write_image, write_manifest, TestImage};
 use crate::ops::verify::verify_store;
 use crate::store::chunks::recipes::Recipe;
 use crate::store::chunks::tests::write_pack;
+use crate::store::chunks::update::reindex;
 use crate::sys::parallel::lock;
 use std::fs;
 use std::ops::Range;
@@ -200,6 +201,29 @@ fn what_has_arrived_is_not_fetched_again() {
     source.bytes();
     fetch_tag(&source, to, "t").unwrap();
     assert!(source.bytes() * 3 < pack);
+    assert_whole(to, &image);
+}
+
+/// The store has the chunks of the image under another manifest.
+#[test]
+fn an_image_that_other_images_cover_needs_no_pack() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "image", &names("a", 20));
+    let source = Source::new(from);
+    fetch_tag(&source, to, "image").unwrap();
+    let chunks: Vec<Vec<u8>> = image.chunks.values().rev().cloned().collect();
+    let other = write_pack(to, &chunks);
+    assert_ne!(other.digest, image.pack);
+    for blob in [&image.manifest, &image.pack] {
+        to.remove_blob(blob).unwrap();
+    }
+    reindex(to, 1, &Progress::default()).unwrap();
+    source.requests.store(0, Relaxed);
+    let fetched = fetch_tag(&source, to, "image").unwrap();
+    assert_eq!(
+        (source.requests.load(Relaxed), fetched.partial_packs),
+        (0, 1)
+    );
     assert_whole(to, &image);
 }
 
