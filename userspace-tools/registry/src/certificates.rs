@@ -42,10 +42,6 @@ pub(crate) fn find(
 
 /// Reads the files `*.crt` of a directory.
 fn of_directory(directory: &Path, must_exist: bool) -> Result<Vec<Certificate>, SetupError> {
-    let unreadable = |path: &Path, cause| SetupError::Read {
-        path: path.to_path_buf(),
-        cause,
-    };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(cause) if cause.kind() == ErrorKind::NotFound && !must_exist => return Ok(Vec::new()),
@@ -56,18 +52,26 @@ fn of_directory(directory: &Path, must_exist: bool) -> Result<Vec<Certificate>, 
         .filter(|path| path.extension().is_some_and(|extension| extension == "crt"))
         .collect();
     files.sort_unstable();
-    let mut certificates = Vec::new();
-    for path in files {
-        let mut data = Vec::new();
-        File::open(&path)
-            .and_then(|file| file.take(FILE_MAX).read_to_end(&mut data))
-            .map_err(|cause| unreadable(&path, cause))?;
-        certificates.push(Certificate {
-            encoding: CertificateEncoding::Pem,
-            data,
-        });
+    files.iter().map(|path| read(path)).collect()
+}
+
+/// Reads a file of certificates.
+pub(crate) fn read(path: &Path) -> Result<Certificate, SetupError> {
+    let mut data = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_MAX).read_to_end(&mut data))
+        .map_err(|cause| unreadable(path, cause))?;
+    Ok(Certificate {
+        encoding: CertificateEncoding::Pem,
+        data,
+    })
+}
+
+fn unreadable(path: &Path, cause: std::io::Error) -> SetupError {
+    SetupError::Read {
+        path: path.to_path_buf(),
+        cause,
     }
-    Ok(certificates)
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub struct RegistryOptions {
     pub authfile: Option<PathBuf>,
     /// A directory of CA certificates, instead of the usual ones.
     pub cert_dir: Option<PathBuf>,
+    /// Files with further CA certificates.
+    pub ca_files: Vec<PathBuf>,
     /// Verify certificates, and never use plain HTTP except on this host.
     pub tls_verify: bool,
     /// Mirrors, and further settings of some registries.
@@ -67,6 +69,7 @@ impl Default for RegistryOptions {
             creds: None,
             authfile: None,
             cert_dir: None,
+            ca_files: Vec::new(),
             tls_verify: true,
             settings: RegistrySettings::default(),
             timeout: Duration::from_secs(60),
@@ -137,7 +140,10 @@ impl<'p> Registry<'p> {
         progress: &'p Progress,
     ) -> Result<Self> {
         let secret = credentials::find(image, options.creds.as_ref(), options.authfile.as_deref())?;
-        let certificates = certificates::find(image, options.cert_dir.as_deref())?;
+        let mut certificates = certificates::find(image, options.cert_dir.as_deref())?;
+        for path in &options.ca_files {
+            certificates.push(certificates::read(path)?);
+        }
         // The provider can be installed once in a process.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let fail = |fault| RegistryError {

@@ -74,6 +74,7 @@ impl RegistryArgs {
             timeout: Duration::from_secs(self.request_timeout),
             retries: self.retries,
             jobs: self.transfers.into(),
+            ..RegistryOptions::default()
         })
     }
 }
