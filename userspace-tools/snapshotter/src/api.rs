@@ -39,6 +39,11 @@ pub mod own {
     tonic::include_proto!("puzzlefs.snapshotter.v1.Images");
 }
 
+/// The label by which containerd asks for an existing layer. Its value is the layer's chain ID: for a layer
+/// without a parent, the digest of its content, as the image's configuration lists it. For an image of an
+/// import, it is the digest of the manifest in the store.
+pub const REFERENCE: &str = "containerd.io/snapshot.ref";
+
 /// Labels of a snapshot, a blob, an image or a lease.
 pub type Labels = BTreeMap<String, String>;
 
@@ -250,6 +255,9 @@ pub struct ContentInfo {
     /// The blob.
     #[prost(string, tag = "1")]
     pub digest: String,
+    /// The time of the last change of its labels.
+    #[prost(message, optional, tag = "4")]
+    pub updated: Option<Timestamp>,
     /// Labels.
     #[prost(btree_map = "string, string", tag = "5")]
     pub labels: Labels,

@@ -2,18 +2,30 @@
 
 //! Mounting images by the kernel module.
 
+use crate::metrics::Metrics;
 use crate::snapshots::Mounter;
 use crate::state::Image;
 use anyhow::{anyhow, ensure, Context, Result};
 use puzzlefs_lib::mount::{self, Options};
-use puzzlefs_lib::{Digest, ImageRef};
+use puzzlefs_lib::{Digest, ImageRef, Selector, Store};
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// The kernel module.
-pub struct Kernel;
+pub struct Kernel {
+    metrics: Arc<Metrics>,
+}
+
+impl Kernel {
+    /// Counts mounts.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Kernel { metrics }
+    }
+}
 
 impl Mounter for Kernel {
     fn mount(&self, manifest: &Digest, image: &Image, directory: &Path) -> Result<bool> {
@@ -22,6 +34,7 @@ impl Mounter for Kernel {
         let mut name = image.store.clone().into_os_string();
         name.push("@");
         name.push(manifest.to_oci());
+        let began = Instant::now();
         let mount = || -> Result<bool> {
             let mut options = parse(&image.options)?;
             let source = mount::resolve(&name, &mut options)?;
@@ -43,12 +56,20 @@ impl Mounter for Kernel {
                 .recursive(true)
                 .mode(0o700)
                 .create(directory)?;
-            for remark in mount::mount(&source, &options, directory, false)? {
+            let remarks = mount::mount(&source, &options, directory, false)?;
+            self.metrics.mounts.inc();
+            let seconds = began.elapsed().as_secs_f64();
+            self.metrics.mount_seconds.observe(seconds);
+            for remark in remarks {
                 crate::say(format_args!("{}: {remark}", name.to_string_lossy()));
             }
             Ok(escapes)
         };
-        mount().with_context(|| format!("cannot mount {}", name.to_string_lossy()))
+        let mounted = mount();
+        if mounted.is_err() {
+            self.metrics.mount_failures.inc();
+        }
+        mounted.with_context(|| format!("cannot mount {}", name.to_string_lossy()))
     }
 
     fn unmount(&self, directory: &Path) -> Result<()> {
@@ -58,6 +79,24 @@ impl Mounter for Kernel {
                 mount::Unmounted::Done => {}
                 mount::Unmounted::Nothing => break,
             }
+        }
+        Ok(())
+    }
+
+    fn keep(&self, manifest: &Digest, store: &Path, tag: &str) -> Result<()> {
+        let tagged = Store::open(store)?.tag(&Selector::Manifest(*manifest), tag);
+        tagged.map(drop).context("cannot set a tag")
+    }
+
+    fn release(&self, path: &Path, tag: &str) -> Result<()> {
+        if !path.exists() {
+            return Ok(());
+        }
+        let store = Store::open(path)?;
+        let index = store.index()?;
+        if index.manifests.iter().any(|one| one.tag() == Some(tag)) {
+            let removed = store.untag(&Selector::Tag(tag.to_owned()));
+            removed.context("cannot remove a tag")?;
         }
         Ok(())
     }

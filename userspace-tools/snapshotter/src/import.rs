@@ -14,9 +14,10 @@ use crate::api::snapshots::snapshots_client::SnapshotsClient;
 use crate::api::{
     self, AddRequest, ContentInfo, ContentUpdateRequest, FieldMask, ImageRequest, KeyRequest,
     Labels, LeaseCreateRequest, LeaseDeleteRequest, PrepareRequest, WriteAction, WriteRequest,
+    REFERENCE,
 };
 use crate::images;
-use crate::snapshots::REFERENCE;
+use crate::ContainerdArgs;
 use anyhow::{anyhow, bail, Context, Result};
 use clap::Args;
 use puzzlefs_lib::json as oci_json;
@@ -66,14 +67,8 @@ pub struct ImportArgs {
     /// Import into this namespace of containerd
     #[arg(short, long, default_value = "default", env = "CONTAINERD_NAMESPACE")]
     pub namespace: String,
-    /// Connect to this socket of containerd
-    #[arg(
-        long,
-        value_name = "SOCKET",
-        default_value = crate::CONTAINERD,
-        env = "CONTAINERD_ADDRESS"
-    )]
-    pub containerd: PathBuf,
+    #[command(flatten)]
+    containerd: ContainerdArgs,
     /// Connect to this socket of the snapshotter
     #[arg(long, value_name = "SOCKET", default_value = crate::SOCKET)]
     pub address: PathBuf,
@@ -217,7 +212,7 @@ impl Containerd {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_nanos();
         Ok(Containerd {
-            channel: connect(&arguments.containerd, "is containerd running?").await?,
+            channel: connect(&arguments.containerd.socket, "is containerd running?").await?,
             namespace,
             lease: format!("puzzlefs-import-{}-{now}", std::process::id()).parse()?,
             snapshotter: arguments.snapshotter.clone(),
@@ -360,6 +355,7 @@ impl Containerd {
                     info: Some(ContentInfo {
                         digest: descriptor.digest.clone(),
                         labels,
+                        ..ContentInfo::default()
                     }),
                 };
                 content.update(self.request(request)).await.map(drop)

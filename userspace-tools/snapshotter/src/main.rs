@@ -7,26 +7,30 @@
 //! layer as unpacked.
 
 mod api;
+mod content;
+mod hosts;
 mod images;
 mod import;
+mod locks;
 mod manual;
+mod metrics;
+mod provide;
+mod registries;
 mod serve;
 mod service;
 mod snapshots;
 mod state;
-mod unpack;
 mod usage;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use puzzlefs_lib::error::{exit_status, Program};
 use puzzlefs_lib::{message, mount};
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The socket of the snapshotter.
 const SOCKET: &str = "/run/puzzlefs-snapshotter/snapshotter.sock";
-/// The socket of containerd.
-const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
 /// Make containerd run images of a PuzzleFS store, mounted from the store
 #[derive(Debug, Parser)]
@@ -60,6 +64,20 @@ enum Command {
     /// Write manual pages into a directory
     #[command(hide = true)]
     Man(manual::ManArgs),
+}
+
+/// The containerd to connect to.
+#[derive(Debug, Args)]
+struct ContainerdArgs {
+    /// Connect to the containerd of this socket
+    #[arg(
+        id = "containerd",
+        long = "containerd",
+        value_name = "SOCKET",
+        default_value = "/run/containerd/containerd.sock",
+        env = "CONTAINERD_ADDRESS"
+    )]
+    socket: PathBuf,
 }
 
 fn main() -> ExitCode {

@@ -3,17 +3,23 @@
 //! `puzzlefs-snapshotter serve`: the server to which containerd's proxy plugin connects.
 
 use crate::images::Kernel;
+use crate::metrics::{self, Metrics};
+use crate::registries::Registries;
 use crate::service::Services;
 use crate::snapshots::Snapshots;
+use crate::ContainerdArgs;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{self as unix, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{signal, SignalKind};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -36,14 +42,29 @@ pub struct ServeArgs {
         default_value = "/run/puzzlefs-snapshotter/images"
     )]
     pub mounts: PathBuf,
-    /// Read images that were downloaded from the containerd of this socket
+    #[command(flatten)]
+    containerd: ContainerdArgs,
+    /// Read the settings of registries in this directory, containerd's config_path
     #[arg(
         long,
-        value_name = "SOCKET",
-        default_value = crate::CONTAINERD,
-        env = "CONTAINERD_ADDRESS"
+        value_name = "DIRECTORY",
+        default_value = "/etc/containerd/certs.d"
     )]
-    pub containerd: PathBuf,
+    pub hosts: PathBuf,
+    /// Let containerd download an image if its registry does not answer for this time, in seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    pub registry_timeout: u64,
+    /// Answer requests for Prometheus metrics on this address, http://ADDRESS:PORT/metrics
+    ///
+    /// The metrics have no names of images. All hosts that reach the address can read them: use a loopback
+    /// address, such as 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
     /// Listen on this socket
     #[arg(long, value_name = "SOCKET", default_value = crate::SOCKET)]
     pub address: PathBuf,
@@ -53,9 +74,21 @@ pub struct ServeArgs {
 pub fn run(arguments: &ServeArgs) -> Result<()> {
     let address = &arguments.address;
     let shown = || address.display().to_string();
-    let snapshots = Snapshots::open(&arguments.root, &arguments.mounts, Kernel)?;
-    let store = arguments.root.join("store");
-    let services = Services::new(snapshots, arguments.containerd.clone(), store);
+    let metrics = Arc::new(Metrics::default());
+    let kernel = Kernel::new(Arc::clone(&metrics));
+    let snapshots = Snapshots::open(&arguments.root, &arguments.mounts, kernel)?;
+    let snapshots = Arc::new(snapshots);
+    let registries = Registries {
+        hosts: arguments.hosts.clone(),
+        timeout: Duration::from_secs(arguments.registry_timeout),
+    };
+    let services = Services::new(
+        Arc::clone(&snapshots),
+        arguments.containerd.socket.clone(),
+        arguments.root.join("store"),
+        registries,
+        Arc::clone(&metrics),
+    );
     if let Some(parent) = address.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
         made.with_context(|| parent.display().to_string())?;
@@ -70,6 +103,15 @@ pub fn run(arguments: &ServeArgs) -> Result<()> {
         .build()?;
     runtime.block_on(async {
         let listener = bind(address).with_context(shown)?;
+        if let Some(address) = arguments.metrics {
+            let listener = metrics::listen(address).await?;
+            let refresh = move |metrics: &Metrics| {
+                let (all, mounted) = snapshots.counts();
+                metrics.snapshots.set(all as i64);
+                metrics.mounted.set(mounted as i64);
+            };
+            tokio::spawn(metrics::serve(metrics, refresh, listener));
+        }
         let (mut terminate, mut interrupt) = (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
@@ -117,8 +159,8 @@ fn tell_systemd() {
     };
     let tell = || -> std::io::Result<()> {
         let address = match path.as_bytes() {
-            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-            _ => SocketAddr::from_pathname(&path)?,
+            [b'@', name @ ..] => unix::SocketAddr::from_abstract_name(name)?,
+            _ => unix::SocketAddr::from_pathname(&path)?,
         };
         UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address)?;
         Ok(())

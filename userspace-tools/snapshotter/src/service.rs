@@ -11,14 +11,18 @@ use crate::api::{
     UpdateRequest, UsageResponse,
 };
 use crate::images;
+use crate::metrics::Metrics;
+use crate::provide::{Layer, Provider};
+use crate::registries::Registries;
 use crate::snapshots::{Cause, Mounter, Refusal, Snapshots};
 use crate::state::Image;
-use crate::unpack::{Layer, Unpacker};
 use puzzlefs_lib::Digest;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
+use tokio::runtime::Handle;
 use tonic::body::Body;
 use tonic::codegen::{http, BoxFuture, Service};
 use tonic::{async_trait, Request, Response, Status};
@@ -45,14 +49,16 @@ const UNPACKED: &str = "application/vnd.oci.image.layer.v1.tar";
 /// Answers calls. The work runs on threads that may wait for a disk.
 struct Answers<M> {
     snapshots: Arc<Snapshots<M>>,
-    unpacker: Arc<Unpacker<M>>,
+    provider: Arc<Provider<M>>,
+    metrics: Arc<Metrics>,
 }
 
 impl<M> Clone for Answers<M> {
     fn clone(&self) -> Self {
         Answers {
             snapshots: Arc::clone(&self.snapshots),
-            unpacker: Arc::clone(&self.unpacker),
+            provider: Arc::clone(&self.provider),
+            metrics: Arc::clone(&self.metrics),
         }
     }
 }
@@ -60,10 +66,17 @@ impl<M> Clone for Answers<M> {
 impl<M: Mounter> Answers<M> {
     async fn call<T: Send + 'static>(
         &self,
+        name: &'static str,
         work: impl FnOnce(&Snapshots<M>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Status> {
         let snapshots = Arc::clone(&self.snapshots);
+        let began = Instant::now();
         let done = tokio::task::spawn_blocking(move || work(&snapshots)).await;
+        let has_failed = match &done {
+            Ok(Err(refusal)) => refusal.cause == Cause::Failed,
+            done => done.is_err(),
+        };
+        self.metrics.called(name, began, has_failed);
         let result = done.map_err(|error| Status::internal(error.to_string()))?;
         result.map_err(|refusal| {
             if refusal.cause == Cause::Failed {
@@ -78,14 +91,14 @@ impl<M: Mounter> Answers<M> {
         kind: Kind,
         request: PrepareRequest,
     ) -> Result<Response<MountsResponse>, Status> {
-        let PrepareRequest {
-            key,
-            parent,
-            labels,
-            ..
-        } = request;
+        let provider = Arc::clone(&self.provider);
+        let runtime = Handle::current();
+        let name = match kind {
+            Kind::View => "view",
+            _ => "prepare",
+        };
         let mounts = self
-            .call(move |s| s.prepare(kind, &key, &parent, labels))
+            .call(name, move |_| provider.prepare(kind, request, runtime))
             .await?;
         Ok(Response::new(MountsResponse { mounts }))
     }
@@ -112,7 +125,7 @@ impl<M: Mounter> snapshots_server::Snapshots for Answers<M> {
         request: Request<KeyRequest>,
     ) -> Result<Response<MountsResponse>, Status> {
         let key = request.into_inner().key;
-        let mounts = self.call(move |s| s.mounts(&key)).await?;
+        let mounts = self.call("mounts", move |s| s.mounts(&key)).await?;
         Ok(Response::new(MountsResponse { mounts }))
     }
 
@@ -120,19 +133,20 @@ impl<M: Mounter> snapshots_server::Snapshots for Answers<M> {
         let CommitRequest {
             name, key, labels, ..
         } = request.into_inner();
-        self.call(move |s| s.commit(&name, &key, labels)).await?;
+        self.call("commit", move |s| s.commit(&name, &key, labels))
+            .await?;
         Ok(Response::new(Empty {}))
     }
 
     async fn remove(&self, request: Request<KeyRequest>) -> Result<Response<Empty>, Status> {
         let key = request.into_inner().key;
-        self.call(move |s| s.remove(&key)).await?;
+        self.call("remove", move |s| s.remove(&key)).await?;
         Ok(Response::new(Empty {}))
     }
 
     async fn stat(&self, request: Request<KeyRequest>) -> Result<Response<InfoMessage>, Status> {
         let key = request.into_inner().key;
-        let info = self.call(move |s| s.stat(&key)).await?;
+        let info = self.call("stat", move |s| s.stat(&key)).await?;
         Ok(Response::new(InfoMessage { info: Some(info) }))
     }
 
@@ -143,7 +157,9 @@ impl<M: Mounter> snapshots_server::Snapshots for Answers<M> {
         let request = request.into_inner();
         let wanted = request.info.unwrap_or_default();
         let fields = request.update_mask.unwrap_or_default().paths;
-        let info = self.call(move |s| s.update(wanted, &fields)).await?;
+        let info = self
+            .call("update", move |s| s.update(wanted, &fields))
+            .await?;
         Ok(Response::new(InfoMessage { info: Some(info) }))
     }
 
@@ -155,7 +171,7 @@ impl<M: Mounter> snapshots_server::Snapshots for Answers<M> {
         &self,
         _request: Request<ListRequest>,
     ) -> Result<Response<Self::ListStream>, Status> {
-        let all = self.call(|s| Ok(s.list())).await?;
+        let all = self.call("list", |s| Ok(s.list())).await?;
         let pieces = all.chunks(LIST_PIECE);
         let pieces: Vec<_> = pieces
             .map(|piece| {
@@ -169,14 +185,15 @@ impl<M: Mounter> snapshots_server::Snapshots for Answers<M> {
 
     async fn usage(&self, request: Request<KeyRequest>) -> Result<Response<UsageResponse>, Status> {
         let key = request.into_inner().key;
-        Ok(Response::new(self.call(move |s| s.usage(&key)).await?))
+        let usage = self.call("usage", move |s| s.usage(&key)).await?;
+        Ok(Response::new(usage))
     }
 
     async fn cleanup(&self, _request: Request<CleanupRequest>) -> Result<Response<Empty>, Status> {
-        let unpacker = Arc::clone(&self.unpacker);
-        self.call(move |s| {
+        let provider = Arc::clone(&self.provider);
+        self.call("cleanup", move |s| {
             s.clean_up();
-            unpacker.collect()?;
+            provider.collect()?;
             Ok(())
         })
         .await?;
@@ -193,16 +210,16 @@ impl<M: Mounter> Diff for Answers<M> {
     ) -> Result<Response<ApplyResponse>, Status> {
         let ApplyRequest { diff, mounts } = request.into_inner();
         let diff = diff.unwrap_or_default();
-        if !Unpacker::<M>::takes(&diff.media_type) {
+        if !Provider::<M>::takes(&diff.media_type) {
             return Err(Status::unimplemented("not a layer of a PuzzleFS image"));
         }
         let layer = Layer {
             digest: diff.digest.clone(),
             mounts,
         };
-        let unpacker = Arc::clone(&self.unpacker);
-        let runtime = tokio::runtime::Handle::current();
-        self.call(move |_| Ok(unpacker.apply(layer, runtime)?))
+        let provider = Arc::clone(&self.provider);
+        let runtime = Handle::current();
+        self.call("apply", move |_| Ok(provider.apply(&layer, &runtime)?))
             .await?;
         let applied = Descriptor {
             media_type: UNPACKED.to_owned(),
@@ -233,7 +250,8 @@ impl<M: Mounter> Images for Answers<M> {
         }
         images::parse(&image.options)
             .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
-        self.call(move |s| s.add_image(&manifest, image)).await?;
+        self.call("add", move |s| s.add_image(&manifest, image))
+            .await?;
         Ok(Response::new(Empty {}))
     }
 }
@@ -256,14 +274,20 @@ impl<M> Clone for Services<M> {
 }
 
 impl<M: Mounter> Services<M> {
-    /// Serves these snapshots. Images that the containerd of a socket has downloaded are unpacked into a
-    /// store.
-    pub fn new(snapshots: Snapshots<M>, containerd: PathBuf, store: PathBuf) -> Self {
-        let snapshots = Arc::new(snapshots);
-        let unpacker = Unpacker::new(containerd, store, Arc::clone(&snapshots));
+    /// Serves these snapshots. Images of the containerd of a socket are brought into a store.
+    pub fn new(
+        snapshots: Arc<Snapshots<M>>,
+        containerd: PathBuf,
+        store: PathBuf,
+        registries: Registries,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (same, own) = (Arc::clone(&snapshots), Arc::clone(&metrics));
+        let provider = Provider::new(containerd, store, same, registries, own);
         let answers = Answers {
             snapshots,
-            unpacker: Arc::new(unpacker),
+            provider: Arc::new(provider),
+            metrics,
         };
         Services {
             snapshots: SnapshotsServer::new(answers.clone()),
@@ -301,9 +325,9 @@ mod tests {
     use crate::api::diff::diff_client::DiffClient;
     use crate::api::own::images_client::ImagesClient;
     use crate::api::snapshots::snapshots_client::SnapshotsClient;
-    use crate::api::{FieldMask, Info, Labels};
+    use crate::api::{FieldMask, Info, Labels, REFERENCE};
     use crate::snapshots::tests::Notes;
-    use crate::snapshots::REFERENCE;
+    use std::time::Duration;
     use tokio::net::UnixListener;
     use tokio_stream::wrappers::UnixListenerStream;
     use tonic::transport::{Channel, Endpoint, Server};
@@ -321,7 +345,13 @@ mod tests {
         runtime.block_on(async {
             let listener = UnixListener::bind(path("socket")).unwrap();
             let incoming = UnixListenerStream::new(listener);
-            let services = Services::new(snapshots, path("containerd"), path("store"));
+            let registries = Registries {
+                hosts: path("hosts"),
+                timeout: Duration::from_secs(1),
+            };
+            let metrics = Arc::default();
+            let (containerd, store) = (path("containerd"), path("store"));
+            let services = Services::new(snapshots.into(), containerd, store, registries, metrics);
             let server = Server::builder().serve_with_incoming(services, incoming);
             let server = tokio::spawn(server);
             let address = format!("unix://{}", path("socket").display());

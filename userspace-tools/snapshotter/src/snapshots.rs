@@ -10,40 +10,48 @@
 //!
 //! A change is made to a copy of the state, and takes effect when the copy is written to disk. Directories
 //! and mounts that are not in the state are removed at the next start, or by
-//! [`clean_up`](Snapshots::clean_up).
+//! [`clean_up`](Snapshots::clean_up). An image is noted in [`State::leaving`] before its store gets a tag, so
+//! the tag of a killed call is removed in the same way.
 //!
 //! # Locking
 //!
-//! `Snapshots::state` protects the state and the mounts. It is not held while a directory is measured or
-//! removed. `Snapshots::_lock`, a lock file, keeps a second snapshotter out of the directory.
+//! | lock | protects | while held |
+//! | --- | --- | --- |
+//! | `Snapshots::images` | the mount of an image, its tag and its data in its store | waits for stores and registries |
+//! | `Snapshots::state` | the state | writes the state's file |
+//! | `Snapshots::_lock`, a file | the directory, against a second snapshotter | |
+//!
+//! An image's lock is taken before that of the state. A thread holds the lock of one image at most.
 
-use crate::api::{Info, Kind, Labels, Mount, Timestamp, UsageResponse};
+use crate::api::{Info, Kind, Labels, Mount, Timestamp, UsageResponse, REFERENCE};
 use crate::images;
-use crate::state::{Content, Image, Snapshot, State};
+use crate::locks::{ImageLock, ImageLocks};
+use crate::state::{Content, Image, Snapshot, Stack, State};
 use crate::usage;
 use anyhow::{ensure, Context};
 use puzzlefs_lib::mount::copy_root;
 use puzzlefs_lib::Digest;
 use rustix::fs::FlockOperation;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
-/// The label by which containerd asks for an existing layer. Its value is the layer's chain ID: for a layer
-/// without a parent, the digest of its content, as the image's configuration lists it. For our images, it
-/// is the digest of the manifest in the store.
-pub const REFERENCE: &str = "containerd.io/snapshot.ref";
-
-/// Mounts images and unmounts them.
+/// Mounts images, and keeps them in their stores.
 pub trait Mounter: Send + Sync + 'static {
     /// Mounts the image of a manifest on a directory as a layer of overlays, unless it is mounted there
     /// in just this way. Returns true if only an overlay shows the image's attributes as they are.
     fn mount(&self, manifest: &Digest, image: &Image, directory: &Path) -> anyhow::Result<bool>;
     /// Unmounts whatever image is mounted on a directory.
     fn unmount(&self, directory: &Path) -> anyhow::Result<()>;
+    /// Sets a tag of an image, so that `puzzlefs gc` keeps it.
+    fn keep(&self, manifest: &Digest, store: &Path, tag: &str) -> anyhow::Result<()>;
+    /// Removes a tag, which need not exist.
+    fn release(&self, store: &Path, tag: &str) -> anyhow::Result<()>;
 }
 
 /// The kind of a refusal.
@@ -76,7 +84,8 @@ impl From<anyhow::Error> for Refusal {
     }
 }
 
-fn refusal(cause: Cause, message: impl fmt::Display) -> Refusal {
+/// Makes a refusal.
+pub fn refusal(cause: Cause, message: impl fmt::Display) -> Refusal {
     Refusal {
         cause,
         message: message.to_string(),
@@ -92,6 +101,28 @@ pub struct LayerName {
     pub namespace: String,
     /// The chain ID: a digest of the layer and those below it, and the name of the complete snapshot.
     pub chain: String,
+    /// The labels of the snapshot.
+    pub labels: Labels,
+}
+
+/// An image whose data is in its store.
+#[derive(Clone, Debug)]
+pub struct AvailableImage {
+    /// The digest of the manifest in hexadecimal digits.
+    pub hex: String,
+    /// The image.
+    pub image: Image,
+    /// The space that it has added to its store.
+    pub usage: UsageResponse,
+}
+
+/// A layer that is not downloaded.
+#[derive(Clone, Debug)]
+pub enum NewLayer {
+    /// The last layer of an image.
+    Image(AvailableImage),
+    /// Another layer.
+    Part,
 }
 
 /// All snapshots of a machine.
@@ -99,6 +130,7 @@ pub struct Snapshots<M> {
     root: PathBuf,
     mounts: PathBuf,
     mounter: M,
+    images: ImageLocks,
     state: Mutex<State>,
     /// Locked by the only snapshotter that works in `root`.
     _lock: File,
@@ -130,11 +162,16 @@ impl<M: Mounter> Snapshots<M> {
         let mut state = State::load(root)?;
         // Images without a snapshot are the remains of killed imports.
         state.forget_images();
+        if state.id.is_empty() {
+            let seed = format!("{} {:?}", root.display(), SystemTime::now());
+            state.id = Digest::of(seed.as_bytes()).to_hex().split_off(56);
+        }
         make_directory(&root.join("snapshots"))?;
         let snapshots = Snapshots {
             root: root.to_owned(),
             mounts: mounts.to_owned(),
             mounter,
+            images: ImageLocks::default(),
             state: Mutex::new(state),
             _lock: lock_file,
         };
@@ -142,20 +179,40 @@ impl<M: Mounter> Snapshots<M> {
         Ok(snapshots)
     }
 
-    /// Registers an image. Containerd can then prepare the layer of its name.
+    /// Registers an image of a store. Containerd can then prepare the layer of its name.
     pub fn add_image(&self, manifest: &Digest, image: Image) -> Result<()> {
-        let mut state = self.lock();
         let hex = manifest.to_hex();
-        let mut new = state.clone();
-        let directory = self.mount_point(&hex);
-        let used = state.is_used(&hex);
+        let lock = self.images.lock(&hex)?;
+        let added = self.add_locked(manifest, &hex, image);
+        self.release(lock);
+        added
+    }
+
+    fn add_locked(&self, manifest: &Digest, hex: &str, image: Image) -> Result<()> {
         // A trial mount reports an unusable image to the import instead of to a container.
-        let mounted = self.mounter.mount(manifest, &image, &directory);
-        if mounted.is_err() || !used {
-            self.unmount(&hex);
+        let mounted = self.mounter.mount(manifest, &image, &self.mount_point(hex));
+        if mounted.is_err() {
+            self.unmount(hex);
         }
         mounted?;
-        new.images.insert(hex, image);
+        let store = image.store.clone();
+        let tag = {
+            let mut state = self.lock();
+            let mut new = state.clone();
+            new.leaving.insert((hex.to_owned(), store.clone()));
+            self.change(&mut state, new)?;
+            tag_of(&state, hex)
+        };
+        if let Err(error) = self.mounter.keep(manifest, &store, &tag) {
+            // A store that cannot be written has no `gc` either.
+            let error = error.context("the image has no tag that keeps it from 'puzzlefs gc'");
+            report(&store, &error);
+        }
+        let mut state = self.lock();
+        let mut new = state.clone();
+        new.forget_image(hex);
+        new.leaving.remove(&(hex.to_owned(), store));
+        new.images.insert(hex.to_owned(), image);
         self.change(&mut state, new)
     }
 
@@ -167,51 +224,81 @@ impl<M: Mounter> Snapshots<M> {
         parent: &str,
         labels: Labels,
     ) -> Result<Vec<Mount>> {
-        let mut state = self.lock();
         if key.is_empty() {
             return Err(refusal(Cause::Invalid, "a snapshot needs a key"));
         }
         if let Some(name) = labels.get(REFERENCE) {
-            self.prepare_layer(&mut state, name, parent, &labels)?;
+            self.prepare_layer(&mut self.lock(), name, parent, &labels)?;
         }
-        if state.snapshots.contains_key(key) {
-            return Err(exists(key));
-        }
-        let below = match parent {
-            "" => None,
-            parent => Some(find(&state, parent)?.1.clone()),
-        };
-        if below.as_ref().is_some_and(|b| b.kind != Kind::Committed) {
-            let message = format!("snapshot '{parent}' is not committed and cannot be a parent");
-            return Err(refusal(Cause::Precondition, message));
-        }
-        let now = Timestamp::now();
-        let mut new = state.clone();
-        let number = new.next;
-        new.next += 1;
-        let snapshot = Snapshot {
-            kind,
-            parent: below.as_ref().map(|_| parent.to_owned()),
-            content: Content::Directory(number),
-            labels,
-            created: now,
-            updated: now,
-            usage: UsageResponse::default(),
-            applied: None,
-        };
-        new.snapshots.insert(key.to_owned(), snapshot);
-        let directory = self.directory(number);
-        let made = self.mounts_of(&new, key).and_then(|mounts| {
-            self.make(&directory, below.as_ref())?;
-            self.change(&mut state, new)?;
-            Ok(mounts)
+        let parent = Some(parent).filter(|parent| !parent.is_empty());
+        let (stack, lock) = self.lock_stack(|state| {
+            check_new(state, key, parent)?;
+            Ok(state.stack_on(parent))
+        })?;
+        let made = self.with_directory(|number| {
+            let content = Content::Directory(number);
+            let snapshot = Snapshot::new(kind, parent.map(str::to_owned), content, labels);
+            self.make_snapshot(key, number, snapshot, &stack)
         });
-        if made.is_err() {
-            // If this fails, the next start removes it.
-            let _ = fs::remove_dir_all(&directory);
-            self.unmount_unused(&state);
+        if let Some(lock) = lock {
+            self.release(lock);
         }
         made
+    }
+
+    /// Gives `work` the number of a new directory, and removes the directory if it fails.
+    fn with_directory<T>(&self, work: impl FnOnce(u64) -> Result<T>) -> Result<T> {
+        let number = {
+            let mut state = self.lock();
+            let number = state.next;
+            state.next += 1;
+            state.making.insert(number);
+            number
+        };
+        let made = work(number);
+        if made.is_err() {
+            // If this fails, the next start removes it.
+            let _ = fs::remove_dir_all(self.directory(number));
+        }
+        self.lock().making.remove(&number);
+        made
+    }
+
+    /// Makes the directory of a snapshot, and adds the snapshot to the state. The lock of the image of
+    /// `stack` is held.
+    fn make_snapshot(
+        &self,
+        key: &str,
+        number: u64,
+        snapshot: Snapshot,
+        stack: &Stack,
+    ) -> Result<Vec<Mount>> {
+        let mounts = self.mounts_of(snapshot.kind == Kind::Active, number, stack)?;
+        self.make(&self.directory(number), stack.lower.first())?;
+        let mut state = self.lock();
+        // Another call may have removed the parent.
+        check_new(&state, key, snapshot.parent.as_deref())?;
+        let mut new = state.clone();
+        new.snapshots.insert(key.to_owned(), snapshot);
+        self.change(&mut state, new)?;
+        Ok(mounts)
+    }
+
+    /// Finds a stack in the state, and takes the lock of its image. The image thus stays mounted as it is.
+    fn lock_stack(
+        &self,
+        find: impl Fn(&State) -> Result<Stack>,
+    ) -> Result<(Stack, Option<ImageLock<'_>>)> {
+        let mut lock: Option<ImageLock<'_>> = None;
+        loop {
+            let stack = find(&self.lock())?;
+            let image = stack.image.as_ref().map(|(hex, _)| hex);
+            if lock.as_ref().map(ImageLock::image) == image.map(String::as_str) {
+                return Ok((stack, lock));
+            }
+            drop(lock.take());
+            lock = image.map(|hex| self.images.lock(hex)).transpose()?;
+        }
     }
 
     /// Answers that a layer exists if it is a registered image.
@@ -229,18 +316,9 @@ impl<M: Mounter> Snapshots<M> {
             return Ok(());
         }
         if !state.snapshots.contains_key(name) {
-            let now = Timestamp::now();
             let mut new = state.clone();
-            let snapshot = Snapshot {
-                kind: Kind::Committed,
-                parent: None,
-                content: Content::Image(hex.to_owned()),
-                labels: labels.clone(),
-                created: now,
-                updated: now,
-                usage: UsageResponse::default(),
-                applied: None,
-            };
+            let content = Content::Image(hex.to_owned());
+            let snapshot = Snapshot::new(Kind::Committed, None, content, labels.clone());
             new.snapshots.insert(name.to_owned(), snapshot);
             self.change(state, new)?;
         }
@@ -249,13 +327,27 @@ impl<M: Mounter> Snapshots<M> {
 
     /// Returns the mounts of a snapshot.
     pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        let state = self.lock();
-        let (_, snapshot) = find(&state, key)?;
-        if snapshot.kind == Kind::Committed {
-            let message = format!("snapshot '{key}' is committed; mount a view of it");
-            return Err(refusal(Cause::Precondition, message));
+        let place = |state: &State| -> Result<(bool, u64, Stack)> {
+            let (_, snapshot) = find(state, key)?;
+            match snapshot.content {
+                Content::Directory(number) if snapshot.kind != Kind::Committed => {
+                    let stack = state.stack_on(snapshot.parent.as_deref());
+                    Ok((snapshot.kind == Kind::Active, number, stack))
+                }
+                _ => {
+                    let message = format!("snapshot '{key}' is committed; mount a view of it");
+                    Err(refusal(Cause::Precondition, message))
+                }
+            }
+        };
+        let (stack, lock) = self.lock_stack(|state| Ok(place(state)?.2))?;
+        let placed = place(&self.lock());
+        let mounts =
+            placed.and_then(|(writable, number, _)| self.mounts_of(writable, number, &stack));
+        if let Some(lock) = lock {
+            self.release(lock);
         }
-        self.mounts_of(&state, key)
+        mounts
     }
 
     /// Commits an active snapshot under a new name.
@@ -283,12 +375,13 @@ impl<M: Mounter> Snapshots<M> {
                     &mut snapshot.content,
                     Content::Image(hex),
                 ));
+            } else {
+                snapshot.usage = usage;
             }
             snapshot.kind = Kind::Committed;
             snapshot.labels = labels;
             snapshot.created = Timestamp::now();
             snapshot.updated = snapshot.created;
-            snapshot.usage = usage;
             new.snapshots.insert(name.to_owned(), snapshot);
         }
         self.change(&mut state, new)?;
@@ -316,6 +409,7 @@ impl<M: Mounter> Snapshots<M> {
             (Some((namespace, _)), Some(chain)) => Ok(LayerName {
                 namespace: namespace.to_owned(),
                 chain: chain.to_owned(),
+                labels: snapshot.labels.clone(),
             }),
             _ => {
                 let message =
@@ -326,27 +420,162 @@ impl<M: Mounter> Snapshots<M> {
     }
 
     /// Makes an active snapshot become an image when it is committed.
-    pub fn apply(&self, mounts: &[Mount], manifest: &Digest, image: Image) -> Result<()> {
+    pub fn apply(&self, mounts: &[Mount], applied: AvailableImage) -> Result<()> {
+        let AvailableImage { hex, image, usage } = applied;
+        self.change_mounted(mounts, |new, key| {
+            if let Some(snapshot) = new.snapshots.get_mut(key) {
+                snapshot.applied = Some(hex.clone());
+                snapshot.usage = usage;
+            }
+            // An image that was registered by an import keeps its store and its options.
+            new.images.entry(hex).or_insert(image);
+        })
+    }
+
+    /// Marks an active snapshot as that of a layer which is not the last one of its image.
+    pub fn apply_part(&self, mounts: &[Mount], chain: &str) -> Result<()> {
+        self.change_mounted(mounts, |new, key| {
+            if let Some(snapshot) = new.snapshots.get_mut(key) {
+                snapshot.part = Some(chain.to_owned());
+            }
+        })
+    }
+
+    fn change_mounted(
+        &self,
+        mounts: &[Mount],
+        change: impl FnOnce(&mut State, &str),
+    ) -> Result<()> {
         let mut state = self.lock();
         let key = self.mounted_by(&state, mounts)?.0.to_owned();
-        let hex = manifest.to_hex();
         let mut new = state.clone();
-        if let Some(snapshot) = new.snapshots.get_mut(&key) {
-            snapshot.applied = Some(hex.clone());
-        }
-        // An image that was registered by an import keeps its store and its options.
-        new.images.entry(hex).or_insert(image);
+        change(&mut new, &key);
         self.change(&mut state, new)
     }
 
-    /// Returns the images in a store.
-    pub fn images_in(&self, store: &Path) -> Vec<String> {
+    /// Returns true if a layer is an image that an import has registered.
+    pub fn is_registered(&self, chain: &str, parent: &str) -> bool {
+        let hex = chain.strip_prefix("sha256:").unwrap_or_default();
+        parent.is_empty() && self.lock().images.contains_key(hex)
+    }
+
+    /// Commits a snapshot of a layer that containerd has not downloaded. The image's lock is held.
+    pub fn add_layer(
+        &self,
+        chain: &str,
+        parent: &str,
+        labels: &Labels,
+        layer: &NewLayer,
+    ) -> Result<()> {
+        let known = self.lock().layer(chain, parent).map(str::to_owned);
+        if let Some(name) = known {
+            return match layer {
+                NewLayer::Image(image) => self.complete_part(&name, image),
+                NewLayer::Part => Ok(()),
+            };
+        }
+        let parent = Some(parent).filter(|parent| !parent.is_empty());
+        let parent = parent.map(str::to_owned);
+        let new = |content| Snapshot::new(Kind::Committed, parent.clone(), content, labels.clone());
+        let added = match layer {
+            NewLayer::Image(image) => {
+                let mut snapshot = new(Content::Image(image.hex.clone()));
+                snapshot.usage = image.usage;
+                self.add_committed(chain, snapshot, Some(image))
+            }
+            NewLayer::Part => self.with_directory(|number| {
+                self.make(&self.directory(number), None)?;
+                let mut snapshot = new(Content::Directory(number));
+                snapshot.part = Some(chain.to_owned());
+                self.add_committed(chain, snapshot, None)
+            }),
+        };
+        match added {
+            // Another call was faster.
+            Err(refusal) if refusal.cause == Cause::AlreadyExists => Ok(()),
+            added => added,
+        }
+    }
+
+    fn add_committed(
+        &self,
+        chain: &str,
+        snapshot: Snapshot,
+        image: Option<&AvailableImage>,
+    ) -> Result<()> {
+        let mut state = self.lock();
+        let parent = snapshot.parent.as_deref();
+        if state.layer(chain, parent.unwrap_or_default()).is_some() {
+            return Err(exists(chain));
+        }
+        // Namespaces can have different snapshots below the layer.
+        let mut name = chain.to_owned();
+        while state.snapshots.contains_key(&name) {
+            name.push('+');
+        }
+        check_new(&state, &name, parent)?;
+        let mut new = state.clone();
+        if let Some(AvailableImage { hex, image, .. }) = image {
+            let known = new.images.entry(hex.clone());
+            known.or_insert_with(|| image.clone());
+        }
+        new.snapshots.insert(name, snapshot);
+        self.change(&mut state, new)
+    }
+
+    /// Returns the chain ID of layers, if a snapshot is empty and these layers can be an image.
+    pub fn part(&self, name: &str) -> Option<String> {
         let state = self.lock();
-        let images = state
+        state.snapshots.get(name)?.part.clone()
+    }
+
+    /// Makes an empty snapshot the image that its layers are. The image's lock is held.
+    pub fn complete_part(&self, name: &str, image: &AvailableImage) -> Result<()> {
+        let mut state = self.lock();
+        let mut new = state.clone();
+        let snapshot = new.snapshots.get_mut(name);
+        let snapshot = snapshot.ok_or_else(|| missing(name))?;
+        if snapshot.part.take().is_none() {
+            return Ok(());
+        }
+        let content = Content::Image(image.hex.clone());
+        let unused = std::mem::replace(&mut snapshot.content, content);
+        snapshot.usage = image.usage;
+        let known = new.images.entry(image.hex.clone());
+        known.or_insert_with(|| image.image.clone());
+        self.change(&mut state, new)?;
+        drop(state);
+        if let Content::Directory(number) = unused {
+            remove_directory(&self.directory(number));
+        }
+        Ok(())
+    }
+
+    /// Waits for the lock of an image.
+    pub fn lock_image(&self, hex: &str) -> Result<ImageLock<'_>> {
+        self.images.lock(hex)
+    }
+
+    /// Takes the lock of an image if it is free.
+    pub fn try_lock_image(&self, hex: &str) -> Option<ImageLock<'_>> {
+        self.images.try_lock(hex)
+    }
+
+    /// Returns the numbers of snapshots and of images with descendants.
+    pub fn counts(&self) -> (usize, usize) {
+        let state = self.lock();
+        let names = state.snapshots.keys();
+        let used: BTreeSet<&str> = names.filter_map(|name| state.image_below(name)).collect();
+        (state.snapshots.len(), used.len())
+    }
+
+    /// Returns true if an image is used from a store.
+    pub fn has_image(&self, hex: &str, store: &Path) -> bool {
+        let state = self.lock();
+        state
             .images
-            .iter()
-            .filter(|(_, image)| image.store == store);
-        images.map(|(hex, _)| hex.clone()).collect()
+            .get(hex)
+            .is_some_and(|image| image.store == store)
     }
 
     /// Finds the active snapshot that has these mounts.
@@ -386,18 +615,23 @@ impl<M: Mounter> Snapshots<M> {
             let message = format!("cannot remove snapshot '{key}': it is the parent of '{other}'");
             return Err(refusal(Cause::Precondition, message));
         }
+        let below = state.image_below(key).map(str::to_owned);
         let mut new = state.clone();
-        new.snapshots.remove(key);
-        if let Content::Image(hex) = &content {
-            if !new.has_snapshot_of(hex) {
-                new.images.remove(hex);
-            }
+        let removed = new.snapshots.remove(key);
+        let own = match &content {
+            Content::Image(hex) => Some(hex.clone()),
+            Content::Directory(_) => removed.and_then(|removed| removed.applied),
+        };
+        if let Some(hex) = own.as_ref().filter(|hex| !new.has_snapshot_of(hex)) {
+            new.forget_image(hex);
         }
         self.change(&mut state, new)?;
-        self.unmount_unused(&state);
         drop(state);
         if let Content::Directory(number) = content {
             remove_directory(&self.directory(number));
+        }
+        for hex in [below, own].into_iter().flatten() {
+            self.look_at(&hex);
         }
         Ok(())
     }
@@ -468,38 +702,48 @@ impl<M: Mounter> Snapshots<M> {
     /// Removes directories and unmounts images that belong to no snapshot. A failure is reported, and the
     /// next call tries again.
     pub fn clean_up(&self) {
+        let mut images: BTreeSet<String> = list(&self.mounts)
+            .into_iter()
+            .filter_map(|name| Some(name.to_str()?.to_owned()))
+            .collect();
+        let directory = self.root.join("snapshots");
+        // A directory that is made after this line is not in the list.
+        let mut unknown = list(&directory);
         let state = self.lock();
-        self.unmount_unused(&state);
+        images.retain(|hex| !state.is_used(hex));
+        images.extend(state.leaving.iter().map(|(hex, _)| hex.clone()));
         let contents: Vec<&Content> = state.snapshots.values().map(|s| &s.content).collect();
         let is_known = |name: &PathBuf| {
             let number = name.to_str().and_then(|name| name.parse().ok());
-            number.is_some_and(|number| contents.contains(&&Content::Directory(number)))
+            number.is_some_and(|number| {
+                state.making.contains(&number) || contents.contains(&&Content::Directory(number))
+            })
         };
-        let directory = self.root.join("snapshots");
-        let mut unknown = list(&directory);
         unknown.retain(|name| !is_known(name));
         // Numbers are never reused, so these directories stay unknown without the lock.
         drop(state);
         for name in unknown {
             remove_directory(&directory.join(name));
         }
+        for hex in images {
+            self.look_at(&hex);
+        }
     }
 
-    /// Returns the mounts that containerd must make for a snapshot, and mounts the image below it.
-    fn mounts_of(&self, state: &State, key: &str) -> Result<Vec<Mount>> {
-        let (_, snapshot) = find(state, key)?;
-        let writable = snapshot.kind == Kind::Active;
+    /// Returns the mounts that containerd must make for a snapshot, and mounts the image below it, whose lock
+    /// is held. `number` is that of the snapshot's directory.
+    fn mounts_of(&self, writable: bool, number: u64, stack: &Stack) -> Result<Vec<Mount>> {
         let mut lower = Vec::new();
         // A container's overlay is a mount of its own, so it needs the image mount's attributes.
         let mut attributes: Vec<String> = Vec::new();
         let mut escaped = false;
-        for below in state.ancestry(key).skip(1) {
-            lower.push(match &below.content {
+        for below in &stack.lower {
+            lower.push(match below {
                 Content::Directory(number) => self.directory(*number).join("fs"),
                 Content::Image(hex) => {
                     let directory = self.mount_point(hex);
-                    let image = state.images.get(hex).zip(Digest::from_hex(hex.as_bytes()));
-                    let Some((image, manifest)) = image else {
+                    let manifest = Digest::from_hex(hex.as_bytes());
+                    let Some(((_, image), manifest)) = stack.image.as_ref().zip(manifest) else {
                         return Err(missing(hex));
                     };
                     escaped = self.mounter.mount(&manifest, image, &directory)?;
@@ -509,9 +753,6 @@ impl<M: Mounter> Snapshots<M> {
                 }
             });
         }
-        let Content::Directory(number) = snapshot.content else {
-            return Err(missing(key));
-        };
         let own = self.directory(number);
         if escaped && !writable && lower.len() == 1 {
             // The image alone would show the escaped names.
@@ -555,7 +796,7 @@ impl<M: Mounter> Snapshots<M> {
 
     /// Makes the directory of a snapshot. Containers see its attributes at their root, so they are copied
     /// from the parent.
-    fn make(&self, directory: &Path, parent: Option<&Snapshot>) -> anyhow::Result<()> {
+    fn make(&self, directory: &Path, parent: Option<&Content>) -> anyhow::Result<()> {
         let upper = directory.join("fs");
         for path in [directory, &directory.join("work")] {
             let made = DirBuilder::new().mode(0o700).create(path);
@@ -563,7 +804,7 @@ impl<M: Mounter> Snapshots<M> {
         }
         let made = DirBuilder::new().mode(0o755).create(&upper);
         made.with_context(|| upper.display().to_string())?;
-        let parent = match parent.map(|parent| &parent.content) {
+        let parent = match parent {
             None => return Ok(()),
             Some(Content::Directory(number)) => self.directory(*number).join("fs"),
             Some(Content::Image(hex)) => self.mount_point(hex),
@@ -577,11 +818,46 @@ impl<M: Mounter> Snapshots<M> {
         Ok(())
     }
 
-    /// Unmounts images without descendants.
-    fn unmount_unused(&self, state: &State) {
-        for name in list(&self.mounts) {
-            if let Some(hex) = name.to_str().filter(|hex| !state.is_used(hex)) {
-                self.unmount(hex);
+    /// Looks whether an image is still needed. If a call holds its lock, that call does it.
+    fn look_at(&self, hex: &str) {
+        if let Some(lock) = self.images.try_lock(hex) {
+            self.release(lock);
+        }
+    }
+
+    /// Unmounts an image without descendants, removes the tag of an image without a snapshot, and unlocks.
+    pub fn release(&self, lock: ImageLock<'_>) {
+        let hex = lock.image().to_owned();
+        let mut held = Some(lock);
+        while let Some(lock) = held.take() {
+            let is_used = self.lock().is_used(&hex);
+            if !is_used {
+                self.unmount(&hex);
+            }
+            self.remove_tags(&hex);
+            if lock.unlock() {
+                held = self.images.try_lock(&hex);
+            }
+        }
+    }
+
+    /// Removes the tags of an image in stores that it is no longer used from. The image's lock is held.
+    fn remove_tags(&self, hex: &str) {
+        let (stores, tag) = {
+            let state = self.lock();
+            (state.left_stores(hex), tag_of(&state, hex))
+        };
+        for store in stores {
+            if let Err(error) = self.mounter.release(&store, &tag) {
+                // The next call of `clean_up` tries again.
+                report(&store, &error);
+                continue;
+            }
+            let mut state = self.lock();
+            let mut new = state.clone();
+            new.leaving.remove(&(hex.to_owned(), store.clone()));
+            if let Err(refusal) = self.change(&mut state, new) {
+                crate::say(&refusal.message);
             }
         }
     }
@@ -610,6 +886,26 @@ impl<M: Mounter> Snapshots<M> {
     }
 }
 
+/// Returns the tag that keeps an image in its store.
+fn tag_of(state: &State, hex: &str) -> String {
+    format!("containerd-{}-{hex}", state.id)
+}
+
+/// Fails if a snapshot of this key exists, or its parent cannot be one.
+fn check_new(state: &State, key: &str, parent: Option<&str>) -> Result<()> {
+    if state.snapshots.contains_key(key) {
+        return Err(exists(key));
+    }
+    let Some(parent) = parent else {
+        return Ok(());
+    };
+    if find(state, parent)?.1.kind != Kind::Committed {
+        let message = format!("snapshot '{parent}' is not committed and cannot be a parent");
+        return Err(refusal(Cause::Precondition, message));
+    }
+    Ok(())
+}
+
 fn find<'a>(state: &'a State, name: &str) -> Result<(&'a str, &'a Snapshot)> {
     let found = state.snapshots.get_key_value(name);
     found
@@ -624,7 +920,8 @@ fn missing(name: &str) -> Refusal {
     )
 }
 
-fn exists(name: &str) -> Refusal {
+/// Makes the refusal of a name that is in use.
+pub fn exists(name: &str) -> Refusal {
     let message = format!("snapshot '{name}' already exists");
     refusal(Cause::AlreadyExists, message)
 }

@@ -3,11 +3,11 @@
 //! The images and the snapshots, in one file that is replaced as a whole. The snapshotter can thus be
 //! killed at any time.
 
-use crate::api::{Kind, Labels, Timestamp, UsageResponse};
+use crate::api::{Kind, Labels, Timestamp, UsageResponse, REFERENCE};
 use anyhow::{bail, ensure, Context, Result};
 use puzzlefs_lib::{json, Digest};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -22,10 +22,19 @@ pub struct State {
     version: u32,
     /// The number of the next directory. Numbers are never reused.
     pub next: u64,
+    /// The name of this state in tags of stores, because several hosts can share a store.
+    #[serde(default)]
+    pub id: String,
     /// The images by the digests of their manifests, in hexadecimal digits.
     pub images: BTreeMap<String, Image>,
     /// The snapshots by their names.
     pub snapshots: BTreeMap<String, Snapshot>,
+    /// Images that have, or had, a tag in a store, and may not need it: pairs of digest and store.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leaving: BTreeSet<(String, PathBuf)>,
+    /// The numbers of directories that are being made for snapshots.
+    #[serde(skip)]
+    pub making: BTreeSet<u64>,
 }
 
 /// An image of a store.
@@ -60,6 +69,28 @@ pub struct Snapshot {
     /// The image that an active snapshot becomes when it is committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<String>,
+    /// The chain ID of layers of a PuzzleFS image that are not known to be an image themselves. The
+    /// directory of the snapshot is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+}
+
+impl Snapshot {
+    /// Makes a snapshot that was created now.
+    pub fn new(kind: Kind, parent: Option<String>, content: Content, labels: Labels) -> Self {
+        let now = Timestamp::now();
+        Snapshot {
+            kind,
+            parent,
+            content,
+            labels,
+            created: now,
+            updated: now,
+            usage: UsageResponse::default(),
+            applied: None,
+            part: None,
+        }
+    }
 }
 
 /// The content of a snapshot.
@@ -72,13 +103,32 @@ pub enum Content {
     Image(String),
 }
 
+/// The layers below a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// The layers, the top one first.
+    pub lower: Vec<Content>,
+    /// The last layer, if it is an image, with its digest.
+    pub image: Option<(String, Image)>,
+}
+
+fn image_of(snapshot: &Snapshot) -> Option<&str> {
+    match &snapshot.content {
+        Content::Image(hex) => Some(hex),
+        Content::Directory(_) => None,
+    }
+}
+
 impl Default for State {
     fn default() -> Self {
         State {
             version: VERSION,
             next: 1,
+            id: String::new(),
             images: BTreeMap::new(),
             snapshots: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            making: BTreeSet::new(),
         }
     }
 }
@@ -186,11 +236,37 @@ impl State {
 
     /// Returns the image that is the last ancestor of a snapshot; none for an image itself.
     pub fn image_below(&self, name: &str) -> Option<&str> {
-        let below = self.ancestry(name).skip(1).last()?;
-        match &below.content {
-            Content::Image(hex) => Some(hex),
-            Content::Directory(_) => None,
+        image_of(self.ancestry(name).skip(1).last()?)
+    }
+
+    /// Returns the stack of layers that a child of a snapshot has below it, the top one first.
+    pub fn stack_on(&self, parent: Option<&str>) -> Stack {
+        let lower: Vec<&Snapshot> = parent
+            .map(|parent| self.ancestry(parent).collect())
+            .unwrap_or_default();
+        let image = lower.last().and_then(|lowest| {
+            let hex = image_of(lowest)?;
+            Some((hex.to_owned(), self.images.get(hex)?.clone()))
+        });
+        let lower = lower.iter().map(|layer| layer.content.clone());
+        Stack {
+            lower: lower.collect(),
+            image,
         }
+    }
+
+    /// Finds the snapshot of a layer of a PuzzleFS image. An image of an import has none by this name.
+    pub fn layer(&self, chain: &str, parent: &str) -> Option<&str> {
+        let mut all = self.snapshots.iter();
+        let found = all.find(|(_, snapshot)| {
+            let is_ours = snapshot.part.is_some() || image_of(snapshot).is_some();
+            let label = snapshot.labels.get(REFERENCE).map(String::as_str);
+            snapshot.kind == Kind::Committed
+                && is_ours
+                && label == Some(chain)
+                && snapshot.parent.as_deref().unwrap_or_default() == parent
+        });
+        found.map(|(name, _)| &**name)
     }
 
     /// Returns true if an image has descendants, and so must be mounted.
@@ -211,9 +287,27 @@ impl State {
 
     /// Removes images without a snapshot.
     pub fn forget_images(&mut self) {
-        let mut images = std::mem::take(&mut self.images);
-        images.retain(|hex, _| self.has_snapshot_of(hex));
-        self.images = images;
+        let unused = self.images.keys().filter(|hex| !self.has_snapshot_of(hex));
+        let unused: Vec<String> = unused.cloned().collect();
+        for hex in unused {
+            self.forget_image(&hex);
+        }
+    }
+
+    /// Removes an image, which may have a tag in its store.
+    pub fn forget_image(&mut self, hex: &str) {
+        if let Some((hex, image)) = self.images.remove_entry(hex) {
+            self.leaving.insert((hex, image.store));
+        }
+    }
+
+    /// Returns the stores with a tag of an image that nothing needs.
+    pub fn left_stores(&self, image: &str) -> Vec<PathBuf> {
+        let store = self.images.get(image).map(|image| &image.store);
+        let left = self.leaving.iter();
+        left.filter(|(hex, left)| hex == image && Some(left) != store)
+            .map(|(_, left)| left.clone())
+            .collect()
     }
 }
 
@@ -222,16 +316,7 @@ mod tests {
     use super::*;
 
     fn snapshot(kind: Kind, parent: Option<&str>, content: Content) -> Snapshot {
-        Snapshot {
-            kind,
-            parent: parent.map(str::to_owned),
-            content,
-            labels: Labels::new(),
-            created: Timestamp::default(),
-            updated: Timestamp::default(),
-            usage: UsageResponse::default(),
-            applied: None,
-        }
+        Snapshot::new(kind, parent.map(str::to_owned), content, Labels::new())
     }
 
     fn sample() -> State {

@@ -5,9 +5,13 @@
 use super::*;
 use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::sync::Arc;
+use std::sync::{mpsc, Arc, Condvar};
+use std::time::Duration;
 
-/// What is mounted where, by the options that it was mounted with.
+/// The longest wait for something that happens at once unless the code is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The mounts, with their options.
 #[derive(Clone, Default)]
 pub struct Notes {
     mounted: Arc<Mutex<BTreeSet<(PathBuf, String)>>>,
@@ -15,10 +19,53 @@ pub struct Notes {
     broken: Arc<Mutex<Option<String>>>,
     /// Images with these options need an overlay to show their attributes.
     escaped: Arc<Mutex<Option<String>>>,
+    /// The tags in stores.
+    tags: Arc<Mutex<BTreeSet<(PathBuf, String)>>>,
+    gate: Arc<Gate>,
+}
+
+/// Holds up the mounts with some options, as a store that hangs.
+#[derive(Default)]
+struct Gate {
+    /// The options, and the number of mounts that wait.
+    closed: Mutex<(Option<String>, usize)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self, options: &str) {
+        let mut closed = self.closed.lock().unwrap();
+        closed.1 += 1;
+        self.changed.notify_all();
+        let is_closed = |closed: &mut (Option<String>, usize)| closed.0.as_deref() == Some(options);
+        let waited = self
+            .changed
+            .wait_timeout_while(closed, PATIENCE, is_closed)
+            .unwrap();
+        assert!(!waited.1.timed_out(), "the gate stays closed");
+        closed = waited.0;
+        closed.1 -= 1;
+    }
+
+    fn set(&self, options: Option<&str>) {
+        self.closed.lock().unwrap().0 = options.map(str::to_owned);
+        self.changed.notify_all();
+    }
+
+    fn wait_for(&self, waiting: usize) {
+        let closed = self.closed.lock().unwrap();
+        let mut few = |closed: &mut (Option<String>, usize)| closed.1 < waiting;
+        let waited = self
+            .changed
+            .wait_timeout_while(closed, PATIENCE, &mut few)
+            .unwrap();
+        assert!(!waited.1.timed_out(), "nobody waits at the gate");
+    }
 }
 
 impl Mounter for Notes {
     fn mount(&self, _: &Digest, image: &Image, directory: &Path) -> anyhow::Result<bool> {
+        self.gate.pass(&image.options);
         let broken = self.broken.lock().unwrap().clone();
         ensure!(broken.as_ref() != Some(&image.options), "broken");
         self.unmount(directory)?;
@@ -32,6 +79,18 @@ impl Mounter for Notes {
     fn unmount(&self, directory: &Path) -> anyhow::Result<()> {
         let mut mounted = self.mounted.lock().unwrap();
         mounted.retain(|(mounted, _)| mounted != directory);
+        Ok(())
+    }
+
+    fn keep(&self, _: &Digest, store: &Path, tag: &str) -> anyhow::Result<()> {
+        let tag = (store.to_owned(), tag.to_owned());
+        self.tags.lock().unwrap().insert(tag);
+        Ok(())
+    }
+
+    fn release(&self, store: &Path, tag: &str) -> anyhow::Result<()> {
+        let mut tags = self.tags.lock().unwrap();
+        tags.remove(&(store.to_owned(), tag.to_owned()));
         Ok(())
     }
 }
@@ -66,6 +125,15 @@ impl Host {
         names.iter().map(|name| shown(name)).collect()
     }
 
+    /// The stores with a tag of the image of these tests.
+    fn tagged(&self) -> Vec<PathBuf> {
+        let tags = self.notes.tags.lock().unwrap();
+        let own = tags
+            .iter()
+            .filter(|(_, tag)| tag.ends_with(&manifest().to_hex()));
+        own.map(|(store, _)| store.clone()).collect()
+    }
+
     fn mounted(&self) -> Vec<(PathBuf, String)> {
         let mounted = self.notes.mounted.lock().unwrap();
         mounted.iter().cloned().collect()
@@ -80,6 +148,17 @@ fn image(options: &str) -> Image {
     Image {
         store: "/srv/images".into(),
         options: options.to_owned(),
+    }
+}
+
+fn available(options: &str) -> AvailableImage {
+    AvailableImage {
+        hex: manifest().to_hex(),
+        image: image(options),
+        usage: UsageResponse {
+            size: 1234,
+            inodes: 5,
+        },
     }
 }
 
@@ -208,13 +287,17 @@ fn the_last_layer_becomes_the_image() {
         let layer = snapshots.layer_of(&mounts).unwrap();
         assert_eq!((&*layer.namespace, &*layer.chain), ("default", chain));
         if chain == "sha256:two" {
-            snapshots.apply(&mounts, &manifest(), image("")).unwrap();
+            snapshots.apply(&mounts, available("")).unwrap();
         }
         snapshots.commit(chain, key, label(chain)).unwrap();
         assert_eq!(cause(snapshots.layer_of(&mounts)), Cause::NotFound);
         parent = chain;
     }
-    assert_eq!(snapshots.images_in(&image("").store), [manifest().to_hex()]);
+    let has_image =
+        |snapshots: &Snapshots<Notes>| snapshots.has_image(&manifest().to_hex(), &image("").store);
+    assert!(has_image(&snapshots));
+    let usage = snapshots.usage("sha256:two").unwrap();
+    assert_eq!(usage, available("").usage, "what the image has added");
     assert_eq!(host.directories().len(), 1);
     drop(snapshots);
     let snapshots = host.open();
@@ -230,7 +313,7 @@ fn the_last_layer_becomes_the_image() {
     assert_eq!(host.mounted().len(), 0);
     snapshots.remove("sha256:two").unwrap();
     snapshots.remove("sha256:one").unwrap();
-    assert_eq!(snapshots.images_in(&image("").store), [""; 0]);
+    assert!(!has_image(&snapshots));
     assert_eq!(host.directories(), BTreeSet::new());
 }
 
@@ -529,4 +612,188 @@ fn an_image_with_escaped_attributes_is_viewed_through_an_overlay() {
     );
     let active = prepare(&snapshots, Kind::Active, "active", &name);
     assert_eq!(option(&active, "lowerdir"), mount_point.to_str());
+}
+
+/// A store that hangs holds up the calls for its own images alone.
+#[test]
+fn a_store_that_hangs() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let name = import(&snapshots);
+    let hanging = Digest::of(b"hanging");
+    snapshots.add_image(&hanging, image("hangs")).unwrap();
+    let label = Labels::from([(REFERENCE.to_owned(), hanging.to_oci())]);
+    let asked = snapshots.prepare(Kind::Active, "asked", "", label);
+    assert_eq!(cause(asked), Cause::AlreadyExists);
+    host.notes.gate.set(Some("hangs"));
+    std::thread::scope(|scope| {
+        let (done, others_done) = mpsc::channel();
+        let snapshots = &snapshots;
+        let hangs = || snapshots.prepare(Kind::Active, "hung", &hanging.to_oci(), Labels::new());
+        let hung = scope.spawn(hangs);
+        host.notes.gate.wait_for(1);
+        let calls = scope.spawn(move || {
+            prepare(snapshots, Kind::Active, "one", &name);
+            snapshots.mounts("one").unwrap();
+            assert_eq!(cause(snapshots.stat("hung")), Cause::NotFound);
+            assert_eq!(snapshots.list().len(), 3);
+            let wanted = Info {
+                name: name.clone(),
+                ..Info::default()
+            };
+            snapshots.update(wanted, &["labels".to_owned()]).unwrap();
+            snapshots.usage("one").unwrap();
+            snapshots.clean_up();
+            snapshots.commit("layer", "one", Labels::new()).unwrap();
+            snapshots.remove("layer").unwrap();
+            snapshots.remove(&name).unwrap();
+            done.send(()).unwrap();
+        });
+        let others = others_done.recv_timeout(PATIENCE);
+        host.notes.gate.set(None);
+        others.expect("other calls wait for the store that hangs");
+        calls.join().unwrap();
+        hung.join().unwrap().unwrap();
+    });
+    snapshots.mounts("hung").unwrap();
+    assert_eq!(host.mounted().len(), 1);
+    assert_eq!(host.directories().len(), 1);
+}
+
+/// The image of a call that hangs is removed meanwhile: the call fails, and leaves nothing.
+#[test]
+fn an_image_that_is_removed_while_it_is_mounted() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let name = import(&snapshots);
+    host.notes.gate.set(Some(""));
+    std::thread::scope(|scope| {
+        let prepare = || snapshots.prepare(Kind::Active, "key", &name, Labels::new());
+        let hung = scope.spawn(prepare);
+        host.notes.gate.wait_for(1);
+        snapshots.remove(&name).unwrap();
+        host.notes.gate.set(None);
+        assert_eq!(cause(hung.join().unwrap()), Cause::NotFound);
+    });
+    assert_eq!(host.mounted(), []);
+    assert_eq!(host.tagged(), [""; 0].map(PathBuf::from));
+    assert_eq!(host.directories(), BTreeSet::new());
+}
+
+/// A tag keeps an image in its store as long as containerd has it.
+#[test]
+fn an_image_has_a_tag_in_its_store() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let name = import(&snapshots);
+    let store = image("").store;
+    assert_eq!(host.tagged(), [store.clone()]);
+    let moved = Image {
+        store: "/srv/moved".into(),
+        options: String::new(),
+    };
+    snapshots.add_image(&manifest(), moved.clone()).unwrap();
+    assert_eq!(host.tagged(), [moved.store.clone()]);
+    drop(snapshots);
+    let snapshots = host.open();
+    assert_eq!(host.tagged(), [moved.store]);
+    snapshots.remove(&name).unwrap();
+    assert_eq!(host.tagged(), [""; 0].map(PathBuf::from));
+
+    // An import that was killed before containerd knew of the image.
+    snapshots.add_image(&manifest(), image("")).unwrap();
+    assert_eq!(host.tagged(), [store]);
+    drop(snapshots);
+    let snapshots = host.open();
+    assert_eq!(host.tagged(), [""; 0].map(PathBuf::from));
+    drop(snapshots);
+    assert!(State::load(&host.root()).unwrap().leaving.is_empty());
+}
+
+/// Layers that are not downloaded: the last one is the image, and containerd finds both by their labels.
+#[test]
+fn layers_that_are_not_downloaded() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let label = |chain: &str| Labels::from([(REFERENCE.to_owned(), chain.to_owned())]);
+    let add = |chain: &str, parent: &str, layer: &NewLayer| {
+        snapshots
+            .add_layer(chain, parent, &label(chain), layer)
+            .unwrap();
+        let all = snapshots.list();
+        let found = all.iter().find(|info| {
+            let is_labelled = info.labels == label(chain) && info.parent == parent;
+            info.kind() == Kind::Committed && is_labelled && info.name != "other"
+        });
+        found.unwrap().name.clone()
+    };
+    let whole = NewLayer::Image(available(""));
+    let one = add("sha256:one", "", &NewLayer::Part);
+    assert_eq!(add("sha256:one", "", &NewLayer::Part), one);
+    let two = add("sha256:two", &one, &whole);
+    assert_eq!(snapshots.usage(&two).unwrap(), available("").usage);
+    let container = prepare(&snapshots, Kind::Active, "container", &two);
+    let mount_point = shown(&host.mounts().join(manifest().to_hex()));
+    assert_eq!(option(&container, "lowerdir"), Some(&*mount_point));
+
+    // Another namespace has another snapshot below.
+    snapshots
+        .prepare(Kind::Active, "key", "", Labels::new())
+        .unwrap();
+    snapshots
+        .commit("other", "key", label("sha256:one"))
+        .unwrap();
+    let other = add("sha256:two", "other", &whole);
+    assert_ne!(other, two);
+    assert_eq!(add("sha256:two", "other", &whole), other);
+    // One that is not ours is not taken for the layer.
+    assert_eq!(add("sha256:one", "", &NewLayer::Part), one);
+    let missing = snapshots.add_layer("sha256:x", "none", &Labels::new(), &whole);
+    assert_eq!(cause(missing), Cause::NotFound);
+    assert_eq!(snapshots.counts(), (5, 1));
+
+    for name in ["container", &two, &one, &other, "other"] {
+        snapshots.remove(name).unwrap();
+    }
+    assert_eq!(host.mounted(), []);
+    assert_eq!(host.directories(), BTreeSet::new());
+    assert_eq!(snapshots.counts(), (0, 0));
+}
+
+/// The first layers of an image are an image themselves, which is known later.
+#[test]
+fn a_part_that_becomes_an_image() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let label = Labels::from([(REFERENCE.to_owned(), "sha256:one".to_owned())]);
+    let part = NewLayer::Part;
+    snapshots
+        .add_layer("sha256:one", "", &label, &part)
+        .unwrap();
+    assert_eq!(snapshots.part("sha256:one").as_deref(), Some("sha256:one"));
+    assert_eq!(snapshots.part("none"), None);
+    snapshots
+        .complete_part("sha256:one", &available(""))
+        .unwrap();
+    assert_eq!(snapshots.part("sha256:one"), None);
+    assert_eq!(host.directories(), BTreeSet::new());
+    let container = prepare(&snapshots, Kind::Active, "container", "sha256:one");
+    let mount_point = shown(&host.mounts().join(manifest().to_hex()));
+    assert_eq!(option(&container, "lowerdir"), Some(&*mount_point));
+    // Again, by a call that has waited.
+    let again = snapshots.complete_part("sha256:one", &available("x"));
+    again.unwrap();
+    assert_eq!(host.mounted()[0].1, "");
+
+    // The same by the answer for another image.
+    snapshots.remove("container").unwrap();
+    snapshots.remove("sha256:one").unwrap();
+    snapshots
+        .add_layer("sha256:one", "", &label, &part)
+        .unwrap();
+    let whole = NewLayer::Image(available(""));
+    snapshots
+        .add_layer("sha256:one", "", &label, &whole)
+        .unwrap();
+    assert_eq!(snapshots.part("sha256:one"), None);
 }
