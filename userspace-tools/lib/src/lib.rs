@@ -241,8 +241,9 @@ pub mod usage {
 pub mod oci {
     //! The JSON documents of an OCI image layout.
     pub use crate::model::oci::{
-        Descriptor, Index, Manifest, CREATED, DOCKER_CONFIG, EMPTY_CONTENT, FILEDATA,
-        FILEDATA_ZSTD, INDEX, LAYOUT, MANIFEST, REF_NAME, ROOT, ROOTFS, VERITY_ROOT_HASH,
+        Descriptor, Index, Manifest, UnknownIndex, CREATED, DOCKER_CONFIG, EMPTY_CONTENT, FILEDATA,
+        FILEDATA_ZSTD, INDEX, LAYOUT, LAYOUT_VERSION, MANIFEST, REF_NAME, ROOT, ROOTFS,
+        VERITY_ROOT_HASH,
     };
 }
 

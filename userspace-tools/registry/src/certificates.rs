@@ -5,7 +5,6 @@
 //! Client certificates are not used.
 
 use crate::error::SetupError;
-use crate::reference::RemoteImage;
 use oci_client::client::{Certificate, CertificateEncoding};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -19,7 +18,7 @@ const SYSTEM: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 /// Reads the certificates of `directory`, or of the directories of a registry if none is given. The
 /// system's certificates are trusted beside them.
 pub(crate) fn find(
-    image: &RemoteImage,
+    registry: &str,
     directory: Option<&Path>,
 ) -> Result<Vec<Certificate>, SetupError> {
     if let Some(directory) = directory {
@@ -35,7 +34,7 @@ pub(crate) fn find(
     let mut found = Vec::new();
     for parent in own.into_iter().chain(SYSTEM.map(PathBuf::from)) {
         // A registry's name has no `/`.
-        found.extend(of_directory(&parent.join(image.registry()), false)?);
+        found.extend(of_directory(&parent.join(registry), false)?);
     }
     Ok(found)
 }
@@ -77,13 +76,11 @@ fn unreadable(path: &Path, cause: std::io::Error) -> SetupError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::OsStr;
 
     #[test]
     fn certificates_of_a_directory() {
         let scratch = tempfile::tempdir().unwrap();
-        let image = RemoteImage::parse(OsStr::new("docker://localhost:5000/a")).unwrap();
-        let find = |path: &Path| find(&image, Some(path));
+        let find = |path: &Path| find("localhost:5000", Some(path));
         let missing = scratch.path().join("missing");
         assert!(matches!(find(&missing), Err(SetupError::Read { .. })));
         fs::write(scratch.path().join("key.pem"), "x").unwrap();

@@ -30,11 +30,11 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 /// The interval at which a waiting thread looks for a request to stop.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 /// The pause before the first repeated attempt. Each further pause is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 /// The largest part of a refusal that is read for its message, in bytes.
 const REFUSAL_MAX: usize = 64 << 10;
 /// The name that requests state.
@@ -92,9 +92,20 @@ pub struct Traffic {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    requests: AtomicU64,
+    pub requests: AtomicU64,
     pub received: AtomicU64,
     pub sent: AtomicU64,
+}
+
+impl Counters {
+    /// The bytes and requests so far.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            requests: self.requests.load(Relaxed),
+            received: self.received.load(Relaxed),
+            sent: self.sent.load(Relaxed),
+        }
+    }
 }
 
 /// A connection to the registry of an image.
@@ -140,7 +151,7 @@ impl<'p> Registry<'p> {
         progress: &'p Progress,
     ) -> Result<Self> {
         let secret = credentials::find(image, options.creds.as_ref(), options.authfile.as_deref())?;
-        let mut certificates = certificates::find(image, options.cert_dir.as_deref())?;
+        let mut certificates = certificates::find(image.registry(), options.cert_dir.as_deref())?;
         for path in &options.ca_files {
             certificates.push(certificates::read(path)?);
         }
@@ -259,11 +270,7 @@ impl<'p> Registry<'p> {
 
     /// The bytes and requests so far.
     pub fn traffic(&self) -> Traffic {
-        Traffic {
-            requests: self.counters.requests.load(Relaxed),
-            received: self.counters.received.load(Relaxed),
-            sent: self.counters.sent.load(Relaxed),
-        }
+        self.counters.traffic()
     }
 
     /// Counts a request.
@@ -575,6 +582,27 @@ impl Settings {
     }
 
     fn http(&self, redirects: Policy) -> Result<reqwest::Client, String> {
+        let settings = HttpSettings {
+            tls_verify: self.tls_verify,
+            certificates: self.certificates.clone(),
+            timeout: self.timeout,
+        };
+        settings.client(redirects)
+    }
+}
+
+/// The settings of clients whose answers are read in pieces.
+#[derive(Clone)]
+pub(crate) struct HttpSettings {
+    pub tls_verify: bool,
+    pub certificates: Vec<Certificate>,
+    /// The longest time for a connection.
+    pub timeout: Duration,
+}
+
+impl HttpSettings {
+    /// Makes a client. It uses the proxies that the environment names.
+    pub fn client(&self, redirects: Policy) -> Result<reqwest::Client, String> {
         let mut builder = reqwest::Client::builder()
             .redirect(redirects)
             .user_agent(USER_AGENT)
@@ -641,7 +669,7 @@ fn base(scheme: &str, image: &RemoteImage) -> Result<Url, String> {
 }
 
 /// Makes a runtime with few threads: verification and files are the work of the callers.
-fn runtime() -> std::io::Result<Runtime> {
+pub(crate) fn runtime() -> std::io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("network")

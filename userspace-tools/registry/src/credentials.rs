@@ -43,6 +43,13 @@ pub struct UserPassword {
     password: String,
 }
 
+impl UserPassword {
+    /// The user name and the password.
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        (&self.user, &self.password)
+    }
+}
+
 impl std::str::FromStr for UserPassword {
     type Err = &'static str;
 

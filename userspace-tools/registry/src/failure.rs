@@ -218,7 +218,9 @@ fn ends_early(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// The cause of an error. `source` of an I/O error skips the error that it wraps.
-fn cause<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e (dyn StdError + 'static)> {
+pub(crate) fn cause<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> Option<&'e (dyn StdError + 'static)> {
     match error.downcast_ref::<io::Error>().map(io::Error::get_ref) {
         Some(Some(inner)) => Some(inner),
         _ => error.source(),

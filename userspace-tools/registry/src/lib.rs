@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Pushes PuzzleFS images to container registries, and pulls them and container images.
+//! Pushes PuzzleFS images to container registries and object stores, and pulls them and container images.
 //!
 //! The crate follows the OCI distribution specification 1.1 by `oci-client`. What a pull adds to a store
 //! is verified by `puzzlefs-lib`, because registries and networks are untrusted.
@@ -9,6 +9,7 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | [`objects`] | images in object stores and on servers of files |
 //! | `publish` | publishes PuzzleFS images next to container images |
 //! | `push` | pushes images |
 //! | `pull` | pulls images |
@@ -28,6 +29,7 @@ mod client;
 mod credentials;
 mod error;
 mod failure;
+pub mod objects;
 mod places;
 mod publish;
 mod pull;

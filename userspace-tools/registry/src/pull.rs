@@ -6,7 +6,7 @@ use crate::client::{Answer, Attempts, Registry, RegistryOptions, Stop, Traffic};
 use crate::error::{Message, RegistryFault};
 use crate::failure::{Failure, Remedy};
 use crate::places::{Attempt, Sought};
-use crate::reference::{ImageName, RemoteImage};
+use crate::reference::ImageName;
 use futures_util::StreamExt;
 use oci_client::client::{BlobResponse, LayerDescriptor, SizedStream};
 use oci_client::RegistryOperation;
@@ -46,7 +46,7 @@ pub struct Pulled {
     /// The image in the store.
     pub obtained: Obtained,
     /// The name of the image at the place that it comes from.
-    pub image: RemoteImage,
+    pub image: String,
     /// The digest of the manifest or the index that the registry has under the name.
     pub source: Digest,
     /// Requests and bytes.
@@ -90,7 +90,7 @@ pub fn pull(
         )?;
         Ok(Pulled {
             obtained,
-            image: opened.registry.image.clone(),
+            image: opened.registry.image.to_string(),
             source: source.first.0,
             traffic: opened.registry.traffic(),
         })

@@ -137,9 +137,9 @@ impl Pushed {
 }
 
 /// A blob of a store.
-struct StoredBlob<'s> {
-    store: &'s Store,
-    digest: &'s Digest,
+pub(crate) struct StoredBlob<'s> {
+    pub store: &'s Store,
+    pub digest: &'s Digest,
 }
 
 impl Content for StoredBlob<'_> {
@@ -153,7 +153,7 @@ impl Content for StoredBlob<'_> {
 }
 
 /// Returns the blobs of a manifest, each once, the largest first.
-fn blobs<'d>(
+pub(crate) fn blobs<'d>(
     store: &Store,
     manifest: &Digest,
     descriptors: impl Iterator<Item = &'d Descriptor>,
@@ -175,7 +175,7 @@ fn blobs<'d>(
 }
 
 /// Returns the number of blobs that the store lacks or has in another size.
-fn missing(store: &Store, blobs: &[(Digest, u64)]) -> Result<usize> {
+pub(crate) fn missing(store: &Store, blobs: &[(Digest, u64)]) -> Result<usize> {
     let mut missing = 0;
     for (digest, size) in blobs {
         missing += usize::from(store.blob_size(digest)? != Some(*size));

@@ -38,7 +38,7 @@ const PART: u64 = 16 << 20;
 /// The size of a part if the registry refuses larger requests, in bytes.
 const SMALL_PART: u64 = 4 << 20;
 /// The time that a registry may take to store a blob whose bytes it has. Some copy it to another place.
-const COMMIT_TIME: Duration = Duration::from_secs(300);
+pub(crate) const COMMIT_TIME: Duration = Duration::from_secs(300);
 
 /// The content of a blob that is uploaded. An upload can open it several times.
 pub(crate) trait Content: Sync {

@@ -405,7 +405,7 @@ impl Default for Index {
 impl Index {
     /// Returns the reason if this version does not know the form of the index. Then it is unknown
     /// which blobs the index leads to.
-    pub(crate) fn unknown(&self) -> Option<UnknownIndex> {
+    pub fn unknown(&self) -> Option<UnknownIndex> {
         if self.schema_version != SCHEMA_VERSION {
             return Some(UnknownIndex::Version(self.schema_version));
         }

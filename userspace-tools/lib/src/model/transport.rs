@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 /// The transports of skopeo, Podman and BuildKit, with which their references begin.
-const TRANSPORTS: [(&str, Place); 15] = [
+const TRANSPORTS: [(&str, Place); 23] = [
     ("docker://", Place::Registry),
     (
         "docker-image://",
@@ -34,6 +34,14 @@ const TRANSPORTS: [(&str, Place); 15] = [
     ("https://", Place::Network),
     ("http://", Place::Network),
     ("s3://", Place::Network),
+    ("s3a://", Place::Network),
+    ("gs://", Place::Network),
+    ("az://", Place::Network),
+    ("azure://", Place::Network),
+    ("adl://", Place::Network),
+    ("abfs://", Place::Network),
+    ("abfss://", Place::Network),
+    ("file://", Place::Network),
 ];
 
 /// The place of the images of a transport.
@@ -44,7 +52,7 @@ enum Place {
     Registry,
     /// A place from which another tool has to fetch the image.
     Elsewhere(&'static str),
-    /// On a server that is not a registry.
+    /// In an object store or on a server of files, from which `puzzlefs pull` gets images of a layout.
     Network,
 }
 
@@ -80,13 +88,13 @@ pub enum Foreign {
         /// The reference.
         reference: String,
     },
-    /// The reference is the address of a server that is not a registry.
+    /// The reference is the address of an object store or a server of files.
     #[error(
-        "puzzlefs reads no '{prefix}' addresses; download an archive first, or copy an image from a \
-         registry by 'skopeo copy docker://HOST/NAME:TAG oci:DIRECTORY:TAG'")]
+        "an address; 'puzzlefs pull {reference} STORE:TAG' gets an image from an image layout there. \
+         Download an archive first, and give the file to 'puzzlefs import'")]
     Network {
-        /// The scheme of the address.
-        prefix: &'static str,
+        /// The reference.
+        reference: String,
     },
 }
 
@@ -116,7 +124,9 @@ pub(crate) fn foreign(reference: &OsStr, is_source: bool) -> Option<Foreign> {
             place,
             reference: text.into_owned(),
         },
-        Place::Network => Foreign::Network { prefix },
+        Place::Network => Foreign::Network {
+            reference: text.into_owned(),
+        },
     })
 }
 

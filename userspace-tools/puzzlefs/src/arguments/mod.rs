@@ -7,12 +7,14 @@
 //! | this one | images, stores, threads, reports |
 //! | [`config`] | the configuration of an image |
 //! | [`registry`] | the access to a registry |
+//! | [`remote`] | names of images in registries and object stores |
 //! | [`encoding`] | the layers, chunks and frames of an image |
 //! | [`rules`] | the part of a tree that goes into an image |
 
 pub mod config;
 pub mod encoding;
 pub mod registry;
+pub mod remote;
 pub mod rules;
 
 use clap::Args;

@@ -11,6 +11,7 @@ use clap::Args;
 use puzzlefs_lib::error::ReferenceError;
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::{convert, ImageRef, Store};
+use puzzlefs_registry::objects::ObjectImage;
 use puzzlefs_registry::{RemoteImage, UserPassword};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -69,6 +70,14 @@ pub struct RemoteArgs {
 /// Converts an image.
 pub fn run(arguments: &ConvertArgs) -> anyhow::Result<()> {
     let target = arguments.target.as_ref().unwrap_or(&arguments.image);
+    if let Some(name) = [&arguments.image, target]
+        .into_iter()
+        .find(|name| ObjectImage::is_object(name))
+    {
+        let what = "'puzzlefs convert' publishes to registries alone; 'puzzlefs pull' brings the image into \
+                    a store, and 'puzzlefs push' uploads it";
+        return Err(ReferenceError::refused(name, what).into());
+    }
     match [&arguments.image, target].map(|name| RemoteImage::is_remote(name)) {
         [true, true] => {
             return publish::run(

@@ -3,6 +3,7 @@
 //! `puzzlefs pull`.
 
 use crate::arguments::registry::RegistryArgs;
+use crate::arguments::remote::{RemoteName, FORM};
 use crate::arguments::{has_tag, JobsArg, JsonArg, QuietArg, PLATFORM};
 use crate::output::{say, Output};
 use crate::progress::Words;
@@ -13,16 +14,16 @@ use puzzlefs_lib::error::ReferenceError;
 use puzzlefs_lib::import::Obtained;
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::{Digest, ImageRef, Selector, Store};
-use puzzlefs_registry::{pull, ImageName, PullOptions};
+use puzzlefs_registry::{objects, pull, PullOptions};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Pull an image from a registry: only data that the store lacks
+/// Pull an image from a registry or an object store: only data that the store lacks
 ///
 /// A PuzzleFS image is fetched, and an ordinary container image is imported, as by 'puzzlefs import'.
-/// Where the registry has images of several platforms, that of this machine is pulled.
+/// Where there are images of several platforms, that of this machine is pulled.
 ///
 /// Everything is verified before it enters the store. The tag is set last: if the pull fails or is
 /// interrupted, it stays as it was. Data that has arrived remains, and another pull fetches the rest;
@@ -32,8 +33,10 @@ use std::path::PathBuf;
 /// be mounted, but other tools cannot copy it until 'puzzlefs complete' has run.
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// Image, docker://HOST:PORT/NAME:TAG or docker://HOST:PORT/NAME@sha256:DIGEST [default for TAG: latest]
-    #[arg(value_name = "docker://HOST/NAME:TAG")]
+    /// Image in a registry, docker://HOST:PORT/NAME:TAG or docker://HOST:PORT/NAME@sha256:DIGEST, or in an
+    /// image layout at the address s3://BUCKET/PREFIX:TAG, gs://…, az://…, abfs://…, file:///… or
+    /// https://HOST/PATH:TAG [default for TAG: latest]
+    #[arg(value_name = FORM)]
     image: OsString,
     /// Store, created if it does not exist, and the tag to set there [default for TAG: the image's]
     #[arg(value_name = "STORE[:TAG]")]
@@ -111,7 +114,7 @@ impl Counts {
 /// Pulls an image from a registry.
 pub fn run(arguments: &PullArgs) -> anyhow::Result<()> {
     let connection = arguments.registry.options()?;
-    let image = ImageName::parse(&arguments.image, connection.settings.search())?;
+    let image = RemoteName::parse(&arguments.image, connection.settings.search())?;
     let (directory, tag) = target(&arguments.target, &image)?;
     let store = Store::create(&directory)?;
     let options = PullOptions {
@@ -123,10 +126,11 @@ pub fn run(arguments: &PullArgs) -> anyhow::Result<()> {
         },
     };
     let progress = interrupt::stoppable()?;
-    let pulled = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {
-        pull(&image, &store, &options, &progress)
+    let pulled = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || match &image {
+        RemoteName::Registry(name) => pull(name, &store, &options, &progress),
+        RemoteName::Objects(image) => objects::pull(image, &store, &options, &progress),
     })?;
-    let place = pulled.image.to_string();
+    let place = pulled.image;
     let imported = matches!(pulled.obtained, Obtained::Imported(_));
     let counts = Counts::of(pulled.obtained);
     for remark in &counts.remarks {
@@ -167,7 +171,7 @@ pub fn run(arguments: &PullArgs) -> anyhow::Result<()> {
 }
 
 /// Reads the target: a store and a tag, or a store alone.
-fn target(target: &OsStr, image: &ImageName) -> anyhow::Result<(PathBuf, String)> {
+fn target(target: &OsStr, image: &RemoteName) -> anyhow::Result<(PathBuf, String)> {
     if has_tag(target) {
         if let ImageRef {
             store,

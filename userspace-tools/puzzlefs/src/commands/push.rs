@@ -3,26 +3,29 @@
 //! `puzzlefs push`.
 
 use crate::arguments::registry::RegistryArgs;
+use crate::arguments::remote::{RemoteName, FORM};
 use crate::arguments::{ImageArg, JsonArg, QuietArg};
 use crate::output::Output;
 use crate::progress::Words;
 use crate::{interrupt, progress};
 use clap::Args;
-use puzzlefs_registry::{push, ImageName, Pushed};
+use puzzlefs_lib::error::ReferenceError;
+use puzzlefs_registry::{objects, push, Pushed};
 use serde::Serialize;
 use std::ffi::OsString;
 
-/// Push an image to a registry: only blobs that it lacks
+/// Push an image to a registry or an object store: only blobs that it lacks
 ///
-/// The tag is set last: if the push fails or is interrupted, the registry's tag stays as it was, and
-/// another push continues with the next blob. An image whose packs are missing is refused; run 'puzzlefs
+/// The tag is set last: if the push fails or is interrupted, the tag there stays as it was, and another push
+/// continues with the next blob. An image whose packs are missing is refused; run 'puzzlefs
 /// complete' first.
 #[derive(Debug, Args)]
 pub struct PushArgs {
     #[command(flatten)]
     image: ImageArg,
-    /// Name in the registry, docker://HOST:PORT/NAME:TAG [default for TAG: latest]
-    #[arg(value_name = "docker://HOST/NAME:TAG")]
+    /// Name in a registry, docker://HOST:PORT/NAME:TAG, or the address of an image layout in an object store,
+    /// s3://BUCKET/PREFIX:TAG, gs://…, az://…, abfs://… or file:///… [default for TAG: latest]
+    #[arg(value_name = FORM)]
     target: OsString,
     /// Take blobs from this repository of the same registry, if it has them and the registry permits it
     #[arg(long, value_name = "NAME")]
@@ -80,14 +83,28 @@ impl BlobsReport {
 /// Pushes an image to a registry.
 pub fn run(arguments: &PushArgs) -> anyhow::Result<()> {
     let options = arguments.registry.options()?;
-    let target = ImageName::parse(&arguments.target, options.settings.search())?;
-    let target = target.target()?;
-    let source = arguments.mount_from.as_deref();
-    let source = source.map(|name| target.sibling(name)).transpose()?;
+    let target = RemoteName::parse(&arguments.target, options.settings.search())?;
+    let mount_from = arguments.mount_from.as_deref();
+    let source = match (&target, mount_from) {
+        (_, None) => None,
+        (RemoteName::Registry(name), Some(source)) => Some(name.target()?.sibling(source)?),
+        (RemoteName::Objects(_), Some(_)) => {
+            let what = "--mount-from is for registries";
+            return Err(ReferenceError::refused(&arguments.target, what).into());
+        }
+    };
     let (store, image) = arguments.image.find_any()?;
     let progress = interrupt::stoppable()?;
-    let pushed = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || {
-        push(&store, &image, target, source.as_ref(), &options, &progress)
+    let pushed = progress::shown_as(WORDS, &progress, arguments.quiet.quiet, || match &target {
+        RemoteName::Registry(name) => push(
+            &store,
+            &image,
+            name.target()?,
+            source.as_ref(),
+            &options,
+            &progress,
+        ),
+        RemoteName::Objects(to) => objects::push(&store, &image, to, &options, &progress),
     })?;
     let mut out = Output::new();
     let printed = if arguments.json.json {

@@ -15,7 +15,7 @@ pub const PASSWORD: &str = "a:secret";
 const HTPASSWD: &str = "someone:$2b$05$eu4l74KfJncvI7u//dQMoOIxr2aydgqks.y0vz1DO.5uy.U0ECe5a\n";
 
 /// A program of the root, with the root's libraries.
-fn program(name: &str) -> Command {
+pub fn program(name: &str) -> Command {
     let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build/env");
     let text = fs::read_to_string(environment).unwrap_or_default();
     let root = text
@@ -150,7 +150,7 @@ pub fn openssl(directory: &Path, arguments: &str) -> Vec<u8> {
 }
 
 /// Makes a CA and a certificate of this host.
-fn make_certificates(directory: &Path) {
+pub fn make_certificates(directory: &Path) {
     fs::create_dir(directory.join("ca")).unwrap();
     let openssl = |arguments: &str| openssl(directory, arguments);
     let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";

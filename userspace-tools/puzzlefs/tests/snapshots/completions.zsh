@@ -314,7 +314,7 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 ':image -- Image, STORE\:TAG or STORE@sha256\:DIGEST:_default' \
-':target -- Name in the registry, docker\://HOST\:PORT/NAME\:TAG \[default for TAG\: latest\]:_default' \
+':target -- Name in a registry, docker\://HOST\:PORT/NAME\:TAG, or the address of an image layout in an object store, s3\://BUCKET/PREFIX\:TAG, gs\://…, az\://…, abfs\://… or file\:///… \[default for TAG\: latest\]:_default' \
 && ret=0
 ;;
 (pull)
@@ -334,7 +334,7 @@ _arguments "${_arguments_options[@]}" : \
 '--quiet[Show no progress and no summary]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-':image -- Image, docker\://HOST\:PORT/NAME\:TAG or docker\://HOST\:PORT/NAME@sha256\:DIGEST \[default for TAG\: latest\]:_default' \
+':image -- Image in a registry, docker\://HOST\:PORT/NAME\:TAG or docker\://HOST\:PORT/NAME@sha256\:DIGEST, or in an image layout at the address s3\://BUCKET/PREFIX\:TAG, gs\://…, az\://…, abfs\://…, file\:///… or https\://HOST/PATH\:TAG \[default for TAG\: latest\]:_default' \
 ':target -- Store, created if it does not exist, and the tag to set there \[default for TAG\: the image'\''s\]:_default' \
 && ret=0
 ;;
@@ -602,8 +602,8 @@ _puzzlefs_commands() {
 'tag:Add a tag to an image' \
 'untag:Remove a tag' \
 'copy:Copy an image to another store\: only missing blobs' \
-'push:Push an image to a registry\: only blobs that it lacks' \
-'pull:Pull an image from a registry\: only data that the store lacks' \
+'push:Push an image to a registry or an object store\: only blobs that it lacks' \
+'pull:Pull an image from a registry or an object store\: only data that the store lacks' \
 'du:Show the size of each image of a store, and the part it shares with others' \
 'diff:Show the paths in which two images differ, and the chunks they share' \
 'gc:Remove the blobs of a store that no image needs' \
@@ -697,8 +697,8 @@ _puzzlefs__subcmd__help_commands() {
 'tag:Add a tag to an image' \
 'untag:Remove a tag' \
 'copy:Copy an image to another store\: only missing blobs' \
-'push:Push an image to a registry\: only blobs that it lacks' \
-'pull:Pull an image from a registry\: only data that the store lacks' \
+'push:Push an image to a registry or an object store\: only blobs that it lacks' \
+'pull:Pull an image from a registry or an object store\: only data that the store lacks' \
 'du:Show the size of each image of a store, and the part it shares with others' \
 'diff:Show the paths in which two images differ, and the chunks they share' \
 'gc:Remove the blobs of a store that no image needs' \

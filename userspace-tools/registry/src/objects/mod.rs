@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Images in object stores and on servers of files.
+//!
+//! At an address is an OCI image layout, as in a directory: any tool that copies directories can make it or
+//! take it. The crate `object_store` speaks the protocols. What a pull adds to a store is verified by
+//! `puzzlefs-lib`.
+//!
+//! Each module uses only those below it.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | this one | pulls images |
+//! | `push` | pushes images |
+//! | `source` | reads manifests and ranges of blobs |
+//! | `layout` | reads `index.json`, and replaces it |
+//! | `connection` | requests, repeated attempts, deadlines |
+//! | `failure` | failed requests, and the way on |
+//! | `stores` | the backends, and their settings |
+//! | `http` | HTTP clients for the backends |
+//! | `error` | failures |
+//! | `name` | names of images |
+
+mod connection;
+mod error;
+mod failure;
+mod http;
+mod layout;
+mod name;
+mod push;
+mod source;
+mod stores;
+
+use self::source::ObjectSource;
+use crate::pull::{PullOptions, Pulled};
+use puzzlefs_lib::fetch::FetchOptions;
+use puzzlefs_lib::import::obtain;
+use puzzlefs_lib::{Progress, Result, Store};
+
+pub use self::error::{ObjectError, ObjectFault};
+pub use self::name::ObjectImage;
+pub use self::push::push;
+
+/// The verb for messages.
+const ACTION: &str = "pull from";
+
+/// Pulls an image from a layout in an object store into a store, and sets the tag. A container image is
+/// imported.
+///
+/// # Errors
+///
+/// As for [`crate::pull`].
+pub fn pull(
+    image: &ObjectImage,
+    to: &Store,
+    options: &PullOptions,
+    progress: &Progress,
+) -> Result<Pulled> {
+    let (source, document) = ObjectSource::open(image, ACTION, &options.connection, progress)?;
+    let obtained = obtain(
+        &source,
+        &document,
+        options.platform.as_ref(),
+        to,
+        &options.build,
+        FetchOptions {
+            jobs: options.connection.jobs,
+        },
+        progress,
+    )?;
+    Ok(Pulled {
+        obtained,
+        image: image.to_string(),
+        source: source.digest(),
+        traffic: source.connection.traffic(),
+    })
+}
