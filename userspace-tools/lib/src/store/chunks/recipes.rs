@@ -75,8 +75,10 @@ impl Recipe {
 /// Keeps the recipe of a pack, durably.
 pub(crate) fn keep_recipe(store: &Store, pack: &Digest, recipe: &[u8]) -> Result<()> {
     let directory = PrivateDirectory::create(store, RECIPES)?;
-    directory.write_file(NEW, recipe)?;
-    directory.rename_file(NEW, &pack.to_hex())?;
+    // Threads and other processes keep recipes meanwhile.
+    let new = format!("{NEW}-{}-{}", std::process::id(), pack.to_hex());
+    directory.write_file(&new, recipe)?;
+    directory.rename_file(&new, &pack.to_hex())?;
     directory.sync()
 }
 
@@ -87,7 +89,8 @@ pub(crate) fn remove_recipes(store: &Store, is_needed: impl Fn(&Digest) -> bool)
     };
     for name in directory.names()? {
         let pack = Digest::from_hex(name.as_bytes());
-        if name == NEW || pack.is_some_and(|pack| !is_needed(&pack)) {
+        let is_new = name.as_bytes().starts_with(NEW.as_bytes());
+        if is_new || pack.is_some_and(|pack| !is_needed(&pack)) {
             directory.remove_file(&name)?;
         }
     }
