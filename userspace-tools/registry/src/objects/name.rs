@@ -197,7 +197,7 @@ fn check<'t>(address: &'t str, scheme: &str, backend: Backend) -> Result<&'t str
         return Err("an address has no query, no fragment, no backslash and no space".to_owned());
     }
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    if path.split('/').any(|part| is_special(part)) && !path.is_empty() {
+    if path.split('/').any(is_special) && !path.is_empty() {
         return Err("a part of the path is empty, '.' or '..'".to_owned());
     }
     let has_container = matches!(scheme, "abfs://" | "abfss://") && host.split('@').count() == 2;
