@@ -96,3 +96,25 @@ pub(crate) fn remove_recipes(store: &Store, is_needed: impl Fn(&Digest) -> bool)
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::parallel::for_each;
+    use std::fs;
+
+    #[test]
+    fn threads_keep_recipes_at_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = Store::create(&scratch.path().join("store")).unwrap();
+        let packs: Vec<_> = (0..100u8).map(|number| Digest::of(&[number])).collect();
+        let keep = |(): &mut (), pack: &Digest| keep_recipe(&store, pack, pack.to_hex().as_bytes());
+        for_each(8, &packs, || (), keep).unwrap();
+        let directory = PrivateDirectory::open(&store, RECIPES).unwrap().unwrap();
+        for pack in packs {
+            let name = pack.to_hex();
+            let kept = fs::read(directory.file_path(&name)).unwrap();
+            assert_eq!(kept, name.as_bytes());
+        }
+    }
+}
