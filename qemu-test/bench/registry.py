@@ -440,7 +440,7 @@ Ten versions of a Debian root filesystem (`qemu-test/steps/series`), pulled in o
 builder* has all versions in one store. *A builder for each version* has no earlier version, so its packs have
 nothing in common with earlier packs. zstd:chunked is pulled by skopeo to an overlay of containers-storage,
 and casync extracts each version with the last one as the seed. Bytes received include all headers. *New data*
-is what the store lacked: packs and manifests. desync is not in Debian.
+counts the packs and manifests that the store lacked. Debian has no package of desync.
 
 | target | limit |
 | --- | --- |
