@@ -13,7 +13,9 @@
 
 pub mod config;
 pub mod encoding;
+#[cfg(feature = "registry")]
 pub mod registry;
+#[cfg(feature = "registry")]
 pub mod remote;
 pub mod rules;
 

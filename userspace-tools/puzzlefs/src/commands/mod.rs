@@ -8,6 +8,7 @@ mod build;
 mod cat;
 mod complete;
 mod completions;
+#[cfg(feature = "registry")]
 mod convert;
 mod copy;
 mod diff;
@@ -22,8 +23,11 @@ mod list;
 mod ls;
 mod man;
 mod mount;
+#[cfg(feature = "registry")]
 mod publish;
+#[cfg(feature = "registry")]
 mod pull;
+#[cfg(feature = "registry")]
 mod push;
 mod record;
 mod reindex;
@@ -56,6 +60,7 @@ pub struct Cli {
 pub enum Command {
     Build(build::BuildArgs),
     Import(import::ImportArgs),
+    #[cfg(feature = "registry")]
     Convert(convert::ConvertArgs),
     Extract(extract::ExtractArgs),
     Export(export::ExportArgs),
@@ -70,7 +75,9 @@ pub enum Command {
     Tag(tag::TagArgs),
     Untag(untag::UntagArgs),
     Copy(copy::CopyArgs),
+    #[cfg(feature = "registry")]
     Push(push::PushArgs),
+    #[cfg(feature = "registry")]
     Pull(pull::PullArgs),
     Du(du::DuArgs),
     Diff(diff::DiffArgs),
@@ -92,6 +99,7 @@ impl Command {
         match self {
             Command::Build(arguments) => build::run(arguments),
             Command::Import(arguments) => import::run(arguments),
+            #[cfg(feature = "registry")]
             Command::Convert(arguments) => convert::run(arguments),
             Command::Extract(arguments) => extract::run(arguments),
             Command::Export(arguments) => export::run(arguments),
@@ -105,7 +113,9 @@ impl Command {
             Command::Tag(arguments) => tag::run(arguments),
             Command::Untag(arguments) => untag::run(arguments),
             Command::Copy(arguments) => copy::run(arguments),
+            #[cfg(feature = "registry")]
             Command::Push(arguments) => push::run(arguments),
+            #[cfg(feature = "registry")]
             Command::Pull(arguments) => pull::run(arguments),
             Command::Du(arguments) => du::run(arguments),
             Command::Diff(arguments) => diff::run(arguments),
@@ -124,11 +134,10 @@ impl Command {
     /// Returns the state that an interruption leaves, for the message about it.
     pub fn interrupted_state(&self) -> &'static str {
         match self {
-            Command::Build(_)
-            | Command::Import(_)
-            | Command::Convert(_)
-            | Command::Copy(_)
-            | Command::Push(_) => "nothing was tagged",
+            Command::Build(_) | Command::Import(_) | Command::Copy(_) => "nothing was tagged",
+            #[cfg(feature = "registry")]
+            Command::Convert(_) | Command::Push(_) => "nothing was tagged",
+            #[cfg(feature = "registry")]
             Command::Pull(_) => "nothing was tagged; another pull fetches the rest",
             Command::Extract(_) => "the files extracted so far remain",
             Command::Export(_) => "nothing was exported",
