@@ -8,6 +8,8 @@ TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 QT=$TOP/qemu-test
 CACHE=${PUZZLEFS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/puzzlefs}
 BUILD=$TOP/build
+# The tools that are built, and that guests get.
+BIN=${PUZZLEFS_BIN:-$BUILD/bin}
 # Debian's: one that a wrapper selects takes ten times as long to start.
 PYTHON=/usr/bin/python3
 
