@@ -32,7 +32,7 @@ use tokio::runtime::{Builder, Runtime};
 /// The interval at which a waiting thread looks for a request to stop.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 /// The pause before the first repeated attempt. Each further pause is twice as long.
-pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause between two attempts.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 /// The largest part of a refusal that is read for its message, in bytes.
@@ -512,10 +512,33 @@ impl Stop {
     }
 }
 
-/// The attempts of one request.
-pub(crate) struct Attempts {
+/// The further attempts that are left, and the pauses before them.
+pub(crate) struct Backoff {
     left: u32,
     pause: Duration,
+}
+
+impl Backoff {
+    /// No attempt yet, and so many repeated ones at most.
+    pub fn new(retries: u32) -> Self {
+        Backoff {
+            left: retries,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// Returns the pause before another attempt; `None` if there were too many.
+    pub fn next_pause(&mut self) -> Option<Duration> {
+        self.left = self.left.checked_sub(1)?;
+        let pause = self.pause;
+        self.pause = (2 * pause).min(LONGEST_PAUSE);
+        Some(pause)
+    }
+}
+
+/// The attempts of one request.
+pub(crate) struct Attempts {
+    backoff: Backoff,
     renewed: bool,
 }
 
@@ -523,8 +546,7 @@ impl Attempts {
     /// No attempt yet, and so many repeated ones at most.
     pub fn new(retries: u32) -> Self {
         Attempts {
-            left: retries,
-            pause: FIRST_PAUSE,
+            backoff: Backoff::new(retries),
             renewed: false,
         }
     }
@@ -535,23 +557,19 @@ impl Attempts {
     ///
     /// The failure, if another attempt would not help, or there were too many.
     pub fn prepare(&mut self, registry: &Registry<'_>, failure: Failure) -> Result<(), Stop> {
-        match failure.remedy {
+        let pause = match failure.remedy {
             Remedy::Renew if !self.renewed => {
                 self.renewed = true;
-                registry.renew()
+                return registry.renew();
             }
-            Remedy::Retry if self.left > 0 => {
-                self.left -= 1;
-                let pause = self.pause;
-                // The limit of the wait is longer than any pause.
-                registry.wait_for(2 * LONGEST_PAUSE, async move {
-                    tokio::time::sleep(pause).await;
-                })?;
-                self.pause = (2 * self.pause).min(LONGEST_PAUSE);
-                Ok(())
-            }
-            _ => Err(failure.into()),
-        }
+            Remedy::Retry => self.backoff.next_pause(),
+            _ => None,
+        };
+        let pause = pause.ok_or(failure)?;
+        // The limit of the wait is longer than any pause.
+        registry.wait_for(2 * LONGEST_PAUSE, async move {
+            tokio::time::sleep(pause).await;
+        })
     }
 }
 

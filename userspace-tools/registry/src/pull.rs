@@ -25,7 +25,7 @@ pub(crate) const MANIFEST_MAX: usize = 4 << 20;
 const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json, \
                       application/vnd.docker.distribution.manifest.list.v2+json";
 /// A connection that breaks after this number of bytes has not failed: further attempts count anew.
-const SUCCESS: u64 = 1 << 20;
+pub(crate) const SUCCESS: u64 = 1 << 20;
 /// The verb for messages.
 const ACTION: &str = "pull from";
 
@@ -53,6 +53,31 @@ pub struct Pulled {
     pub traffic: Traffic,
 }
 
+impl PullOptions {
+    /// Gets the image of a document from a source.
+    pub(crate) fn obtain(
+        &self,
+        source: &impl ImageSource,
+        document: &Descriptor,
+        to: &Store,
+        progress: &Progress,
+    ) -> Result<Obtained> {
+        let fetching = FetchOptions {
+            jobs: self.connection.jobs,
+        };
+        let platform = self.platform.as_ref();
+        obtain(
+            source,
+            document,
+            platform,
+            to,
+            &self.build,
+            fetching,
+            progress,
+        )
+    }
+}
+
 /// Pulls an image from a registry into a store, and sets the tag. A container image is imported.
 ///
 /// The mirrors of the registry are tried first. If one fails on the way, the next place gives the rest.
@@ -77,17 +102,7 @@ pub fn pull(
     sought.first(|attempt| {
         let opened = Opened::at(attempt, &sought, progress)?;
         let (source, document) = opened.source();
-        let obtained = obtain(
-            &source,
-            &document,
-            options.platform.as_ref(),
-            to,
-            &options.build,
-            FetchOptions {
-                jobs: options.connection.jobs,
-            },
-            progress,
-        )?;
+        let obtained = options.obtain(&source, &document, to, progress)?;
         Ok(Pulled {
             obtained,
             image: opened.registry.image.to_string(),
@@ -173,9 +188,9 @@ impl ImageSource for Source<'_> {
 }
 
 /// The position in a range of a blob.
-struct Position {
-    at: u64,
-    range: Range<u64>,
+pub(crate) struct Position {
+    pub at: u64,
+    pub range: Range<u64>,
 }
 
 /// The end of an answer.

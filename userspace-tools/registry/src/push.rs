@@ -11,7 +11,7 @@ use crate::upload::{upload, Content};
 use bytes::Bytes;
 use oci_client::{Reference, RegistryOperation};
 use puzzlefs_lib::builder::Count;
-use puzzlefs_lib::oci::{Descriptor, MANIFEST};
+use puzzlefs_lib::oci::{Descriptor, Manifest, MANIFEST};
 use puzzlefs_lib::threads::{for_each, lock};
 use puzzlefs_lib::tree::AnyImage;
 use puzzlefs_lib::{Digest, Error, Progress, Result, Store};
@@ -79,9 +79,39 @@ pub(crate) fn push_image(
     name: &RemoteImage,
     mount_from: Option<&RemoteImage>,
 ) -> Result<Pushed> {
-    let progress = registry.progress;
     let digest = image.root.manifest_digest();
     let (manifest, bytes) = store.manifest(digest)?;
+    let source = mount_from.map(RemoteImage::reference);
+    let mut pushed = push_blobs(
+        store,
+        (digest, &manifest),
+        registry.options.jobs,
+        registry.progress,
+        |packs| registry.fail(RegistryFault::Incomplete { packs }),
+        |digest, size, content| {
+            let placed = push_blob(registry, digest, size, content, source);
+            placed.map_err(|stop| stop.into_error(registry))
+        },
+    )?;
+    push_manifest(registry, name, digest, &bytes, MANIFEST)
+        .map_err(|stop| stop.into_error(registry))?;
+    pushed.new.add(bytes.len() as u64);
+    Ok(pushed)
+}
+
+/// Pushes the blobs of a manifest by `push`, several at once. The result has neither manifest nor traffic.
+///
+/// # Errors
+///
+/// That of `incomplete` if the store lacks so many of the blobs; those of `push`.
+pub(crate) fn push_blobs(
+    store: &Store,
+    (digest, manifest): (&Digest, &Manifest),
+    jobs: usize,
+    progress: &Progress,
+    incomplete: impl FnOnce(usize) -> Error,
+    push: impl Fn(&Digest, u64, &dyn Content) -> Result<Placed> + Sync,
+) -> Result<Pushed> {
     let blobs = blobs(
         store,
         digest,
@@ -89,9 +119,8 @@ pub(crate) fn push_image(
     )?;
     let missing = missing(store, &blobs)?;
     if missing > 0 {
-        return Err(registry.fail(RegistryFault::Incomplete { packs: missing }));
+        return Err(incomplete(missing));
     }
-    let source = mount_from.map(RemoteImage::reference);
     for (_, size) in &blobs {
         progress.found_entry();
         progress.found_bytes(*size);
@@ -99,22 +128,17 @@ pub(crate) fn push_image(
     progress.start_reading();
     let pushed = Mutex::new(Pushed::default());
     for_each(
-        registry.options.jobs,
+        jobs,
         &blobs,
         || (),
         |(), (digest, size)| {
-            let content = StoredBlob { store, digest };
-            let placed = push_blob(registry, digest, *size, &content, source);
-            let placed = placed.map_err(|stop| stop.into_error(registry))?;
+            let placed = push(digest, *size, &StoredBlob { store, digest })?;
             lock(&pushed).add(placed, *size);
             Ok(())
         },
     )?;
     progress.check()?;
-    push_manifest(registry, name, digest, &bytes, MANIFEST)
-        .map_err(|stop| stop.into_error(registry))?;
-    let mut pushed = *lock(&pushed);
-    pushed.new.add(bytes.len() as u64);
+    let pushed = *lock(&pushed);
     Ok(pushed)
 }
 
@@ -137,9 +161,9 @@ impl Pushed {
 }
 
 /// A blob of a store.
-pub(crate) struct StoredBlob<'s> {
-    pub store: &'s Store,
-    pub digest: &'s Digest,
+struct StoredBlob<'s> {
+    store: &'s Store,
+    digest: &'s Digest,
 }
 
 impl Content for StoredBlob<'_> {
@@ -153,7 +177,7 @@ impl Content for StoredBlob<'_> {
 }
 
 /// Returns the blobs of a manifest, each once, the largest first.
-pub(crate) fn blobs<'d>(
+fn blobs<'d>(
     store: &Store,
     manifest: &Digest,
     descriptors: impl Iterator<Item = &'d Descriptor>,
@@ -175,7 +199,7 @@ pub(crate) fn blobs<'d>(
 }
 
 /// Returns the number of blobs that the store lacks or has in another size.
-pub(crate) fn missing(store: &Store, blobs: &[(Digest, u64)]) -> Result<usize> {
+fn missing(store: &Store, blobs: &[(Digest, u64)]) -> Result<usize> {
     let mut missing = 0;
     for (digest, size) in blobs {
         missing += usize::from(store.blob_size(digest)? != Some(*size));

@@ -47,6 +47,17 @@ pub(crate) trait Content: Sync {
 
     /// The path for messages.
     fn path(&self) -> PathBuf;
+
+    /// Reads the next bytes of the opened file.
+    fn read(&self, file: &mut File, piece: &mut [u8]) -> Result<()> {
+        file.read_exact(piece).map_err(|cause| {
+            Error::from(SystemError::Call {
+                path: self.path(),
+                action: "read the blob",
+                cause,
+            })
+        })
+    }
 }
 
 /// Uploads a blob.
@@ -402,14 +413,7 @@ impl Upload<'_, '_> {
 
     fn read(&self, reader: &mut Reader, length: usize) -> Result<Vec<u8>> {
         let mut piece = vec![0; length];
-        let read = reader.file.read_exact(&mut piece);
-        read.map_err(|cause| {
-            Error::from(SystemError::Call {
-                path: self.content.path(),
-                action: "read the blob",
-                cause,
-            })
-        })?;
+        self.content.read(&mut reader.file, &mut piece)?;
         reader.sha256.update(&piece);
         reader.at += length as u64;
         Ok(piece)

@@ -11,7 +11,7 @@ use super::http::ACTIVITY;
 use super::name::{Backend, ObjectImage};
 use super::stores::{self, Stores};
 use crate::client::{
-    runtime, Counters, RegistryOptions, Traffic, FIRST_PAUSE, LONGEST_PAUSE, PATIENCE,
+    runtime, Backoff, Counters, RegistryOptions, Traffic, LONGEST_PAUSE, PATIENCE,
 };
 use crate::error::Message;
 use crate::failure::Remedy;
@@ -66,7 +66,7 @@ pub(crate) struct Connection<'p> {
 
 impl Drop for Connection<'_> {
     fn drop(&mut self) {
-        // A call that blocks, such as that for a file of a dead network filesystem, is not waited for.
+        // Do not wait for a blocked call, such as one for a file of a dead network filesystem.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -355,18 +355,12 @@ pub(super) async fn alive<T>(
 }
 
 /// The attempts of one request.
-pub(super) struct Attempts {
-    left: u32,
-    pause: Duration,
-}
+pub(super) struct Attempts(Backoff);
 
 impl Attempts {
     /// No attempt yet, and so many repeated ones at most.
     pub fn new(retries: u32) -> Self {
-        Attempts {
-            left: retries,
-            pause: FIRST_PAUSE,
-        }
+        Attempts(Backoff::new(retries))
     }
 
     /// Returns the pause before another attempt after a failure.
@@ -375,13 +369,10 @@ impl Attempts {
     ///
     /// The failure, if another attempt would not help, or there were too many.
     pub fn after(&mut self, failure: Failure) -> Result<Duration, ObjectFault> {
-        if failure.remedy != Remedy::Retry || self.left == 0 {
+        if failure.remedy != Remedy::Retry {
             return Err(failure.fault);
         }
-        self.left -= 1;
-        let pause = self.pause;
-        self.pause = (2 * self.pause).min(LONGEST_PAUSE);
-        Ok(pause)
+        self.0.next_pause().ok_or(failure.fault)
     }
 }
 

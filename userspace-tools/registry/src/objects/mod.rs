@@ -33,16 +33,11 @@ mod stores;
 
 use self::source::ObjectSource;
 use crate::pull::{PullOptions, Pulled};
-use puzzlefs_lib::fetch::FetchOptions;
-use puzzlefs_lib::import::obtain;
 use puzzlefs_lib::{Progress, Result, Store};
 
 pub use self::error::{ObjectError, ObjectFault};
 pub use self::name::ObjectImage;
 pub use self::push::push;
-
-/// The verb for messages.
-const ACTION: &str = "pull from";
 
 /// Pulls an image from a layout in an object store into a store, and sets the tag. A container image is
 /// imported.
@@ -56,18 +51,8 @@ pub fn pull(
     options: &PullOptions,
     progress: &Progress,
 ) -> Result<Pulled> {
-    let (source, document) = ObjectSource::open(image, ACTION, &options.connection, progress)?;
-    let obtained = obtain(
-        &source,
-        &document,
-        options.platform.as_ref(),
-        to,
-        &options.build,
-        FetchOptions {
-            jobs: options.connection.jobs,
-        },
-        progress,
-    )?;
+    let (source, document) = ObjectSource::open(image, &options.connection, progress)?;
+    let obtained = options.obtain(&source, &document, to, progress)?;
     Ok(Pulled {
         obtained,
         image: image.to_string(),

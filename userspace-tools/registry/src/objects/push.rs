@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::layout::DOCUMENT_MAX;
 use super::name::{Backend, ObjectImage};
 use crate::client::RegistryOptions;
-use crate::push::{blobs, missing, Placed, Pushed, StoredBlob};
+use crate::push::{push_blobs, Placed, Pushed};
 use crate::upload::{Content, COMMIT_TIME};
 use bytes::Bytes;
 use object_store::multipart::{MultipartStore, PartId};
@@ -17,14 +17,12 @@ use object_store::path::Path;
 use object_store::{MultipartId, MultipartUpload, ObjectStoreExt, PutMode, PutPayload};
 use puzzlefs_lib::error::SystemError;
 use puzzlefs_lib::oci::{Descriptor, MANIFEST};
-use puzzlefs_lib::threads::{for_each, lock};
 use puzzlefs_lib::tree::AnyImage;
-use puzzlefs_lib::{Digest, Error, Progress, Result, Store};
+use puzzlefs_lib::{Digest, Progress, Result, Store};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
-use std::io::Read;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -55,7 +53,7 @@ pub fn push(
     progress: &Progress,
 ) -> Result<Pushed> {
     let tag = to.target()?;
-    let layout = Target::open(to, ACTION, options, progress)?;
+    let layout = Target::open(to, options, progress)?;
     let digest = *image.root.manifest_digest();
     let mut pushed = layout.push_image(store, image)?;
     let size = store.blob_size(&digest)?.unwrap_or_default();
@@ -86,14 +84,13 @@ impl<'p> Target<'p> {
     /// Prepares a layout, which need not exist.
     pub fn open(
         to: &ObjectImage,
-        action: &'static str,
         options: &RegistryOptions,
         progress: &'p Progress,
     ) -> Result<Self> {
         if to.backend() == Backend::File {
             make_directory(to)?;
         }
-        let connection = Connection::new(to, action, options, progress)?;
+        let connection = Connection::new(to, ACTION, options, progress)?;
         if !to.backend().is_writable() {
             return Err(connection.fail("", ObjectFault::ReadOnly));
         }
@@ -107,37 +104,16 @@ impl<'p> Target<'p> {
     /// Uploads the blobs of an image that the layout lacks, and its manifest. The index does not change.
     pub fn push_image(&self, store: &Store, image: &AnyImage) -> Result<Pushed> {
         let connection = &self.connection;
-        let progress = connection.progress;
         let digest = image.root.manifest_digest();
         let (manifest, bytes) = store.manifest(digest)?;
-        let blobs = blobs(
+        let mut pushed = push_blobs(
             store,
-            digest,
-            manifest.layers.iter().chain([&manifest.config]),
-        )?;
-        let packs = missing(store, &blobs)?;
-        if packs > 0 {
-            return Err(connection.fail("", ObjectFault::Incomplete { packs }));
-        }
-        for (_, size) in &blobs {
-            progress.found_entry();
-            progress.found_bytes(*size);
-        }
-        progress.start_reading();
-        let pushed = Mutex::new(Pushed::default());
-        for_each(
+            (digest, &manifest),
             connection.options.jobs,
-            &blobs,
-            || (),
-            |(), (digest, size)| {
-                let content = StoredBlob { store, digest };
-                let placed = self.push_blob(digest, *size, &content)?;
-                lock(&pushed).add(placed, *size);
-                Ok(())
-            },
+            connection.progress,
+            |packs| connection.fail("", ObjectFault::Incomplete { packs }),
+            |digest, size, content| self.push_blob(digest, size, content),
         )?;
-        progress.check()?;
-        let mut pushed = *lock(&pushed);
         pushed.add(self.push_document(digest, &bytes)?, bytes.len() as u64);
         Ok(pushed)
     }
@@ -254,13 +230,7 @@ impl Upload<'_, '_> {
         let mut pieces = Vec::new();
         while wanted > 0 {
             let mut piece = vec![0; wanted.min(PIECE)];
-            reader.file.read_exact(&mut piece).map_err(|cause| {
-                Error::from(SystemError::Call {
-                    path: self.content.path(),
-                    action: "read the blob",
-                    cause,
-                })
-            })?;
+            self.content.read(&mut reader.file, &mut piece)?;
             reader.sha256.update(&piece);
             wanted -= piece.len();
             pieces.push(Bytes::from(piece));

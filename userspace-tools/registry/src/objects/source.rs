@@ -10,14 +10,15 @@ use super::layout::DOCUMENT_MAX;
 use super::name::ObjectImage;
 use crate::client::RegistryOptions;
 use crate::failure::Remedy;
+use crate::pull::{Position, SUCCESS};
 use puzzlefs_lib::fetch::{BlobSource, ImageSource, RemoteBlob};
 use puzzlefs_lib::oci::Descriptor;
 use puzzlefs_lib::{Digest, Progress, Result};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// A connection that breaks after this number of bytes has not failed: further attempts count anew.
-const SUCCESS: u64 = 1 << 20;
+/// The verb for messages.
+const ACTION: &str = "pull from";
 
 /// The manifests and blobs of a layout.
 pub(crate) struct ObjectSource<'p> {
@@ -32,11 +33,10 @@ impl<'p> ObjectSource<'p> {
     /// Finds the document that a name stands for. Returns it with its descriptor.
     pub fn open(
         image: &ObjectImage,
-        action: &'static str,
         options: &RegistryOptions,
         progress: &'p Progress,
     ) -> Result<(Self, Descriptor)> {
-        let connection = Connection::new(image, action, options, progress)?;
+        let connection = Connection::new(image, ACTION, options, progress)?;
         let document = match image.digest() {
             Some(digest) => Descriptor::new("", digest, 0),
             None => connection.tagged(image.tag().unwrap_or("latest"))?,
@@ -87,12 +87,6 @@ impl ImageSource for ObjectSource<'_> {
         }
         self.connection.document(digest)
     }
-}
-
-/// The position in a range of a blob.
-struct Position {
-    at: u64,
-    range: Range<u64>,
 }
 
 impl BlobSource for ObjectSource<'_> {
