@@ -14,7 +14,7 @@ mod stores;
 
 use common::layout::{layer, layers, tagged, Layout};
 use common::*;
-use proxy::{Fault, Proxy, Request};
+use proxy::{always, first, Fault, Proxy, Request};
 use serde_json::{json, Value};
 use server::client;
 use std::fs;
@@ -34,12 +34,7 @@ impl World {
             scratch: memory_scratch(),
         };
         let tree = world.path("tree");
-        fs::create_dir_all(tree.join("more")).unwrap();
-        for number in 0..40 {
-            let name = format!("more/{number}");
-            fs::write(tree.join(name), noise(30_000 + number, number as u64)).unwrap();
-        }
-        fs::write(tree.join("large"), noise(20 << 20, 1000)).unwrap();
+        make_noise(&tree, 20 << 20);
         build(&tree, &world.path("from"), "t", 2);
         world
     }
@@ -79,9 +74,7 @@ impl World {
     /// Runs a command, which must fail with status 1, and returns its message.
     #[track_caller]
     fn fails(&self, port: u16, arguments: &[&str]) -> String {
-        let run = self.try_run(port, arguments);
-        assert_eq!(run.status.code(), Some(1), "{run:?}");
-        stderr(&run)
+        failure(&self.try_run(port, arguments))
     }
 
     #[track_caller]
@@ -93,49 +86,16 @@ impl World {
     #[track_caller]
     fn pull_fails(&self, port: u16, image: &str, store: &str, options: &[&str]) -> String {
         let store = self.path(store);
-        let store = store.to_str().unwrap();
-        let message = self.fails(port, &[&["pull", image, store], options].concat());
-        let listed = says(&["list", store]);
-        assert!(!listed.contains(" t"), "{listed}");
-        says(&["verify", "-q", store]);
+        let pull = ["pull", image, store.to_str().unwrap()];
+        let message = self.fails(port, &[&pull, options].concat());
+        assert_not_arrived(&store);
         message
     }
 
     #[track_caller]
     fn assert_arrived(&self, store: &str) {
-        let (from, to) = (self.path("from"), self.path(store));
-        assert_same(&image_inventory(&from, "t"), &image_inventory(&to, "t"));
-        says(&["verify", "-q", to.to_str().unwrap()]);
-        assert_eq!(leftovers(&to), [""; 0]);
+        assert_arrived(&self.path("from"), &self.path(store));
     }
-}
-
-fn number(report: &Value, name: &str) -> u64 {
-    report[name].as_u64().unwrap()
-}
-
-/// Disturbs the first `count` requests of a kind.
-fn first(
-    count: usize,
-    is_it: impl Fn(&Request) -> bool + Send + Sync + 'static,
-    fault: Fault,
-) -> impl Fn(&Request) -> Fault + Send + Sync + 'static {
-    let seen = AtomicUsize::new(0);
-    move |request| {
-        if is_it(request) && seen.fetch_add(1, Relaxed) < count {
-            fault.clone()
-        } else {
-            Fault::Pass
-        }
-    }
-}
-
-/// Disturbs all requests of a kind.
-fn always(
-    is_it: impl Fn(&Request) -> bool + Send + Sync + 'static,
-    fault: Fault,
-) -> impl Fn(&Request) -> Fault + Send + Sync + 'static {
-    first(usize::MAX, is_it, fault)
 }
 
 fn answer(status: &str) -> Fault {
@@ -152,12 +112,7 @@ fn is_blob(request: &Request) -> bool {
 
 /// Returns true for a request for many bytes of a blob, such as those of a pack.
 fn is_large(request: &Request) -> bool {
-    let range = request.header("range").unwrap_or_default().to_owned();
-    let length = range
-        .strip_prefix("bytes=")
-        .and_then(|range| range.split_once('-'))
-        .and_then(|(from, to)| Some(to.parse::<u64>().ok()? - from.parse::<u64>().ok()?));
-    is_blob(request) && length.is_some_and(|length| length > 1 << 20)
+    is_blob(request) && request.has_large_range()
 }
 
 /// The tags of the index at a prefix of the bucket.

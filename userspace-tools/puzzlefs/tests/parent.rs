@@ -100,10 +100,6 @@ fn build_packed(options: &[&str], tree: &Path, store: &Path, tag: &str) -> Value
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn number(report: &Value, field: &str) -> u64 {
-    report[field].as_u64().unwrap()
-}
-
 #[test]
 fn an_unchanged_tree_is_not_compressed_again() {
     let case = Case::new(&[]);

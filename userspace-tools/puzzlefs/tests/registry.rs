@@ -19,13 +19,13 @@ mod tokens;
 mod uploads;
 
 use common::*;
-use proxy::{Fault, Proxy, Request};
+use proxy::{always, first, Fault, Proxy, Request};
 use serde_json::Value;
 use server::{client, skopeo, Form, Server, PASSWORD, USER};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Mutex;
 
 /// A registry, a store with an image `t` of a tree, and a place for other stores.
@@ -44,12 +44,7 @@ impl World {
         let server = Server::start(scratch.path(), form);
         let world = World { scratch, server };
         let tree = world.path("tree");
-        fs::create_dir_all(tree.join("more")).unwrap();
-        for number in 0..40 {
-            let name = format!("more/{number}");
-            fs::write(tree.join(name), noise(30_000 + number, number as u64)).unwrap();
-        }
-        fs::write(tree.join("large"), noise(large, 1000)).unwrap();
+        make_noise(&tree, large);
         build(&tree, &world.path("from"), "t", 2);
         world
     }
@@ -91,25 +86,13 @@ impl World {
         let store = self.path(store);
         let arguments = [&["pull", image, store.to_str().unwrap()], options].concat();
         let message = self.fails(&arguments);
-        let listed = says(&["list", store.to_str().unwrap()]);
-        assert!(!listed.contains(" t"), "{listed}");
-        says(&["verify", "-q", store.to_str().unwrap()]);
+        assert_not_arrived(&store);
         message
     }
 
     fn assert_arrived(&self, store: &str) {
-        let (from, to) = (self.path("from"), self.path(store));
-        assert_same(&image_inventory(&from, "t"), &image_inventory(&to, "t"));
-        says(&["verify", "-q", to.to_str().unwrap()]);
-        assert_eq!(leftovers(&to), [""; 0]);
+        assert_arrived(&self.path("from"), &self.path(store));
     }
-}
-
-/// Returns the message of a command, which must have failed with status 1.
-#[track_caller]
-fn failure(run: &Output) -> String {
-    assert_eq!(run.status.code(), Some(1), "{run:?}");
-    stderr(run)
 }
 
 #[track_caller]
@@ -117,45 +100,9 @@ fn assert_success(run: &Output) {
     assert!(run.status.success(), "{}", stderr(run));
 }
 
-fn number(report: &Value, name: &str) -> u64 {
-    report[name].as_u64().unwrap()
-}
-
-/// Disturbs the first `count` requests of a kind.
-fn first(
-    count: usize,
-    is_it: impl Fn(&Request) -> bool + Send + Sync + 'static,
-    fault: Fault,
-) -> impl Fn(&Request) -> Fault + Send + Sync + 'static {
-    let seen = AtomicUsize::new(0);
-    move |request| {
-        if is_it(request) && seen.fetch_add(1, Relaxed) < count {
-            fault.clone()
-        } else {
-            Fault::Pass
-        }
-    }
-}
-
-/// Disturbs all requests of a kind.
-fn always(
-    is_it: impl Fn(&Request) -> bool + Send + Sync + 'static,
-    fault: Fault,
-) -> impl Fn(&Request) -> Fault + Send + Sync + 'static {
-    first(usize::MAX, is_it, fault)
-}
-
 /// Returns true for a request for many bytes of a blob, such as those of a pack.
 fn is_large(request: &Request) -> bool {
-    let range = request.header("range").unwrap_or_default().to_owned();
-    let range = range
-        .strip_prefix("bytes=")
-        .and_then(|range| range.split_once('-'));
-    let length = range.and_then(|(from, to)| {
-        let (from, to): (u64, u64) = (from.parse().ok()?, to.parse().ok()?);
-        Some(to - from)
-    });
-    request.is_blob() && length.is_some_and(|length| length > 1 << 20)
+    request.is_blob() && request.has_large_range()
 }
 
 #[test]

@@ -90,6 +90,46 @@ pub fn reference(store: &Path, tag: &str) -> String {
     format!("{}:{tag}", store.display())
 }
 
+/// A number of a report of `--json`.
+#[track_caller]
+pub fn number(report: &serde_json::Value, field: &str) -> u64 {
+    report[field].as_u64().unwrap()
+}
+
+/// Makes a tree of files that cannot be compressed: 40 small ones, and one of `large` bytes.
+pub fn make_noise(tree: &Path, large: usize) {
+    fs::create_dir_all(tree.join("more")).unwrap();
+    for number in 0..40 {
+        let name = format!("more/{number}");
+        fs::write(tree.join(name), noise(30_000 + number, number as u64)).unwrap();
+    }
+    fs::write(tree.join("large"), noise(large, 1000)).unwrap();
+}
+
+/// Compares the image `t` of two stores. The second one is whole, and has nothing but images.
+#[track_caller]
+pub fn assert_arrived(from: &Path, to: &Path) {
+    assert_same(&image_inventory(from, "t"), &image_inventory(to, "t"));
+    says(&["verify", "-q", to.to_str().unwrap()]);
+    assert_eq!(leftovers(to), [""; 0]);
+}
+
+/// Checks that a store is whole, and has no image `t`.
+#[track_caller]
+pub fn assert_not_arrived(store: &Path) {
+    let store = store.to_str().unwrap();
+    let listed = says(&["list", store]);
+    assert!(!listed.contains(" t"), "{listed}");
+    says(&["verify", "-q", store]);
+}
+
+/// Returns the message of a command, which must have failed with status 1.
+#[track_caller]
+pub fn failure(run: &Output) -> String {
+    assert_eq!(run.status.code(), Some(1), "{run:?}");
+    stderr(run)
+}
+
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -9,6 +9,11 @@ fn oras(world: &World, arguments: &[&str]) -> String {
     other(world.scratch.path(), "oras", arguments)
 }
 
+/// Copies an image by oras.
+fn copy(world: &World, arguments: &[&str]) {
+    oras(world, &[&["cp", "--no-tty"], arguments].concat());
+}
+
 fn umoci(world: &World, arguments: &[&str]) -> String {
     other(world.scratch.path(), "umoci", arguments)
 }
@@ -31,14 +36,10 @@ fn oras_copies_pushed_images_and_pushes_others() {
 
     let layout = world.path("oras");
     let at = format!("{}:t", layout.display());
-    let copy = [
-        "cp",
-        "--no-tty",
-        "--from-plain-http",
-        &image,
-        "--to-oci-layout",
-    ];
-    oras(&world, &[&copy[..], &[&at]].concat());
+    copy(
+        &world,
+        &["--from-plain-http", &image, "--to-oci-layout", &at],
+    );
     // umoci sees the image, and keeps all of its blobs when it collects garbage.
     let directory = layout.to_str().unwrap();
     assert_eq!(umoci(&world, &["ls", "--layout", directory]).trim(), "t");
@@ -47,14 +48,10 @@ fn oras_copies_pushed_images_and_pushes_others() {
     world.assert_arrived("oras");
 
     let other = world.server.address("other:t");
-    let copy = [
-        "cp",
-        "--no-tty",
-        "--from-oci-layout",
-        &at,
-        "--to-plain-http",
-    ];
-    oras(&world, &[&copy[..], &[&other]].concat());
+    copy(
+        &world,
+        &["--from-oci-layout", &at, "--to-plain-http", &other],
+    );
     world.pull(&world.server.image("other:t"), "to");
     world.assert_arrived("to");
     assert_eq!(
@@ -74,14 +71,10 @@ fn images_of_umoci_are_pulled_and_converted_ones_unpacked() {
     umoci(&world, &["new", "--image", &at]);
     umoci(&world, &["insert", "--image", &at, tree, "/"]);
     let address = world.server.address("app:t");
-    let copy = [
-        "cp",
-        "--no-tty",
-        "--from-oci-layout",
-        &at,
-        "--to-plain-http",
-    ];
-    oras(&world, &[&copy[..], &[&address]].concat());
+    copy(
+        &world,
+        &["--from-oci-layout", &at, "--to-plain-http", &address],
+    );
     let name = world.server.image("app:t");
     let pulled = world.pull(&name, "pulled");
     assert_eq!(pulled["imported"], true, "{pulled}");
@@ -92,15 +85,8 @@ fn images_of_umoci_are_pulled_and_converted_ones_unpacked() {
     world.run(&["convert", &name]);
     let platform = format!("{}/{}", "linux", architecture(&world, &name));
     let copied = format!("{}:t", world.path("copied").display());
-    let copy = [
-        "cp",
-        "--no-tty",
-        "--platform",
-        &platform,
-        "--from-plain-http",
-        &address,
-    ];
-    oras(&world, &[&copy[..], &["--to-oci-layout", &copied]].concat());
+    let from = ["--platform", &platform, "--from-plain-http", &address];
+    copy(&world, &[&from[..], &["--to-oci-layout", &copied]].concat());
     let bundle = world.path("bundle");
     umoci(
         &world,

@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -33,6 +33,19 @@ impl Request {
     /// Returns true if it is for the bytes of a blob.
     pub fn is_blob(&self) -> bool {
         self.method == "GET" && self.path.contains("/blobs/sha256:")
+    }
+
+    /// Returns true if it is for a range of more than 1 MiB, such as one of a pack.
+    pub fn has_large_range(&self) -> bool {
+        let range = self.header("range").unwrap_or_default();
+        let range = range
+            .strip_prefix("bytes=")
+            .and_then(|range| range.split_once('-'));
+        let length = range.and_then(|(from, to)| {
+            let (from, to): (u64, u64) = (from.parse().ok()?, to.parse().ok()?);
+            Some(to - from)
+        });
+        length.is_some_and(|length| length > 1 << 20)
     }
 
     /// Returns true if it brings bytes of a blob.
@@ -77,6 +90,48 @@ pub enum Fault {
     Kept,
     /// The registry gets the request, and the connection ends without an answer.
     Forget,
+}
+
+/// Disturbs the requests of a kind whose turn it is. The first one has number 0.
+fn disturb_in_turn(
+    is_it: impl Fn(&Request) -> bool + Send + Sync + 'static,
+    is_its_turn: impl Fn(usize) -> bool + Send + Sync + 'static,
+    fault: Fault,
+) -> impl Fn(&Request) -> Fault + Send + Sync + 'static {
+    let seen = AtomicUsize::new(0);
+    move |request| {
+        if is_it(request) && is_its_turn(seen.fetch_add(1, Ordering::Relaxed)) {
+            fault.clone()
+        } else {
+            Fault::Pass
+        }
+    }
+}
+
+/// Disturbs the first `count` requests of a kind.
+pub fn first(
+    count: usize,
+    is_it: impl Fn(&Request) -> bool + Send + Sync + 'static,
+    fault: Fault,
+) -> impl Fn(&Request) -> Fault + Send + Sync + 'static {
+    disturb_in_turn(is_it, move |number| number < count, fault)
+}
+
+/// Disturbs the request of a kind that comes after `count` others.
+pub fn nth(
+    count: usize,
+    is_it: impl Fn(&Request) -> bool + Send + Sync + 'static,
+    fault: Fault,
+) -> impl Fn(&Request) -> Fault + Send + Sync + 'static {
+    disturb_in_turn(is_it, move |number| number == count, fault)
+}
+
+/// Disturbs all requests of a kind.
+pub fn always(
+    is_it: impl Fn(&Request) -> bool + Send + Sync + 'static,
+    fault: Fault,
+) -> impl Fn(&Request) -> Fault + Send + Sync + 'static {
+    disturb_in_turn(is_it, |_| true, fault)
 }
 
 /// The largest body that a proxy shows, in bytes.

@@ -3,6 +3,7 @@
 //! Interrupted uploads of a large pack, which go on where the registry has bytes.
 
 use super::*;
+use proxy::nth;
 
 /// The size of a part of an upload.
 const PART: usize = 16 << 20;
@@ -34,22 +35,6 @@ fn pack(world: &World) -> usize {
     let blobs = fs::read_dir(world.path("from/blobs/sha256")).unwrap();
     let sizes = blobs.map(|blob| blob.unwrap().metadata().unwrap().len());
     sizes.max().unwrap() as usize
-}
-
-/// Disturbs the request of a kind that comes after `count` others.
-fn nth(
-    count: usize,
-    is_it: impl Fn(&Request) -> bool + Send + Sync + 'static,
-    fault: Fault,
-) -> impl Fn(&Request) -> Fault + Send + Sync + 'static {
-    let seen = AtomicUsize::new(0);
-    move |request| {
-        if is_it(request) && seen.fetch_add(1, Relaxed) == count {
-            fault.clone()
-        } else {
-            Fault::Pass
-        }
-    }
 }
 
 fn count(proxy: &Proxy, is_it: impl Fn(&Request) -> bool) -> usize {
