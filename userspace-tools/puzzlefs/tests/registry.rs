@@ -635,16 +635,12 @@ fn expired_tokens_are_renewed() {
     );
 }
 
-#[test]
-#[ignore = "needs the registry that 'qemu-test/provision registry-root' installs"]
-fn concurrent_pulls_fetch_an_image_once() {
-    let world = World::new(Form::Plain);
-    world.push();
-    let proxy = Proxy::start(world.server.port, |_| Fault::Pass);
-    let (remote, store) = (proxy.image("app:t"), world.path("to"));
+/// Pulls an image by four processes into the store `to`.
+fn pull_four_times_at_once(world: &World, remote: &str) {
+    let store = world.path("to");
     let start = || {
         let mut command = client(world.scratch.path());
-        let command = command.args(["pull", "-q", &remote, store.to_str().unwrap()]);
+        let command = command.args(["pull", "-q", remote, store.to_str().unwrap()]);
         let command = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -656,6 +652,15 @@ fn concurrent_pulls_fetch_an_image_once() {
         let run = finish(pull);
         assert!(run.status.success(), "{}", stderr(&run));
     }
+}
+
+#[test]
+#[ignore = "needs the registry that 'qemu-test/provision registry-root' installs"]
+fn concurrent_pulls_fetch_an_image_once() {
+    let world = World::new(Form::Plain);
+    world.push();
+    let proxy = Proxy::start(world.server.port, |_| Fault::Pass);
+    pull_four_times_at_once(&world, &proxy.image("app:t"));
     world.assert_arrived("to");
     let requests = proxy.requests();
     assert_eq!(

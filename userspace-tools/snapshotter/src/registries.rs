@@ -110,7 +110,9 @@ impl Registries {
         match pulled.obtained {
             Obtained::Fetched(fetched) => Ok((fetched, pulled.traffic)),
             // The manifest has the digest of that of a PuzzleFS image.
-            Obtained::Imported(_) => bail!("{}: it has another image", place.host),
+            Obtained::Imported(_) | Obtained::Known { .. } => {
+                bail!("{}: it has another image", place.host)
+            }
         }
     }
 }

@@ -21,6 +21,8 @@
 //!     ├── chunks/            chunk index: places of the chunks of images of format 4
 //!     │   ├── catalogue      packs and tables
 //!     │   └── <number>       table
+//!     ├── imports/           the images that container images of registries became
+//!     │   └── <key>          manifest
 //!     └── staging-XXXXXX/    blobs of one builder, which no reader sees
 //!         └── <digest>
 //! ```
@@ -74,6 +76,7 @@
 //! | --- | --- |
 //! | `graph` | everything that an index refers to |
 //! | `tags` | sets and removes tags |
+//! | `imports` | the container images that were imported |
 //! | `chunks` | packs, loose chunks, and their index |
 //! | `staging` | writes blobs |
 //! | `index` | changes the index |
@@ -83,6 +86,7 @@
 
 pub(crate) mod chunks;
 pub(crate) mod graph;
+pub(crate) mod imports;
 pub(crate) mod index;
 pub(crate) mod locks;
 pub(crate) mod oci_layout;

@@ -100,6 +100,13 @@ impl Counts {
                 partial_packs: fetched.partial_packs,
                 remarks: Vec::new(),
             },
+            Obtained::Known { manifest, shared } => Counts {
+                manifest,
+                new: Count::default(),
+                shared,
+                partial_packs: 0,
+                remarks: Vec::new(),
+            },
             Obtained::Imported(summary) => Counts {
                 manifest: summary.manifest,
                 new: summary.new,
@@ -131,7 +138,7 @@ pub fn run(arguments: &PullArgs) -> anyhow::Result<()> {
         RemoteName::Objects(image) => objects::pull(image, &store, &options, &progress),
     })?;
     let place = pulled.image;
-    let imported = matches!(pulled.obtained, Obtained::Imported(_));
+    let imported = !matches!(pulled.obtained, Obtained::Fetched(_));
     let counts = Counts::of(pulled.obtained);
     for remark in &counts.remarks {
         say(remark);

@@ -560,7 +560,9 @@ pub fn leftovers(store: &Path) -> Vec<String> {
     let names = fs::read_dir(store.join(".puzzlefs")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names
-        .filter(|name| !name.ends_with(".lock") && name != "chunks" && name != "recipes")
+        .filter(|name| {
+            !name.ends_with(".lock") && !["chunks", "imports", "recipes"].contains(&&**name)
+        })
         .collect()
 }
 

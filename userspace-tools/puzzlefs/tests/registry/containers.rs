@@ -82,6 +82,60 @@ fn a_container_image_is_imported() {
 
 #[test]
 #[ignore = "needs the registry that 'qemu-test/provision registry-root' installs"]
+fn a_container_image_is_imported_once() {
+    let world = World::new(Form::Plain);
+    let layout = Layout::new(world.path("layout"));
+    let image = layout.image("amd64", &[(layer("echo x >y"), "gzip")]);
+    layout.index(&[tagged(image, "t")]);
+    publish(&world, &layout, "ordinary:t");
+    let proxy = Proxy::start(world.server.port, |_| Fault::Pass);
+    let (name, store) = (proxy.image("ordinary:t"), world.path("to"));
+    let blobs = || {
+        { proxy.requests() }
+            .iter()
+            .filter(|request| request.is_blob())
+            .count()
+    };
+    pull_four_times_at_once(&world, &name);
+    // Each pull reads the configuration, and one reads the layer.
+    assert_eq!(blobs(), 4 + 1);
+    let root = root_of(&store);
+    assert_eq!(root, imported(&world, &layout, &[]));
+
+    let target = reference(&store, "other");
+    let pulled = world.run(&["pull", &name, &target]);
+    assert_eq!(blobs(), 5 + 1);
+    assert_eq!(
+        (&pulled["imported"], number(&pulled, "new_blobs")),
+        (&json!(true), 0)
+    );
+    assert_eq!(open(&store, "other").1.root.digest().to_hex(), root);
+
+    // It is read again if a chunk is lost, and if `gc` has removed the image.
+    let blobs_of_store = fs::read_dir(store.join("blobs/sha256")).unwrap();
+    let largest = blobs_of_store.map(|blob| blob.unwrap().path());
+    let largest = largest.max_by_key(|path| fs::metadata(path).unwrap().len());
+    fs::remove_file(largest.unwrap()).unwrap();
+    world.run(&["pull", &name, &target]);
+    assert_eq!(blobs(), 6 + 2);
+    says(&["verify", "-q", store.to_str().unwrap()]);
+    for tag in ["t", "other"] {
+        says(&["untag", &reference(&store, tag)]);
+    }
+    says(&["gc", store.to_str().unwrap()]);
+    assert_eq!(
+        fs::read_dir(store.join(".puzzlefs/imports"))
+            .unwrap()
+            .count(),
+        0
+    );
+    world.run(&["pull", &name, &target]);
+    assert_eq!(blobs(), 7 + 3);
+    assert_eq!(open(&store, "other").1.root.digest().to_hex(), root);
+}
+
+#[test]
+#[ignore = "needs the registry that 'qemu-test/provision registry-root' installs"]
 fn an_index_can_have_the_puzzlefs_image_too() {
     let world = World::new(Form::Plain);
     let layout = Layout::new(world.path("layout"));

@@ -109,6 +109,23 @@ pub fn fetch(
     })
 }
 
+/// Returns the blobs of an image of format 4, if the store has all of its chunks.
+pub(crate) fn whole_image(store: &Store, manifest: &Digest) -> Result<Option<Count>> {
+    if store.blob_size(manifest)?.is_none() {
+        return Ok(None);
+    }
+    let image = RemoteManifest::parse(&store.manifest(manifest)?.1)?;
+    let Some(root) = &image.root else {
+        return Ok(None);
+    };
+    check_whole(store, root)?;
+    let mut blobs = Count::default();
+    for blob in image.blobs.iter().chain(&image.packs) {
+        blobs.add(blob.size);
+    }
+    Ok(Some(blobs))
+}
+
 /// Fails if the store lacks a chunk of an image, or metadata is not well-formed.
 fn check_whole(store: &Store, root: &Digest) -> Result<()> {
     let reader = ChunkReader::of_index(store)?;

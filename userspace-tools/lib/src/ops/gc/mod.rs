@@ -34,6 +34,7 @@ use crate::store::chunks::index::ChunkIndex;
 use crate::store::chunks::rebuild::find_packs;
 use crate::store::chunks::recipes::remove_recipes;
 use crate::store::chunks::update::{adopt_packs, replace_packs};
+use crate::store::imports::remove_imports;
 use crate::store::locks::{UseLock, PRIVATE};
 use crate::store::oci_layout::Store;
 use crate::store::staging;
@@ -125,6 +126,7 @@ pub fn collect(
     remove(store, &packs)?;
     (collected.rewritten, collected.repacked) = rewrite::run(store, &lock, &needed, &plan)?;
     remove_recipes(store, |pack| needed.listed.contains_key(pack))?;
+    remove_imports(store, |manifest| needed.is_needed(manifest))?;
     Ok(Some(collected))
 }
 

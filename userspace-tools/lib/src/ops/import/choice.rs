@@ -4,6 +4,7 @@
 
 use super::files::{blob_name, Files, Layer};
 use super::source::ImportSource;
+use crate::build::build_options::{BuildOptions, OrderChoice, ParentChoice};
 use crate::build::builder::Config;
 use crate::error::{ContainerFault, Error, Result};
 use crate::image::config;
@@ -13,6 +14,7 @@ use crate::model::json;
 use crate::model::media::{self, Document, NotImportable};
 use crate::model::oci::{self, Descriptor, Index, Manifest};
 use crate::model::platform::Platform;
+use crate::model::version::Format;
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +38,34 @@ pub(super) struct Chosen {
     pub annotations: BTreeMap<String, String>,
     /// The annotations of the descriptors and indexes that led to the manifest.
     pub index_annotations: BTreeMap<String, String>,
+}
+
+impl Chosen {
+    /// Returns a digest of everything that a PuzzleFS image of it depends on. `None` if the store is a part
+    /// of that, or the options ask for another build.
+    pub fn key(&self, options: &BuildOptions) -> Option<Digest> {
+        let of_store = options.base.is_some() || options.order == OrderChoice::Parent;
+        let is_repeated = options.fresh || options.check;
+        if of_store || is_repeated || options.keep_layers || options.format != Format::V4 {
+            return None;
+        }
+        // The parent and the threads make no other image.
+        let options = BuildOptions {
+            tag: String::new(),
+            parent: ParentChoice::None,
+            jobs: 0,
+            ..options.clone()
+        };
+        let layers: Vec<_> = self.layers.iter().map(|layer| layer.content).collect();
+        let version = env!("CARGO_PKG_VERSION");
+        let (config, own, above) = (
+            Digest::of(&self.config.bytes),
+            &self.annotations,
+            &self.index_annotations,
+        );
+        let text = format!("{version} {layers:?} {config:?} {own:?} {above:?} {options:?}");
+        Some(Digest::of(text.as_bytes()))
+    }
 }
 
 /// The parts of the configuration of a container image that an import needs.

@@ -30,11 +30,15 @@ use crate::build::source::{Source, SourceData};
 use crate::error::Result;
 use crate::ingest::archive::Spool;
 use crate::ingest::container::Container;
-use crate::model::oci::Descriptor;
+use crate::model::count::Count;
+use crate::model::digest::Digest;
+use crate::model::oci::{Descriptor, MANIFEST};
 use crate::model::platform::Platform;
 use crate::model::tree::LeftOut;
 use crate::model::version::Format;
-use crate::ops::fetch::{fetch, FetchOptions, Fetched, ImageSource};
+use crate::ops::fetch::{fetch, whole_image, FetchOptions, Fetched, ImageSource};
+use crate::store::imports::{keep_import, known_import};
+use crate::store::locks::FetchLock;
 use crate::store::oci_layout::Store;
 use crate::store::staging::Staging;
 use crate::sys::progress::Progress;
@@ -85,12 +89,20 @@ pub enum Obtained {
     Fetched(Fetched),
     /// The source has a container image, which was imported.
     Imported(Box<Summary>),
+    /// The source has a container image that the store has imported before.
+    Known {
+        /// The digest of the manifest of the PuzzleFS image.
+        manifest: Digest,
+        /// The blobs of this image.
+        shared: Count,
+    },
 }
 
 /// Gets an image from an untrusted source, under the tag of `options`.
 ///
 /// `document` is a manifest, or an index of images for several platforms. A PuzzleFS image is fetched,
 /// and another one imported. An index may list both for a platform; the PuzzleFS image is fetched then.
+/// A container image that the store has imported with the same options is not read again.
 ///
 /// # Errors
 ///
@@ -116,6 +128,18 @@ pub fn obtain(
         }
         Selected::Container(chosen) => {
             let staging = Staging::new(store)?.checking(options.check);
+            let key = chosen.key(options);
+            // Another process may be importing it.
+            let _alone = match &key {
+                Some(key) => Some(FetchLock::take(store.locked(), key, progress)?),
+                None => None,
+            };
+            if let Some((manifest, shared)) = key.and_then(|key| known(store, &key)) {
+                let size = store.blob_size(&manifest)?.unwrap_or_default();
+                let image = Descriptor::new(MANIFEST, manifest, size);
+                store.set_tag(&options.tag, image)?;
+                return Ok(Obtained::Known { manifest, shared });
+            }
             let maker = Maker {
                 files,
                 jobs: options.jobs.max(fetching.jobs),
@@ -125,9 +149,20 @@ pub fn obtain(
                 progress,
             };
             let made = maker.make(*chosen, Vec::new())?;
+            if let Some(key) = &key {
+                keep_import(store, key, &made.manifest)?;
+            }
             Ok(Obtained::Imported(Box::new(made)))
         }
     }
+}
+
+/// The image that an import with this key has made, if the store has all of it, and its blobs.
+fn known(store: &Store, key: &Digest) -> Option<(Digest, Count)> {
+    // Whatever is missing or damaged, another import makes it anew.
+    let manifest = known_import(store, key).ok()??;
+    let blobs = whole_image(store, &manifest).ok()??;
+    Some((manifest, blobs))
 }
 
 /// Makes an image of a container image.
