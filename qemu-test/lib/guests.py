@@ -79,6 +79,11 @@ class Report:
             self._out.write("".join(f"{line}\n" for line in (first, *lines)))
             self._out.flush()
 
+    def remark(self, text):
+        with self._lock:
+            self._out.write(f"{text}\n")
+            self._out.flush()
+
     def metric(self, figure):
         with self._lock:
             self.metrics.append(figure)
@@ -98,14 +103,16 @@ class Conversation:
     slowness: int = 1
     grace: int = 45
     given: Case = None
+    boot_limit: int = 180
     name: str = ""
     output: list = field(default_factory=list)
     cause: str = ""
     ended: bool = False
+    booted: bool = False
 
     def __post_init__(self):
         self.case_start = self.started
-        self.deadline = self.started + 180 * self.slowness
+        self.deadline = self.started + self.boot_limit * self.slowness
         # A boot that fails is blamed on the case that it was for.
         self.next = self.given = self.first
 
@@ -119,6 +126,7 @@ class Conversation:
     def _hear(self, line, now):
         kind, _, rest = line.partition(" ")
         if kind == "@boot":
+            self.booted = True
             self.deadline = now + 60 * self.slowness
         elif kind == "@fatal":
             self.fail(rest)
@@ -156,6 +164,11 @@ class Conversation:
     def check_time(self, now):
         if not self.ended and now > self.deadline:
             self.fail(f"the guest hung: killed after {int(now - self.case_start)} s")
+
+    @property
+    def hung_at_boot(self):
+        """The kernel has not reached its first program, so nothing of ours has run."""
+        return not self.booted and "hung" in self.cause
 
     def fail(self, cause):
         self.cause, self.ended = cause, True
@@ -197,6 +210,7 @@ class Runner:
     report: Report
     slowness: int = 1
     grace: int = 45
+    boot_limit: int = 180
 
     def run_all(self, together, alone, initramfs):
         while (case := together.take()) is not None:
@@ -205,9 +219,22 @@ class Runner:
             self.run(case, None, case.initramfs)
 
     def run(self, case, queue, initramfs):
-        """Boots once, runs this case and then those of the queue. Reports the death of the guest."""
-        console = self.work / f"console-{self.number}.log"
-        errors = self.work / f"qemu-{self.number}.log"
+        """Boots, runs this case and then those of the queue. Reports the death of the guest.
+
+        An emulated kernel on a busy machine can hang before its first program, where the module cannot be
+        loaded yet. Such a boot is repeated once, unless the initramfs is what the case tests.
+        """
+        conversation = self.boot(case, queue, initramfs)
+        if conversation.hung_at_boot and not case.initramfs:
+            what = f"guest {self.number}: {conversation.cause}, before its first program"
+            self.report.remark(f"{what}; it boots again")
+            conversation = self.boot(case, queue, initramfs)
+        if conversation.cause:
+            self.blame(conversation)
+
+    def boot(self, case, queue, initramfs):
+        console = self.console
+        errors = self.errors
         console.write_bytes(b"")
         known = {"@INITRAMFS@": initramfs, "@ARGUMENTS@": case.arguments}
         command = [substitute(word, known) for word in self.qemu]
@@ -216,19 +243,30 @@ class Runner:
         command += ["-serial", f"file:{console}", "-serial", "stdio"]
         with open(errors, "wb") as stderr:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
-        conversation = Conversation(case, queue, self.report, time.monotonic(), self.slowness, self.grace)
+        conversation = Conversation(case, queue, self.report, time.monotonic(), self.slowness, self.grace,
+                                    boot_limit=self.boot_limit)
         try:
             converse(conversation, process)
         finally:
             end(process, patience=0 if conversation.cause or not conversation.ended else 20)
         shutil.copyfile(console, self.logs / f"console-{self.number}.log")
-        if conversation.cause:
-            name, cause = conversation.blame()
-            lines = [*conversation.output, "    --- the console's last lines:",
-                     *(f"    {line[:200]}" for line in text_of(console).splitlines()[-30:]),
-                     *(f"    [qemu] {line}" for line in text_of(errors).splitlines())]
-            self.report.result("failed", name, cause, lines)
-            shutil.copyfile(console, self.logs / f"console-{name}.log")
+        return conversation
+
+    def blame(self, conversation):
+        name, cause = conversation.blame()
+        lines = [*conversation.output, "    --- the console's last lines:",
+                 *(f"    {line[:200]}" for line in text_of(self.console).splitlines()[-30:]),
+                 *(f"    [qemu] {line}" for line in text_of(self.errors).splitlines())]
+        self.report.result("failed", name, cause, lines)
+        shutil.copyfile(self.console, self.logs / f"console-{name}.log")
+
+    @property
+    def console(self):
+        return self.work / f"console-{self.number}.log"
+
+    @property
+    def errors(self):
+        return self.work / f"qemu-{self.number}.log"
 
 
 def substitute(word, known):

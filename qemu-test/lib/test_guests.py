@@ -112,9 +112,10 @@ class Guests(unittest.TestCase):
         self.out = io.StringIO()
         self.report = Report(self.out)
 
-    def run_script(self, script, together=(), alone=(), count=1, wait_for=None):
+    def run_script(self, script, together=(), alone=(), count=1, wait_for=None, **limits):
         qemu = ["sh", "-c", script, "@INITRAMFS@", "@ARGUMENTS@"]
-        runners = [Runner(number, self.work, self.logs, qemu, self.report) for number in range(1, count + 1)]
+        runners = [Runner(number, self.work, self.logs, qemu, self.report, **limits)
+                   for number in range(1, count + 1)]
         run_guests(runners, Queue(together), Queue(alone), "initramfs", wait_for)
         return self.out.getvalue()
 
@@ -139,6 +140,28 @@ class Guests(unittest.TestCase):
         self.assertEqual(told, "FAILED a: the guest, with no case running, died\n"
                                "    --- the console's last lines:\n    [qemu] error\nok c (0.1 s)\n")
         self.assertTrue((self.logs / "console-a.log").exists())
+
+    def test_a_kernel_that_hangs_is_booted_once_more(self):
+        first = self.work / "first"
+        hang = "exec /bin/sleep 1000"
+        once = f"[ -e {first} ] || {{ : >{first}; {hang}; }}\n" + PASSING
+        told = self.run_script(once, [case("a"), case("b")], boot_limit=0)
+        self.assertRegex(told, r"^guest 1: the guest hung: killed after \d+ s, before its first program; "
+                               r"it boots again\nok a \(0.1 s\)\nok b \(0.1 s\)\n$")
+        self.out.truncate(0)
+        self.out.seek(0)
+        told = self.run_script(hang, [case("a")], boot_limit=0)
+        self.assertEqual(told.count("it boots again"), 1)
+        self.assertIn("FAILED a: the guest, with no case running, hung", told)
+        # What an initramfs of a case does is tested by that case.
+        self.out.truncate(0)
+        self.out.seek(0)
+        told = self.run_script(hang, alone=[Case("cases/c.sh", "10", "other")], boot_limit=0)
+        self.assertEqual(told.count("it boots again"), 0)
+        # A guest that dies is not one that hangs.
+        self.out.truncate(0)
+        self.out.seek(0)
+        self.assertEqual(self.run_script("exit 1", [case("a")]).count("it boots again"), 0)
 
     def test_a_guest_that_sends_a_damaged_line_is_killed(self):
         told = self.run_script("echo @end a; exec /bin/sleep 1000", [case("a")])
