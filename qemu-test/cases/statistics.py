@@ -26,6 +26,8 @@ if FORMAT == 3:
     equal({key: value for key, value in counters(raw).items() if value}, {}, "counters of a new mount")
 # In format 4, metadata is read and hashed, too: before this, and again when it was dropped.
 METADATA = 0 if FORMAT == 3 else 10_000
+# A range that a reader has begun to read may be read ahead by the store's readers as well: one readahead.
+TWICE = 0 if FORMAT == 3 else 128 << 10
 before = {}
 for mnt in (raw, verified):
     os.stat(f"{mnt}/file")
@@ -54,7 +56,7 @@ drop_caches()
 with open(f"{raw}/file", "rb") as file:
     file.read()
 read = since(raw)["bytes_read"]
-check(2 * SIZE <= read <= 2 * SIZE + METADATA, f"bytes read twice: {read}")
+check(2 * SIZE <= read <= 2 * SIZE + METADATA + TWICE, f"bytes read twice: {read}")
 
 with open(f"{verified}/file", "rb") as file:
     file.read()
