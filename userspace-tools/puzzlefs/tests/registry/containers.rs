@@ -6,6 +6,8 @@ use super::*;
 use crate::common::layout::{layer, layers, tagged, Layout};
 use puzzlefs_lib::Digest;
 use serde_json::json;
+use std::sync::Condvar;
+use std::time::Duration;
 
 /// Copies an image of a layout to the registry, with all images of an index.
 pub fn publish(world: &World, layout: &Layout, name: &str) -> String {
@@ -88,7 +90,22 @@ fn a_container_image_is_imported_once() {
     let image = layout.image("amd64", &[(layer("echo x >y"), "gzip")]);
     layout.index(&[tagged(image, "t")]);
     publish(&world, &layout, "ordinary:t");
-    let proxy = Proxy::start(world.server.port, |_| Fault::Pass);
+    // The layer arrives when all pulls have asked for the configuration, which each reads first.
+    let (asked, all_asked) = (Mutex::new(Vec::new()), Condvar::new());
+    let proxy = Proxy::start(world.server.port, move |request| {
+        if request.is_blob() {
+            let mut asked = asked.lock().unwrap();
+            asked.push(request.path.clone());
+            all_asked.notify_all();
+            if asked[0] != request.path {
+                let missing = |asked: &mut Vec<String>| {
+                    asked.iter().filter(|path| **path == asked[0]).count() < 4
+                };
+                drop(all_asked.wait_timeout_while(asked, Duration::from_secs(60), missing));
+            }
+        }
+        Fault::Pass
+    });
     let (name, store) = (proxy.image("ordinary:t"), world.path("to"));
     let blobs = || {
         { proxy.requests() }
