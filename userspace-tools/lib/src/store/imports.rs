@@ -31,11 +31,7 @@ pub(crate) fn known_import(store: &Store, key: &Digest) -> Result<Option<Digest>
 /// Keeps the manifest that the import with this key has made.
 pub(crate) fn keep_import(store: &Store, key: &Digest, manifest: &Digest) -> Result<()> {
     let directory = PrivateDirectory::create(store, IMPORTS)?;
-    let name = key.to_hex();
-    // Other processes keep records meanwhile.
-    let new = format!("{NEW}-{}-{name}", std::process::id());
-    directory.write_file(&new, manifest.to_hex().as_bytes())?;
-    directory.rename_file(&new, &name)
+    directory.replace_file(NEW, &key.to_hex(), manifest.to_hex().as_bytes())
 }
 
 /// Removes the records of manifests that `is_needed` returns false for, and unfinished ones.

@@ -128,6 +128,14 @@ impl PrivateDirectory {
         })
     }
 
+    /// Replaces a file, durably except for its name. `new` begins the name of the unfinished one.
+    pub fn replace_file(&self, new: &str, name: &str, contents: &[u8]) -> Result<()> {
+        // Threads and other processes replace files meanwhile.
+        let new = format!("{new}-{}-{name}", std::process::id());
+        self.write_file(&new, contents)?;
+        self.rename_file(&new, name)
+    }
+
     /// Renames a file.
     pub fn rename_file(&self, from: &str, to: &str) -> Result<()> {
         rustix::fs::renameat(&self.directory, from, &self.directory, to)

@@ -75,10 +75,7 @@ impl Recipe {
 /// Keeps the recipe of a pack, durably.
 pub(crate) fn keep_recipe(store: &Store, pack: &Digest, recipe: &[u8]) -> Result<()> {
     let directory = PrivateDirectory::create(store, RECIPES)?;
-    // Threads and other processes keep recipes meanwhile.
-    let new = format!("{NEW}-{}-{}", std::process::id(), pack.to_hex());
-    directory.write_file(&new, recipe)?;
-    directory.rename_file(&new, &pack.to_hex())?;
+    directory.replace_file(NEW, &pack.to_hex(), recipe)?;
     directory.sync()
 }
 
