@@ -102,7 +102,7 @@ pub enum Obtained {
 ///
 /// `document` is a manifest, or an index of images for several platforms. A PuzzleFS image is fetched,
 /// and another one imported. An index may list both for a platform; the PuzzleFS image is fetched then.
-/// A container image that the store has imported with the same options is not read again.
+/// If the store has imported the container image with the same options, this sets the tag alone.
 ///
 /// # Errors
 ///
