@@ -109,6 +109,7 @@ class Conversation:
     cause: str = ""
     ended: bool = False
     booted: bool = False
+    hung: bool = False
 
     def __post_init__(self):
         self.case_start = self.started
@@ -163,12 +164,13 @@ class Conversation:
 
     def check_time(self, now):
         if not self.ended and now > self.deadline:
+            self.hung = True
             self.fail(f"the guest hung: killed after {int(now - self.case_start)} s")
 
     @property
     def hung_at_boot(self):
         """The kernel has not reached its first program, so nothing of ours has run."""
-        return not self.booted and "hung" in self.cause
+        return self.hung and not self.booted
 
     def fail(self, cause):
         self.cause, self.ended = cause, True

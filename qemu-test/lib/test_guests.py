@@ -158,7 +158,7 @@ class Guests(unittest.TestCase):
         self.out.seek(0)
         told = self.run_script(hang, alone=[Case("cases/c.sh", "10", "other")], boot_limit=0)
         self.assertEqual(told.count("it boots again"), 0)
-        # A guest that dies is not one that hangs.
+        # A guest that dies stays dead.
         self.out.truncate(0)
         self.out.seek(0)
         self.assertEqual(self.run_script("exit 1", [case("a")]).count("it boots again"), 0)
