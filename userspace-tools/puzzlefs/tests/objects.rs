@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `puzzlefs push` and `puzzlefs pull` with object stores and servers of files, and a proxy that disturbs.
+//! `puzzlefs push`, `puzzlefs pull` and `puzzlefs convert` with object stores and servers of files, and a
+//! proxy that disturbs.
 
 mod common;
+#[path = "objects/convert.rs"]
+mod convert;
 #[allow(dead_code)]
 #[path = "registry/proxy.rs"]
 mod proxy;
@@ -839,7 +842,11 @@ fn addresses_that_are_none_are_wrong_usage() {
         ["push", "store:t", "ftp://localhost/app"],
         ["push", "s3://bucket/app:t", "s3://bucket/app:t"],
         ["list", "--json", "s3://bucket/app:t"],
-        ["convert", "docker://localhost/app:t", "s3://bucket/app:t"],
+        [
+            "convert",
+            "docker://localhost/app:t",
+            "s3://bucket/../app:t",
+        ],
     ] {
         let run = output(client(scratch.path()).args(arguments));
         assert_eq!(

@@ -145,26 +145,9 @@ pub enum RegistryFault {
         /// The digest of the manifest.
         wanted: Digest,
     },
-    /// No image is for a platform that was asked for.
-    #[error(
-        "there is no image of Linux for these platforms; there is: {found}; choose with --platform"
-    )]
-    NoPlatform {
-        /// The platforms of all images.
-        found: Message,
-    },
-    /// An index and the artifacts that refer to it list more manifests than are copied.
-    #[error(
-        "the index and the artifacts of its images have more than {max} manifests; convert within the \
-         repository"
-    )]
-    TooManyManifests {
-        /// The limit.
-        max: usize,
-    },
-    /// The image to convert is a PuzzleFS image.
-    #[error("it is a PuzzleFS image already; 'skopeo copy' copies it to another registry")]
-    AlreadyConverted,
+    /// A publication cannot be made.
+    #[error(transparent)]
+    Publish(PublishFault),
     /// The registry has more bytes of a blob than the manifest states.
     #[error("the registry sent more bytes of blob {digest} than the manifest states")]
     BlobTooLong {
@@ -224,6 +207,31 @@ impl RegistryFault {
         let cause = text.split_once("; ").map(|(cause, _)| cause.to_owned());
         cause.unwrap_or(text)
     }
+}
+
+/// The cause why an image cannot be published, which the place alone does not have.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishFault {
+    /// No image is for a platform that was asked for.
+    #[error(
+        "there is no image of Linux for these platforms; there is: {found}; choose with --platform"
+    )]
+    NoPlatform {
+        /// The platforms of all images.
+        found: Message,
+    },
+    /// An index and the artifacts that refer to it list more manifests than are copied.
+    #[error(
+        "the index and the artifacts of its images have more than {max} manifests; convert within the \
+         repository"
+    )]
+    TooManyManifests {
+        /// The limit.
+        max: usize,
+    },
+    /// The image to convert is a PuzzleFS image.
+    #[error("it is a PuzzleFS image already; 'skopeo copy' copies it to another registry")]
+    AlreadyConverted,
 }
 
 /// A text that a server sent, for one line of a message.

@@ -9,8 +9,10 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | `publish` | publishes PuzzleFS images next to container images, at places of both kinds |
+//! | `name` | names of images at places of both kinds |
 //! | [`objects`] | images in object stores and on servers of files |
-//! | `publish` | publishes PuzzleFS images next to container images |
+//! | `publisher` | publishes from one place to another |
 //! | `push` | pushes images |
 //! | `pull` | pulls images |
 //! | `upload` | uploads blobs, and resumes uploads |
@@ -29,9 +31,11 @@ mod client;
 mod credentials;
 mod error;
 mod failure;
+mod name;
 pub mod objects;
 mod places;
 mod publish;
+mod publisher;
 mod pull;
 mod push;
 mod reference;
@@ -41,8 +45,10 @@ mod upload;
 
 pub use client::{RegistryOptions, Traffic};
 pub use credentials::UserPassword;
-pub use error::{Message, PlacesError, RegistryError, RegistryFault, SetupError};
-pub use publish::{publish, PublishOptions, Published, Variant};
+pub use error::{Message, PlacesError, PublishFault, RegistryError, RegistryFault, SetupError};
+pub use name::RemoteName;
+pub use publish::publish;
+pub use publisher::{PublishOptions, Published, Variant};
 pub use pull::{pull, PullOptions, Pulled};
 pub use push::{push, Pushed};
 pub use reference::{ImageName, RemoteImage};

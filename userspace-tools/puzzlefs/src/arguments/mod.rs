@@ -7,7 +7,6 @@
 //! | this one | images, stores, threads, reports |
 //! | [`config`] | the configuration of an image |
 //! | [`registry`] | the access to a registry |
-//! | [`remote`] | names of images in registries and object stores |
 //! | [`encoding`] | the layers, chunks and frames of an image |
 //! | [`rules`] | the part of a tree that goes into an image |
 
@@ -15,8 +14,6 @@ pub mod config;
 pub mod encoding;
 #[cfg(feature = "registry")]
 pub mod registry;
-#[cfg(feature = "registry")]
-pub mod remote;
 pub mod rules;
 
 use clap::Args;

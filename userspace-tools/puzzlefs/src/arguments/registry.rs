@@ -7,6 +7,9 @@ use puzzlefs_registry::{RegistryOptions, RegistrySettings, UserPassword};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The form of the names of images in registries and object stores, in the help.
+pub const FORM: &str = "docker://HOST/NAME:TAG|s3://BUCKET/PREFIX:TAG";
+
 /// The access to a registry.
 #[derive(Debug, Args)]
 pub struct RegistryArgs {

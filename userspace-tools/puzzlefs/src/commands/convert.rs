@@ -11,26 +11,26 @@ use clap::Args;
 use puzzlefs_lib::error::ReferenceError;
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::{convert, ImageRef, Store};
-use puzzlefs_registry::objects::ObjectImage;
-use puzzlefs_registry::{RemoteImage, UserPassword};
+use puzzlefs_registry::{RemoteName, UserPassword};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Convert an image to another version of the format, or a registry's container image
 ///
-/// With two names in registries, this makes a PuzzleFS image of each container image that IMAGE stands for,
-/// and publishes both under TARGET: hosts without PuzzleFS pull the container image as before. TARGET can be
-/// IMAGE.
+/// With two names in registries or object stores, this makes a PuzzleFS image of each container image that
+/// IMAGE stands for, and publishes both under TARGET: hosts without PuzzleFS pull the container image as
+/// before. TARGET can be IMAGE.
 #[derive(Debug, Args)]
 #[command(
     mut_args = in_long_help,
     after_help = "Options for images in registries: see --help."
 )]
 pub struct ConvertArgs {
-    /// Image, STORE:TAG, STORE@sha256:DIGEST or docker://HOST/NAME:TAG
+    /// Image, STORE:TAG, STORE@sha256:DIGEST, docker://HOST/NAME:TAG or s3://BUCKET/PREFIX:TAG
     #[arg(value_name = "IMAGE")]
     image: OsString,
-    /// Store, created if it does not exist, and the tag to set; or docker://HOST/NAME:TAG [default: IMAGE]
+    /// Store, created if it does not exist, and the tag to set; or docker://HOST/NAME:TAG, or
+    /// s3://BUCKET/PREFIX:TAG [default: IMAGE]
     #[arg(value_name = "TARGET")]
     target: Option<OsString>,
     #[command(flatten)]
@@ -70,15 +70,7 @@ pub struct RemoteArgs {
 /// Converts an image.
 pub fn run(arguments: &ConvertArgs) -> anyhow::Result<()> {
     let target = arguments.target.as_ref().unwrap_or(&arguments.image);
-    if let Some(name) = [&arguments.image, target]
-        .into_iter()
-        .find(|name| ObjectImage::is_object(name))
-    {
-        let what = "'puzzlefs convert' publishes to registries alone; 'puzzlefs pull' brings the image into \
-                    a store, and 'puzzlefs push' uploads it";
-        return Err(ReferenceError::refused(name, what).into());
-    }
-    match [&arguments.image, target].map(|name| RemoteImage::is_remote(name)) {
+    match [&arguments.image, target].map(|name| RemoteName::is_remote(name)) {
         [true, true] => {
             return publish::run(
                 &arguments.image,
@@ -91,7 +83,8 @@ pub fn run(arguments: &ConvertArgs) -> anyhow::Result<()> {
         }
         [false, false] => {}
         [true, false] => {
-            let what = "'puzzlefs pull' brings an image of a registry into a store";
+            let what =
+                "'puzzlefs pull' brings an image of a registry or an object store into a store";
             return Err(ReferenceError::refused(target, what).into());
         }
         [false, true] => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `puzzlefs convert` between registries.
+//! `puzzlefs convert` of container images in registries and object stores.
 
 use super::build::MakeArgs;
 use super::convert::RemoteArgs;
@@ -10,9 +10,9 @@ use crate::arguments::rules::RuleArgs;
 use crate::output::Output;
 use crate::progress::Words;
 use crate::{interrupt, progress};
-use puzzlefs_lib::error::{ReferenceError, SystemError};
+use puzzlefs_lib::error::SystemError;
 use puzzlefs_lib::Store;
-use puzzlefs_registry::{publish, ImageName, PublishOptions};
+use puzzlefs_registry::{publish, PublishOptions, RemoteName};
 use serde::Serialize;
 use std::env;
 use std::ffi::OsStr;
@@ -57,13 +57,9 @@ pub fn run(
     registry: &RegistryArgs,
 ) -> anyhow::Result<()> {
     let connection = registry.options()?;
-    let parse = |name| ImageName::parse(name, connection.settings.search());
+    let parse = |name| RemoteName::parse(name, connection.settings.search());
     let (from, to) = (parse(from)?, parse(to)?);
-    let to = to.target()?;
-    let Some(tag) = to.tag().filter(|_| to.digest().is_none()) else {
-        let what = "give a tag to set, docker://HOST/NAME:TAG";
-        return Err(ReferenceError::refused(to.to_string(), what).into());
-    };
+    let tag = to.target()?;
     let rules = rules.rules()?;
     let options = PublishOptions {
         connection,
@@ -87,7 +83,7 @@ pub fn run(
     };
     let store = Store::create(&path)?;
     let published = progress::shown_as(WORDS, &progress, making.quiet.quiet, || {
-        publish(&from, to, &store, &options, &progress)
+        publish(&from, &to, &store, &options, &progress)
     })?;
     let pushed = published.pushed;
     let variants = published.variants.iter().map(|variant| VariantReport {

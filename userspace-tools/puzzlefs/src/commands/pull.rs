@@ -2,8 +2,7 @@
 
 //! `puzzlefs pull`.
 
-use crate::arguments::registry::RegistryArgs;
-use crate::arguments::remote::{RemoteName, FORM};
+use crate::arguments::registry::{RegistryArgs, FORM};
 use crate::arguments::{has_tag, JobsArg, JsonArg, QuietArg, PLATFORM};
 use crate::output::{say, Output};
 use crate::progress::Words;
@@ -14,7 +13,7 @@ use puzzlefs_lib::error::ReferenceError;
 use puzzlefs_lib::import::Obtained;
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::{Digest, ImageRef, Selector, Store};
-use puzzlefs_registry::{objects, pull, PullOptions};
+use puzzlefs_registry::{objects, pull, PullOptions, RemoteName};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;

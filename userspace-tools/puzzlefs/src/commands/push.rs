@@ -2,15 +2,14 @@
 
 //! `puzzlefs push`.
 
-use crate::arguments::registry::RegistryArgs;
-use crate::arguments::remote::{RemoteName, FORM};
+use crate::arguments::registry::{RegistryArgs, FORM};
 use crate::arguments::{ImageArg, JsonArg, QuietArg};
 use crate::output::Output;
 use crate::progress::Words;
 use crate::{interrupt, progress};
 use clap::Args;
 use puzzlefs_lib::error::ReferenceError;
-use puzzlefs_registry::{objects, push, Pushed};
+use puzzlefs_registry::{objects, push, Pushed, RemoteName};
 use serde::Serialize;
 use std::ffi::OsString;
 

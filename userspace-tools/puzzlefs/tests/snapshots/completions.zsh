@@ -140,8 +140,8 @@ _arguments "${_arguments_options[@]}" : \
 '--quiet[Show no progress and no summary]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-':image -- Image, STORE\:TAG, STORE@sha256\:DIGEST or docker\://HOST/NAME\:TAG:_default' \
-'::target -- Store, created if it does not exist, and the tag to set; or docker\://HOST/NAME\:TAG \[default\: IMAGE\]:_default' \
+':image -- Image, STORE\:TAG, STORE@sha256\:DIGEST, docker\://HOST/NAME\:TAG or s3\://BUCKET/PREFIX\:TAG:_default' \
+'::target -- Store, created if it does not exist, and the tag to set; or docker\://HOST/NAME\:TAG, or s3\://BUCKET/PREFIX\:TAG \[default\: IMAGE\]:_default' \
 && ret=0
 ;;
 (extract)

@@ -3,7 +3,7 @@
 //! Failures of exchanges with an object store.
 
 use super::name::Backend;
-use crate::error::Message;
+use crate::error::{Message, PublishFault};
 use puzzlefs_lib::json::ParseError;
 use puzzlefs_lib::oci::UnknownIndex;
 use puzzlefs_lib::Digest;
@@ -181,6 +181,9 @@ pub enum ObjectFault {
         /// The tags that it has.
         tags: Vec<String>,
     },
+    /// A publication cannot be made.
+    #[error(transparent)]
+    Publish(PublishFault),
     /// The local store lacks packs that the manifest lists.
     #[error(
         "the image is not complete: {packs} of its packs missing; run 'puzzlefs complete' first"

@@ -56,6 +56,11 @@ impl Connection<'_> {
         }))
     }
 
+    /// Returns the index; an empty one if there is none.
+    pub(super) fn entries(&self) -> Result<Index> {
+        Ok(self.index()?.map(|read| read.index).unwrap_or_default())
+    }
+
     /// Finds the image under a tag.
     pub(super) fn tagged(&self, tag: &str) -> Result<Descriptor> {
         let read = self.index()?;

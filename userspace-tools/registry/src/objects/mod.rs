@@ -11,6 +11,7 @@
 //! | module | content |
 //! | --- | --- |
 //! | this one | pulls images |
+//! | `publish` | the places of a publication |
 //! | `push` | pushes images |
 //! | `source` | reads manifests and ranges of blobs |
 //! | `layout` | reads `index.json`, and replaces it |
@@ -27,6 +28,7 @@ mod failure;
 mod http;
 mod layout;
 mod name;
+mod publish;
 mod push;
 mod source;
 mod stores;
@@ -38,6 +40,11 @@ use puzzlefs_lib::{Progress, Result, Store};
 pub use self::error::{ObjectError, ObjectFault};
 pub use self::name::ObjectImage;
 pub use self::push::push;
+
+pub(crate) use self::publish::{ObjectDestination, ObjectOrigin};
+
+/// The verb for messages.
+const ACTION: &str = "pull from";
 
 /// Pulls an image from a layout in an object store into a store, and sets the tag. A container image is
 /// imported.
@@ -51,7 +58,7 @@ pub fn pull(
     options: &PullOptions,
     progress: &Progress,
 ) -> Result<Pulled> {
-    let (source, document) = ObjectSource::open(image, &options.connection, progress)?;
+    let (source, document) = ObjectSource::open(image, ACTION, &options.connection, progress)?;
     let obtained = options.obtain(&source, &document, to, progress)?;
     Ok(Pulled {
         obtained,

@@ -53,7 +53,7 @@ pub fn push(
     progress: &Progress,
 ) -> Result<Pushed> {
     let tag = to.target()?;
-    let layout = Target::open(to, options, progress)?;
+    let layout = Target::open(to, ACTION, options, progress)?;
     let digest = *image.root.manifest_digest();
     let mut pushed = layout.push_image(store, image)?;
     let size = store.blob_size(&digest)?.unwrap_or_default();
@@ -84,13 +84,14 @@ impl<'p> Target<'p> {
     /// Prepares a layout, which need not exist.
     pub fn open(
         to: &ObjectImage,
+        action: &'static str,
         options: &RegistryOptions,
         progress: &'p Progress,
     ) -> Result<Self> {
         if to.backend() == Backend::File {
             make_directory(to)?;
         }
-        let connection = Connection::new(to, ACTION, options, progress)?;
+        let connection = Connection::new(to, action, options, progress)?;
         if !to.backend().is_writable() {
             return Err(connection.fail("", ObjectFault::ReadOnly));
         }

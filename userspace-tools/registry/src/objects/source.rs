@@ -17,9 +17,6 @@ use puzzlefs_lib::{Digest, Progress, Result};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// The verb for messages.
-const ACTION: &str = "pull from";
-
 /// The manifests and blobs of a layout.
 pub(crate) struct ObjectSource<'p> {
     pub(super) connection: Connection<'p>,
@@ -33,10 +30,11 @@ impl<'p> ObjectSource<'p> {
     /// Finds the document that a name stands for. Returns it with its descriptor.
     pub fn open(
         image: &ObjectImage,
+        action: &'static str,
         options: &RegistryOptions,
         progress: &'p Progress,
     ) -> Result<(Self, Descriptor)> {
-        let connection = Connection::new(image, ACTION, options, progress)?;
+        let connection = Connection::new(image, action, options, progress)?;
         let document = match image.digest() {
             Some(digest) => Descriptor::new("", digest, 0),
             None => connection.tagged(image.tag().unwrap_or("latest"))?,

@@ -2,14 +2,11 @@
 
 //! Names of images in registries and in object stores.
 
+use crate::objects::ObjectImage;
+use crate::reference::{ImageName, RemoteImage};
 use puzzlefs_lib::error::ReferenceError;
-use puzzlefs_registry::objects::ObjectImage;
-use puzzlefs_registry::ImageName;
 use std::ffi::OsStr;
 use std::fmt;
-
-/// The form of the names, in the help.
-pub const FORM: &str = "docker://HOST/NAME:TAG|s3://BUCKET/PREFIX:TAG";
 
 /// The name of an image that is not in a store of this host.
 #[derive(Clone, Debug)]
@@ -21,7 +18,16 @@ pub enum RemoteName {
 }
 
 impl RemoteName {
+    /// Returns true if a name on a command line is one of these.
+    pub fn is_remote(name: &OsStr) -> bool {
+        RemoteImage::is_remote(name) || ObjectImage::is_object(name)
+    }
+
     /// Parses a name. `search` has the registries for one that names none.
+    ///
+    /// # Errors
+    ///
+    /// If it is not the name of an image.
     pub fn parse(name: &OsStr, search: &[String]) -> Result<Self, ReferenceError> {
         if ObjectImage::is_object(name) {
             Ok(RemoteName::Objects(ObjectImage::parse(name)?))
@@ -36,6 +42,24 @@ impl RemoteName {
             RemoteName::Registry(name) => name.tag(),
             RemoteName::Objects(image) => image.tag(),
         }
+    }
+
+    /// Returns the tag that a command sets.
+    ///
+    /// # Errors
+    ///
+    /// If the name has a digest, or can be in several registries.
+    pub fn target(&self) -> Result<&str, ReferenceError> {
+        let name = match self {
+            RemoteName::Registry(name) => name.target()?,
+            RemoteName::Objects(image) => return image.target(),
+        };
+        name.tag()
+            .filter(|_| name.digest().is_none())
+            .ok_or_else(|| {
+                let what = "give a tag to set, docker://HOST/NAME:TAG";
+                ReferenceError::refused(name.to_string(), what)
+            })
     }
 }
 
