@@ -100,6 +100,12 @@ fn main() {
         &[
             ("create", "Create", "LeaseCreateRequest", "Empty"),
             ("delete", "Delete", "LeaseDeleteRequest", "Empty"),
+            (
+                "add_resource",
+                "AddResource",
+                "LeaseAddResourceRequest",
+                "Empty",
+            ),
         ],
         |_| (false, false),
     );

@@ -435,6 +435,28 @@ pub struct LeaseDeleteRequest {
     pub id: String,
 }
 
+/// `leases.v1.AddResourceRequest`.
+#[derive(Clone, PartialEq, Message)]
+pub struct LeaseAddResourceRequest {
+    /// The name of the lease.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The object that the lease keeps.
+    #[prost(message, optional, tag = "2")]
+    pub resource: Option<LeaseResource>,
+}
+
+/// `leases.v1.Resource`.
+#[derive(Clone, PartialEq, Message)]
+pub struct LeaseResource {
+    /// The name of an object, for a blob its digest.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The type, `content` for a blob.
+    #[prost(string, tag = "2")]
+    pub r#type: String,
+}
+
 /// Our own: registers an image of a store, so that the snapshotter answers that its layer exists. A client
 /// of the socket can make the snapshotter read any directory of the host as a store.
 #[derive(Clone, PartialEq, Message)]

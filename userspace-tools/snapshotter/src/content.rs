@@ -7,8 +7,12 @@
 //! remembered.
 
 use crate::api::content::content_client::ContentClient;
-use crate::api::{ContentInfo, Labels, ListContentRequest, ReadContentRequest};
-use crate::import::connect;
+use crate::api::leases::leases_client::LeasesClient;
+use crate::api::{
+    ContentInfo, Labels, LeaseAddResourceRequest, LeaseDeleteRequest, LeaseResource,
+    ListContentRequest, ReadContentRequest,
+};
+use crate::import::{connect, new_lease};
 use anyhow::{anyhow, Context, Result};
 use puzzlefs_lib::fetch::{BlobSource, RemoteBlob};
 use puzzlefs_lib::oci::Manifest;
@@ -23,7 +27,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 /// The largest manifest that is read, in bytes, as in registries.
 const MANIFEST_MAX: i64 = 4 << 20;
@@ -37,6 +41,9 @@ const SOURCE: &str = "containerd.io/distribution.source.";
 const SOURCES_MAX: usize = 4;
 /// The label of a snapshot by which CRI names the manifest, if it is configured to.
 pub const MANIFEST_DIGEST: &str = "containerd.io/snapshot/cri.manifest-digest";
+/// The time for which layers are kept that no image has taken up, in seconds. containerd keeps the remains of its
+/// own interrupted pulls for as long.
+const KEPT: i64 = 24 * 3600;
 /// The longest silence of containerd.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -73,6 +80,7 @@ pub struct Found {
 /// The content store, as a namespace sees it.
 pub struct Content {
     client: ContentClient<Channel>,
+    leases: LeasesClient<Channel>,
     namespace: AsciiMetadataValue,
     runtime: Handle,
 }
@@ -83,7 +91,8 @@ impl Content {
     pub fn connect(containerd: &Path, namespace: &str, runtime: Handle) -> Result<Self> {
         let channel = runtime.block_on(connect(containerd, "is containerd running?"))?;
         Ok(Content {
-            client: ContentClient::new(channel),
+            client: ContentClient::new(channel.clone()),
+            leases: LeasesClient::new(channel),
             namespace: AsciiMetadataValue::try_from(namespace)?,
             runtime,
         })
@@ -245,6 +254,53 @@ impl Content {
         Ok(true)
     }
 
+    /// Makes containerd keep the layers of an image that it downloads, until [`Content::release_layers`].
+    ///
+    /// The last layer makes the image available, and needs the others. If a pull ends before it, the next pull finds
+    /// the snapshots of the other layers, and downloads these layers no more. Nothing else keeps them then, if
+    /// containerd is configured to discard layers.
+    pub fn keep_layers(&self, image: &Found) -> Result<()> {
+        let manifest: Manifest = serde_json::from_slice(&image.manifest)?;
+        let id = lease_of(image);
+        let mut leases = self.leases.clone();
+        let keep = async {
+            match leases
+                .create(self.request(new_lease(id.clone(), KEPT)))
+                .await
+            {
+                Err(status) if status.code() != Code::AlreadyExists => return Err(status),
+                _ => {}
+            }
+            for layer in manifest.layers {
+                let resource = LeaseResource {
+                    id: layer.digest,
+                    r#type: "content".to_owned(),
+                };
+                let request = LeaseAddResourceRequest {
+                    id: id.clone(),
+                    resource: Some(resource),
+                };
+                leases.add_resource(self.request(request)).await?;
+            }
+            Ok(())
+        };
+        let kept = self.wait(keep);
+        kept.map_err(|status| anyhow!("containerd: {}", status.message()))
+    }
+
+    /// Ends [`Content::keep_layers`], which need not have been called.
+    pub fn release_layers(&self, image: &Found) -> Result<()> {
+        let request = self.request(LeaseDeleteRequest {
+            id: lease_of(image),
+        });
+        match self.wait(self.leases.clone().delete(request)) {
+            Err(status) if status.code() != Code::NotFound => {
+                Err(anyhow!("containerd: {}", status.message()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let namespace = self.namespace.clone();
@@ -288,6 +344,11 @@ impl BlobSource for Content {
         }
         Ok(true)
     }
+}
+
+/// Returns the name of the lease that keeps the layers of an image.
+fn lease_of(image: &Found) -> String {
+    format!("puzzlefs-layers-{}", image.digest.to_hex())
 }
 
 /// Returns the chain IDs of the layers of a manifest, as the OCI image specification defines them; none if it

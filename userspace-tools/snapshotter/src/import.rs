@@ -43,6 +43,8 @@ const LAYER: &str = "application/vnd.oci.image.layer.puzzlefs.manifest.v1+json";
 const CONFIG_MAX: u64 = 16 << 20;
 /// Maximum number of bytes in one message. Containerd accepts 16 MiB.
 const PIECE: usize = 1 << 20;
+/// The time after which the lease of a killed import expires, in seconds.
+const LIFETIME: i64 = 3600;
 
 /// Register an image of a store with containerd
 ///
@@ -195,6 +197,16 @@ fn configuration(mut original: Map<String, Value>, layer: Digest) -> Value {
     original.into()
 }
 
+/// Returns the request for a lease that expires after a time, in seconds.
+pub fn new_lease(id: String, lifetime: i64) -> LeaseCreateRequest {
+    let end = time::utc(api::Timestamp::now().seconds.saturating_add(lifetime));
+    let end = format!("{}Z", end.replace(' ', "T"));
+    LeaseCreateRequest {
+        id,
+        labels: Labels::from([("containerd.io/gc.expire".to_owned(), end)]),
+    }
+}
+
 /// A connection to containerd.
 struct Containerd {
     channel: Channel,
@@ -232,13 +244,8 @@ impl Containerd {
     /// yet. The lease of a killed import expires.
     async fn with_lease(&self, work: impl Future<Output = Result<()>>) -> Result<()> {
         let id = self.lease.to_str()?.to_owned();
-        let end = time::utc(api::Timestamp::now().seconds + 3600);
-        let end = format!("{}Z", end.replace(' ', "T"));
         let mut leases = LeasesClient::new(self.channel.clone());
-        let request = LeaseCreateRequest {
-            id: id.clone(),
-            labels: Labels::from([("containerd.io/gc.expire".to_owned(), end)]),
-        };
+        let request = new_lease(id.clone(), LIFETIME);
         let created = leases.create(self.request(request)).await;
         created.map_err(|status| anyhow!("containerd: {}", status.message()))?;
         let done = work.await;

@@ -182,11 +182,15 @@ impl<M: Mounter> Provider<M> {
         match added {
             Ok(()) => {
                 lock(&self.failed).remove(&hex);
+                if found.is_whole {
+                    report(&found, content.release_layers(&found));
+                }
                 Ok(true)
             }
             Err(error) => {
                 lock(&self.failed).insert(hex, Instant::now());
                 self.metrics.pull_failures.inc();
+                report(&found, content.keep_layers(&found));
                 Err(error)
             }
         }
@@ -254,6 +258,8 @@ impl<M: Mounter> Provider<M> {
         self.snapshots.release(lock_of_image);
         if applied.is_err() {
             self.metrics.pull_failures.inc();
+        } else {
+            report(&found, content.release_layers(&found));
         }
         applied
     }
@@ -356,5 +362,15 @@ impl<M: Mounter> Provider<M> {
         self.snapshots.release(lock_of_image);
         removed.transpose()?;
         Ok(is_unused)
+    }
+}
+
+/// Reports a failure to keep or to release the layers of an image. A pull that is not interrupted works anyway.
+fn report(image: &Found, done: Result<()>) {
+    if let Err(error) = done {
+        crate::say(format_args!(
+            "the layers of {}: {error:#}",
+            image.digest.to_oci()
+        ));
     }
 }
