@@ -3,7 +3,7 @@
 # The CRI plugins of containerd 1.7 and 2, without Kubernetes: they pull images without a download, run a pod
 # on the host's network with a container, count the space of both, and free the chunks of removed images.
 #
-# timeout: 120
+# timeout: 240
 # klog-allow: overlayfs:|puzzlefs:
 
 import os

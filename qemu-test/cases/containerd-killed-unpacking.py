@@ -4,7 +4,7 @@
 # killed at one step, and it collects garbage. The next pull works. Images that are removed leave
 # nothing.
 #
-# timeout: 240
+# timeout: 480
 # klog-allow: overlayfs:|puzzlefs:
 
 from case import check, equal

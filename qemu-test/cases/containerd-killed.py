@@ -3,7 +3,7 @@
 # The snapshotter is killed at each step of a pull from a registry and of a removal, and containerd in the
 # middle of a pull. The next pull works, and images that are removed leave nothing.
 #
-# timeout: 240
+# timeout: 480
 # klog-allow: overlayfs:|puzzlefs:
 
 from case import check, equal

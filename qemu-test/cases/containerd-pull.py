@@ -3,7 +3,7 @@
 # containerd 2 pulls images of a registry and downloads no layer that the snapshotter can get: from the
 # registry, from its own store, and from containerd's content store. Otherwise containerd downloads it.
 #
-# timeout: 120
+# timeout: 240
 # klog-allow: overlayfs:|puzzlefs:
 
 import os

@@ -35,6 +35,7 @@ class Pulls:
         self.containerd.start(lambda: self.call.answers("ListImages"))
 
     def end(self):
+        equal(ctr("leases", "ls", "-q", namespace="k8s.io"), "", "leases at the end")
         self.containerd.end()
         self.snapshotter.end()
         self.registry.kill()
@@ -64,7 +65,6 @@ class Pulls:
         run("puzzlefs", "verify", "-q", STORE)
         self.remove(version)
         eventually(has_nothing, f"{what}: an image that was removed leaves something")
-        equal(ctr("leases", "ls", "-q", namespace="k8s.io"), "", f"{what}: leases")
 
     def remove(self, version="2"):
         self.call("RemoveImage", image={"image": address(version)})
