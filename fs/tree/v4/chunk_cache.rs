@@ -122,19 +122,14 @@ impl Load {
     ///
     /// # Errors
     ///
-    /// Those of the load, unless they say nothing about the chunk; [`EINTR`] if this task is being
-    /// killed.
+    /// Those of malformed metadata; [`EINTR`] if this task is being killed. Any other error may be
+    /// one of the other task or of its store.
     fn wait(&self) -> Result<(), Fault> {
         loop {
             let result = self.result.lock();
             match *result {
-                // The other task gave up or did not wait, or there was no memory for it.
-                Some(Err(fault))
-                    if matches!(fault, Fault::NotOpen) || fault.passing().is_some() =>
-                {
-                    return Ok(())
-                }
-                Some(result) => return result,
+                Some(Err(fault @ Fault::MetadataChunk(_))) => return Err(fault),
+                Some(_) => return Ok(()),
                 None => self.ended.wait_killable(|| drop(result))?,
             }
         }
