@@ -53,6 +53,8 @@ pub(crate) enum Fault {
     Checksum,
     /// The store does not have the chunk.
     NoChunk,
+    /// The store does not have the chunk, and no fetcher has brought it.
+    NotFetched(Error),
     /// The file of a loose chunk has another size than the chunk.
     ChunkSize,
     /// The extents of a file end before the file.
@@ -124,6 +126,7 @@ impl Fault {
             | Self::FrameSize
             | Self::Checksum
             | Self::NoChunk
+            | Self::NotFetched(_)
             | Self::ChunkSize => EIO,
             Self::Chunk(_) | Self::NoExtent => EUCLEAN,
         }
@@ -213,6 +216,9 @@ impl fmt::Display for Fault {
             Self::FrameSize => "a frame has another size than the image says",
             Self::Checksum => "a frame has another checksum than the seek table says",
             Self::NoChunk => "the store does not have it",
+            Self::NotFetched(e) => {
+                return f.write_fmt(fmt!("it was not fetched: {}", ErrorName(*e)))
+            }
             Self::ChunkSize => "its file has another size",
             Self::NoExtent => "the extents end before the file",
             Self::Chunk(e) => return core::fmt::Display::fmt(e, f),

@@ -132,5 +132,14 @@ pub(crate) const MAX_PAGES_CHECKED: u32 = 16 << 10;
 /// The number of chunks whose places in packs are kept: 28 KiB for each state of an index.
 pub(crate) const PLACES_KEPT: usize = 512;
 
+/// The largest number of chunks that are requested of a store's fetchers at once.
+pub(crate) const MAX_FETCHES: usize = 1024;
+
+/// The time in milliseconds that a reader waits for a missing chunk by default.
+pub(crate) const FETCH_TIMEOUT: Msecs = 60_000;
+
+/// The largest time in seconds that a mount can have readers wait.
+pub(crate) const MAX_FETCH_TIMEOUT: u32 = 86_400;
+
 /// The largest number of blobs that a store opens for readers at once.
 pub(crate) const MAX_OPENING: usize = 64;

@@ -47,6 +47,8 @@ pub(crate) struct Statistics {
     pub(crate) files_shared: Counter,
     /// The number of those pages.
     pub(crate) pages_shared: Counter,
+    /// Times that a task has waited for a chunk to be fetched, under `fetch=wait`.
+    pub(crate) fetches_awaited: Counter,
     /// Reads that failed because a blob has other content than the image says.
     pub(crate) verification_failures: Counter,
     /// Reads that failed because a blob is missing, damaged, or has other content than the image
@@ -67,6 +69,7 @@ impl Statistics {
             ("bytes_decompressed", &self.bytes_decompressed),
             ("files_shared", &self.files_shared),
             ("pages_shared", &self.pages_shared),
+            ("fetches_awaited", &self.fetches_awaited),
             ("verification_failures", &self.verification_failures),
             ("read_errors", &self.read_errors),
         ] {

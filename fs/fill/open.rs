@@ -148,6 +148,7 @@ pub(crate) fn release(content: &Content) {
 /// error of a blob that cannot be opened, if it is the cause; [`EUCLEAN`] if the metadata is
 /// malformed.
 pub(crate) fn prepare(reader: &FileReader<'_>, range: &Range<u64>) -> Result {
+    fetch(reader, range)?;
     let mut unopened = None;
     for _ in 0..MAX_PREPARATIONS {
         each_extent(reader, range, Opening::Waiting, |extent| {
@@ -178,6 +179,63 @@ pub(crate) fn prepare(reader: &FileReader<'_>, range: &Range<u64>) -> Result {
         Some((extent, fault)) => refuse(reader, range, &extent, fault),
         None => EDEADLK,
     })
+}
+
+/// Waits until the chunks of a range of a file that the store lacks have been fetched, if the mount
+/// waits for that. They are requested together.
+///
+/// # Errors
+///
+/// [`EINTR`] if the task is being killed; [`EIO`] if a chunk was not fetched, which is logged;
+/// those of [`each_extent`].
+fn fetch(reader: &FileReader<'_>, range: &Range<u64>) -> Result {
+    if reader.fetch.is_none() {
+        return Ok(());
+    }
+    let mut is_missing = false;
+    each_extent(reader, range, Opening::Waiting, |extent| {
+        // This requests the chunk.
+        let opened = open_extent(reader, &extent, Opening::Now);
+        is_missing |= matches!(opened, Err(Fault::NotOpen));
+        Ok(())
+    })?;
+    if !is_missing {
+        return Ok(());
+    }
+    each_extent(reader, range, Opening::Waiting, |extent| {
+        let ExtentPlace::Chunk { chunk, .. } = &extent.data else {
+            return Ok(());
+        };
+        let fetched = match reader.open_chunk(chunk, Opening::Waiting) {
+            Err(Fault::NoChunk) => reader.fetch(chunk),
+            // Other faults show when it is opened for the read.
+            _ => Ok(()),
+        };
+        match fetched {
+            Err(fault) if fault.is_interruption() => Err(EINTR),
+            Err(fault) => Err(refuse(reader, range, &extent, fault)),
+            Ok(()) => Ok(()),
+        }
+    })
+    .map(drop)
+}
+
+/// Returns true if all chunks of a range of a file are in the store. Requests those that are not.
+///
+/// Also returns true if the extents are not at hand: the read finds out.
+pub(crate) fn is_local(reader: &FileReader<'_>, range: &Range<u64>) -> bool {
+    if reader.fetch.is_none() {
+        return true;
+    }
+    let mut is_local = true;
+    let walked = each_extent(reader, range, Opening::Now, |extent| {
+        if let ExtentPlace::Chunk { chunk, .. } = &extent.data {
+            let opened = reader.open_chunk(chunk, Opening::Now);
+            is_local &= !matches!(opened, Err(Fault::NotOpen));
+        }
+        Ok(())
+    });
+    is_local || walked.is_err()
 }
 
 /// Opens the blob of an extent, or finds it open.

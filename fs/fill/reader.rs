@@ -19,7 +19,7 @@ use crate::{
     },
     vfs::FolioRun,
 };
-use kernel::sync::Arc;
+use kernel::{sync::Arc, time::Msecs};
 use puzzlefs_schema::{v4::ChunkRef, Digest};
 
 /// A regular file, and all that it takes to read it.
@@ -27,6 +27,8 @@ pub(crate) struct FileReader<'a> {
     pub(crate) content: &'a Content,
     pub(crate) map: ExtentMap<'a>,
     pub(crate) verify: Verify,
+    /// The time that a reader waits for a chunk that the store lacks, if it does.
+    pub(crate) fetch: Option<Msecs>,
     pub(crate) store: &'a BlobStore,
     pub(crate) context: ReadContext<'a>,
     /// The inode, and the device number of the mount.
@@ -92,11 +94,18 @@ impl FileReader<'_> {
     /// Finds a chunk of the file and opens its file, or finds it open. If fs-verity is to verify
     /// that, it does.
     pub(crate) fn open_chunk(&self, chunk: &ChunkRef, how: Opening) -> Result<OpenChunk, Fault> {
-        let mut query = ChunkQuery::new(chunk, how, self.context.statistics);
-        query.pins = self.content.pins();
+        let query = self.query(chunk, how);
         let has_verity =
             |open: &OpenChunk| self.verify != Verify::FsVerity || open.blob.verity().is_some();
-        let open = self.store.open_chunk(&query)?;
+        let open = if how == Opening::Now && self.fetch.is_some() {
+            match self.store.open_or_request(&query) {
+                // Whoever waits without folio locks waits for it.
+                Err(Fault::NoChunk) => return Err(Fault::NotOpen),
+                opened => opened?,
+            }
+        } else {
+            self.store.open_chunk(&query)?
+        };
         if has_verity(&open) {
             return Ok(open);
         }
@@ -108,6 +117,23 @@ impl FileReader<'_> {
         } else {
             Err(Fault::NoVerity)
         }
+    }
+
+    /// Waits until a chunk that the store lacks has been fetched.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::NoChunk`] if the mount does not wait for chunks; those of [`BlobStore::fetch`].
+    pub(super) fn fetch(&self, chunk: &ChunkRef) -> Result<(), Fault> {
+        let timeout = self.fetch.ok_or(Fault::NoChunk)?;
+        self.store
+            .fetch(&self.query(chunk, Opening::Waiting), timeout)
+    }
+
+    fn query<'q>(&'q self, chunk: &'q ChunkRef, how: Opening) -> ChunkQuery<'q> {
+        let mut query = ChunkQuery::new(chunk, how, self.context.statistics);
+        query.pins = self.content.pins();
+        query
     }
 
     /// Closes a file of the store, so that another one can take its place.

@@ -59,6 +59,14 @@ pub(super) fn prepare(inode: &INode<PuzzleFs>, range: &Range<u64>) -> Result {
     }
 }
 
+/// Returns false if a range must be fetched before it is read, and requests it then.
+pub(super) fn is_local(inode: &INode<PuzzleFs>, range: &Range<u64>) -> bool {
+    match reader(inode) {
+        Some(reader) => open::is_local(&reader, range),
+        None => true,
+    }
+}
+
 /// Fills a run of folios. Pieces that cannot be read are left out and logged.
 pub(super) fn read(inode: &INode<PuzzleFs>, run: &mut FolioRun<'_>) {
     if let Some(reader) = reader(inode) {

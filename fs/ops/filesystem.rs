@@ -3,7 +3,9 @@
 //! The operations that the VFS calls.
 
 use super::{
-    dir, file,
+    dir,
+    fetcher::Fetcher,
+    file,
     fs_type::{MountContext, PuzzleFs, MAGIC},
     image::Image,
     inode,
@@ -29,6 +31,7 @@ impl FileSystemType for PuzzleFs {
     const MAGIC: u32 = MAGIC;
 
     type Shared = Stores;
+    type Device = Fetcher;
     type Params = Options;
     type SuperData = Image;
     type INodeData = Node;
@@ -43,6 +46,10 @@ impl ReadFolios for PuzzleFs {
         file::prepare(inode, range)
     }
 
+    fn can_read_ahead(inode: &INode<Self>, range: &Range<u64>) -> bool {
+        file::is_local(inode, range)
+    }
+
     fn read_extent(inode: &INode<Self>, range: &Range<u64>) -> Range<u64> {
         file::extent(inode, range)
     }
@@ -55,6 +62,18 @@ impl ReadFolios for PuzzleFs {
 impl FileSystem for PuzzleFs {
     fn load() -> Result<Arc<Stores>> {
         Stores::new()
+    }
+
+    fn open_device(stores: &Arc<Stores>) -> Result<Fetcher> {
+        Fetcher::new(stores.clone())
+    }
+
+    fn read_device(fetcher: &Fetcher, bytes: &mut [u8], wait: bool) -> Result<usize> {
+        fetcher.read(bytes, wait)
+    }
+
+    fn write_device(fetcher: &Fetcher, bytes: &[u8]) -> Result<usize> {
+        fetcher.write(bytes)
     }
 
     fn parse_param(

@@ -16,7 +16,7 @@ use crate::{
     },
     codec::{context::ReadContext, metadata},
     fill::reader::FileReader,
-    store::opening::Opening,
+    store::{chunks::ChunkQuery, opening::Opening},
     tree::{
         v3::{self, metadata_blob::MetadataBlob},
         v4, Node, Tree,
@@ -99,6 +99,7 @@ impl Image {
             content: node.content()?,
             map: self.tree.extent_map(node)?,
             verify: self.settings.verify,
+            fetch: self.settings.fetch,
             store,
             context: ReadContext {
                 workspaces: store.workspaces(),
@@ -171,12 +172,27 @@ fn open_root(
     settings: &Settings,
     statistics: &Arc<Statistics>,
 ) -> Result<Tree, Fault> {
-    let root = metadata::read_root(&store.blobs, &settings.rootfs, statistics)?;
+    let rootfs = &settings.rootfs;
+    let read = || metadata::read_root(&store.blobs, rootfs, statistics);
+    let root = match (read(), settings.fetch) {
+        (Err(Fault::NoChunk), Some(timeout)) => {
+            let query = ChunkQuery::root(rootfs, Opening::Waiting, statistics);
+            store.blobs.fetch(&query, timeout)?;
+            read()?
+        }
+        (root, _) => root?,
+    };
     if settings.rootfs_verity.is_some() {
         return Err(Fault::MetadataBlob(Unusable::RootfsVerity, EINVAL));
     }
     let cache = stores.chunks()?;
-    let tree = v4::Tree::open(cache, store.blobs.clone(), statistics.clone(), root)?;
+    let tree = v4::Tree::open(
+        cache,
+        store.blobs.clone(),
+        statistics.clone(),
+        settings.fetch,
+        root,
+    )?;
     Ok(Tree::V4(tree))
 }
 

@@ -10,6 +10,7 @@
 //! | `filesystem` | the operations that the VFS calls |
 //! | `superblock`, `dir` | superblocks, directories |
 //! | `inode` | inodes, from the metadata |
+//! | `fetcher` | the device of fetchers |
 //! | `file`, `sharing`, `verity`, `xattr` | regular files, page caches, fs-verity, attributes |
 //! | `node` | the private data of inodes |
 //! | `image` | a mounted image |
@@ -18,6 +19,7 @@
 //! | `fs_type` | the filesystem type |
 
 mod dir;
+mod fetcher;
 mod file;
 mod filesystem;
 pub(crate) mod fs_type;

@@ -9,16 +9,25 @@
 //! | `verify` | verification of data blobs: `none`, `fsverity` or `digest` |
 //! | `share`, `noshare` | share the pages of files of equal content with other mounts, or not |
 //! | `escape_overlay` | escape the names of extended attributes that overlayfs claims |
+//! | `fetch` | a chunk that the store lacks: `wait` until a fetcher has brought it, or `fail` |
+//! | `fetch_timeout` | the time that a reader waits for a chunk at most, in seconds |
 //! | `rootfs_verity` | the fs-verity digest that the metadata blob must have |
 //!
 //! An older prototype called `source` `oci_root_dir`, and `rootfs` `image_manifest`.
 
 use super::fs_type::MountContext;
 use crate::{
-    base::{message::Text, verify::Verify},
+    base::{
+        limits::{FETCH_TIMEOUT, MAX_FETCH_TIMEOUT},
+        message::Text,
+        verify::Verify,
+    },
     vfs::{prelude::*, Param, ParamOutcome, ParamValue},
 };
-use kernel::str::{CStr, CString};
+use kernel::{
+    str::{CStr, CString},
+    time::Msecs,
+};
 use puzzlefs_schema::Digest;
 
 /// The settings of a mount, which a remount cannot change.
@@ -33,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) share: bool,
     /// True if the names of extended attributes that overlayfs claims are escaped.
     pub(crate) escape_overlay: bool,
+    /// The time that a reader waits for a chunk that the store lacks, if it does.
+    pub(crate) fetch: Option<Msecs>,
 }
 
 /// The mount options given so far.
@@ -45,6 +56,10 @@ pub(crate) struct Options {
     verify: Option<Verify>,
     share: Option<bool>,
     escape_overlay: bool,
+    /// True if readers wait for chunks that the store lacks.
+    fetch: Option<bool>,
+    /// In milliseconds.
+    fetch_timeout: Option<Msecs>,
 }
 
 impl Options {
@@ -72,6 +87,8 @@ impl Options {
                 flag(context, param)?;
                 self.escape_overlay = true;
             }
+            b"fetch" => self.fetch = Some(fetch(context, param)?),
+            b"fetch_timeout" => self.fetch_timeout = Some(timeout(context, param)?),
             b"oci_root_dir" => self.store = Some(CString::try_from(string(context, param)?)?),
             _ => return Ok(ParamOutcome::Unknown),
         }
@@ -108,10 +125,31 @@ impl Options {
             ));
             return Err(EINVAL);
         };
+        let fetch = match (self.fetch, self.fetch_timeout) {
+            (Some(true), timeout) => Some(timeout.unwrap_or(FETCH_TIMEOUT)),
+            (_, None) => None,
+            (_, Some(_)) => {
+                context.error(fmt!("fetch_timeout: only with fetch=wait"));
+                return Err(EINVAL);
+            }
+        };
+        let default = if fetch.is_some() {
+            Verify::Digest
+        } else {
+            Verify::default()
+        };
+        let verify = self.verify.unwrap_or(default);
+        if fetch.is_some() && verify != Verify::Digest {
+            context.error(fmt!(
+                "fetch=wait: only with verify=digest, because what a fetcher brings is not trusted"
+            ));
+            return Err(EINVAL);
+        }
         Ok(Settings {
             rootfs,
             rootfs_verity: self.rootfs_verity,
-            verify: self.verify.unwrap_or_default(),
+            verify,
+            fetch,
             share: self.share.unwrap_or(true),
             escape_overlay: self.escape_overlay,
         })
@@ -133,6 +171,13 @@ impl Options {
             "share"
         } else if self.escape_overlay && !mounted.escape_overlay {
             "escape_overlay"
+        } else if self
+            .fetch
+            .is_some_and(|wait| wait != mounted.fetch.is_some())
+        {
+            "fetch"
+        } else if self.fetch_timeout.is_some() && self.fetch_timeout != mounted.fetch {
+            "fetch_timeout"
         } else {
             return Ok(());
         };
@@ -155,6 +200,32 @@ fn digest(context: &MountContext, param: &Param<'_>) -> Result<Digest> {
     Digest::from_hex(string(context, param)?.to_bytes()).map_err(|_| {
         context.error(fmt!(
             "{}: not a SHA-256 digest: 64 digits 0-9 and a-f are expected",
+            Text(param.key)
+        ));
+        EINVAL
+    })
+}
+
+/// Returns true if readers wait for missing chunks.
+fn fetch(context: &MountContext, param: &Param<'_>) -> Result<bool> {
+    let value = string(context, param)?.to_bytes();
+    if value == b"wait" || value == b"fail" {
+        return Ok(value == b"wait");
+    }
+    context.error(fmt!("fetch: one of wait and fail is expected"));
+    Err(EINVAL)
+}
+
+/// Returns the value of an option that is a time in seconds, in milliseconds.
+fn timeout(context: &MountContext, param: &Param<'_>) -> Result<Msecs> {
+    let value = string(context, param)?;
+    let seconds = core::str::from_utf8(value.to_bytes())
+        .ok()
+        .and_then(|text| text.parse::<Msecs>().ok())
+        .filter(|seconds| (1..=MAX_FETCH_TIMEOUT).contains(seconds));
+    seconds.map(|seconds| seconds * 1000).ok_or_else(|| {
+        context.error(fmt!(
+            "{}: a number of seconds from 1 to {MAX_FETCH_TIMEOUT} is expected",
             Text(param.key)
         ));
         EINVAL

@@ -10,7 +10,7 @@ use crate::{
         registry::{InUse, Registry},
     },
     codec::frame_cache::{FrameCache, ShrinkableFrames},
-    store::blob_store::BlobStore,
+    store::{blob_store::BlobStore, fetches::FetchQueue},
     tree::{v3::metadata_blob::MetadataBlob, v4::ShrinkableChunks},
     vfs::{lower::Directory, prelude::*, SharedMappings, WorkQueue},
 };
@@ -48,6 +48,8 @@ pub(crate) struct Stores {
     frames: Arc<Registry<ShrinkableFrames>>,
     /// The one cache of metadata chunks, which exists while images of format 4 are mounted.
     chunks: Arc<Registry<ShrinkableChunks>>,
+    /// The requests for missing chunks of stores that are mounted or have a fetcher.
+    fetches: Arc<Registry<FetchQueue>>,
 }
 
 impl Stores {
@@ -57,6 +59,7 @@ impl Stores {
             stores: Registry::new()?,
             frames: Registry::new()?,
             chunks: Registry::new()?,
+            fetches: Registry::new()?,
         };
         Ok(Arc::new(this, GFP_KERNEL)?)
     }
@@ -64,6 +67,21 @@ impl Stores {
     /// Returns the cache of metadata chunks.
     pub(super) fn chunks(&self) -> Result<InUse<ShrinkableChunks>> {
         self.chunks.get_or_make(|_| true, ShrinkableChunks::new)
+    }
+
+    /// Returns the requests for the chunks of the store whose blobs are in a directory.
+    fn fetches_of(&self, blobs: &Arc<Directory>) -> Result<InUse<FetchQueue>> {
+        self.fetches.get_or_make(
+            |queue| queue.is_of(blobs),
+            || FetchQueue::new(blobs.clone()),
+        )
+    }
+
+    /// Returns the requests for the chunks of the store at a path of the current task.
+    pub(super) fn fetches(&self, path: &CStr) -> Result<InUse<FetchQueue>> {
+        let root = Directory::open_own(path)?;
+        let blobs = root.open_directory(c"blobs")?.open_directory(c"sha256")?;
+        self.fetches_of(&Arc::new(blobs, GFP_KERNEL)?)
     }
 
     /// Opens the store in a directory, or finds it in use by another mount.
@@ -77,8 +95,10 @@ impl Stores {
                     .frames
                     .get_or_make(|_| true, || ShrinkableFrames::new(max_readers()))?;
                 let mappings = Arc::new(SharedMappings::new(context, READAHEAD)?, GFP_KERNEL)?;
+                let fetches = self.fetches_of(&directory)?;
+                let blobs = BlobStore::new(root, directory.clone(), path, fetches)?;
                 let store = MountedStore {
-                    blobs: Arc::new(BlobStore::new(root, directory.clone(), path)?, GFP_KERNEL)?,
+                    blobs: Arc::new(blobs, GFP_KERNEL)?,
                     mappings,
                     metadata: Registry::new()?,
                     readahead: WorkQueue::new(c"puzzlefs")?,

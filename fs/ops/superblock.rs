@@ -44,6 +44,9 @@ pub(super) fn show_options(image: &Image, seq: &SeqFile) {
     if settings.verify != Verify::None {
         seq_print!(seq, ",verify={}", settings.verify.name());
     }
+    if let Some(timeout) = settings.fetch {
+        seq_print!(seq, ",fetch=wait,fetch_timeout={}", timeout / 1000);
+    }
     if !settings.share {
         seq_print!(seq, ",noshare");
     }

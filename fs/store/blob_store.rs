@@ -5,12 +5,13 @@
 use super::{
     blob::Blob,
     chunk_index::ChunkIndex,
+    fetches::FetchQueue,
     open_blobs::OpenBlobs,
     opener::{Open, Opener},
     opening::Opening,
 };
 use crate::{
-    base::{fault::Fault, statistics::Statistics},
+    base::{fault::Fault, registry::InUse, statistics::Statistics},
     io::{pool::Workspaces, prefetch::Prefetch},
     vfs::{lower::Directory, prelude::*, ShrinkerRegistration, WorkQueue},
 };
@@ -53,6 +54,7 @@ pub(crate) struct BlobStore {
     files: Arc<BlobFiles>,
     opener: Opener<BlobFiles>,
     index: ChunkIndex,
+    fetches: InUse<FetchQueue>,
     workspaces: Arc<Workspaces>,
     /// Not the queue of readahead, which waits for workspaces.
     returns: WorkQueue,
@@ -65,8 +67,13 @@ pub(crate) struct BlobStore {
 
 impl BlobStore {
     /// Makes the store in the directory `root`, whose blobs are in `directory`. Messages name the
-    /// store by `name`.
-    pub(crate) fn new(root: Directory, directory: Arc<Directory>, name: &CStr) -> Result<Self> {
+    /// store by `name`. Missing chunks are requested by `fetches`.
+    pub(crate) fn new(
+        root: Directory,
+        directory: Arc<Directory>,
+        name: &CStr,
+        fetches: InUse<FetchQueue>,
+    ) -> Result<Self> {
         let open = Arc::new(OpenBlobs::new()?, GFP_KERNEL)?;
         let prefetch = Prefetch::new()?;
         let workspaces = Workspaces::new()?;
@@ -80,6 +87,7 @@ impl BlobStore {
             opener: Opener::new(files.clone())?,
             files,
             index: ChunkIndex::new(root, name)?,
+            fetches,
             returns: WorkQueue::new(c"puzzlefs_returns")?,
             _open_shrinker: ShrinkerRegistration::new(c"puzzlefs-open-blobs", open)?,
             _workspaces_shrinker: ShrinkerRegistration::new(
@@ -171,6 +179,11 @@ impl BlobStore {
     /// Closes a blob that could not be read, so that its replacement is found the next time.
     pub(crate) fn forget(&self, digest: &Digest) {
         self.files.open.remove(digest);
+    }
+
+    /// Returns the requests for chunks that the store lacks.
+    pub(super) fn fetches(&self) -> &FetchQueue {
+        &self.fetches
     }
 
     /// Returns the chunk index.

@@ -7,13 +7,14 @@
 //! replaced. Nothing here verifies a chunk: a wrong place shows when its digest is checked.
 
 use super::{
-    blob::Blob, blob_store::BlobStore, chunk_index::Snapshot, opening::Opening, pins::Pins,
+    blob::Blob, blob_store::BlobStore, chunk_index::Snapshot, fetches::MissingChunk,
+    opening::Opening, pins::Pins,
 };
 use crate::{
     base::{fault::Fault, limits::MAX_INDEX_LOADS, range::ByteRange, statistics::Statistics},
     vfs::prelude::*,
 };
-use kernel::sync::Arc;
+use kernel::{sync::Arc, time::Msecs};
 use puzzlefs_schema::{
     v4::{ChunkRef, MAX_CHUNK_CONTENT},
     Digest,
@@ -56,6 +57,14 @@ impl<'a> ChunkQuery<'a> {
             how,
             pins: None,
             statistics,
+        }
+    }
+
+    /// Returns the chunk, as requests name it.
+    fn missing(&self) -> MissingChunk<'a> {
+        MissingChunk {
+            digest: self.digest,
+            stored_len: self.stored_len.unwrap_or(0),
         }
     }
 
@@ -115,6 +124,36 @@ impl BlobStore {
             };
         }
         Err(Fault::NoChunk)
+    }
+
+    /// Finds a chunk like [`Self::open_chunk`], and requests it if the store does not have it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::open_chunk`].
+    pub(crate) fn open_or_request(&self, query: &ChunkQuery<'_>) -> Result<OpenChunk, Fault> {
+        let seen = self.fetches().brought();
+        let opened = self.open_chunk(query);
+        if let Err(Fault::NoChunk) = opened {
+            self.fetches().request(&query.missing(), seen);
+        }
+        opened
+    }
+
+    /// Waits until a chunk that the store lacks has been fetched, for so many milliseconds at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::NotFetched`] if it has not been; [`EINTR`] if the task is being killed; [`ENOMEM`].
+    pub(crate) fn fetch(&self, query: &ChunkQuery<'_>, timeout: Msecs) -> Result<(), Fault> {
+        query.statistics.fetches_awaited.add(1);
+        let is_there = || match self.open_chunk(query) {
+            Err(Fault::NoChunk) => Ok(false),
+            Err(fault) if fault.is_interruption() => Err(fault),
+            // Other faults show when the chunk is read.
+            _ => Ok(true),
+        };
+        self.fetches().wait_for(&query.missing(), timeout, is_there)
     }
 
     /// Finds a chunk by a state of the index, or as a loose chunk.

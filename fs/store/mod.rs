@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `chunks` | finds chunks |
 //! | `blob_store` | the directory of blobs |
+//! | `fetches` | requests for chunks that the store lacks |
 //! | `chunk_index` | the map from chunks to packs |
 //! | `opener` | opens files for readers that must not wait |
 //! | `open_blobs`, `pins` | the cache of open blobs; the blobs that open files keep open |
@@ -22,6 +23,7 @@ pub(crate) mod blob_store;
 mod chunk_index;
 pub(crate) mod chunks;
 mod digest_cache;
+pub(crate) mod fetches;
 pub(crate) mod frame_table;
 mod open_blobs;
 mod opener;

@@ -19,5 +19,6 @@ static const unsigned int VFS_RS_IOCB_NOWAIT = (__force unsigned int)IOCB_NOWAIT
 static const unsigned int VFS_RS_IOCB_DONTCACHE = (__force unsigned int)IOCB_DONTCACHE;
 static const unsigned int VFS_RS_IOC_MEASURE_VERITY = FS_IOC_MEASURE_VERITY;
 static const unsigned int VFS_RS_VERITY_FL = FS_VERITY_FL;
+static const unsigned int VFS_RS_TASK_KILLABLE_FREEZABLE = TASK_KILLABLE | TASK_FREEZABLE_UNSAFE;
 static const unsigned int VFS_RS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
 static const unsigned int VFS_RS_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;

@@ -21,6 +21,17 @@ pub(crate) trait FileSystem: ReadFolios {
     /// Makes the data that all superblocks share. Called once, before the filesystem is registered.
     fn load() -> Result<Arc<Self::Shared>>;
 
+    /// Opens the character device for a task with `CAP_SYS_ADMIN`.
+    fn open_device(shared: &Arc<Self::Shared>) -> Result<Self::Device>;
+
+    /// Reads from the device. Returns the number of bytes that were written into memory.
+    ///
+    /// Without `wait`, [`EAGAIN`] stands for a read that would wait.
+    fn read_device(device: &Self::Device, bytes: &mut [u8], wait: bool) -> Result<usize>;
+
+    /// Writes to the device. Returns the number of bytes that were taken.
+    fn write_device(device: &Self::Device, bytes: &[u8]) -> Result<usize>;
+
     /// Takes one mount parameter.
     fn parse_param(
         params: &mut Self::Params,

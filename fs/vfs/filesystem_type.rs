@@ -20,8 +20,12 @@ pub(crate) trait FileSystemType: Sized + Send + Sync + 'static {
     /// The number that `statfs(2)` reports as `f_type`.
     const MAGIC: u32;
 
+    /// An open file of the character device of this filesystem, which has the name of the
+    /// filesystem.
+    type Device: Send + Sync + 'static;
+
     /// Data that all superblocks share while the filesystem is registered or mounted.
-    type Shared: Send + Sync;
+    type Shared: Send + Sync + 'static;
 
     /// The mount parameters that are collected before a mount or a remount.
     type Params: Default + Send;

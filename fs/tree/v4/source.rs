@@ -10,10 +10,11 @@ use crate::{
         statistics::Statistics,
     },
     codec::metadata,
-    store::{blob_store::BlobStore, opening::Opening},
+    store::{blob_store::BlobStore, chunks::ChunkQuery, opening::Opening},
     vfs::{prelude::*, relax},
 };
-use kernel::sync::Arc;
+use core::mem;
+use kernel::{sync::Arc, time::Msecs};
 use puzzlefs_schema::{
     v4::{ChunkRef, ChunkSource, LoadedChunk, MetadataError, Start, Tree},
     Digest,
@@ -24,6 +25,8 @@ pub(super) struct ImageChunks {
     pub(super) cache: InUse<ShrinkableChunks>,
     pub(super) blobs: Arc<BlobStore>,
     pub(super) statistics: Arc<Statistics>,
+    /// The time that a task waits for a chunk that the store lacks, if it does.
+    pub(super) fetch: Option<Msecs>,
     /// The digest of the image's root.
     pub(super) root: Digest,
 }
@@ -59,6 +62,24 @@ impl Source {
         } = &*self.chunks;
         metadata::read(blobs, chunk, statistics)
     }
+
+    /// Waits until a chunk has been fetched, if a fault is that the store lacks it and the mount
+    /// waits for that. Otherwise returns the fault.
+    ///
+    /// The cache of chunks is shared by all stores. Therefore nothing waits for a fetcher while it
+    /// loads a chunk.
+    // Not inlined, because the chunk is then loaded without its variables on the stack.
+    #[inline(never)]
+    fn fetch(&self, chunk: &ChunkRef, fault: Fault) -> Result<(), Fault> {
+        let (Fault::NoChunk, Some(timeout)) = (fault, self.chunks.fetch) else {
+            return Err(fault);
+        };
+        let ImageChunks {
+            blobs, statistics, ..
+        } = &*self.chunks;
+        let query = ChunkQuery::new(chunk, Opening::Waiting, statistics);
+        blobs.fetch(&query, timeout)
+    }
 }
 
 impl ChunkSource for Source {
@@ -69,15 +90,30 @@ impl ChunkSource for Source {
     fn load(&self, chunk: &ChunkRef) -> Result<ChunkHandle, Fault> {
         // Untrusted data determines the number of loads.
         relax()?;
-        self.chunks
-            .cache
-            .cache()
-            .get_or_load(chunk, self.how, || check(*chunk, self.read(chunk)?))
-            .map_err(|fault| self.report(chunk, fault))
+        let cache = self.chunks.cache.cache();
+        let mut may_fetch = true;
+        // The second round is the last.
+        loop {
+            let got = cache.get_or_load(chunk, self.how, || check(*chunk, self.read(chunk)?));
+            let Err(fault) = got else {
+                return got;
+            };
+            let fetched = if mem::take(&mut may_fetch) {
+                self.fetch(chunk, fault)
+            } else {
+                Err(fault)
+            };
+            fetched.map_err(|fault| self.report(chunk, fault))?;
+        }
     }
 
     fn content(&self, chunk: &ChunkRef) -> Result<KVVec<u8>, Fault> {
-        self.read(chunk).map_err(|fault| self.report(chunk, fault))
+        self.read(chunk)
+            .or_else(|fault| {
+                self.fetch(chunk, fault)?;
+                self.read(chunk)
+            })
+            .map_err(|fault| self.report(chunk, fault))
     }
 
     fn malformed(&self, chunk: &ChunkRef, e: MetadataError) -> Fault {
@@ -86,6 +122,8 @@ impl ChunkSource for Source {
 }
 
 /// Checks the content of a metadata chunk.
+// Not inlined, so that chunks are read without its variables on the stack.
+#[inline(never)]
 pub(super) fn check(chunk: ChunkRef, bytes: KVVec<u8>) -> Result<CheckedChunk, Fault> {
     let starts =
         |len| KVVec::from_elem(Start::default(), len, GFP_KERNEL_ACCOUNT).map_err(Fault::from);

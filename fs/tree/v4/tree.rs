@@ -15,7 +15,7 @@ use crate::{
     vfs::prelude::*,
 };
 use core::ops::ControlFlow;
-use kernel::sync::Arc;
+use kernel::{sync::Arc, time::Msecs};
 use puzzlefs_schema::{
     overlay,
     v4::{
@@ -39,7 +39,8 @@ pub(crate) enum Place {
 }
 
 impl Tree {
-    /// Makes the tree of a root: the reference to it, and its verified content.
+    /// Makes the tree of a root: the reference to it, and its verified content. `fetch` is the time
+    /// that a task waits for a chunk that the store lacks, if it does.
     ///
     /// # Errors
     ///
@@ -48,6 +49,7 @@ impl Tree {
         cache: InUse<ShrinkableChunks>,
         blobs: Arc<BlobStore>,
         statistics: Arc<Statistics>,
+        fetch: Option<Msecs>,
         (chunk, bytes): (ChunkRef, KVVec<u8>),
     ) -> Result<Self, Fault> {
         let root = cache.cache().get_or_load(&chunk, Opening::Waiting, || {
@@ -59,6 +61,7 @@ impl Tree {
             cache,
             blobs,
             statistics,
+            fetch,
             root: *chunk.digest(),
         };
         Ok(Self {

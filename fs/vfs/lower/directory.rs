@@ -153,6 +153,21 @@ impl Directory {
         unsafe { (*(*(*self.path()).dentry).d_sb).s_magic }
     }
 
+    /// Opens a directory by a path of the current task, with the task's own credentials.
+    pub(crate) fn open_own(name: &CStr) -> Result<Self> {
+        // SAFETY: The current task keeps its credentials during this call.
+        let credentials = unsafe { Credential::from_ptr(bindings::vfs_rs_current_cred()) };
+        Self::open(name, credentials)
+    }
+
+    /// Returns true if two directories are one, through whatever mounts and with whatever
+    /// credentials they are seen.
+    pub(crate) fn has_inode_of(&self, other: &Self) -> bool {
+        // SAFETY: By the type invariants both paths are valid, and their dentries with them. That
+        // of an open directory keeps its inode.
+        unsafe { (*(*self.path()).dentry).d_inode == (*(*other.path()).dentry).d_inode }
+    }
+
     /// Returns true if two directories are one, seen through one mount and with equal credentials:
     /// each file that can be opened through one can be opened through the other.
     pub(crate) fn is_same(&self, other: &Self) -> bool {

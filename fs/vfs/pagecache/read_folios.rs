@@ -25,6 +25,12 @@ pub(crate) trait ReadFolios: FileSystemType {
         Ok(())
     }
 
+    /// Returns false if a range of a regular file should not be read ahead now, because
+    /// [`Self::read_folios`] would postpone it. Reads wait for it when they need it.
+    fn can_read_ahead(_inode: &INode<Self>, _range: &Range<u64>) -> bool {
+        true
+    }
+
     /// Returns the range that is best read where `range` is wanted: the bytes that come without
     /// more work, inside the file.
     fn read_extent(_inode: &INode<Self>, range: &Range<u64>) -> Range<u64> {

@@ -9,6 +9,7 @@ use crate::vfs::{
     types::{INode, INodeRef},
     work::{Charge, PendingWork},
 };
+use core::ops::Range;
 use kernel::{
     impl_has_work, new_work,
     workqueue::{Work, WorkItem},
@@ -23,6 +24,12 @@ pub(in crate::vfs) unsafe fn read_ahead<T: ReadFolios>(
     inode: &INode<T>,
     rac: *mut bindings::readahead_control,
 ) {
+    // SAFETY: The request is valid by the safety requirements.
+    let range = unsafe { range(rac) };
+    if !T::can_read_ahead(inode, &range) {
+        // The VFS takes the folios out of the page cache.
+        return;
+    }
     let may_wait = may_wait();
     if may_wait {
         // SAFETY: The request is valid by the safety requirements, and no folio has been taken yet.
@@ -53,12 +60,12 @@ pub(in crate::vfs) unsafe fn read_ahead<T: ReadFolios>(
     }
 }
 
-/// Widens a request to the extent that the filesystem prefers.
+/// Returns the range of the file that a request is for.
 ///
 /// # Safety
 ///
-/// `rac` must be a valid request for contents of `inode`, of which no folio has been taken.
-unsafe fn widen<T: ReadFolios>(inode: &INode<T>, rac: *mut bindings::readahead_control) {
+/// `rac` must be a valid request, of which no folio has been taken.
+unsafe fn range(rac: *mut bindings::readahead_control) -> Range<u64> {
     // SAFETY: The request is valid by the safety requirements.
     let (start, len) = unsafe {
         (
@@ -66,7 +73,17 @@ unsafe fn widen<T: ReadFolios>(inode: &INode<T>, rac: *mut bindings::readahead_c
             bindings::vfs_rs_readahead_length(rac) as u64,
         )
     };
-    let range = start..start.saturating_add(len);
+    start..start.saturating_add(len)
+}
+
+/// Widens a request to the extent that the filesystem prefers.
+///
+/// # Safety
+///
+/// `rac` must be a valid request for contents of `inode`, of which no folio has been taken.
+unsafe fn widen<T: ReadFolios>(inode: &INode<T>, rac: *mut bindings::readahead_control) {
+    // SAFETY: The request is valid by the safety requirements.
+    let range = unsafe { range(rac) };
     let wider = T::read_extent(inode, &range);
     if wider.start < range.start || wider.end > range.end {
         let start = wider.start.min(range.start);

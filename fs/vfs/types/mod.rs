@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | `context` | the filesystem context of a mount or remount, and its parameters |
 //! | `registration` | the registered `file_system_type` and the module's data |
+//! | `device` | the registered character device |
 //! | `dentry` | dentries that the VFS lends |
 //! | `inode` | inodes, counted references to them, and their slab cache |
 //! | `superblock` | superblocks and their private data |
@@ -18,6 +19,7 @@
 
 mod context;
 mod dentry;
+mod device;
 mod emitter;
 mod inode;
 mod lister;

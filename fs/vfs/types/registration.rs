@@ -2,7 +2,7 @@
 
 //! Registration of a filesystem.
 
-use super::inode::INodeCache;
+use super::{device::DeviceRegistration, inode::INodeCache};
 use crate::vfs::{
     bindings, compat::prelude::*, filesystem_type::FileSystemType, sharing::SharedMappings,
 };
@@ -23,6 +23,8 @@ pub(crate) struct Registration<T: FileSystemType> {
     shared: Arc<T::Shared>,
     // Dropped after `shared`, which may own inodes.
     inode_cache: INodeCache<T>,
+    #[pin]
+    device: DeviceRegistration,
     #[pin]
     sharing: Opaque<bindings::file_system_type>,
     #[pin]
@@ -50,6 +52,14 @@ impl<T: FileSystemType> Registration<T> {
         try_pin_init!(Self {
             shared: load()?,
             inode_cache: INodeCache::new(T::NAME)?,
+            // SAFETY: The operations are those of the device by the safety requirements. A file
+            // that they open holds a reference to the module, whose data this is.
+            device <- unsafe {
+                DeviceRegistration::new(T::NAME, bindings::file_operations {
+                    owner: module.as_ptr(),
+                    ..operations.device
+                })
+            },
             // Never registered: only `SharedMappings` mounts it.
             sharing <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 // SAFETY: The slot is memory for a `file_system_type`, for which all zeros is a
@@ -91,6 +101,19 @@ impl<T: FileSystemType> Registration<T> {
         unsafe { &*kernel::container_of!(Opaque::cast_from(fs), Self, fs) }
     }
 
+    /// Returns the registration that a character device belongs to.
+    ///
+    /// # Safety
+    ///
+    /// `device` must be the device of a `Registration<T>` that outlives `'a`.
+    pub(in crate::vfs) unsafe fn of_device<'a>(device: *mut bindings::miscdevice) -> &'a Self {
+        // SAFETY: By the safety requirements the device is that of the field of a registration.
+        unsafe {
+            let field = DeviceRegistration::place_of(device);
+            &*kernel::container_of!(field, Self, device)
+        }
+    }
+
     /// Returns the type of the internal mounts whose inodes' page caches are shared.
     pub(in crate::vfs) fn sharing_type(&self) -> *mut bindings::file_system_type {
         self.sharing.get()
@@ -115,11 +138,13 @@ impl<T: FileSystemType> PinnedDrop for Registration<T> {
     }
 }
 
-/// The functions of a `file_system_type`.
+/// The functions of a `file_system_type`, and of the device.
 pub(in crate::vfs) struct TypeOperations {
     /// `file_system_type.init_fs_context`.
     pub(in crate::vfs) init_context:
         unsafe extern "C" fn(*mut kernel::bindings::fs_context) -> c_int,
     /// `file_system_type.kill_sb`.
     pub(in crate::vfs) kill_superblock: unsafe extern "C" fn(*mut bindings::super_block),
+    /// The operations of the character device, without an owner.
+    pub(in crate::vfs) device: bindings::file_operations,
 }

@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | `registration` | the module's data: a registered filesystem |
 //! | `context` | `fs_context_operations` |
+//! | `device` | `file_operations` of the character device |
 //! | `superblock` | `super_operations`, the beginning and end of a superblock |
 //! | `inode`, `export` | `inode_operations` and the life of an inode; `export_operations` |
 //! | `mapping` | `address_space_operations` |
@@ -19,6 +20,7 @@
 
 mod attributes;
 mod context;
+mod device;
 mod directory;
 mod export;
 mod file;

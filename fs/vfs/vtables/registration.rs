@@ -2,7 +2,7 @@
 
 //! Registration of a filesystem with its operations, as the data of a module.
 
-use super::{context::ContextOps, superblock};
+use super::{context::ContextOps, device, superblock};
 use crate::vfs::{
     compat::prelude::*,
     filesystem::FileSystem,
@@ -16,6 +16,7 @@ impl<T: FileSystem> InPlaceModule for Registration<T> {
         let operations = TypeOperations {
             init_context: ContextOps::<T>::init,
             kill_superblock: superblock::kill::<T>,
+            device: device::Tables::<T>::OPS,
         };
         // SAFETY: The operations are instances for `T`. `module!` makes this value the data of
         // `module`.

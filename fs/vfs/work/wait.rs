@@ -9,11 +9,11 @@
 //! C header: [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
 use super::task::relax;
-use crate::vfs::compat::prelude::*;
+use crate::vfs::{bindings::VFS_RS_TASK_KILLABLE_FREEZABLE, compat::prelude::*};
 use core::{marker::PhantomPinned, ptr};
 use kernel::{
     bindings,
-    ffi::{c_int, c_long},
+    ffi::{c_int, c_long, c_uint},
     str::CStr,
     sync::LockClassKey,
     time::Jiffies,
@@ -70,13 +70,30 @@ impl WaitQueue {
         limit: Jiffies,
         unlock: impl FnOnce(),
     ) -> Result<Jiffies> {
+        self.wait_for(bindings::TASK_KILLABLE, limit, unlock)
+    }
+
+    /// Sleeps like [`Self::wait_killable_for`]. The task can be frozen meanwhile, also with locks
+    /// that its callers hold: a task that waits for one of them is killable, or is frozen as well.
+    ///
+    /// # Errors
+    ///
+    /// [`EINTR`] if the task is being killed.
+    pub(crate) fn wait_freezable_for(
+        &self,
+        limit: Jiffies,
+        unlock: impl FnOnce(),
+    ) -> Result<Jiffies> {
+        self.wait_for(VFS_RS_TASK_KILLABLE_FREEZABLE, limit, unlock)
+    }
+
+    fn wait_for(&self, state: c_uint, limit: Jiffies, unlock: impl FnOnce()) -> Result<Jiffies> {
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
         // SAFETY: `self` keeps the queue valid. The entry is initialised here, does not move, and
         // is taken out of the queue below before it is dropped: the code between does not unwind.
         unsafe {
             bindings::init_wait(entry.get());
-            let state = bindings::TASK_KILLABLE as c_int;
-            bindings::prepare_to_wait_exclusive(self.head.get(), entry.get(), state);
+            bindings::prepare_to_wait_exclusive(self.head.get(), entry.get(), state as c_int);
         }
         unlock();
         // The largest value stands for a wait without limit.
