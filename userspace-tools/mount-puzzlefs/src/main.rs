@@ -32,6 +32,8 @@ source:
      verify=none|fsverity|digest   verify data by this method [default: none]
      digest=<hex>                  require this fs-verity digest of the manifest; the kernel
                                    verifies all other data against it
+     fetch=wait                    wait for chunks that a fetcher brings, with verify=digest
+     fetch_timeout=<seconds>       how long a reader waits for a chunk [default: 60]
      rootfs_verity=<hex>           require this fs-verity digest of the metadata blob
      noshare                       share no pages in memory with other mounts of the store
      prefetch                      read the ranges of the image's start-up order ahead
