@@ -118,7 +118,9 @@ pub mod owners {
 
 pub mod import {
     //! Importing container images.
-    pub use crate::ops::import::{import, list, obtain, ImportSource, Listing, Obtained};
+    pub use crate::ops::import::{
+        find_puzzlefs, import, list, obtain, ImportSource, Listing, Obtained,
+    };
 }
 
 pub mod convert {
@@ -186,7 +188,8 @@ pub mod copy {
 pub mod fetch {
     //! Fetching images from sources that are not trusted, such as registries.
     pub use crate::ops::fetch::{
-        fetch, BlobSource, FetchOptions, Fetched, ImageSource, RemoteBlob,
+        fetch, prepare, serve, BlobSource, Claim, Completion, FetchOptions, Fetched, ImageSource,
+        LazyImage, LazyOptions, RemoteBlob, Served,
     };
 }
 

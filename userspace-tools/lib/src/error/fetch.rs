@@ -6,6 +6,8 @@ use crate::model::digest::Digest;
 use crate::model::json::ParseError;
 use crate::model::media::NotPuzzlefs;
 use puzzlefs_schema::v4::PackError;
+use std::io;
+use std::path::PathBuf;
 
 /// A failure to fetch an image, because its source does not have it as the manifest says.
 #[derive(Debug, thiserror::Error)]
@@ -83,5 +85,65 @@ pub enum FetchError {
     TooManyChunks {
         /// The limit.
         max: usize,
+    },
+    /// An image of this kind has no chunks that could be fetched one by one.
+    #[error(
+        "cannot fetch the image on demand: {}; 'puzzlefs pull' brings all of it",
+        if *.is_container { "it is a container image" } else { "it has format 3" })]
+    NoChunks {
+        /// It is a container image, and not a PuzzleFS image of format 3.
+        is_container: bool,
+    },
+    /// The source cannot read parts of blobs.
+    #[error(
+        "cannot fetch the image on demand: the server answers requests for parts of pack {pack} with all \
+         of it; 'puzzlefs pull' brings the whole image")]
+    Unranged {
+        /// The digest of the pack.
+        pack: Digest,
+    },
+    /// Another process serves the requests of a store.
+    #[error(
+        "cannot serve {}: another fetcher serves another image of this store; stop it, or give another \
+         store", .store.display())]
+    Served {
+        /// The path of the store.
+        store: PathBuf,
+    },
+    /// The device of the kernel module does not exist.
+    #[error(
+        "cannot open {}: the module of the kernel is not loaded or knows no fetchers, and 'modprobe \
+         puzzlefs' {modprobe}", .path.display())]
+    NoDevice {
+        /// The path of the device.
+        path: PathBuf,
+        /// The result of modprobe(8).
+        modprobe: String,
+    },
+    /// The caller may not open the device.
+    #[error("cannot open {}: permission denied; run the command as root", .path.display())]
+    DeviceDenied {
+        /// The path of the device.
+        path: PathBuf,
+    },
+    /// The kernel cannot serve requests of a store.
+    #[error(
+        "cannot serve {}: the kernel refuses the store: {cause}; the kernel's log (dmesg) may say more",
+        .store.display())]
+    Attach {
+        /// The path of the store.
+        store: PathBuf,
+        /// The cause.
+        cause: io::Error,
+    },
+    /// The device has given bytes that are not requests.
+    #[error(
+        "cannot read requests from {}: it gave {found} bytes, which is not a number of requests; use the \
+         module and the tools of one version", .path.display())]
+    DeviceRecords {
+        /// The path of the device.
+        path: PathBuf,
+        /// The number of bytes.
+        found: usize,
     },
 }

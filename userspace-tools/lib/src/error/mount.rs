@@ -228,6 +228,12 @@ pub enum MountError {
         /// Its exit status.
         status: u8,
     },
+    /// The fetcher of a lazy mount failed. It has reported the cause itself.
+    #[error("the fetcher has failed")]
+    Fetcher {
+        /// Its exit status.
+        status: u8,
+    },
 }
 
 /// The most bytes of a value that fsconfig(2) takes; it counts the terminating NUL.

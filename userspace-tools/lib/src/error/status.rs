@@ -55,7 +55,7 @@ enum Kind {
     Interrupted,
     /// The reader of standard output is gone.
     BrokenPipe,
-    /// The server over FUSE failed with this status.
+    /// The process in the background, a server over FUSE or a fetcher, failed with this status.
     Server(u8),
     /// Anything else.
     Failed,
@@ -71,7 +71,7 @@ enum Kind {
 /// | tree that changes | 3 | 32 | 1 |
 /// | interruption | 130 | 32 | 1 |
 /// | closed standard output | 141 | 32 | 1 |
-/// | server over FUSE | its own | 32 | 1 |
+/// | process in the background | its own | 32 | 1 |
 /// | any other | 1 | 32 | 1 |
 pub fn exit_status(error: &(dyn std::error::Error + 'static), program: Program) -> u8 {
     let kind = Kind::of(error);
@@ -156,7 +156,7 @@ impl Kind {
             | MountError::Call { errno, .. }
             | MountError::Unmount(errno) => Self::of_errno(Some(*errno)),
             MountError::Directory { cause, .. } => Self::of_errno(Errno::from_io_error(cause)),
-            MountError::Server { status } => Kind::Server(*status),
+            MountError::Server { status } | MountError::Fetcher { status } => Kind::Server(*status),
             _ => Kind::Failed,
         }
     }

@@ -123,7 +123,7 @@ fn open_context(fs_type: &str) -> Result<OwnedFd> {
 }
 
 /// Runs modprobe, and describes its result.
-fn load_module(fs_type: &str) -> String {
+pub(super) fn load_module(fs_type: &str) -> String {
     for program in ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe"] {
         let mut command = Command::new(program);
         command.args(["-q", "--", fs_type]).stdin(Stdio::null());

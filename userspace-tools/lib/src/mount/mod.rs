@@ -6,6 +6,7 @@
 //! metadata blob, or of the root of an image of format 4, which [`resolve`] finds.
 
 mod call;
+mod fetcher;
 mod markers;
 mod options;
 mod prefetch;
@@ -15,6 +16,7 @@ mod writable;
 
 pub use crate::sys::mounts::{Mount, MountId};
 pub use call::remount;
+pub use fetcher::{ChunkAnswer, ChunkRequest, ChunkRequests, FetchDevice, DEVICE};
 pub use markers::{needs_escape, ESCAPE_OVERLAY};
 pub use options::Options;
 pub use prefetch::{is_prefetch, Prefetch};

@@ -99,6 +99,39 @@ impl FetchLock {
     }
 }
 
+/// The lock of the process that serves the requests of a store. Dropping it unlocks.
+pub(crate) struct ServeLock {
+    _lock: OwnedFd,
+}
+
+/// The name of the lock of [`ServeLock`].
+const SERVE_LOCK: &str = "fetcher.lock";
+
+impl ServeLock {
+    /// Takes the lock for the image with this manifest, unless another process holds it. The error is the
+    /// manifest that the other process serves, if it is known.
+    pub fn take(store: LockedStore<'_>, manifest: &Digest) -> Result<Result<Self, Option<Digest>>> {
+        let private = make_private(store.path, store.root)?;
+        let lock = open_lock(store.path, &private, SERVE_LOCK)?;
+        let path = || lock_path(store.path, SERVE_LOCK);
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                rustix::fs::ftruncate(&lock, 0)
+                    .and_then(|()| rustix::io::pwrite(&lock, manifest.to_hex().as_bytes(), 0))
+                    .map_err(Error::io(path(), "write"))?;
+                Ok(Ok(ServeLock { _lock: lock }))
+            }
+            Err(Errno::WOULDBLOCK) => {
+                let mut hex = [0; 64];
+                let len = rustix::io::pread(&lock, &mut hex, 0);
+                let len = len.map_err(Error::io(path(), "read"))?;
+                Ok(Err(hex.get(..len).and_then(Digest::from_hex)))
+            }
+            Err(errno) => Err(Error::io(path(), "take the lock")(errno)),
+        }
+    }
+}
+
 /// The path of a lock of the store at `path`, for messages.
 pub(crate) fn lock_path(path: &Path, name: &str) -> PathBuf {
     path.join(PRIVATE).join(name)

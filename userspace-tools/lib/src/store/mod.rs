@@ -14,6 +14,7 @@
 //! └── .puzzlefs/             private to these tools; the kernel reads the chunk index
 //!     ├── gc.lock            between builders and garbage collection
 //!     ├── fetch-XX.lock      between fetches of one image
+//!     ├── fetcher.lock       of the process that serves the kernel's requests for missing chunks
 //!     ├── chunks.lock        between writers of the chunk index
 //!     ├── index.lock         between writers of the index
 //!     ├── index.json.new     new index while it replaces the old one
@@ -41,6 +42,7 @@
 //!
 //! | lock | shared | exclusive | protects |
 //! | --- | --- | --- | --- |
+//! | `fetcher.lock` | | the fetcher; the file names the manifest of its image | requests from fetchers of other images, which do not know the chunks |
 //! | `gc.lock` | builders, copies, new tags | `gc` | a blob that a builder has found or put, and that no tag names yet |
 //! | `fetch-XX.lock` | | fetches of images whose digests begin with XX | data that another process is fetching |
 //! | `chunks.lock` | | writers of the chunk index | the chunk index between its read and its replacement |

@@ -13,10 +13,17 @@
 //! that has arrived stays in the store if a later step fails or the process is killed, so another attempt
 //! fetches the rest. `puzzlefs gc` removes it.
 //!
+//! [`prepare`] makes an image that can be mounted before its data has arrived, and [`serve()`] then fetches
+//! chunks when the kernel module requests them.
+//!
 //! | module | content |
 //! | --- | --- |
+//! | `serve` | fetches chunks on request, and the rest in the background |
+//! | `lazy` | prepares an image whose chunks are fetched later |
 //! | `packs` | fetches packs |
 //! | `arrived` | brings data that has arrived into the store |
+//! | `whole` | checks that all chunks of an image are there |
+//! | `pack_index` | reads the index of a pack |
 //! | `manifest` | reads the manifest |
 //! | `cutter` | cuts a stream into chunks |
 //! | `plan` | the ranges of a pack that are requested |
@@ -24,22 +31,27 @@
 
 mod arrived;
 mod cutter;
+mod lazy;
 mod manifest;
+mod pack_index;
 mod packs;
 mod plan;
+mod serve;
 mod source;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use self::arrived::Arrived;
+pub use self::lazy::{prepare, Completion, LazyImage, LazyOptions};
 use self::manifest::RemoteManifest;
+pub use self::serve::{serve, Claim, Served};
 pub use self::source::{BlobSource, FetchOptions, ImageSource, RemoteBlob};
-use crate::error::{Error, FetchError, Result, StoreError};
-use crate::image::chunk_walk::{ChunkKind, ChunkWalk};
+use self::whole::check_whole;
+use crate::error::Result;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
 use crate::model::oci::{self, Descriptor};
-use crate::store::chunks::reader::ChunkReader;
 use crate::store::locks::FetchLock;
 use crate::store::oci_layout::Store;
 use crate::store::staging::{Content, Placed, Staging};
@@ -124,27 +136,4 @@ pub(crate) fn whole_image(store: &Store, manifest: &Digest) -> Result<Option<Cou
         blobs.add(blob.size);
     }
     Ok(Some(blobs))
-}
-
-/// Fails if the store lacks a chunk of an image, or metadata is not well-formed.
-fn check_whole(store: &Store, root: &Digest) -> Result<()> {
-    let reader = ChunkReader::of_index(store)?;
-    let mut missing = Ok(());
-    let walked = ChunkWalk::new(&reader).image(root, |chunk, kind| {
-        let digest = Digest::from(*chunk.digest());
-        if kind == ChunkKind::Data && missing.is_ok() {
-            missing = match reader.find(&digest) {
-                Ok(Some(_)) => Ok(()),
-                Ok(None) => Err(FetchError::NotWhole { chunk: digest }.into()),
-                Err(error) => Err(error),
-            };
-        }
-    });
-    match walked {
-        Err(Error::Store(StoreError::ChunkMissing { digest, .. })) => {
-            Err(FetchError::NotWhole { chunk: digest }.into())
-        }
-        Err(error) => Err(error),
-        Ok(()) => missing,
-    }
 }

@@ -5,6 +5,7 @@
 use super::arrived::Arrived;
 use super::cutter::ChunkCutter;
 use super::manifest::RemoteManifest;
+use super::pack_index::{self, length, PackIndex};
 use super::plan::{ranges, PackRange};
 use super::source::{BlobSource, FetchOptions, RemoteBlob};
 use crate::error::{Error, FetchError, Result, StoreError};
@@ -16,7 +17,7 @@ use crate::store::chunks::recipes::keep_recipe;
 use crate::store::chunks::writer::PackWriter;
 use crate::sys::parallel::{self, lock};
 use crate::sys::progress::Progress;
-use puzzlefs_schema::v4::{PackFooter, PackedChunk, FOOTER_LEN};
+use puzzlefs_schema::v4::PackedChunk;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeSet, HashSet};
 use std::io::{BufWriter, Write};
@@ -26,14 +27,6 @@ use tempfile::NamedTempFile;
 
 /// A pack is fetched as a whole if the store has less than this part of it, in per cent.
 const SHARED_PERCENT: u64 = 10;
-/// The first request for the index of a pack is for this part of the pack, within these limits in bytes.
-/// A chunk of 64 KiB takes 36 bytes of the index.
-const TAIL_PART: u64 = 64;
-const TAIL_MIN: u64 = 4 << 10;
-const TAIL_MAX: u64 = 64 << 10;
-/// The most chunks in all packs of an image that are fetched: 512 GiB of content in chunks of 128 KiB. The
-/// limit bounds the memory that a hostile source makes a fetch use.
-const CHUNKS_MAX: usize = 4 << 20;
 const BUFFER: usize = 1 << 20;
 
 /// A transfer that one thread makes.
@@ -154,22 +147,16 @@ impl<'t, 's> Transfer<'t, 's> {
 
     /// Decides what of a pack is fetched.
     fn plan(&self, pack: &RemoteBlob) -> Result<Vec<Task>> {
-        let Some(recipe) = self.recipe(pack)? else {
+        let Some(index) = self.index(pack)? else {
             return Ok(vec![Task::UnknownPack(*pack)]);
         };
-        let fail = |cause| FetchError::Pack {
-            pack: pack.digest,
-            cause,
-        };
-        let footer = PackFooter::parse(&recipe).map_err(fail)?;
-        let index = recipe.get(..recipe.len().saturating_sub(FOOTER_LEN));
-        let index = footer.index(index.unwrap_or_default()).map_err(fail)?;
-        index.check(pack.size).map_err(fail)?;
-        // The check has found no error.
-        let chunks: Vec<PackedChunk> = index.iter().map_while(|chunk| chunk.ok()).collect();
-        if self.chunks.fetch_add(chunks.len(), Relaxed) + chunks.len() > CHUNKS_MAX {
-            return Err(FetchError::TooManyChunks { max: CHUNKS_MAX }.into());
-        }
+        let PackIndex {
+            recipe,
+            alignment,
+            chunks,
+        } = index;
+        let count = self.chunks.fetch_add(chunks.len(), Relaxed) + chunks.len();
+        pack_index::check_count(count)?;
         let len = |chunks: &[PackedChunk]| -> u64 {
             chunks.iter().map(|chunk| u64::from(chunk.stored_len)).sum()
         };
@@ -186,7 +173,7 @@ impl<'t, 's> Transfer<'t, 's> {
             claimed.extend(chunks.iter().map(|chunk| Digest::from(chunk.digest)));
             return Ok(vec![Task::WholePack {
                 pack: *pack,
-                alignment: footer.alignment().trailing_zeros() as u8,
+                alignment,
                 chunks,
             }]);
         }
@@ -201,50 +188,16 @@ impl<'t, 's> Transfer<'t, 's> {
         Ok(ranges.into_iter().map(task).collect())
     }
 
-    /// Reads the index and the footer of a pack. Returns `None` if the source reads whole blobs only.
-    ///
-    /// A recipe that the store keeps is not used: it came from another source, and nothing has verified it.
-    fn recipe(&self, pack: &RemoteBlob) -> Result<Option<Vec<u8>>> {
-        let tail = (pack.size / TAIL_PART).clamp(TAIL_MIN, TAIL_MAX);
-        let Some(mut tail) = self.tail(pack, pack.size.saturating_sub(tail), pack.size)? else {
-            return Ok(None);
-        };
-        let fail = |cause| FetchError::Pack {
-            pack: pack.digest,
-            cause,
-        };
-        let footer = PackFooter::parse(&tail).map_err(fail)?;
-        let start = footer.index_range(pack.size).map_err(fail)?.start;
-        let have = pack.size - tail.len() as u64;
-        if start < have {
-            let Some(mut first) = self.tail(pack, start, have)? else {
-                return Ok(None);
-            };
-            first.append(&mut tail);
-            return Ok(Some(first));
-        }
-        Ok(Some(tail.split_off((start - have) as usize)))
-    }
-
-    /// Reads a part of the end of a pack, which is at most an index and a footer long.
-    fn tail(&self, pack: &RemoteBlob, start: u64, end: u64) -> Result<Option<Vec<u8>>> {
+    /// Reads the index of a pack. Returns `None` if the source reads whole blobs only.
+    fn index(&self, pack: &RemoteBlob) -> Result<Option<PackIndex>> {
         if self.is_unranged.load(Relaxed) {
             return Ok(None);
         }
-        let mut bytes = Vec::new();
-        let has_ranges = self.source.read(pack, start..end, &mut |piece| {
-            bytes.extend_from_slice(piece);
-            Ok(())
-        })?;
-        if !has_ranges {
+        let index = PackIndex::read(self.source, pack)?;
+        if index.is_none() {
             self.is_unranged.store(true, Relaxed);
-            return Ok(None);
         }
-        let found = bytes.len() as u64;
-        if found != end - start {
-            return Err(length(pack, end - start, found));
-        }
-        Ok(Some(bytes))
+        Ok(index)
     }
 
     fn transfer(&self, task: &Task) -> Result<()> {
@@ -385,14 +338,4 @@ impl<'t, 's> Transfer<'t, 's> {
         self.arrived
             .packs(vec![(NewPack { digest, records }, pack.size)])
     }
-}
-
-fn length(blob: &RemoteBlob, wanted: u64, found: u64) -> Error {
-    let blob = blob.digest;
-    FetchError::Length {
-        blob,
-        wanted,
-        found,
-    }
-    .into()
 }

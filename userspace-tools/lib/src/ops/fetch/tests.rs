@@ -3,9 +3,11 @@
 //! Fetches from a store that stands for a registry, with faults.
 
 use super::*;
+use crate::error::Error;
 use crate::model::reference::Selector;
 use crate::ops::test_images::{names, write_image, write_manifest, TestImage};
 use crate::ops::verify::verify_store;
+use crate::store::chunks::reader::ChunkReader;
 use crate::store::chunks::recipes::Recipe;
 use crate::store::chunks::tests::write_pack;
 use crate::store::chunks::update::reindex;
@@ -17,30 +19,33 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Mutex;
 
 /// A store whose blobs are fetched.
-struct Source<'s> {
-    store: &'s Store,
-    has_ranges: bool,
+pub(super) struct Source<'s> {
+    pub store: &'s Store,
+    pub has_ranges: bool,
     /// The source fails after this number of bytes.
-    fails_after: Mutex<u64>,
+    pub fails_after: Mutex<u64>,
+    /// The source then ends early instead.
+    pub is_short: bool,
     /// The bit of this position of this blob is changed.
-    changed: Option<(Digest, u64)>,
-    requests: AtomicU64,
+    pub changed: Option<(Digest, u64)>,
+    pub requests: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl<'s> Source<'s> {
-    fn new(store: &'s Store) -> Self {
+    pub fn new(store: &'s Store) -> Self {
         Source {
             store,
             has_ranges: true,
             fails_after: Mutex::new(u64::MAX),
+            is_short: false,
             changed: None,
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
     }
 
-    fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.bytes.swap(0, Relaxed)
     }
 }
@@ -64,6 +69,9 @@ impl BlobSource for Source<'_> {
             {
                 let mut left = lock(&self.fails_after);
                 if *left < piece.len() as u64 {
+                    if self.is_short {
+                        return Ok(true);
+                    }
                     return Err(Error::Remote("the connection broke".into()));
                 }
                 *left -= piece.len() as u64;
@@ -75,13 +83,13 @@ impl BlobSource for Source<'_> {
     }
 }
 
-struct Stores {
+pub(super) struct Stores {
     _scratch: tempfile::TempDir,
-    from: Store,
-    to: Store,
+    pub from: Store,
+    pub to: Store,
 }
 
-fn stores() -> Stores {
+pub(super) fn stores() -> Stores {
     let scratch = tempfile::tempdir().unwrap();
     let store = |name| Store::create(&scratch.path().join(name)).unwrap();
     Stores {
@@ -91,14 +99,14 @@ fn stores() -> Stores {
     }
 }
 
-fn fetch_tag(source: &Source<'_>, to: &Store, tag: &str) -> Result<Fetched> {
+pub(super) fn fetch_tag(source: &Source<'_>, to: &Store, tag: &str) -> Result<Fetched> {
     let image = source.store.any_image(&Selector::Tag(tag.to_owned()))?;
     let (_, manifest) = source.store.manifest(image.root.manifest_digest())?;
     let options = FetchOptions { jobs: 1 };
     fetch(source, &manifest, to, tag, options, &Progress::default())
 }
 
-fn assert_whole(store: &Store, image: &TestImage) {
+pub(super) fn assert_whole(store: &Store, image: &TestImage) {
     let reader = ChunkReader::new(store).unwrap();
     let mut stored = Vec::new();
     for (digest, bytes) in &image.chunks {
@@ -119,11 +127,11 @@ fn chunks_there(store: &Store, image: &TestImage) -> usize {
     there.count()
 }
 
-fn has_tag(store: &Store, tag: &str) -> bool {
+pub(super) fn has_tag(store: &Store, tag: &str) -> bool {
     store.index().unwrap().find(tag).is_some()
 }
 
-fn size(path: &Path) -> u64 {
+pub(super) fn size(path: &Path) -> u64 {
     fs::metadata(path).unwrap().len()
 }
 

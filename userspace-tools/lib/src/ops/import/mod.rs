@@ -27,7 +27,7 @@ use crate::build::build_options::BuildOptions;
 use crate::build::builder::{Input, Stack, Summary};
 use crate::build::packed;
 use crate::build::source::{Source, SourceData};
-use crate::error::Result;
+use crate::error::{FetchError, Result};
 use crate::ingest::archive::Spool;
 use crate::ingest::container::Container;
 use crate::model::count::Count;
@@ -80,6 +80,27 @@ pub fn list(source: &impl ImageSource, document: &Descriptor) -> Result<Listing>
     let name = source.name();
     let files = Files::Remote(source, Path::new(&name));
     Chooser::new(files, None).list(document)
+}
+
+/// Returns the manifest of the PuzzleFS image that a manifest is, or that an index lists for a platform.
+///
+/// # Errors
+///
+/// If there is no image for the platform, or only a container image.
+pub fn find_puzzlefs(
+    source: &impl ImageSource,
+    document: &Descriptor,
+    platform: Option<&Platform>,
+) -> Result<Vec<u8>> {
+    let name = source.name();
+    let files = Files::Remote(source, Path::new(&name));
+    match Chooser::new(files, platform).remote(document)? {
+        Selected::Puzzlefs(manifest) => Ok(manifest),
+        Selected::Container(_) => {
+            let is_container = true;
+            Err(FetchError::NoChunks { is_container }.into())
+        }
+    }
 }
 
 /// The result of [`obtain`].

@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Services of a store that stands for a registry, with faults, to a test that stands for the kernel.
+
+use super::super::lazy::prepare;
+use super::super::tests::{assert_whole, fetch_tag, has_tag, size, stores, Source, Stores};
+use super::*;
+use crate::error::CommandError;
+use crate::model::digest::Digest;
+use crate::model::reference::{ImageRef, Selector};
+use crate::mount::{self, ChunkAnswer, ChunkRequest};
+use crate::ops::gc::{collect, GcOptions};
+use crate::ops::test_images::{names, write_image, write_manifest, TestImage};
+use crate::ops::verify::verify_store;
+use crate::store::chunks::reader::ChunkReader;
+use crate::store::chunks::tests::write_pack;
+use crate::sys::parallel::lock;
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+/// The most seconds that a test waits. Only a failing test waits for so long.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The kernel's end of the device.
+struct Kernel {
+    sender: Mutex<Option<Sender<Vec<ChunkRequest>>>>,
+    receiver: Mutex<Receiver<Vec<ChunkRequest>>>,
+    answers: Mutex<BTreeMap<u64, Option<Errno>>>,
+    answered: Condvar,
+}
+
+impl ChunkRequests for Kernel {
+    fn take(&self) -> Result<Vec<ChunkRequest>> {
+        Ok(lock(&self.receiver).recv().unwrap_or_default())
+    }
+
+    fn answer(&self, answers: &[ChunkAnswer]) -> Result<()> {
+        let mut all = lock(&self.answers);
+        for ChunkAnswer { id, errno } in answers {
+            assert_eq!(all.insert(*id, *errno), None, "{id} has two answers");
+        }
+        self.answered.notify_all();
+        Ok(())
+    }
+}
+
+impl Kernel {
+    fn new() -> Arc<Self> {
+        let (sender, receiver) = channel();
+        Arc::new(Kernel {
+            sender: Mutex::new(Some(sender)),
+            receiver: Mutex::new(receiver),
+            answers: Mutex::default(),
+            answered: Condvar::new(),
+        })
+    }
+
+    fn send(&self, requests: &[(u64, Digest)]) {
+        let request = |(id, digest): &(u64, Digest)| ChunkRequest {
+            id: *id,
+            digest: *digest,
+            stored_len: 0,
+            is_awaited: id % 2 == 0,
+        };
+        let requests = requests.iter().map(request).collect();
+        lock(&self.sender).as_ref().unwrap().send(requests).unwrap();
+    }
+
+    /// Waits for the answer to a request.
+    fn wait(&self, id: u64) -> Option<Errno> {
+        let answers = lock(&self.answers);
+        let is_missing = |answers: &mut BTreeMap<u64, _>| !answers.contains_key(&id);
+        let waited = self
+            .answered
+            .wait_timeout_while(answers, DEADLINE, is_missing);
+        *waited.unwrap().0.get(&id).expect("no answer")
+    }
+
+    /// Requests chunks together, with numbers from `first` on, and returns the answers.
+    fn request(&self, first: u64, digests: &[Digest]) -> Vec<Option<Errno>> {
+        let ids = first..first + digests.len() as u64;
+        let requests: Vec<_> = ids.clone().zip(digests.iter().copied()).collect();
+        self.send(&requests);
+        ids.map(|id| self.wait(id)).collect()
+    }
+
+    fn close(&self) {
+        lock(&self.sender).take();
+    }
+}
+
+fn options(completion: Completion) -> LazyOptions {
+    LazyOptions {
+        jobs: 3,
+        completion,
+    }
+}
+
+fn prepare_tag(
+    source: &Source<'_>,
+    to: &Store,
+    tag: &str,
+    options: LazyOptions,
+) -> Result<LazyImage> {
+    let image = source.store.any_image(&Selector::Tag(tag.to_owned()))?;
+    let (_, manifest) = source.store.manifest(image.root.manifest_digest())?;
+    prepare(source, &manifest, to, tag, options, &Progress::default())
+}
+
+/// Serves an image while a function plays the kernel. Returns the outcome and the warnings.
+fn while_serving(
+    source: &Source<'_>,
+    to: &Store,
+    options: LazyOptions,
+    test: impl FnOnce(&Kernel),
+) -> (Result<Served>, Vec<String>) {
+    let image = prepare_tag(source, to, "t", options).unwrap();
+    let kernel = Kernel::new();
+    let warnings = Mutex::new(Vec::new());
+    let warn = |error: &Error| lock(&warnings).push(error.to_string());
+    let stop = Arc::new(AtomicBool::new(false));
+    let progress = Progress::new(stop.clone());
+    let served = thread::scope(|scope| {
+        let requests = kernel.clone();
+        let service =
+            scope.spawn(|| serve(source, &image, to, requests, options, &progress, &warn));
+        // A test that fails must end, too.
+        let tested = catch_unwind(AssertUnwindSafe(|| test(&kernel)));
+        if options.completion == Completion::Never || tested.is_err() {
+            stop.store(true, Relaxed);
+        }
+        tested.unwrap_or_else(|panic| resume_unwind(panic));
+        service.join().unwrap()
+    });
+    kernel.close();
+    (served, warnings.into_inner().unwrap())
+}
+
+/// Does the same without background, and without warnings.
+fn while_serving_well(source: &Source<'_>, to: &Store, test: impl FnOnce(&Kernel)) {
+    let (served, warnings) = while_serving(source, to, options(Completion::Never), test);
+    assert_eq!(served.unwrap(), Served::Stopped);
+    assert_eq!(warnings, [""; 0]);
+}
+
+fn has(store: &Store, digest: &Digest) -> bool {
+    let reader = ChunkReader::of_index(store).unwrap();
+    let found = reader.find(digest).unwrap().is_some();
+    if found {
+        reader.read_stored(digest, &mut Vec::new()).unwrap();
+    }
+    found
+}
+
+fn chunks(image: &TestImage) -> Vec<Digest> {
+    image.chunks.keys().copied().collect()
+}
+
+#[test]
+fn a_prepared_image_has_a_tag_and_a_root() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 300));
+    let source = Source::new(from);
+    let prepared = prepare_tag(&source, to, "t", options(Completion::Idle)).unwrap();
+    assert!(!prepared.is_whole());
+    assert_eq!(*prepared.manifest(), image.manifest);
+    assert!(has_tag(to, "t") && has(to, &image.root));
+    assert!(!has(to, &image.metadata[1]) && !has(to, &image.data[0]));
+    let pack = size(&from.blob_path(&image.pack));
+    let bytes = source.bytes();
+    assert!(bytes * 10 < pack, "{bytes} of {pack}");
+    // A mount finds the root.
+    mount::find(&ImageRef {
+        store: to.path().to_path_buf(),
+        selector: Selector::Tag("t".to_owned()),
+    })
+    .unwrap();
+    // As long as metadata is missing, nothing is removed.
+    let before = to.list_blobs().unwrap();
+    let error = collect(to, GcOptions::default(), || false).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Command(CommandError::NeedsUnknown { .. })
+    ));
+    assert_eq!(to.list_blobs().unwrap(), before);
+    // A verification reports the chunks that are missing, and a fetch brings them.
+    let verified = verify_store(to, 1, &Progress::default()).unwrap();
+    assert!(!verified.faults.is_empty());
+    fetch_tag(&source, to, "t").unwrap();
+    assert_whole(to, &image);
+    assert!(prepare_tag(&source, to, "t", options(Completion::Idle))
+        .unwrap()
+        .is_whole());
+}
+
+#[test]
+fn gc_keeps_chunks_that_have_arrived() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 100));
+    let source = Source::new(from);
+    while_serving_well(&source, to, |kernel| {
+        kernel.request(0, &image.metadata);
+        kernel.request(1000, &image.data[..30]);
+        // The service holds no lock.
+        collect(to, GcOptions { max_dead: 0 }, || false)
+            .unwrap()
+            .unwrap();
+        kernel.request(2000, &image.data[30..31]);
+    });
+    for digest in image.metadata.iter().chain(&image.data[..31]) {
+        assert!(has(to, digest));
+    }
+    assert!(!has(to, &image.data[31]));
+}
+
+#[test]
+fn requests_bring_chunks_in_few_ranges() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 300));
+    let source = Source::new(from);
+    while_serving_well(&source, to, |kernel| {
+        source.requests.store(0, Relaxed);
+        source.bytes();
+        let answers = kernel.request(0, &image.data[100..200]);
+        assert_eq!(answers, [None; 100]);
+        assert_eq!(source.requests.load(Relaxed), 1);
+        let len = |digest: &Digest| image.chunks[digest].len() as u64;
+        // Small gaps align the chunks.
+        let chunks: u64 = image.data[100..200].iter().map(len).sum();
+        let bytes = source.bytes();
+        assert!((chunks..chunks + 800).contains(&bytes), "{bytes}");
+        for digest in &image.data[100..200] {
+            assert!(has(to, digest));
+        }
+        // One alone, as a file of its own.
+        assert_eq!(kernel.request(200, &image.data[250..251]), [None]);
+        let size = to.blob_size(&image.data[250]).unwrap();
+        assert_eq!(size, Some(len(&image.data[250])));
+        assert!(!has(to, &image.data[99]) && !has(to, &image.data[251]));
+    });
+    let verified = verify_store(to, 1, &Progress::default()).unwrap();
+    assert!(verified.faults.len() < 300);
+}
+
+#[test]
+fn chunks_that_are_there_unknown_ones_and_duplicates() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 50));
+    let source = Source::new(from);
+    while_serving_well(&source, to, |kernel| {
+        source.bytes();
+        let unknown = Digest::of(b"unknown");
+        let there = image.root;
+        let wanted = [None, Some(Errno::NOENT), None];
+        assert_eq!(kernel.request(0, &[there, unknown, there]), wanted);
+        assert_eq!(source.bytes(), 0);
+        let one = image.data[7];
+        assert_eq!(
+            kernel.request(10, &[one, one, one, unknown])[..3],
+            [None; 3]
+        );
+        assert_eq!(source.bytes(), image.chunks[&one].len() as u64);
+        assert_eq!(kernel.request(20, &[one]), [None]);
+        assert_eq!(source.bytes(), 0);
+    });
+}
+
+#[test]
+fn a_wrong_chunk_does_not_harm_its_neighbours() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 50));
+    let mut source = Source::new(from);
+    let prepared = prepare_tag(&source, to, "t", options(Completion::Never)).unwrap();
+    let (_, bad) = prepared
+        .at(prepared.place(&image.data[20]).unwrap())
+        .unwrap();
+    source.changed = Some((image.pack, bad.offset + 5));
+    let bad = Digest::from(bad.digest);
+    let (served, warnings) = while_serving(&source, to, options(Completion::Never), |kernel| {
+        let answers = kernel.request(0, &image.data);
+        for (digest, answer) in image.data.iter().zip(answers) {
+            let wanted = (*digest == bad).then_some(Errno::IO);
+            assert_eq!(answer, wanted);
+            assert_eq!(has(to, digest), *digest != bad);
+        }
+        assert_eq!(kernel.request(100, &[bad]), [Some(Errno::IO)]);
+    });
+    served.unwrap();
+    // The second one is the same.
+    let [warning] = &warnings[..] else {
+        panic!("{warnings:?}");
+    };
+    assert!(warning.contains("have sha256"), "{warning}");
+    assert_eq!(to.blob_size(&bad).unwrap(), None);
+    source.changed = None;
+    while_serving_well(&source, to, |kernel| {
+        assert_eq!(kernel.request(0, &[bad]), [None]);
+    });
+}
+
+#[test]
+fn a_source_that_fails_or_ends_early_is_asked_again() {
+    for is_short in [false, true] {
+        let Stores { from, to, .. } = &stores();
+        let image = write_image(from, "t", &names("a", 100));
+        let mut source = Source::new(from);
+        source.is_short = is_short;
+        let (served, warnings) = while_serving(&source, to, options(Completion::Never), |kernel| {
+            *lock(&source.fails_after) = 10_000;
+            let answers = kernel.request(0, &image.data[..50]);
+            let mut there = image.data[..50].iter().map(|digest| has(to, digest));
+            assert!(there.any(|has| has));
+            assert_eq!(answers.iter().filter(|answer| answer.is_none()).count(), 3);
+            assert!(answers.iter().flatten().all(|errno| *errno == Errno::IO));
+            *lock(&source.fails_after) = u64::MAX;
+            assert_eq!(kernel.request(100, &image.data), [None; 100]);
+        });
+        assert_eq!(served.unwrap(), Served::Stopped);
+        let wanted = if is_short {
+            "bytes arrived"
+        } else {
+            "the connection broke"
+        };
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains(wanted), "{warnings:?}");
+    }
+}
+
+#[test]
+fn more_requests_than_are_taken_at_once() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 300));
+    let source = Source::new(from);
+    let digests = chunks(&image);
+    while_serving_well(&source, to, |kernel| {
+        let ids: Vec<u64> = (0..20_000).collect();
+        for ids in ids.chunks(256) {
+            let digest = |id: &u64| digests[*id as usize % digests.len()];
+            let requests: Vec<_> = ids.iter().map(|id| (*id, digest(id))).collect();
+            kernel.send(&requests);
+        }
+        for id in ids {
+            assert_eq!(kernel.wait(id), None);
+        }
+    });
+    assert_whole(to, &image);
+}
+
+#[test]
+fn the_rest_arrives_in_the_background() {
+    for completion in [Completion::Now, Completion::Idle] {
+        let Stores { from, to, .. } = &stores();
+        let image = write_image(from, "t", &names("a", 300));
+        let source = Source::new(from);
+        let options = options(completion);
+        let (served, warnings) = while_serving(&source, to, options, |kernel| {
+            assert_eq!(kernel.request(0, &image.data[290..]), [None; 10]);
+        });
+        assert_eq!((served.unwrap(), warnings.len()), (Served::Complete, 0));
+        assert_whole(to, &image);
+        // Each byte was fetched about once.
+        let pack = size(&from.blob_path(&image.pack));
+        let bytes = source.bytes();
+        assert!(bytes * 10 < pack * 12, "{bytes} of {pack}");
+        fetch_tag(&source, to, "t").unwrap();
+        assert_eq!(source.bytes(), 0);
+        collect(to, GcOptions { max_dead: 0 }, || false)
+            .unwrap()
+            .unwrap();
+        let verified = verify_store(to, 1, &Progress::default()).unwrap();
+        assert!(verified.faults.is_empty(), "{:?}", verified.faults);
+        assert_whole(to, &image);
+    }
+}
+
+#[test]
+fn the_background_goes_on_after_failures() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 300));
+    let source = Source::new(from);
+    let (served, warnings) = while_serving(&source, to, options(Completion::Now), |kernel| {
+        *lock(&source.fails_after) = 1000;
+        assert_eq!(kernel.request(0, &image.data[..1]).len(), 1);
+        *lock(&source.fails_after) = u64::MAX;
+    });
+    assert_eq!(served.unwrap(), Served::Complete);
+    assert!(warnings.len() <= 1);
+    assert_whole(to, &image);
+}
+
+#[test]
+fn an_image_that_is_never_whole_is_an_error() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 20));
+    let missing = image.data[3];
+    let rest = image
+        .chunks
+        .iter()
+        .filter(|(digest, _)| **digest != missing);
+    let pack = write_pack(
+        from,
+        &rest.map(|(_, bytes)| bytes.clone()).collect::<Vec<_>>(),
+    );
+    write_manifest(from, "t", &image.root, &[pack.digest]);
+    let source = Source::new(from);
+    let (served, _) = while_serving(&source, to, options(Completion::Now), |kernel| {
+        assert_eq!(kernel.request(0, &[missing]), [Some(Errno::NOENT)]);
+    });
+    let message = served.unwrap_err().to_string();
+    assert!(
+        message.contains(&format!("lack chunk {missing}")),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_stop_ends_a_service() {
+    let Stores { from, to, .. } = &stores();
+    write_image(from, "t", &names("a", 20));
+    let source = Source::new(from);
+    let image = prepare_tag(&source, to, "t", options(Completion::Now)).unwrap();
+    let stopped = Progress::new(Arc::new(AtomicBool::new(true)));
+    for completion in [Completion::Now, Completion::Idle, Completion::Never] {
+        let options = options(completion);
+        // The source is broken, so the background does not end.
+        *lock(&source.fails_after) = 0;
+        let requests = Kernel::new();
+        let served = serve(
+            &source,
+            &image,
+            to,
+            requests.clone(),
+            options,
+            &stopped,
+            &|_| {},
+        );
+        match completion {
+            Completion::Never => assert_eq!(served.unwrap(), Served::Stopped),
+            _ => assert!(matches!(served, Err(Error::Interrupted))),
+        }
+        requests.close();
+    }
+}
+
+#[test]
+fn sources_and_images_without_parts_are_refused() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 5));
+    let mut source = Source::new(from);
+    source.has_ranges = false;
+    let error = prepare_tag(&source, to, "t", options(Completion::Idle)).unwrap_err();
+    assert!(matches!(error, Error::Fetch(FetchError::Unranged { pack }) if pack == image.pack));
+    assert!(!has_tag(to, "t"));
+    // Without the root in the packs, nothing can be mounted.
+    let source = Source::new(from);
+    write_manifest(from, "t", &Digest::of(b"root"), &[image.pack]);
+    let error = prepare_tag(&source, to, "t", options(Completion::Idle)).unwrap_err();
+    assert!(matches!(error, Error::Fetch(FetchError::NotWhole { .. })));
+    assert!(!has_tag(to, "t"));
+}
+
+#[test]
+fn changed_roots_and_indexes_are_refused() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 50));
+    let size = size(&from.blob_path(&image.pack));
+    let index = size - 16 - 36 * image.chunks.len() as u64;
+    // The root, a digest of the index, a length, the footer.
+    for at in [1, index + 5, index + 33, size - 2, size - 10] {
+        let mut source = Source::new(from);
+        source.changed = Some((image.pack, at));
+        let error = prepare_tag(&source, to, "t", options(Completion::Idle)).unwrap_err();
+        assert!(matches!(error, Error::Fetch(_)), "{at}: {error}");
+        assert!(!has_tag(to, "t"));
+    }
+}
+
+#[test]
+fn one_process_serves_a_store() {
+    let Stores { from, to, .. } = &stores();
+    write_image(from, "t", &names("a", 5));
+    write_image(from, "u", &names("b", 5));
+    let source = Source::new(from);
+    let prepare = |tag| prepare_tag(&source, to, tag, options(Completion::Idle)).unwrap();
+    let (one, two) = (prepare("t"), prepare("u"));
+    let claim = Claim::take(to, &one).unwrap();
+    assert!(claim.is_some());
+    assert!(Claim::take(to, &one).unwrap().is_none());
+    let error = Claim::take(to, &two).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Fetch(FetchError::Served { .. })));
+    drop(claim);
+    assert!(Claim::take(to, &two).unwrap().is_some());
+}
