@@ -33,8 +33,8 @@ fn main() -> ExitCode {
                 output::say(format_args!("{error:#}; {state}"));
             }
             Some(Error::Problems(problems)) => report(problems),
-            // The server has reported the cause.
-            Some(Error::Mount(MountError::Server { .. })) => {}
+            // The process in the background has reported the cause.
+            Some(Error::Mount(MountError::Server { .. } | MountError::Fetcher { .. })) => {}
             _ => output::say(format_args!("{error:#}")),
         }
     }

@@ -9,6 +9,7 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | `lazy` | fetches chunks of PuzzleFS images on demand |
 //! | `publish` | publishes PuzzleFS images next to container images, at places of both kinds |
 //! | `name` | names of images at places of both kinds |
 //! | [`objects`] | images in object stores and on servers of files |
@@ -31,6 +32,7 @@ mod client;
 mod credentials;
 mod error;
 mod failure;
+mod lazy;
 mod name;
 pub mod objects;
 mod places;
@@ -46,6 +48,7 @@ mod upload;
 pub use client::{RegistryOptions, Traffic};
 pub use credentials::UserPassword;
 pub use error::{Message, PlacesError, PublishFault, RegistryError, RegistryFault, SetupError};
+pub use lazy::{fetch, FetchingOptions};
 pub use name::RemoteName;
 pub use publish::publish;
 pub use publisher::{PublishOptions, Published, Variant};

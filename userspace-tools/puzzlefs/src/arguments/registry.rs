@@ -4,6 +4,7 @@
 
 use clap::Args;
 use puzzlefs_registry::{RegistryOptions, RegistrySettings, UserPassword};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +17,13 @@ pub struct RegistryArgs {
     /// Log in with this user name and password; other users of this host can see the command line
     #[arg(long, value_name = "USER:PASSWORD", conflicts_with = "authfile")]
     creds: Option<UserPassword>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// The connections to a registry, without secrets.
+#[derive(Clone, Debug, Args)]
+pub struct ConnectionArgs {
     /// Read the credentials from FILE [default: the files of 'podman login' and 'docker login']
     ///
     /// The first of these files with an entry for the registry counts: $REGISTRY_AUTH_FILE,
@@ -68,16 +76,72 @@ impl RegistryArgs {
     /// Returns the options of a connection, with the settings of `registries.conf`.
     pub fn options(&self) -> anyhow::Result<RegistryOptions> {
         let settings = RegistrySettings::read().map_err(puzzlefs_lib::Error::from)?;
+        let connection = &self.connection;
         Ok(RegistryOptions {
             creds: self.creds.clone(),
-            authfile: self.authfile.clone(),
-            cert_dir: self.cert_dir.clone(),
-            tls_verify: self.tls_verify,
+            authfile: connection.authfile.clone(),
+            cert_dir: connection.cert_dir.clone(),
+            tls_verify: connection.tls_verify,
             settings,
-            timeout: Duration::from_secs(self.request_timeout),
-            retries: self.retries,
-            jobs: self.transfers.into(),
+            timeout: Duration::from_secs(connection.request_timeout),
+            retries: connection.retries,
+            jobs: connection.transfers.into(),
             ..RegistryOptions::default()
         })
+    }
+}
+
+impl ConnectionArgs {
+    /// Returns the words of a command line with these arguments.
+    pub fn words(&self) -> Vec<OsString> {
+        let mut words = vec![
+            format!("--tls-verify={}", self.tls_verify).into(),
+            format!("--request-timeout={}", self.request_timeout).into(),
+            format!("--retries={}", self.retries).into(),
+            format!("--transfers={}", self.transfers).into(),
+        ];
+        for (name, path) in [
+            ("--authfile", &self.authfile),
+            ("--cert-dir", &self.cert_dir),
+        ] {
+            if let Some(path) = path {
+                let mut word = OsString::from(name);
+                word.push("=");
+                word.push(path);
+                words.push(word);
+            }
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    }
+
+    #[test]
+    fn the_words_stand_for_the_arguments() {
+        for line in [
+            &["x"][..],
+            &[
+                "x",
+                "--authfile=/a b",
+                "--cert-dir=-c",
+                "--tls-verify=false",
+            ],
+            &["x", "--request-timeout=7", "--retries=0", "--transfers=64"],
+        ] {
+            let given = Line::parse_from(line).connection;
+            let name = [OsString::from("x")];
+            let again = Line::parse_from(name.into_iter().chain(given.words())).connection;
+            assert_eq!(format!("{given:?}"), format!("{again:?}"));
+        }
     }
 }

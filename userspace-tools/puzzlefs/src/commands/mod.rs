@@ -16,6 +16,8 @@ mod du;
 mod enable_verity;
 mod export;
 mod extract;
+#[cfg(feature = "registry")]
+mod fetch;
 mod gc;
 mod import;
 mod inspect;
@@ -79,6 +81,8 @@ pub enum Command {
     Push(push::PushArgs),
     #[cfg(feature = "registry")]
     Pull(pull::PullArgs),
+    #[cfg(feature = "registry")]
+    Fetch(fetch::FetchArgs),
     Du(du::DuArgs),
     Diff(diff::DiffArgs),
     Gc(gc::GcArgs),
@@ -117,6 +121,8 @@ impl Command {
             Command::Push(arguments) => push::run(arguments),
             #[cfg(feature = "registry")]
             Command::Pull(arguments) => pull::run(arguments),
+            #[cfg(feature = "registry")]
+            Command::Fetch(arguments) => fetch::run(arguments),
             Command::Du(arguments) => du::run(arguments),
             Command::Diff(arguments) => diff::run(arguments),
             Command::Gc(arguments) => gc::run(arguments),
@@ -139,6 +145,8 @@ impl Command {
             Command::Convert(_) | Command::Push(_) => "nothing was tagged",
             #[cfg(feature = "registry")]
             Command::Pull(_) => "nothing was tagged; another pull fetches the rest",
+            #[cfg(feature = "registry")]
+            Command::Fetch(_) => "not all data has arrived; another fetch serves the rest",
             Command::Extract(_) => "the files extracted so far remain",
             Command::Export(_) => "nothing was exported",
             _ => "the result is incomplete",

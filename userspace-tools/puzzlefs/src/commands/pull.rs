@@ -177,7 +177,7 @@ pub fn run(arguments: &PullArgs) -> anyhow::Result<()> {
 }
 
 /// Reads the target: a store and a tag, or a store alone.
-fn target(target: &OsStr, image: &RemoteName) -> anyhow::Result<(PathBuf, String)> {
+pub fn target(target: &OsStr, image: &RemoteName) -> anyhow::Result<(PathBuf, String)> {
     if has_tag(target) {
         if let ImageRef {
             store,

@@ -50,6 +50,9 @@ _puzzlefs() {
             puzzlefs,extract)
                 cmd="puzzlefs__subcmd__extract"
                 ;;
+            puzzlefs,fetch)
+                cmd="puzzlefs__subcmd__fetch"
+                ;;
             puzzlefs,gc)
                 cmd="puzzlefs__subcmd__gc"
                 ;;
@@ -140,6 +143,9 @@ _puzzlefs() {
             puzzlefs__subcmd__help,extract)
                 cmd="puzzlefs__subcmd__help__subcmd__extract"
                 ;;
+            puzzlefs__subcmd__help,fetch)
+                cmd="puzzlefs__subcmd__help__subcmd__fetch"
+                ;;
             puzzlefs__subcmd__help,gc)
                 cmd="puzzlefs__subcmd__help__subcmd__gc"
                 ;;
@@ -201,7 +207,7 @@ _puzzlefs() {
 
     case "${cmd}" in
         puzzlefs)
-            opts="-h -V --help --version build import convert extract export mount umount record inspect ls cat list images tag untag copy push pull du diff gc repack complete verify reindex enable-verity resolve completions man help"
+            opts="-h -V --help --version build import convert extract export mount umount record inspect ls cat list images tag untag copy push pull fetch du diff gc repack complete verify reindex enable-verity resolve completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -612,6 +618,60 @@ _puzzlefs() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        puzzlefs__subcmd__fetch)
+            opts="-q -h --complete --platform --creds --authfile --cert-dir --tls-verify --request-timeout --retries --transfers --quiet --device --background --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --complete)
+                    COMPREPLY=($(compgen -W "now idle never" -- "${cur}"))
+                    return 0
+                    ;;
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --creds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --authfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-verify)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --transfers)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         puzzlefs__subcmd__gc)
             opts="-n -h --dry-run --no-wait --max-dead --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -631,7 +691,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__help)
-            opts="build import convert extract export mount umount record inspect ls cat list tag untag copy push pull du diff gc repack complete verify reindex enable-verity resolve completions man help"
+            opts="build import convert extract export mount umount record inspect ls cat list tag untag copy push pull fetch du diff gc repack complete verify reindex enable-verity resolve completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -785,6 +845,20 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__help__subcmd__extract)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__help__subcmd__fetch)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1189,7 +1263,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__mount)
-            opts="-o -w -f -h --options --verify --writable --fuse --foreground --background --help"
+            opts="-o -w -f -h --options --verify --writable --fuse --foreground --background --lazy --store --complete --authfile --cert-dir --tls-verify --request-timeout --retries --transfers --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1212,6 +1286,38 @@ _puzzlefs() {
                     return 0
                     ;;
                 -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --complete)
+                    COMPREPLY=($(compgen -W "now idle never" -- "${cur}"))
+                    return 0
+                    ;;
+                --authfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-verify)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --transfers)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

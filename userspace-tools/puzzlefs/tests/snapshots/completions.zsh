@@ -184,10 +184,21 @@ fsverity\:"By the kernel, for blobs with fs-verity ('\''puzzlefs enable-verity'\
 digest\:"By SHA-256, on any filesystem; not over FUSE"))' \
 '-w+[Make the mount writable by an overlay]::UPPERDIR:_files' \
 '--writable=[Make the mount writable by an overlay]::UPPERDIR:_files' \
+'--store=[Store for the image, and the tag to set there \[default\: a directory for the image in /var/lib/puzzlefs/lazy; for TAG\: the image'\''s\]]:STORE[:TAG]:_default' \
+'--complete=[Choose when chunks are fetched that no reader has requested]:WHEN:((now\:"At once, beside requests, which come first"
+idle\:"While there are no requests, one range at a time"
+never\:"Not at all\: requests are served until SIGTERM or SIGINT"))' \
+'--authfile=[Read the credentials from FILE \[default\: the files of '\''podman login'\'' and '\''docker login'\''\]]:FILE:_files' \
+'--cert-dir=[Trust the CA certificates *.crt in DIR, too \[default\: certs.d/HOST\:PORT of Podman and Docker\]]:DIR:_files' \
+'--tls-verify=[Verify certificates; with '\''false'\'', accept any, and plain HTTP]::BOOL:(true false)' \
+'--request-timeout=[Give up a request after N seconds without an answer, 1 to 3600]:N:_default' \
+'--retries=[Repeat a failed request up to N times, 0 to 20, after pauses of 0.5 s to 16 s]:N:_default' \
+'--transfers=[Transfer N blobs or ranges at once, 1 to 64]:N:_default' \
 '--fuse[Serve the image over FUSE, for a kernel without the module, or as an ordinary user]' \
 '(-w --writable)-f[Serve it in the foreground until it is unmounted, and report errors]' \
 '(-w --writable)--foreground[Serve it in the foreground until it is unmounted, and report errors]' \
 '(-f --foreground -w --writable)--background[Be the server in the background, for a parent that waits on standard output]' \
+'(--fuse -w --writable)--lazy[Mount an image of a registry or an object store before its data has arrived]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 ':image -- Image, STORE\:TAG or STORE@sha256\:DIGEST:_default' \
@@ -332,6 +343,29 @@ _arguments "${_arguments_options[@]}" : \
 '--json[Print one JSON object on standard output]' \
 '-q[Show no progress and no summary]' \
 '--quiet[Show no progress and no summary]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':image -- Image in a registry, docker\://HOST\:PORT/NAME\:TAG or docker\://HOST\:PORT/NAME@sha256\:DIGEST, or in an image layout at the address s3\://BUCKET/PREFIX\:TAG, gs\://…, az\://…, abfs\://…, file\:///… or https\://HOST/PATH\:TAG \[default for TAG\: latest\]:_default' \
+':target -- Store, created if it does not exist, and the tag to set there \[default for TAG\: the image'\''s\]:_default' \
+&& ret=0
+;;
+(fetch)
+_arguments "${_arguments_options[@]}" : \
+'--complete=[Choose when chunks are fetched that no reader has requested]:WHEN:((now\:"At once, beside requests, which come first"
+idle\:"While there are no requests, one range at a time"
+never\:"Not at all\: requests are served until SIGTERM or SIGINT"))' \
+'--platform=[Fetch the image of this platform, such as linux/arm64 \[default\: this machine'\''s\]]:OS/ARCH[/VARIANT]:_default' \
+'(--authfile)--creds=[Log in with this user name and password; other users of this host can see the command line]:USER:PASSWORD:_default' \
+'--authfile=[Read the credentials from FILE \[default\: the files of '\''podman login'\'' and '\''docker login'\''\]]:FILE:_files' \
+'--cert-dir=[Trust the CA certificates *.crt in DIR, too \[default\: certs.d/HOST\:PORT of Podman and Docker\]]:DIR:_files' \
+'--tls-verify=[Verify certificates; with '\''false'\'', accept any, and plain HTTP]::BOOL:(true false)' \
+'--request-timeout=[Give up a request after N seconds without an answer, 1 to 3600]:N:_default' \
+'--retries=[Repeat a failed request up to N times, 0 to 20, after pauses of 0.5 s to 16 s]:N:_default' \
+'--transfers=[Transfer N blobs or ranges at once, 1 to 64]:N:_default' \
+'--device=[Use this device, for tests]:PATH:_files' \
+'-q[Show no progress and no summary]' \
+'--quiet[Show no progress and no summary]' \
+'--background[Serve in the background, for a parent that waits on standard output]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 ':image -- Image in a registry, docker\://HOST\:PORT/NAME\:TAG or docker\://HOST\:PORT/NAME@sha256\:DIGEST, or in an image layout at the address s3\://BUCKET/PREFIX\:TAG, gs\://…, az\://…, abfs\://…, file\:///… or https\://HOST/PATH\:TAG \[default for TAG\: latest\]:_default' \
@@ -526,6 +560,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(fetch)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (du)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -604,6 +642,7 @@ _puzzlefs_commands() {
 'copy:Copy an image to another store\: only missing blobs' \
 'push:Push an image to a registry or an object store\: only blobs that it lacks' \
 'pull:Pull an image from a registry or an object store\: only data that the store lacks' \
+'fetch:Fetch the chunks of an image while it is mounted\: those first that are read' \
 'du:Show the size of each image of a store, and the part it shares with others' \
 'diff:Show the paths in which two images differ, and the chunks they share' \
 'gc:Remove the blobs of a store that no image needs' \
@@ -674,6 +713,11 @@ _puzzlefs__subcmd__extract_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs extract commands' commands "$@"
 }
+(( $+functions[_puzzlefs__subcmd__fetch_commands] )) ||
+_puzzlefs__subcmd__fetch_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs fetch commands' commands "$@"
+}
 (( $+functions[_puzzlefs__subcmd__gc_commands] )) ||
 _puzzlefs__subcmd__gc_commands() {
     local commands; commands=()
@@ -699,6 +743,7 @@ _puzzlefs__subcmd__help_commands() {
 'copy:Copy an image to another store\: only missing blobs' \
 'push:Push an image to a registry or an object store\: only blobs that it lacks' \
 'pull:Pull an image from a registry or an object store\: only data that the store lacks' \
+'fetch:Fetch the chunks of an image while it is mounted\: those first that are read' \
 'du:Show the size of each image of a store, and the part it shares with others' \
 'diff:Show the paths in which two images differ, and the chunks they share' \
 'gc:Remove the blobs of a store that no image needs' \
@@ -768,6 +813,11 @@ _puzzlefs__subcmd__help__subcmd__export_commands() {
 _puzzlefs__subcmd__help__subcmd__extract_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs help extract commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__help__subcmd__fetch_commands] )) ||
+_puzzlefs__subcmd__help__subcmd__fetch_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs help fetch commands' commands "$@"
 }
 (( $+functions[_puzzlefs__subcmd__help__subcmd__gc_commands] )) ||
 _puzzlefs__subcmd__help__subcmd__gc_commands() {

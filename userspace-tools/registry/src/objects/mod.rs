@@ -33,7 +33,6 @@ mod push;
 mod source;
 mod stores;
 
-use self::source::ObjectSource;
 use crate::pull::{PullOptions, Pulled};
 use puzzlefs_lib::{Progress, Result, Store};
 
@@ -42,6 +41,7 @@ pub use self::name::ObjectImage;
 pub use self::push::push;
 
 pub(crate) use self::publish::{ObjectDestination, ObjectOrigin};
+pub(crate) use self::source::ObjectSource;
 
 /// The verb for messages.
 const ACTION: &str = "pull from";

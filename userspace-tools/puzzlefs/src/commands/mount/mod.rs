@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `puzzlefs mount`; [`server`] is the process of `--fuse`.
+//! `puzzlefs mount`; [`server`] is the process of `--fuse`, and `lazy` starts that of `--lazy`.
 
+#[cfg(feature = "registry")]
+mod lazy;
 pub mod server;
 
 use crate::arguments::ImageArg;
@@ -54,6 +56,9 @@ pub struct MountArgs {
     /// Be the server in the background, for a parent that waits on standard output
     #[arg(long, hide = true, requires = "fuse", conflicts_with_all = ["foreground", "writable"])]
     background: bool,
+    #[cfg(feature = "registry")]
+    #[command(flatten)]
+    lazy: lazy::LazyArgs,
 }
 
 /// The verification of data, the mount option `verify=`.
@@ -80,6 +85,12 @@ impl Verify {
 
 /// Mounts an image.
 pub fn run(arguments: &MountArgs) -> Result<()> {
+    #[cfg(feature = "registry")]
+    if arguments.lazy.lazy {
+        let (image, directory) = (&arguments.image.image, arguments.directory.display());
+        return lazy::run(arguments, options(arguments)?)
+            .with_context(|| format!("{} on {directory}", image.to_string_lossy()));
+    }
     let image = ImageRef::parse(&arguments.image.image)?;
     let options = options(arguments)?;
     if arguments.foreground || arguments.background {
@@ -126,11 +137,16 @@ fn read_only(
     arguments: &MountArgs,
     image: &OsStr,
     directory: &Path,
-    mut options: Options,
+    options: Options,
 ) -> Result<()> {
     if arguments.fuse {
         return server::start(arguments, &options, image, directory);
     }
+    attach(image, directory, options)
+}
+
+/// Mounts an image by the kernel module.
+fn attach(image: &OsStr, directory: &Path, mut options: Options) -> Result<()> {
     let source = mount::resolve(image, &mut options)?;
     mount::check_mount_point(directory)?;
     let mounted = mount::mount(&source, &options, directory, false);

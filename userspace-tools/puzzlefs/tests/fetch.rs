@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `puzzlefs fetch` with a test that stands for the kernel. Only a guest has the device.
+
+#![cfg(feature = "registry")]
+
+mod common;
+#[allow(dead_code)]
+#[path = "registry/server.rs"]
+mod server;
+#[allow(dead_code)]
+#[path = "objects/stores.rs"]
+mod stores;
+
+use common::*;
+use puzzlefs_lib::Digest;
+use puzzlefs_schema::v4::{PackFooter, FOOTER_LEN};
+use rustix::fd::OwnedFd;
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType};
+use rustix::process::{kill_process, Pid, Signal};
+use server::{client, Form, Server};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+const ENOENT: i32 = 2;
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// A store with an image `t`, and a device.
+struct World {
+    scratch: tempfile::TempDir,
+    listener: OwnedFd,
+}
+
+impl World {
+    fn new() -> Self {
+        let scratch = memory_scratch();
+        make_noise(&scratch.path().join("tree"), 4 << 20);
+        build(
+            &scratch.path().join("tree"),
+            &scratch.path().join("from"),
+            "t",
+            2,
+        );
+        let listener = net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        let address = SocketAddrUnix::new(scratch.path().join("device")).unwrap();
+        net::bind(&listener, &address).unwrap();
+        net::listen(&listener, 1).unwrap();
+        World { scratch, listener }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    fn file(&self) -> String {
+        format!("file://{}:t", self.path("from").display())
+    }
+
+    fn command(&self, image: &str, store: &str, options: &[&str]) -> Command {
+        let mut command = puzzlefs();
+        command.args(["fetch", image]).arg(self.path(store));
+        command.arg("--device").arg(self.path("device"));
+        command.args(["--retries", "0"]).args(options);
+        command
+    }
+
+    /// Starts a fetcher of the image, which attaches to the store `to`.
+    fn start(&self, image: &str, options: &[&str]) -> Fetcher {
+        let mut command = self.command(image, "to", options);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let device = net::accept(&self.listener).unwrap();
+        let fetcher = Fetcher { child, device };
+        let path = fetcher.receive();
+        assert_eq!(
+            path,
+            self.path("to")
+                .canonicalize()
+                .unwrap()
+                .as_os_str()
+                .as_encoded_bytes()
+        );
+        fetcher
+    }
+
+    /// The digests of the chunks of the image, in order of position.
+    fn chunks(&self) -> Vec<Digest> {
+        let (store, image) = open(&self.path("from"), "t");
+        let mut chunks = Vec::new();
+        for layer in image.manifest.layers {
+            let digest = Digest::from_oci(&layer.digest).unwrap();
+            let pack = fs::read(store.blob_path(&digest)).unwrap();
+            let Ok(footer) = PackFooter::parse(&pack) else {
+                continue;
+            };
+            let range = footer.index_range(layer.size).unwrap();
+            let index = &pack[range.start as usize..pack.len() - FOOTER_LEN];
+            let index = footer.index(index).unwrap();
+            chunks.extend(
+                index
+                    .iter()
+                    .map(|chunk| Digest::from(chunk.unwrap().digest)),
+            );
+        }
+        chunks
+    }
+
+    fn assert_arrived(&self) {
+        assert_same(
+            &image_inventory(&self.path("from"), "t"),
+            &image_inventory(&self.path("to"), "t"),
+        );
+    }
+}
+
+/// A fetcher that serves.
+struct Fetcher {
+    child: Child,
+    device: OwnedFd,
+}
+
+impl Fetcher {
+    fn receive(&self) -> Vec<u8> {
+        let mut bytes = [0; 4096];
+        let (len, _) = net::recv(&self.device, &mut bytes, RecvFlags::empty()).unwrap();
+        bytes[..len].to_vec()
+    }
+
+    /// Requests chunks, with numbers from `first` on. Returns the answers in the order of the requests.
+    fn request(&self, first: u64, chunks: &[Digest]) -> Vec<i32> {
+        let mut records = Vec::new();
+        for (id, chunk) in (first..).zip(chunks) {
+            records.extend(id.to_le_bytes());
+            records.extend(chunk.as_bytes());
+            records.extend([0, 0, 0, 0, 1, 0, 0, 0]);
+        }
+        net::send(&self.device, &records, SendFlags::empty()).unwrap();
+        let mut answers = vec![None; chunks.len()];
+        while answers.contains(&None) {
+            let received = self.receive();
+            assert!(!received.is_empty(), "the fetcher has ended");
+            for answer in received.chunks_exact(16) {
+                let id = u64::from_le_bytes(answer[..8].try_into().unwrap());
+                let errno = i32::from_le_bytes(answer[8..12].try_into().unwrap());
+                assert_eq!(answer[12..], [0; 4]);
+                let place = &mut answers[(id - first) as usize];
+                assert_eq!(place.replace(errno), None);
+            }
+        }
+        answers.into_iter().flatten().collect()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = Pid::from_raw(self.child.id() as i32).unwrap();
+        kill_process(id, signal).unwrap();
+    }
+
+    fn finish(self) -> Output {
+        finish(self.child)
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn a_fetcher_serves_until_all_data_is_there() {
+    let world = World::new();
+    let chunks = world.chunks();
+    for complete in ["idle", "now"] {
+        let fetcher = world.start(&world.file(), &["--complete", complete]);
+        let run = fetcher.finish();
+        assert!(run.status.success(), "{}", stderr(&run));
+        let said = format!("is complete in {}:t\n", world.path("to").display());
+        assert!(stdout(&run).ends_with(&said), "{run:?}");
+        world.assert_arrived();
+        assert!(leftovers(&world.path("to")).is_empty());
+        // Nothing is left to serve, and no device is attached.
+        let again = output(&mut world.command(&world.file(), "to", &[]));
+        assert!(stdout(&again).ends_with(&said), "{again:?}");
+        drop(net::accept(&world.listener).unwrap());
+        fs::remove_dir_all(world.path("to")).unwrap();
+    }
+    assert!(chunks.len() > 10);
+}
+
+#[test]
+fn a_signal_ends_a_fetcher() {
+    let world = World::new();
+    let chunks = world.chunks();
+    for signal in [Signal::TERM, Signal::INT] {
+        let fetcher = world.start(&world.file(), &["--complete=never"]);
+        assert_eq!(fetcher.request(5, &chunks[..2]), [0, 0]);
+        assert_eq!(fetcher.request(0, &[Digest::of(b"unknown")]), [ENOENT]);
+        // Another process does not serve the store meanwhile.
+        let second = output(&mut world.command(&world.file(), "to", &[]));
+        assert!(second.status.success());
+        assert!(stdout(&second).starts_with("another process serves"));
+        drop(net::accept(&world.listener).unwrap());
+        fetcher.signal(signal);
+        let run = fetcher.finish();
+        assert_eq!(run.status.code(), Some(0), "{}", stderr(&run));
+    }
+    // The rest may have arrived before the signal.
+    let fetcher = world.start(&world.file(), &["--complete=idle"]);
+    fetcher.signal(Signal::TERM);
+    let run = fetcher.finish();
+    assert!([Some(0), Some(130)].contains(&run.status.code()), "{run:?}");
+}
+
+#[test]
+fn chunks_come_by_http_and_failures_are_answers() {
+    let world = World::new();
+    let chunks = world.chunks();
+    let port = stores::files(&world.path("from"));
+    let web = format!("http://127.0.0.1:{port}/:t");
+    let fetcher = world.start(&web, &["--complete=never"]);
+    assert_eq!(fetcher.request(0, &chunks[..5]), [0; 5]);
+    // The source loses its packs.
+    let blobs = world.path("from/blobs/sha256");
+    fs::rename(&blobs, world.path("hidden")).unwrap();
+    let last = &chunks[chunks.len() - 1..];
+    assert_eq!(fetcher.request(10, last), [EIO]);
+    fs::rename(world.path("hidden"), &blobs).unwrap();
+    assert_eq!(fetcher.request(20, last), [0]);
+    fetcher.signal(Signal::TERM);
+    let run = fetcher.finish();
+    let said = stderr(&run);
+    let lines = said.lines().filter(|line| !line.contains("serving"));
+    assert_eq!(lines.count(), 1, "{said}");
+    assert!(
+        said.contains("cannot fetch from http://127.0.0.1"),
+        "{said}"
+    );
+    // Another one brings the rest.
+    assert!(world.start(&web, &[]).finish().status.success());
+    world.assert_arrived();
+}
+
+#[test]
+fn a_killed_fetcher_is_replaced() {
+    let world = World::new();
+    let chunks = world.chunks();
+    for first in [0, 3, 6] {
+        let fetcher = world.start(&world.file(), &["--complete=never"]);
+        assert_eq!(fetcher.request(0, &chunks[first..first + 3]), [0; 3]);
+        fetcher.signal(Signal::KILL);
+        fetcher.finish();
+    }
+    assert!(world
+        .start(&world.file(), &["--complete=now"])
+        .finish()
+        .status
+        .success());
+    world.assert_arrived();
+}
+
+#[test]
+fn a_background_fetcher_reports_the_manifest() {
+    let world = World::new();
+    let mut command = world.command(&world.file(), "to", &["--background", "--complete=never"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let device = net::accept(&world.listener).unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let (_, image) = open(&world.path("to"), "t");
+    let manifest = image.root.manifest_digest().to_oci();
+    assert_eq!(line, format!("{manifest} serves\n"));
+    let fetcher = Fetcher { child, device };
+    fetcher.receive();
+    assert_eq!(fetcher.request(0, &world.chunks()[..1]), [0]);
+    // A second one ends at once.
+    let mut command = world.command(&world.file(), "to", &["--background"]);
+    let second = output(&mut command);
+    assert_eq!(stdout(&second), format!("{manifest} done\n"));
+    assert!(second.status.success());
+    fetcher.signal(Signal::TERM);
+    assert!(fetcher.finish().status.success());
+}
+
+#[test]
+fn failures_before_the_service() {
+    let world = World::new();
+    let fails =
+        |image: &str, options: &[&str]| failure(&output(&mut world.command(image, "to", options)));
+    let mut command = puzzlefs();
+    command.args(["fetch", &world.file(), "--device=/nonexistent"]);
+    let message = failure(&output(command.arg(world.path("to"))));
+    assert!(message.contains("modprobe puzzlefs"), "{message}");
+    assert!(!world.path("to").exists());
+    build_v3(&world.path("tree"), &world.path("from"), "v3", 2);
+    let v3 = world.file().replace(":t", ":v3");
+    let message = fails(&v3, &[]);
+    assert!(
+        message.contains("it has format 3; 'puzzlefs pull'"),
+        "{message}"
+    );
+    let message = fails(&world.file().replace(":t", ":other"), &[]);
+    assert!(message.contains("other"), "{message}");
+}
+
+#[test]
+#[ignore = "needs the registry that 'qemu-test/provision registry-root' installs"]
+fn chunks_come_from_a_registry() {
+    let world = World::new();
+    let server = Server::start(world.scratch.path(), Form::Plain);
+    let remote = server.image("team/app:t");
+    let from = reference(&world.path("from"), "t");
+    let pushed = output(client(world.scratch.path()).args(["push", &from, &remote]));
+    assert!(pushed.status.success(), "{}", stderr(&pushed));
+    let chunks = world.chunks();
+    let fetcher = world.start(&remote, &["--complete=never"]);
+    assert_eq!(
+        fetcher.request(0, &chunks[..chunks.len() / 2]),
+        vec![0; chunks.len() / 2]
+    );
+    fetcher.signal(Signal::TERM);
+    assert!(fetcher.finish().status.success());
+    let run = world.start(&remote, &["--complete=idle"]).finish();
+    assert!(run.status.success(), "{}", stderr(&run));
+    world.assert_arrived();
+}
+
+/// A store on a disk that is too small: readers get ENOSPC, and the service goes on.
+#[test]
+#[ignore = "needs root"]
+fn a_full_disk_is_an_answer() {
+    needs_root();
+    let world = World::new();
+    let chunks = world.chunks();
+    let small = world.path("to");
+    fs::create_dir(&small).unwrap();
+    with_mount("tmpfs", c"size=600k", &small, || {
+        let fetcher = world.start(&world.file(), &["--complete=never"]);
+        let answers = fetcher.request(0, &chunks);
+        assert!(answers.contains(&ENOSPC), "{answers:?}");
+        assert!(answers.iter().all(|errno| [0, ENOSPC].contains(errno)));
+        assert_eq!(fetcher.request(10_000, &[Digest::of(b"unknown")]), [ENOENT]);
+        fetcher.signal(Signal::TERM);
+        let run = fetcher.finish();
+        assert_eq!(run.status.code(), Some(0));
+        assert!(stderr(&run).contains("make room"), "{}", stderr(&run));
+    });
+}
+
+#[test]
+fn a_lazy_mount_needs_the_name_of_a_remote_image() {
+    let scratch = tempfile::tempdir().unwrap();
+    let lazy = |image: &str, directory: &Path| {
+        let mut command = puzzlefs();
+        command.args(["mount", "--lazy", image]).arg(directory);
+        let store = scratch.path().join("store");
+        output(command.arg("--store").arg(store.join("x")))
+    };
+    let run = lazy("/srv/images:t", scratch.path());
+    assert_eq!(run.status.code(), Some(2), "{}", stderr(&run));
+    let run = lazy("file:///srv/images:t", &scratch.path().join("missing"));
+    assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
+    assert!(stderr(&run).contains("the mount point"));
+    assert!(!scratch.path().join("store").exists());
+}
