@@ -278,10 +278,14 @@ def pull_ours(network, image, target):
 
 
 def empty_out():
-    # As containers-storage leaves it.
-    if os.path.ismount(f"{OUT}/containers/overlay"):
-        subprocess.run(["umount", f"{OUT}/containers/overlay"], check=True)
-    shutil.rmtree(OUT, ignore_errors=True)
+    # containers-storage leaves mounts.
+    with open("/proc/self/mountinfo") as file:
+        mounted = [line.split()[4] for line in file]
+    for path in reversed(mounted):
+        if path.startswith(f"{OUT}/"):
+            subprocess.run(["umount", path], check=True)
+    if os.path.exists(OUT):
+        shutil.rmtree(OUT)
     os.mkdir(OUT)
     os.sync()
 
