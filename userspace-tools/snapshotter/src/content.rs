@@ -41,8 +41,8 @@ const SOURCE: &str = "containerd.io/distribution.source.";
 const SOURCES_MAX: usize = 4;
 /// The label of a snapshot by which CRI names the manifest, if it is configured to.
 pub const MANIFEST_DIGEST: &str = "containerd.io/snapshot/cri.manifest-digest";
-/// The time for which layers are kept that no image has taken up, in seconds. containerd keeps the remains of its
-/// own interrupted pulls for as long.
+/// The time for which layers are kept that no image has taken up, in seconds. containerd keeps the remains
+/// of its own interrupted pulls for as long.
 const KEPT: i64 = 24 * 3600;
 /// The longest silence of containerd.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -256,9 +256,9 @@ impl Content {
 
     /// Makes containerd keep the layers of an image that it downloads, until [`Content::release_layers`].
     ///
-    /// The last layer makes the image available, and needs the others. If a pull ends before it, the next pull finds
-    /// the snapshots of the other layers, and downloads these layers no more. Nothing else keeps them then, if
-    /// containerd is configured to discard layers.
+    /// The last layer makes the image available, and needs the others. If a pull ends before it, the next
+    /// pull finds the snapshots of the other layers, and downloads these layers no more. Nothing else keeps
+    /// them then, if containerd is configured to discard layers.
     pub fn keep_layers(&self, image: &Found) -> Result<()> {
         let manifest: Manifest = serde_json::from_slice(&image.manifest)?;
         let id = lease_of(image);

@@ -365,7 +365,8 @@ impl<M: Mounter> Provider<M> {
     }
 }
 
-/// Reports a failure to keep or to release the layers of an image. A pull that is not interrupted works anyway.
+/// Reports a failure to keep or to release the layers of an image. A pull that is not interrupted works
+/// anyway.
 fn report(image: &Found, done: Result<()>) {
     if let Err(error) = done {
         crate::say(format_args!(
