@@ -69,7 +69,7 @@ pub fn fetch<T>(
     let connection = &options.connection;
     match name {
         RemoteName::Objects(image) => {
-            let (source, document) = ObjectSource::open(image, ACTION, connection, progress)?;
+            let (source, document, _) = ObjectSource::open(image, ACTION, connection, progress)?;
             let prepared = options.prepare(&source, &document, to, progress)?;
             serve(&source, &prepared)
         }

@@ -61,16 +61,17 @@ impl Connection<'_> {
         Ok(self.index()?.map(|read| read.index).unwrap_or_default())
     }
 
-    /// Finds the image under a tag.
-    pub(super) fn tagged(&self, tag: &str) -> Result<Descriptor> {
+    /// Finds the image under a tag. Returns it with the index.
+    pub(super) fn tagged(&self, tag: &str) -> Result<(Descriptor, Index)> {
         let read = self.index()?;
         let Some(Read { index, .. }) = read else {
             return Err(self.fail(INDEX_JSON, ObjectFault::NotFound));
         };
-        index.find(tag).cloned().ok_or_else(|| {
+        let Some(image) = index.find(tag).cloned() else {
             let (tag, tags) = (tag.to_owned(), index.tags());
-            self.fail(INDEX_JSON, ObjectFault::NoTag { tag, tags })
-        })
+            return Err(self.fail(INDEX_JSON, ObjectFault::NoTag { tag, tags }));
+        };
+        Ok((image, index))
     }
 
     /// Fails if an image cannot be added to the layout. There need not be one.

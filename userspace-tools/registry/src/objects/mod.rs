@@ -58,7 +58,7 @@ pub fn pull(
     options: &PullOptions,
     progress: &Progress,
 ) -> Result<Pulled> {
-    let (source, document) = ObjectSource::open(image, ACTION, &options.connection, progress)?;
+    let (source, document, _) = ObjectSource::open(image, ACTION, &options.connection, progress)?;
     let obtained = options.obtain(&source, &document, to, progress)?;
     Ok(Pulled {
         obtained,

@@ -50,8 +50,11 @@ impl<'p> ObjectOrigin<'p> {
         options: &RegistryOptions,
         progress: &'p Progress,
     ) -> Result<(Self, Descriptor)> {
-        let (source, document) = ObjectSource::open(image, action, options, progress)?;
-        let index = source.connection.entries()?;
+        let (source, document, index) = ObjectSource::open(image, action, options, progress)?;
+        let index = match index {
+            Some(index) => index,
+            None => source.connection.entries()?,
+        };
         let origin = ObjectOrigin {
             source,
             index,

@@ -12,7 +12,7 @@ use crate::client::RegistryOptions;
 use crate::failure::Remedy;
 use crate::pull::{Position, SUCCESS};
 use puzzlefs_lib::fetch::{BlobSource, ImageSource, RemoteBlob};
-use puzzlefs_lib::oci::Descriptor;
+use puzzlefs_lib::oci::{Descriptor, Index};
 use puzzlefs_lib::{Digest, Progress, Result};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -27,17 +27,21 @@ pub(crate) struct ObjectSource<'p> {
 }
 
 impl<'p> ObjectSource<'p> {
-    /// Finds the document that a name stands for. Returns it with its descriptor.
+    /// Finds the document that a name stands for. Returns it with its descriptor, and with the index if that
+    /// was read.
     pub fn open(
         image: &ObjectImage,
         action: &'static str,
         options: &RegistryOptions,
         progress: &'p Progress,
-    ) -> Result<(Self, Descriptor)> {
+    ) -> Result<(Self, Descriptor, Option<Index>)> {
         let connection = Connection::new(image, action, options, progress)?;
-        let document = match image.digest() {
-            Some(digest) => Descriptor::new("", digest, 0),
-            None => connection.tagged(image.tag().unwrap_or("latest"))?,
+        let (document, index) = match image.digest() {
+            Some(digest) => (Descriptor::new("", digest, 0), None),
+            None => {
+                let (document, index) = connection.tagged(image.tag().unwrap_or("latest"))?;
+                (document, Some(index))
+            }
         };
         let digest = connection.digest(&document.digest)?;
         let bytes = connection.document(&digest)?;
@@ -50,7 +54,7 @@ impl<'p> ObjectSource<'p> {
             first: (digest, bytes),
             is_unranged: AtomicBool::new(false),
         };
-        Ok((source, document))
+        Ok((source, document, index))
     }
 
     /// The digest of the document that the name stands for.
