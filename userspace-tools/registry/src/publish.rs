@@ -42,8 +42,14 @@ pub fn publish(
     options: &PublishOptions,
     progress: &Progress,
 ) -> Result<Published> {
+    // A registry that is not permitted is refused before anything is read.
+    let writing = match to {
+        RemoteName::Registry(to) => places::itself(to.target()?, WRITE, &options.connection)?,
+        RemoteName::Objects(_) => options.connection.clone(),
+    };
     let publication = Publication {
         to,
+        writing,
         store,
         options,
         progress,
@@ -57,6 +63,8 @@ pub fn publish(
 /// The arguments of [`publish`] but the first.
 struct Publication<'p> {
     to: &'p RemoteName,
+    /// The connection to the target.
+    writing: RegistryOptions,
     store: &'p Store,
     options: &'p PublishOptions,
     progress: &'p Progress,
@@ -69,10 +77,6 @@ impl Publication<'_> {
             RemoteName::Registry(name) => Some(name.target()?),
             RemoteName::Objects(_) => None,
         };
-        if let Some(target) = target {
-            // A registry that is not permitted is refused before anything is read.
-            places::itself(target, WRITE, &self.options.connection)?;
-        }
         let mut reading = self.options.connection.clone();
         // Credentials of one registry never go to another.
         let is_same = { from.only().zip(target) }
@@ -130,9 +134,8 @@ impl Publication<'_> {
         to: &RemoteImage,
         origin: Option<&Registry<'_>>,
     ) -> Result<(RegistryDestination<'_>, bool)> {
-        let writing = places::itself(to, WRITE, &self.options.connection)?;
         let operation = RegistryOperation::Push;
-        let registry = Registry::connect(to, operation, WRITE, &writing, self.progress)?;
+        let registry = Registry::connect(to, operation, WRITE, &self.writing, self.progress)?;
         let is_same = origin.is_some_and(|origin| to.has_repository_of(&origin.image));
         let mut mount_from = None;
         if let Some(origin) =
@@ -154,7 +157,7 @@ impl Publication<'_> {
         to: &ObjectImage,
         origin: Option<&Registry<'_>>,
     ) -> Result<ObjectDestination<'_>> {
-        let mut writing = self.options.connection.clone();
+        let mut writing = self.writing.clone();
         if origin.is_some() {
             // That is for the origin.
             writing.authfile = None;
