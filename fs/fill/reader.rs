@@ -99,7 +99,7 @@ impl FileReader<'_> {
             |open: &OpenChunk| self.verify != Verify::FsVerity || open.blob.verity().is_some();
         let open = if how == Opening::Now && self.fetch.is_some() {
             match self.store.open_or_request(&query) {
-                // Whoever waits without folio locks waits for it.
+                // The task waits for it when it holds no folio locks.
                 Err(Fault::NoChunk) => return Err(Fault::NotOpen),
                 opened => opened?,
             }

@@ -64,12 +64,12 @@ impl Drop for Attached {
 }
 
 impl Fetcher {
-    /// Makes a fetcher that is not attached to a store yet.
-    pub(super) fn new(stores: Arc<Stores>) -> Result<Self> {
-        Ok(Self {
+    /// Makes a fetcher, which its first write attaches to a store.
+    pub(super) fn new(stores: Arc<Stores>) -> Self {
+        Self {
             stores,
             attached: SetOnce::new(),
-        })
+        }
     }
 
     /// Takes requests.

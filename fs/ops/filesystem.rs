@@ -65,7 +65,7 @@ impl FileSystem for PuzzleFs {
     }
 
     fn open_device(stores: &Arc<Stores>) -> Result<Fetcher> {
-        Fetcher::new(stores.clone())
+        Ok(Fetcher::new(stores.clone()))
     }
 
     fn read_device(fetcher: &Fetcher, bytes: &mut [u8], wait: bool) -> Result<usize> {
