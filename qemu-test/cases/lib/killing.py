@@ -13,6 +13,13 @@ from containerd import (CONFIG, CONTAINERD_SOCKET, CRI_CONFIG, ROOT, RUN, STORE,
 from steps import Steps
 import cri
 
+# containerd collects garbage when an image is removed and when a case asks for it, not after each hundred
+# changes as well, which would come after another step in each run.
+GC_CONFIG = """
+[plugins."io.containerd.gc.v1.scheduler"]
+  mutation_threshold = 0
+"""
+
 
 class Pulls:
     """Pulls of the image `address("2")`, whose first layer is the only one of `address("1")`."""
@@ -21,7 +28,7 @@ class Pulls:
         loopback_up()
         os.makedirs(RUN, exist_ok=True)
         self.registry, self.snapshotter = Registry(), Snapshotter()
-        self.containerd = Containerd(CONFIG + CRI_CONFIG)
+        self.containerd = Containerd(CONFIG + CRI_CONFIG + GC_CONFIG)
         self.call = cri.Client(CONTAINERD_SOCKET)
         self.registry.start()
         self.snapshotter.start()
