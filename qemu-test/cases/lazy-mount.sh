@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2154 # expect_failure sets said
 #
 # puzzlefs mount --lazy and puzzlefs fetch: an image is mounted before its data is there, and readers wait.
-# timeout: 240
+# timeout: 300
 # klog-allow: puzzlefs: image|puzzlefs-fetch
 
 mnt=$CASE_DIR/mnt lazy=$CASE_DIR/lazy
@@ -144,7 +144,7 @@ assert_same src/other "$mnt/other"
 kill "$server"
 wait "$server" || true
 expect_errno EIO cat "$mnt/large"
-assert_match "$(kmsg_since_start)" "puzzlefs-fetch: $lazy:t: cannot fetch from http://127.0.0.1:8123" 'log'
+assert_match "$(kmsg_since_start)" "puzzlefs-fetch: $lazy: cannot fetch from http://127.0.0.1:8123" 'log'
 serve
 assert_same src/large "$mnt/large"
 assert_tree
@@ -165,6 +165,40 @@ lazy_umount
 puzzlefs verify /var/lib/puzzlefs/lazy/*
 rm -r /var/lib/puzzlefs/lazy
 
+# Two images in one store have one process. Another one continues both, and their readers wait meanwhile.
+rm -r "$lazy"
+mkdir src2
+head -c 3000000 /dev/urandom >src2/own
+cp src/other src2/
+puzzlefs build --compress src2 from:u >/dev/null
+lazy_mount --complete=never 2>/dev/null
+pid=$(fetchers "$lazy")
+puzzlefs mount --lazy --complete=never --store "$lazy:u" "file://$CASE_DIR/from:u" second 2>said
+assert_match "$(cat said)" "process $pid fetches chunks until 'kill $pid'" 'the process of the second image'
+_mounted=("$mnt" "$CASE_DIR/second")
+assert_same src2/other second/other
+assert_same src/sub/9 "$mnt/sub/9"
+wait_until 'one fetcher is left' one_fetcher
+# A mount of a third image that fails leaves the others.
+mkdir third
+expect_failure puzzlefs mount --lazy --store "$lazy:v" -o nonsense "file://$CASE_DIR/from:u" third >/dev/null
+one_fetcher || fail 'the fetcher has ended'
+kill -KILL "$pid"
+wait_until 'the fetcher ends' no_fetcher "$lazy"
+cat second/own >own &
+reader=$!
+wait_until 'a reader waits for the next fetcher' waits "$reader"
+puzzlefs fetch "$lazy" 2>/dev/null &
+next=$!
+wait "$reader" || fail 'the reader has failed'
+assert_same src2/own own
+assert_same src/large "$mnt/large"
+kill "$next"
+wait "$next" || fail 'the next fetcher has failed'
+umount second
+lazy_umount
+
 # A mount that fails leaves no fetcher.
+rm -r "$lazy"
 expect_failure puzzlefs mount --lazy --store "$lazy:t" -o nonsense "$image" "$mnt" >/dev/null
 wait_until 'the fetcher ends' no_fetcher "$lazy"

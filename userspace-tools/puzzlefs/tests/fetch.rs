@@ -88,24 +88,7 @@ impl World {
 
     /// The digests of the chunks of the image, in order of position.
     fn chunks(&self) -> Vec<Digest> {
-        let (store, image) = open(&self.path("from"), "t");
-        let mut chunks = Vec::new();
-        for layer in image.manifest.layers {
-            let digest = Digest::from_oci(&layer.digest).unwrap();
-            let pack = fs::read(store.blob_path(&digest)).unwrap();
-            let Ok(footer) = PackFooter::parse(&pack) else {
-                continue;
-            };
-            let range = footer.index_range(layer.size).unwrap();
-            let index = &pack[range.start as usize..pack.len() - FOOTER_LEN];
-            let index = footer.index(index).unwrap();
-            chunks.extend(
-                index
-                    .iter()
-                    .map(|chunk| Digest::from(chunk.unwrap().digest)),
-            );
-        }
-        chunks
+        chunks_of(&self.path("from"), "t")
     }
 
     fn assert_arrived(&self) {
@@ -114,6 +97,28 @@ impl World {
             &image_inventory(&self.path("to"), "t"),
         );
     }
+}
+
+/// The digests of the chunks of an image, in order of position.
+fn chunks_of(store: &Path, tag: &str) -> Vec<Digest> {
+    let (store, image) = open(store, tag);
+    let mut chunks = Vec::new();
+    for layer in image.manifest.layers {
+        let digest = Digest::from_oci(&layer.digest).unwrap();
+        let pack = fs::read(store.blob_path(&digest)).unwrap();
+        let Ok(footer) = PackFooter::parse(&pack) else {
+            continue;
+        };
+        let range = footer.index_range(layer.size).unwrap();
+        let index = &pack[range.start as usize..pack.len() - FOOTER_LEN];
+        let index = footer.index(index).unwrap();
+        chunks.extend(
+            index
+                .iter()
+                .map(|chunk| Digest::from(chunk.unwrap().digest)),
+        );
+    }
+    chunks
 }
 
 /// A fetcher that serves.
@@ -271,17 +276,139 @@ fn a_background_fetcher_reports_the_manifest() {
         .unwrap();
     let (_, image) = open(&world.path("to"), "t");
     let manifest = image.root.manifest_digest().to_oci();
-    assert_eq!(line, format!("{manifest} serves\n"));
+    let process = child.id();
+    assert_eq!(line, format!("{manifest} serves {process}\n"));
     let fetcher = Fetcher { child, device };
     fetcher.receive();
     assert_eq!(fetcher.request(0, &world.chunks()[..1]), [0]);
     // A second one ends at once.
     let mut command = world.command(&world.file(), "to", &["--background"]);
     let second = output(&mut command);
-    assert_eq!(stdout(&second), format!("{manifest} done\n"));
+    let wanted = format!("{manifest} served {process}\n");
+    assert_eq!(stdout(&second), wanted, "{second:?}");
     assert!(second.status.success());
+    // The parent also gets the failure of an image.
+    let other = world.file().replace(":t", ":other");
+    let mut command = world.command(&other, "to2", &["--background"]);
+    let failed = output(&mut command);
+    assert_eq!(
+        (stdout(&failed), failed.status.code()),
+        ("failed 1\n".to_owned(), Some(1))
+    );
+    assert!(stderr(&failed).contains("other"), "{failed:?}");
     fetcher.signal(Signal::TERM);
     assert!(fetcher.finish().status.success());
+}
+
+/// Adds an image that shares most of its chunks with `t`. Returns the digests of its own chunks.
+fn add_image(world: &World, tag: &str, seed: u64) -> Vec<Digest> {
+    let first = world.chunks();
+    fs::write(world.path("tree/own"), noise(500_000, seed)).unwrap();
+    build(&world.path("tree"), &world.path("from"), tag, 2);
+    let all = chunks_of(&world.path("from"), tag);
+    assert!(all.iter().any(|chunk| first.contains(chunk)));
+    let own: Vec<Digest> = all.into_iter().filter(|one| !first.contains(one)).collect();
+    assert!(own.len() > 2);
+    own
+}
+
+/// The records of fetches of the store, sorted.
+fn records(world: &World) -> Vec<PathBuf> {
+    let Ok(records) = fs::read_dir(world.path("to/.puzzlefs/fetches")) else {
+        return Vec::new();
+    };
+    let mut records: Vec<PathBuf> = records.map(|entry| entry.unwrap().path()).collect();
+    records.sort();
+    records
+}
+
+/// Runs another fetcher of the store, which hands its image over.
+fn hand_over(world: &World, tag: &str, options: &[&str]) -> Output {
+    let image = world.file().replace(":t", &format!(":{tag}"));
+    let run = output(&mut world.command(&image, "to", options));
+    drop(net::accept(&world.listener).unwrap());
+    run
+}
+
+/// Continues the images of the store until they are complete.
+fn go_on(world: &World) -> Output {
+    let mut command = puzzlefs();
+    command.arg("fetch").arg(world.path("to"));
+    command.arg("--device").arg(world.path("device"));
+    let run = output(&mut command);
+    drop(net::accept(&world.listener).unwrap());
+    run
+}
+
+/// Lets the next fetcher complete the images that have records.
+fn complete_recorded(world: &World) {
+    for record in records(world) {
+        let text = fs::read_to_string(&record).unwrap();
+        assert!(text.contains("\"never\""), "{text}");
+        fs::write(&record, text.replace("\"never\"", "\"now\"")).unwrap();
+    }
+}
+
+#[test]
+fn one_process_serves_several_images() {
+    let world = World::new();
+    let first = world.chunks();
+    let second = add_image(&world, "u", 5000);
+    let fetcher = world.start(&world.file(), &["--complete=never"]);
+    assert_eq!(fetcher.request(0, &first[..1]), [0]);
+    assert_eq!(fetcher.request(10, &second[..1]), [ENOENT]);
+    let run = hand_over(&world, "u", &["--complete=never"]);
+    assert!(run.status.success(), "{run:?}");
+    let said = stdout(&run);
+    assert!(said.starts_with("another process serves"), "{run:?}");
+    assert_eq!(records(&world).len(), 2);
+    assert_eq!(fetcher.request(20, &second[..2]), [0, 0]);
+    assert_eq!(fetcher.request(30, &first[1..2]), [0]);
+    // An image that cannot be served is the failure of the process that asks.
+    let message = failure(&hand_over(&world, "x", &[]));
+    assert!(message.contains("the fetcher of"), "{message}");
+    assert!(message.contains("x"), "{message}");
+    let run = hand_over(&world, "u", &["--creds", "me:secret"]);
+    assert_eq!(run.status.code(), Some(2), "{run:?}");
+    assert!(!stderr(&run).contains("secret"), "{run:?}");
+    fetcher.signal(Signal::TERM);
+    let run = fetcher.finish();
+    assert_eq!(run.status.code(), Some(0), "{}", stderr(&run));
+    assert!(!world.path("to/.puzzlefs/fetcher.sock").exists());
+    // Another process completes both, without their names.
+    complete_recorded(&world);
+    let run = go_on(&world);
+    assert!(run.status.success(), "{}", stderr(&run));
+    assert!(records(&world).is_empty(), "{run:?}");
+    world.assert_arrived();
+    let wanted = image_inventory(&world.path("from"), "u");
+    assert_same(&wanted, &image_inventory(&world.path("to"), "u"));
+    let said = stdout(&go_on(&world));
+    assert!(said.starts_with("nothing is left to fetch"), "{said}");
+    assert!(leftovers(&world.path("to")).is_empty());
+}
+
+#[test]
+fn a_collection_removes_records_without_images() {
+    let world = World::new();
+    let fetcher = world.start(&world.file(), &["--complete=never"]);
+    let chunks = world.chunks();
+    assert_eq!(fetcher.request(0, &chunks), vec![0; chunks.len()]);
+    fetcher.signal(Signal::TERM);
+    fetcher.finish();
+    let store = world.path("to");
+    says(&["gc", store.to_str().unwrap()]);
+    assert_eq!(records(&world).len(), 1);
+    says(&["untag", &reference(&store, "t")]);
+    says(&["gc", store.to_str().unwrap()]);
+    assert!(records(&world).is_empty());
+}
+
+#[test]
+fn an_image_needs_a_store() {
+    let run = output(puzzlefs().args(["fetch", "docker://registry.example/app:1"]));
+    assert_eq!(run.status.code(), Some(2), "{run:?}");
+    assert!(stderr(&run).contains("give the store"), "{run:?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use puzzlefs_lib::import::find_puzzlefs;
 use puzzlefs_lib::oci::Descriptor;
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::{Progress, Result, Store};
+use std::sync::Arc;
 
 /// The verb for messages.
 const ACTION: &str = "fetch from";
@@ -64,14 +65,14 @@ pub fn fetch<T>(
     to: &Store,
     options: &FetchingOptions,
     progress: &Progress,
-    mut serve: impl FnMut(&dyn BlobSource, &LazyImage) -> Result<T>,
+    mut serve: impl FnMut(&dyn BlobSource, Arc<LazyImage>) -> Result<T>,
 ) -> Result<T> {
     let connection = &options.connection;
     match name {
         RemoteName::Objects(image) => {
             let (source, document, _) = ObjectSource::open(image, ACTION, connection, progress)?;
             let prepared = options.prepare(&source, &document, to, progress)?;
-            serve(&source, &prepared)
+            serve(&source, Arc::new(prepared))
         }
         RemoteName::Registry(name) => {
             let sought = Sought {
@@ -84,7 +85,7 @@ pub fn fetch<T>(
                 let opened = Opened::at(attempt, &sought, progress)?;
                 let (source, document) = opened.source();
                 let prepared = options.prepare(&source, &document, to, progress)?;
-                serve(&source, &prepared)
+                serve(&source, Arc::new(prepared))
             })
         }
     }

@@ -5,6 +5,7 @@
 use crate::objects::ObjectImage;
 use crate::reference::{ImageName, RemoteImage};
 use puzzlefs_lib::error::ReferenceError;
+use puzzlefs_lib::Digest;
 use std::ffi::OsStr;
 use std::fmt;
 
@@ -41,6 +42,14 @@ impl RemoteName {
         match self {
             RemoteName::Registry(name) => name.tag(),
             RemoteName::Objects(image) => image.tag(),
+        }
+    }
+
+    /// Returns the name of the image with this manifest at the same place.
+    pub fn at(&self, digest: Digest) -> Self {
+        match self {
+            RemoteName::Registry(name) => RemoteName::Registry(name.at(digest)),
+            RemoteName::Objects(image) => RemoteName::Objects(image.at(digest)),
         }
     }
 

@@ -184,6 +184,14 @@ impl ImageName {
         [&self.first].into_iter().chain(&self.others)
     }
 
+    /// Returns the name of the image with this manifest in the same repositories.
+    pub fn at(&self, digest: Digest) -> Self {
+        ImageName {
+            first: self.first.at(digest),
+            others: self.others.iter().map(|image| image.at(digest)).collect(),
+        }
+    }
+
     /// Returns the image, if the name stands for one alone.
     pub fn only(&self) -> Option<&RemoteImage> {
         self.others.is_empty().then_some(&self.first)

@@ -9,6 +9,23 @@ use puzzlefs_schema::v4::PackError;
 use std::io;
 use std::path::PathBuf;
 
+/// A failure of a conversation with a fetcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TalkFault {
+    /// A message is not one that is known.
+    #[error("it sent a message that is unknown")]
+    Malformed,
+    /// A message has no end.
+    #[error("it sent a message that is too long")]
+    TooLong,
+    /// The process sends nothing.
+    #[error("it does not answer")]
+    Silent,
+    /// The process has ended the conversation.
+    #[error("it ended the conversation")]
+    Ended,
+}
+
 /// A failure to fetch an image, because its source does not have it as the manifest says.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -102,13 +119,39 @@ pub enum FetchError {
         /// The digest of the pack.
         pack: Digest,
     },
-    /// Another process serves the requests of a store.
+    /// Another process serves the requests of a store, and cannot be reached.
     #[error(
-        "cannot serve {}: another fetcher serves another image of this store; stop it, or give another \
-         store", .store.display())]
-    Served {
+        "cannot serve {}: another fetcher holds the lock .puzzlefs/fetcher.lock and does not accept \
+         images; stop that process, and try again", .store.display())]
+    Unreachable {
         /// The path of the store.
         store: PathBuf,
+    },
+    /// A process of another user serves the requests of a store.
+    #[error(
+        "cannot use the fetcher of {}: it is a process of another user; run the command as that user",
+        .store.display())]
+    ForeignFetcher {
+        /// The path of the store.
+        store: PathBuf,
+    },
+    /// A conversation between a fetcher and another process has failed.
+    #[error(
+        "cannot talk to the process at {}: {cause}; use tools of one version, or stop that process",
+        .path.display())]
+    Talk {
+        /// The path of the socket.
+        path: PathBuf,
+        /// The cause.
+        cause: TalkFault,
+    },
+    /// The fetcher of a store cannot fetch an image.
+    #[error("the fetcher of {}: {message}", .store.display())]
+    Refused {
+        /// The path of the store.
+        store: PathBuf,
+        /// Its message.
+        message: String,
     },
     /// The device of the kernel module does not exist.
     #[error(

@@ -31,7 +31,7 @@ mod system;
 
 pub use build::{BuildError, Change};
 pub use command::{CommandError, LostPack, PackLoss};
-pub use fetch::FetchError;
+pub use fetch::{FetchError, TalkFault};
 pub use image::{ImageError, PathFault};
 pub use ingest::{
     ContainerFault, Extension, IngestError, IngestFault, MalformedTar, SparseFault, TarFault,

@@ -54,6 +54,24 @@ pub enum StoreError {
         /// The path of the directory.
         path: PathBuf,
     },
+    /// The record of a fetch is malformed.
+    #[error("cannot use {}: {cause}; remove the file, and fetch the image again", .path.display())]
+    FetchRecord {
+        /// The path of the record.
+        path: PathBuf,
+        /// The cause.
+        cause: ParseError,
+    },
+    /// The record of a fetch belongs to another user, and names files of credentials.
+    #[error(
+        "cannot use {}: it belongs to user {owner}, and root or the user of this command must own it; \
+         remove the file, and fetch the image again", .path.display())]
+    ForeignRecord {
+        /// The path of the record.
+        path: PathBuf,
+        /// The number of the user.
+        owner: u32,
+    },
     /// A file of the store is a directory, a device or a symbolic link.
     #[error("cannot read {}: not a regular file", .path.display())]
     NotARegularFile {

@@ -108,26 +108,17 @@ pub(crate) struct ServeLock {
 const SERVE_LOCK: &str = "fetcher.lock";
 
 impl ServeLock {
-    /// Takes the lock for the image with this manifest, unless another process holds it. The error is the
-    /// manifest that the other process serves, if it is known.
-    pub fn take(store: LockedStore<'_>, manifest: &Digest) -> Result<Result<Self, Option<Digest>>> {
+    /// Takes the lock, unless another process holds it.
+    pub fn take(store: LockedStore<'_>) -> Result<Option<Self>> {
         let private = make_private(store.path, store.root)?;
         let lock = open_lock(store.path, &private, SERVE_LOCK)?;
-        let path = || lock_path(store.path, SERVE_LOCK);
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
-                rustix::fs::ftruncate(&lock, 0)
-                    .and_then(|()| rustix::io::pwrite(&lock, manifest.to_hex().as_bytes(), 0))
-                    .map_err(Error::io(path(), "write"))?;
-                Ok(Ok(ServeLock { _lock: lock }))
+            Ok(()) => Ok(Some(ServeLock { _lock: lock })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => {
+                let path = lock_path(store.path, SERVE_LOCK);
+                Err(Error::io(path, "take the lock")(errno))
             }
-            Err(Errno::WOULDBLOCK) => {
-                let mut hex = [0; 64];
-                let len = rustix::io::pread(&lock, &mut hex, 0);
-                let len = len.map_err(Error::io(path(), "read"))?;
-                Ok(Err(hex.get(..len).and_then(Digest::from_hex)))
-            }
-            Err(errno) => Err(Error::io(path(), "take the lock")(errno)),
         }
     }
 }

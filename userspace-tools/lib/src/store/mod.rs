@@ -22,6 +22,9 @@
 //!     ├── chunks/            chunk index: places of the chunks of images of format 4
 //!     │   ├── catalogue      packs and tables
 //!     │   └── <number>       table
+//!     ├── fetcher.sock       of the same process, for commands that hand images over
+//!     ├── fetches/           the images that a fetcher brings
+//!     │   └── <key>          source and options
 //!     ├── imports/           the images that container images of registries became
 //!     │   └── <key>          manifest
 //!     └── staging-XXXXXX/    blobs of one builder, which no reader sees
@@ -42,7 +45,7 @@
 //!
 //! | lock | shared | exclusive | protects |
 //! | --- | --- | --- | --- |
-//! | `fetcher.lock` | | the fetcher; the file names the manifest of its image | requests from fetchers of other images, which do not know the chunks |
+//! | `fetcher.lock` | | the fetcher | requests from a second fetcher, which does not know the chunks |
 //! | `gc.lock` | builders, copies, new tags | `gc` | a blob that a builder has found or put, and that no tag names yet |
 //! | `fetch-XX.lock` | | fetches of images whose digests begin with XX | data that another process is fetching |
 //! | `chunks.lock` | | writers of the chunk index | the chunk index between its read and its replacement |
@@ -79,6 +82,7 @@
 //! | `graph` | everything that an index refers to |
 //! | `tags` | sets and removes tags |
 //! | `imports` | the container images that were imported |
+//! | `fetches` | the images that a fetcher brings |
 //! | `chunks` | packs, loose chunks, and their index |
 //! | `staging` | writes blobs |
 //! | `index` | changes the index |
@@ -87,6 +91,7 @@
 //! | `locks` | the locks of a store |
 
 pub(crate) mod chunks;
+pub(crate) mod fetches;
 pub(crate) mod graph;
 pub(crate) mod imports;
 pub(crate) mod index;

@@ -2,8 +2,12 @@
 
 //! Arguments of commands that talk to a registry.
 
+use anyhow::Context;
 use clap::Args;
+use puzzlefs_lib::fetch::{Completion, FetchRecord};
+use puzzlefs_lib::platform::Platform;
 use puzzlefs_registry::{RegistryOptions, RegistrySettings, UserPassword};
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -89,9 +93,64 @@ impl RegistryArgs {
             ..RegistryOptions::default()
         })
     }
+
+    /// Returns true if the command line has a user name and a password.
+    pub fn has_creds(&self) -> bool {
+        self.creds.is_some()
+    }
+
+    /// Returns the connection, without secrets.
+    pub fn connection(&self) -> &ConnectionArgs {
+        &self.connection
+    }
+}
+
+/// Returns the options of the connection that a record has, with the settings of `registries.conf`. The
+/// values have the limits of the arguments.
+pub fn recorded_options(record: &FetchRecord) -> puzzlefs_lib::Result<RegistryOptions> {
+    Ok(RegistryOptions {
+        authfile: record.authfile.clone(),
+        cert_dir: record.cert_dir.clone(),
+        tls_verify: record.tls_verify,
+        settings: RegistrySettings::read().map_err(puzzlefs_lib::Error::from)?,
+        timeout: Duration::from_secs(record.request_timeout.clamp(1, 3600)),
+        retries: record.retries.min(20),
+        jobs: record.transfers.clamp(1, 64).into(),
+        ..RegistryOptions::default()
+    })
 }
 
 impl ConnectionArgs {
+    /// Returns the record of an image that is fetched by this connection. Paths become absolute, because
+    /// another process uses them.
+    pub fn record(
+        &self,
+        image: String,
+        tag: String,
+        platform: Option<Platform>,
+        complete: Completion,
+    ) -> anyhow::Result<FetchRecord> {
+        let absolute = |path: Option<PathBuf>| {
+            let absolute = path.map(std::path::absolute).transpose();
+            absolute.context("cannot find the working directory")
+        };
+        let variable = || env::var_os("REGISTRY_AUTH_FILE").filter(|value| !value.is_empty());
+        let authfile = self.authfile.clone();
+        Ok(FetchRecord {
+            image,
+            tag,
+            manifest: None,
+            platform,
+            complete,
+            authfile: absolute(authfile.or_else(|| variable().map(PathBuf::from)))?,
+            cert_dir: absolute(self.cert_dir.clone())?,
+            tls_verify: self.tls_verify,
+            request_timeout: self.request_timeout,
+            retries: self.retries,
+            transfers: self.transfers,
+        })
+    }
+
     /// Returns the words of a command line with these arguments.
     pub fn words(&self) -> Vec<OsString> {
         let mut words = vec![

@@ -561,7 +561,8 @@ pub fn leftovers(store: &Path) -> Vec<String> {
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names
         .filter(|name| {
-            !name.ends_with(".lock") && !["chunks", "imports", "recipes"].contains(&&**name)
+            !name.ends_with(".lock")
+                && !["chunks", "fetches", "imports", "recipes"].contains(&&**name)
         })
         .collect()
 }

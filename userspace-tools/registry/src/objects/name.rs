@@ -127,6 +127,14 @@ impl ObjectImage {
         self.digest
     }
 
+    /// Returns the name of the image with this manifest in the same layout.
+    pub fn at(&self, digest: Digest) -> Self {
+        ObjectImage {
+            digest: Some(digest),
+            ..self.clone()
+        }
+    }
+
     /// Returns the tag that a command sets.
     ///
     /// # Errors

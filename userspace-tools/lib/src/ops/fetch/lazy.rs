@@ -20,6 +20,7 @@ use crate::model::oci::{self, Descriptor};
 use crate::store::chunks::reader::ChunkReader;
 use crate::store::chunks::recipes::keep_recipe;
 use crate::store::chunks::update::adopt_packs;
+use crate::store::fetches::Completion;
 use crate::store::locks::FetchLock;
 use crate::store::oci_layout::Store;
 use crate::store::staging::{Content, Staging};
@@ -28,17 +29,6 @@ use crate::sys::progress::Progress;
 use puzzlefs_schema::v4::PackedChunk;
 use std::collections::HashMap;
 use std::sync::Mutex;
-
-/// The time at which chunks are fetched that no reader has requested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Completion {
-    /// Whenever a transfer is free.
-    Now,
-    /// One range at a time, if there are no requests.
-    Idle,
-    /// Never.
-    Never,
-}
 
 /// Options of an image whose chunks are fetched on demand.
 #[derive(Clone, Copy, Debug)]

@@ -13,11 +13,12 @@
 //! that has arrived stays in the store if a later step fails or the process is killed, so another attempt
 //! fetches the rest. `puzzlefs gc` removes it.
 //!
-//! [`prepare`] makes an image that can be mounted before its data has arrived, and [`serve()`] then fetches
+//! [`prepare`] makes an image that can be mounted before its data has arrived, and a [`Service`] then fetches
 //! chunks when the kernel module requests them.
 //!
 //! | module | content |
 //! | --- | --- |
+//! | `control` | the socket by which other processes talk to a fetcher |
 //! | `serve` | fetches chunks on request, and the rest in the background |
 //! | `lazy` | prepares an image whose chunks are fetched later |
 //! | `packs` | fetches packs |
@@ -30,6 +31,7 @@
 //! | `source` | the source of blobs |
 
 mod arrived;
+mod control;
 mod cutter;
 mod lazy;
 mod manifest;
@@ -43,15 +45,20 @@ mod tests;
 mod whole;
 
 use self::arrived::Arrived;
-pub use self::lazy::{prepare, Completion, LazyImage, LazyOptions};
+pub use self::control::{
+    Conversation, FetcherReply, FetcherRequest, FetcherSocket, FetcherStatus, LastError,
+    SIGN_OF_LIFE,
+};
+pub use self::lazy::{prepare, LazyImage, LazyOptions};
 use self::manifest::RemoteManifest;
-pub use self::serve::{serve, Claim, Served};
+pub use self::serve::{Claim, Expected, Served, Service, ServiceStatus};
 pub use self::source::{BlobSource, FetchOptions, ImageSource, RemoteBlob};
 use self::whole::check_whole;
 use crate::error::Result;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
 use crate::model::oci::{self, Descriptor};
+pub use crate::store::fetches::{Completion, FetchRecord};
 use crate::store::locks::FetchLock;
 use crate::store::oci_layout::Store;
 use crate::store::staging::{Content, Placed, Staging};

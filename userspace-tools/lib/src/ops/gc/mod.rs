@@ -34,6 +34,7 @@ use crate::store::chunks::index::ChunkIndex;
 use crate::store::chunks::rebuild::find_packs;
 use crate::store::chunks::recipes::remove_recipes;
 use crate::store::chunks::update::{adopt_packs, replace_packs};
+use crate::store::fetches::remove_fetches;
 use crate::store::imports::remove_imports;
 use crate::store::locks::{UseLock, PRIVATE};
 use crate::store::oci_layout::Store;
@@ -127,6 +128,7 @@ pub fn collect(
     (collected.rewritten, collected.repacked) = rewrite::run(store, &lock, &needed, &plan)?;
     remove_recipes(store, |pack| needed.listed.contains_key(pack))?;
     remove_imports(store, |manifest| needed.is_needed(manifest))?;
+    remove_fetches(store)?;
     Ok(Some(collected))
 }
 

@@ -4,16 +4,15 @@
 
 use super::MountArgs;
 use crate::arguments::registry::ConnectionArgs;
-use crate::commands::fetch::{CompleteArg, Ready};
+use crate::commands::fetch::{forget, CompleteArg, Ready};
 use crate::commands::pull;
 use crate::output::say;
 use anyhow::{Context, Result};
 use clap::Args;
 use puzzlefs_lib::error::MountError;
 use puzzlefs_lib::mount::{self, Options};
-use puzzlefs_lib::{Digest, Error};
+use puzzlefs_lib::{Digest, Error, Progress, Store};
 use puzzlefs_registry::{RegistrySettings, RemoteName};
-use rustix::process::{kill_process, Pid, Signal};
 use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::io::{BufRead, BufReader, Read};
@@ -71,22 +70,17 @@ pub fn run(arguments: &MountArgs, options: Options) -> Result<()> {
     let mut target = store.clone().into_os_string();
     target.push(":");
     target.push(&tag);
-    let mut fetcher = start(lazy, image, &target)?;
-    let mut serves = false;
-    let mounted = ready(&mut fetcher).and_then(|ready| {
-        serves = ready.serves;
-        let mut source = store.into_os_string();
-        source.push("@");
-        source.push(ready.manifest.to_oci());
-        attach(&source, directory, options)
-    });
-    if mounted.is_err() {
-        stop(&mut fetcher);
-    } else if serves && lazy.complete.is_never() {
-        let id = fetcher.id();
-        say(format_args!(
-            "process {id} fetches chunks until 'kill {id}'"
-        ));
+    let (manifest, served) = ready(start(lazy, image, &target)?)?;
+    let mut source = store.clone().into_os_string();
+    source.push("@");
+    source.push(manifest.to_oci());
+    let mounted = attach(&source, directory, options);
+    match served {
+        Some((_, true)) if mounted.is_err() => stop(&store, &tag, &manifest),
+        Some((process, true)) if lazy.complete.is_never() => say(format_args!(
+            "process {process} fetches chunks until 'kill {process}'"
+        )),
+        _ => {}
     }
     mounted
 }
@@ -102,19 +96,31 @@ fn start(lazy: &LazyArgs, image: &OsStr, target: &OsStr) -> Result<Child> {
     command.spawn().context("cannot start the fetcher")
 }
 
-/// Waits until the image can be mounted.
-fn ready(fetcher: &mut Child) -> Result<Ready> {
+/// Waits until the image can be mounted. Returns the manifest, and the number of the process that serves the
+/// image, with true if it did not do so before.
+fn ready(mut fetcher: Child) -> Result<(Digest, Option<(u32, bool)>)> {
     let mut line = String::new();
+    let mut ready = None;
     if let Some(pipe) = fetcher.stdout.take() {
         // An error looks like a line that is missing.
         let read = BufReader::new(pipe.take(READY_MAX)).read_line(&mut line);
-        if let (Ok(_), Some(ready)) = (read, Ready::parse(line.trim_end())) {
-            return Ok(ready);
-        }
+        ready = read.ok().and_then(|_| Ready::parse(line.trim_end()));
     }
-    let status = fetcher.wait().context("cannot wait for the fetcher")?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    let status = code.unwrap_or(1);
+    let status = match ready {
+        Some(Ready::Serves {
+            manifest,
+            process,
+            is_new,
+        }) => return Ok((manifest, Some((process, is_new)))),
+        Some(Ready::Complete { manifest }) => return Ok((manifest, None)),
+        // The process may serve other images of the store.
+        Some(Ready::Failed { status }) => status,
+        None => {
+            let status = fetcher.wait().context("cannot wait for the fetcher")?;
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            code.unwrap_or(1)
+        }
+    };
     Err(Error::from(MountError::Fetcher { status }).into())
 }
 
@@ -129,18 +135,17 @@ fn attach(source: &OsStr, directory: &Path, mut options: Options) -> Result<()> 
     super::attach(source, directory, options)
 }
 
-/// Ends a fetcher whose image is not mounted. It may have ended.
-fn stop(fetcher: &mut Child) {
-    if let (Ok(None), Ok(id)) = (fetcher.try_wait(), i32::try_from(fetcher.id())) {
-        if let Some(id) = Pid::from_raw(id) {
-            let _ = kill_process(id, Signal::TERM);
-        }
-        let _ = fetcher.wait();
+/// Stops the fetch of an image that is not mounted. The failed mount is the error that counts.
+fn stop(store: &Path, tag: &str, manifest: &Digest) {
+    let stopped =
+        Store::open(store).and_then(|store| forget(&store, tag, manifest, &Progress::default()));
+    if let Err(error) = stopped {
+        say(error);
     }
 }
 
-/// Returns the store of an image that is given without one, and the tag. Two images have two stores, because
-/// one process serves a store.
+/// Returns the store of an image that is given without one, and the tag. A user can remove the store of an
+/// image as a whole.
 fn own_store(image: &RemoteName) -> (PathBuf, String) {
     let name = image.to_string();
     let plain = |c: char| {

@@ -88,6 +88,12 @@ impl Inbox {
         Ok(Some(std::mem::take(&mut lock(&self.state).requests)))
     }
 
+    /// Gives requests again that have no answer.
+    pub fn give_again(&self, requests: Vec<ChunkRequest>) {
+        lock(&self.state).requests.extend(requests);
+        self.changed.notify_all();
+    }
+
     /// Notes that requests have got answers.
     pub fn answered(&self, count: usize) {
         let mut state = lock(&self.state);

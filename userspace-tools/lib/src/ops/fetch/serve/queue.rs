@@ -3,7 +3,9 @@
 //! Ranges and chunks under way, and the requests that wait for them.
 //!
 //! A chunk is under way from the time at which its range is queued until it is in the store, or has failed.
-//! It is under way once, regardless of the number of requests for it.
+//! It is under way once, regardless of the number of requests for it, and of the images that have it.
+//!
+//! Each range belongs to one image, whose threads transfer it from the source of that image.
 
 use super::super::cutter::ChunkCutter;
 use super::super::plan::{ranges, PackRange};
@@ -13,6 +15,7 @@ use crate::model::digest::Digest;
 use crate::sys::parallel::lock;
 use puzzlefs_schema::v4::PackedChunk;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +33,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// A chunk that has arrived, with its stored bytes, which were compared with the digest.
 pub(super) type ArrivedChunk = (Digest, Vec<u8>);
 
+/// The number of an image that is served.
+pub(super) type ImageNumber = u64;
+
 /// The order of ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Priority {
@@ -44,6 +50,10 @@ pub(super) enum Priority {
 /// A range that is transferred by one thread.
 #[derive(Debug)]
 pub(super) struct Job {
+    /// The image whose source has the range.
+    pub image: ImageNumber,
+    /// The images whose sources have failed to give the chunks.
+    pub tried: Vec<ImageNumber>,
     pub priority: Priority,
     pub pack: RemoteBlob,
     pub range: PackRange,
@@ -57,22 +67,56 @@ impl Job {
     }
 }
 
-/// The number of ranges in transfer, of those with requests and of those without.
+/// Chunks that are queued together.
+pub(super) struct Needed {
+    /// The image whose source has them.
+    pub image: ImageNumber,
+    /// The images whose sources have failed to give them.
+    pub tried: Vec<ImageNumber>,
+    pub pack: RemoteBlob,
+    /// The chunks, in order of position.
+    pub chunks: Vec<PackedChunk>,
+}
+
+/// A request for a chunk under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub id: u64,
+    pub priority: Priority,
+    pub since: Instant,
+}
+
+/// An image that is served.
 #[derive(Default)]
-struct Running {
-    requested: usize,
-    background: usize,
+struct ImageState {
+    /// The number of its ranges that have failed.
+    failures: u64,
+    outcome: Option<Result<()>>,
+    has_ended: bool,
+}
+
+/// The counts that a user sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct QueueCounts {
+    /// The number of requests without an answer.
+    pub requests: u64,
+    /// The time for which the first of them has waited.
+    pub longest_wait: Duration,
+    /// The number of ranges in transfer.
+    pub transfers: u64,
 }
 
 #[derive(Default)]
 struct State {
-    queued: BTreeMap<(Priority, u64), Job>,
+    images: BTreeMap<ImageNumber, ImageState>,
+    queued: BTreeMap<(ImageNumber, Priority, u64), Job>,
     next_number: u64,
-    running: Running,
-    /// The chunks under way, and the numbers of their ranges.
-    under_way: HashMap<Digest, u64>,
+    /// The ranges in transfer.
+    running: Vec<(ImageNumber, Priority)>,
+    /// The chunks under way, with the images and the numbers of their ranges.
+    under_way: HashMap<Digest, (ImageNumber, u64)>,
     /// The requests for chunks under way.
-    waiting: HashMap<Digest, Vec<u64>>,
+    waiting: HashMap<Digest, Vec<Waiting>>,
     /// Chunks that have arrived and are not stored: those with requests, and those without.
     arrived: Vec<ArrivedChunk>,
     arrived_background: Vec<ArrivedChunk>,
@@ -81,8 +125,6 @@ struct State {
     /// Store background chunks without waiting for more.
     flush: bool,
     last_request: Option<Instant>,
-    /// The number of ranges and commits that have failed.
-    failures: u64,
     outcome: Option<Result<()>>,
     has_ended: bool,
 }
@@ -96,28 +138,59 @@ impl State {
     fn enqueue(&mut self, job: Job) {
         let number = self.number();
         for chunk in &job.range.chunks {
-            self.under_way.insert(chunk.digest.into(), number);
+            let range = (job.image, number);
+            self.under_way.insert(chunk.digest.into(), range);
         }
-        self.queued.insert((job.priority, number), job);
+        self.queued.insert((job.image, job.priority, number), job);
     }
 
     /// Gives a queued range a higher priority.
-    fn promote(&mut self, number: u64, priority: Priority) {
+    fn promote(&mut self, (image, number): (ImageNumber, u64), priority: Priority) {
         use Priority::{Awaited, Background, Requested};
         for former in [Awaited, Requested, Background] {
             if former > priority {
-                if let Some(mut job) = self.queued.remove(&(former, number)) {
+                if let Some(mut job) = self.queued.remove(&(image, former, number)) {
                     job.priority = priority;
-                    self.queued.insert((priority, number), job);
+                    self.queued.insert((image, priority, number), job);
                 }
             }
         }
     }
 
     fn has_requests(&self) -> bool {
-        let first = self.queued.keys().next();
-        let is_queued = first.is_some_and(|(priority, _)| *priority != Priority::Background);
-        is_queued || self.running.requested > 0
+        let queued = self.queued.keys().map(|(_, priority, _)| priority);
+        let running = self.running.iter().map(|(_, priority)| priority);
+        let mut all = queued.chain(running);
+        all.any(|priority| *priority != Priority::Background)
+    }
+
+    /// The number of ranges that are queued or in transfer and that nobody has requested.
+    fn background(&self) -> usize {
+        let queued = self.queued.keys().map(|(_, priority, _)| priority);
+        let running = self.running.iter().map(|(_, priority)| priority);
+        let all = queued.chain(running);
+        all.filter(|priority| **priority == Priority::Background)
+            .count()
+    }
+
+    /// Returns true if a range of an image is queued or in transfer.
+    fn has_ranges(&self, image: ImageNumber) -> bool {
+        let mut queued = self.queued.range((image, Priority::Awaited, 0)..);
+        queued.next().is_some_and(|((of, ..), _)| *of == image)
+            || self.running.iter().any(|(of, _)| *of == image)
+    }
+
+    /// Takes the first range of an image.
+    fn pop(&mut self, image: ImageNumber) -> Option<Job> {
+        let mut queued = self.queued.range((image, Priority::Awaited, 0)..);
+        let key = queued.next().map(|(key, _)| *key);
+        self.queued.remove(&key.filter(|(of, ..)| *of == image)?)
+    }
+
+    /// Returns true if an image is served no longer.
+    fn has_left(&self, image: ImageNumber) -> bool {
+        let image = self.images.get(&image);
+        self.has_ended || image.is_none_or(|image| image.has_ended)
     }
 }
 
@@ -134,15 +207,46 @@ impl Queue {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
+    /// Adds an image.
+    pub fn enter(&self, image: ImageNumber) {
+        lock(&self.state)
+            .images
+            .insert(image, ImageState::default());
+    }
+
+    /// Removes an image that has ended. Its threads have ended, too. Returns the requests for chunks of its
+    /// ranges, which need another source.
+    pub fn leave(&self, image: ImageNumber) -> Vec<(Digest, Waiting)> {
+        let mut state = lock(&self.state);
+        state.images.remove(&image);
+        let mut left = Vec::new();
+        while let Some(job) = state.pop(image) {
+            for chunk in job.range.chunks {
+                let digest = chunk.digest.into();
+                state.under_way.remove(&digest);
+                let waiting = state.waiting.remove(&digest).unwrap_or_default();
+                left.extend(waiting.into_iter().map(|waiting| (digest, waiting)));
+            }
+        }
+        self.changed.notify_all();
+        left
+    }
+
     /// Lets a request wait for a chunk. Returns true if the chunk is under way already.
     pub fn request(&self, id: u64, digest: &Digest, priority: Priority) -> bool {
         let mut state = lock(&self.state);
-        state.last_request = Some(Instant::now());
-        state.waiting.entry(*digest).or_default().push(id);
-        let Some(number) = state.under_way.get(digest).copied() else {
+        let since = Instant::now();
+        state.last_request = Some(since);
+        let waiting = Waiting {
+            id,
+            priority,
+            since,
+        };
+        state.waiting.entry(*digest).or_default().push(waiting);
+        let Some(range) = state.under_way.get(digest).copied() else {
             return false;
         };
-        state.promote(number, priority);
+        state.promote(range, priority);
         let mut arrived = state.arrived_background.iter();
         if arrived.any(|(chunk, _)| chunk == digest) {
             state.flush = true;
@@ -151,22 +255,27 @@ impl Queue {
         true
     }
 
-    /// Queues the ranges of chunks of a pack, which are in order of position. Leaves out chunks under way. A
-    /// range with an awaited chunk comes before others.
-    pub fn submit(
-        &self,
-        pack: &RemoteBlob,
-        mut chunks: Vec<PackedChunk>,
-        priority: Priority,
-        awaited: &HashSet<Digest>,
-    ) {
+    /// Returns true if requests wait for a chunk.
+    pub fn is_requested(&self, digest: &Digest) -> bool {
+        lock(&self.state).waiting.contains_key(digest)
+    }
+
+    /// Queues the ranges of chunks. Leaves out chunks under way. A range with an awaited chunk comes before
+    /// others. Returns true if any chunk is queued.
+    pub fn submit(&self, needed: Needed, priority: Priority, awaited: &HashSet<Digest>) -> bool {
         let mut state = lock(&self.state);
+        let Needed {
+            image,
+            tried,
+            pack,
+            mut chunks,
+        } = needed;
         chunks.retain(|chunk| {
-            let number = state.under_way.get(&chunk.digest.into()).copied();
-            if let Some(number) = number {
-                state.promote(number, priority);
+            let range = state.under_way.get(&chunk.digest.into()).copied();
+            if let Some(range) = range {
+                state.promote(range, priority);
             }
-            number.is_none()
+            range.is_none()
         });
         for range in ranges(&chunks).into_iter().flat_map(split) {
             let mut digests = range.chunks.iter().map(|chunk| Digest::from(chunk.digest));
@@ -175,14 +284,16 @@ impl Queue {
             } else {
                 priority
             };
-            let pack = *pack;
             state.enqueue(Job {
+                image,
+                tried: tried.clone(),
                 priority,
                 pack,
                 range,
             });
         }
         self.changed.notify_all();
+        !chunks.is_empty()
     }
 
     /// Queues the rest of a range anew.
@@ -193,6 +304,8 @@ impl Queue {
         let bytes = first.offset..last.offset + u64::from(last.stored_len);
         let mut state = lock(&self.state);
         state.enqueue(Job {
+            image: job.image,
+            tried: job.tried.clone(),
             priority: job.priority,
             pack: job.pack,
             range: PackRange {
@@ -203,18 +316,15 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for the next range. Returns `None` at the end.
-    pub fn next(&self) -> Option<Job> {
+    /// Waits for the next range of an image. Returns `None` when the image has ended.
+    pub fn next(&self, image: ImageNumber) -> Option<Job> {
         let mut state = lock(&self.state);
         loop {
-            if state.has_ended {
+            if state.has_left(image) {
                 return None;
             }
-            if let Some((_, job)) = state.queued.pop_first() {
-                match job.priority {
-                    Priority::Background => state.running.background += 1,
-                    _ => state.running.requested += 1,
-                }
+            if let Some(job) = state.pop(image) {
+                state.running.push((image, job.priority));
                 return Some(job);
             }
             state = self.wait(state);
@@ -224,11 +334,11 @@ impl Queue {
     /// Notes that a range is no longer in transfer.
     pub fn left(&self, job: &Job) {
         let mut state = lock(&self.state);
-        let running = match job.priority {
-            Priority::Background => &mut state.running.background,
-            _ => &mut state.running.requested,
-        };
-        *running = running.saturating_sub(1);
+        let mut running = state.running.iter();
+        let at = running.position(|running| *running == (job.image, job.priority));
+        if let Some(at) = at {
+            state.running.swap_remove(at);
+        }
         self.changed.notify_all();
     }
 
@@ -261,7 +371,7 @@ impl Queue {
                 || state.has_ended
                 || state.background_bytes >= BACKGROUND_BYTES
                 || state.arrived_bytes >= ARRIVED_MAX;
-            let mut taken = std::mem::take(&mut state.arrived);
+            let mut taken = mem::take(&mut state.arrived);
             if is_enough && (state.flush || taken.is_empty()) {
                 taken.append(&mut state.arrived_background);
                 (state.background_bytes, state.flush) = (0, false);
@@ -290,58 +400,83 @@ impl Queue {
         let mut ids = Vec::new();
         for digest in chunks {
             state.under_way.remove(&digest);
-            ids.extend(state.waiting.remove(&digest).unwrap_or_default());
+            let waiting = state.waiting.remove(&digest).unwrap_or_default();
+            ids.extend(waiting.iter().map(|waiting| waiting.id));
         }
         self.changed.notify_all();
         ids
     }
 
-    /// Counts a failure.
-    pub fn failed(&self) {
-        lock(&self.state).failures += 1;
+    /// Notes that chunks are no longer under way, and that their requests wait for another source.
+    pub fn withdrawn(&self, chunks: &[Digest]) {
+        let mut state = lock(&self.state);
+        for digest in chunks {
+            state.under_way.remove(digest);
+        }
     }
 
-    /// The number of failures so far.
-    pub fn failures(&self) -> u64 {
-        lock(&self.state).failures
+    /// Counts a failure of a range of an image.
+    pub fn failed(&self, image: ImageNumber) {
+        if let Some(image) = lock(&self.state).images.get_mut(&image) {
+            image.failures += 1;
+        }
     }
 
-    /// Waits until the background may queue another range: if fewer than `limit` are under way, and with
-    /// `when_idle` only if there are no requests.
-    pub fn wait_for_background(&self, limit: usize, when_idle: bool) -> Result<()> {
-        self.wait_while(|state| {
-            let queued = state.queued.keys();
-            let queued = queued.filter(|(priority, _)| *priority == Priority::Background);
+    /// Counts a failure that concerns all images.
+    pub fn all_failed(&self) {
+        for image in lock(&self.state).images.values_mut() {
+            image.failures += 1;
+        }
+    }
+
+    /// The number of failures of an image so far.
+    pub fn failures(&self, image: ImageNumber) -> u64 {
+        let state = lock(&self.state);
+        state.images.get(&image).map_or(0, |image| image.failures)
+    }
+
+    /// Waits until the background may queue another range of an image: if fewer than `limit` are under way,
+    /// those of other images included, and with `when_idle` only if there are no requests.
+    pub fn wait_for_background(
+        &self,
+        image: ImageNumber,
+        limit: usize,
+        when_idle: bool,
+    ) -> Result<()> {
+        self.wait_while(image, |state| {
             let is_recent = |last: Instant| last.elapsed() < QUIET;
-            queued.count() + state.running.background >= limit
+            state.background() >= limit
                 || when_idle && (state.has_requests() || state.last_request.is_some_and(is_recent))
         })
     }
 
-    /// Waits until nothing is under way. Chunks that have arrived are stored at once.
-    pub fn drain(&self) -> Result<()> {
-        self.wait_while(|state| {
-            let is_running =
-                !state.queued.is_empty() || state.running.background + state.running.requested > 0;
-            state.flush |= !is_running && !state.arrived_background.is_empty();
+    /// Waits until no chunk of the ranges of an image is under way. Chunks that have arrived are stored at
+    /// once.
+    pub fn drain(&self, image: ImageNumber) -> Result<()> {
+        self.wait_while(image, |state| {
+            state.flush |= !state.has_ranges(image) && !state.arrived_background.is_empty();
             if state.flush {
                 self.changed.notify_all();
             }
-            !state.under_way.is_empty()
+            state.under_way.values().any(|(of, _)| *of == image)
         })
     }
 
     /// Waits for a time.
-    pub fn pause(&self, time: Duration) -> Result<()> {
+    pub fn pause(&self, image: ImageNumber, time: Duration) -> Result<()> {
         let start = Instant::now();
-        self.wait_while(|_| start.elapsed() < time)
+        self.wait_while(image, |_| start.elapsed() < time)
     }
 
-    /// Waits while a condition is true. Fails at the end.
-    fn wait_while(&self, mut is_true: impl FnMut(&mut State) -> bool) -> Result<()> {
+    /// Waits while a condition is true. Fails when the image has ended.
+    fn wait_while(
+        &self,
+        image: ImageNumber,
+        mut is_true: impl FnMut(&mut State) -> bool,
+    ) -> Result<()> {
         let mut state = lock(&self.state);
         loop {
-            if state.has_ended {
+            if state.has_left(image) {
                 return Err(Error::Interrupted);
             }
             if !is_true(&mut state) {
@@ -349,6 +484,31 @@ impl Queue {
             }
             state = self.wait(state);
         }
+    }
+
+    /// Ends the work for an image. The first outcome counts.
+    pub fn end_image(&self, image: ImageNumber, outcome: Result<()>) {
+        if let Some(image) = lock(&self.state).images.get_mut(&image) {
+            if !image.has_ended {
+                image.has_ended = true;
+                image.outcome = Some(outcome);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits for the end of the work for an image, for a short time. Returns true at the end.
+    pub fn has_image_ended(&self, image: ImageNumber) -> bool {
+        let state = lock(&self.state);
+        state.has_left(image) || self.wait(state).has_left(image)
+    }
+
+    /// Takes the outcome of the work for an image.
+    pub fn image_outcome(&self, image: ImageNumber) -> Result<()> {
+        let mut state = lock(&self.state);
+        let image = state.images.get_mut(&image);
+        let outcome = image.and_then(|image| image.outcome.take());
+        outcome.unwrap_or(Err(Error::Interrupted))
     }
 
     /// Ends all work. The first outcome counts.
@@ -361,12 +521,6 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for the end, for a short time. Returns true at the end.
-    pub fn has_ended(&self) -> bool {
-        let state = lock(&self.state);
-        state.has_ended || self.wait(state).has_ended
-    }
-
     /// Returns true after the end.
     pub fn is_over(&self) -> bool {
         lock(&self.state).has_ended
@@ -376,6 +530,18 @@ impl Queue {
     pub fn outcome(&self) -> Result<()> {
         let outcome = lock(&self.state).outcome.take();
         outcome.unwrap_or(Err(Error::Interrupted))
+    }
+
+    /// Returns the counts that a user sees.
+    pub fn counts(&self) -> QueueCounts {
+        let state = lock(&self.state);
+        let waiting = state.waiting.values().flatten();
+        let longest = waiting.clone().map(|waiting| waiting.since.elapsed()).max();
+        QueueCounts {
+            requests: waiting.count() as u64,
+            longest_wait: longest.unwrap_or_default(),
+            transfers: state.running.len() as u64,
+        }
     }
 }
 
@@ -431,31 +597,76 @@ mod tests {
         assert_eq!(joined, chunks);
     }
 
+    fn needed(image: ImageNumber, chunk: PackedChunk) -> Needed {
+        Needed {
+            image,
+            tried: Vec::new(),
+            pack: pack(),
+            chunks: vec![chunk],
+        }
+    }
+
+    fn far(number: u64) -> PackedChunk {
+        chunk(number * 1_000_000, 1)
+    }
+
     #[test]
     fn awaited_ranges_come_first_and_promoted_ones_too() {
         let queue = Queue::default();
-        let awaited = |number: u64| HashSet::from([chunk(number, 1).digest.into()]);
-        let far = |number: u64| chunk(number * 1_000_000, 1);
+        queue.enter(1);
+        let none = HashSet::new();
         let digest = |number| Digest::from(far(number).digest);
         for number in 0..4 {
-            let is_awaited = awaited(number * 1_000_000);
             let (priority, awaited) = match number {
                 0 | 1 => (Priority::Background, HashSet::new()),
                 2 => (Priority::Requested, HashSet::new()),
-                _ => (Priority::Requested, is_awaited),
+                _ => (Priority::Requested, HashSet::from([digest(number)])),
             };
-            queue.submit(&pack(), vec![far(number)], priority, &awaited);
+            assert!(queue.submit(needed(1, far(number)), priority, &awaited));
         }
         // Under way already: it is queued once, and before others.
-        queue.submit(&pack(), vec![far(1)], Priority::Requested, &HashSet::new());
+        assert!(!queue.submit(needed(1, far(1)), Priority::Requested, &none));
         assert!(queue.request(9, &digest(1), Priority::Awaited));
         assert!(!queue.request(8, &digest(7), Priority::Awaited));
         let next: Vec<Digest> = (0..4)
-            .map(|_| queue.next().unwrap().range.chunks[0].digest.into())
+            .map(|_| queue.next(1).unwrap().range.chunks[0].digest.into())
             .collect();
         assert_eq!(next, [digest(1), digest(3), digest(2), digest(0)]);
+        assert_eq!(queue.counts().requests, 2);
+        assert_eq!(queue.counts().transfers, 4);
         assert_eq!(queue.done([digest(1), digest(7)]), [9, 8]);
         queue.end(Ok(()));
-        assert!(queue.next().is_none());
+        assert!(queue.next(1).is_none());
+    }
+
+    #[test]
+    fn each_image_has_its_ranges_and_its_end() {
+        let queue = Queue::default();
+        let none = HashSet::new();
+        let digest = |number| Digest::from(far(number).digest);
+        queue.enter(1);
+        queue.enter(2);
+        queue.submit(needed(1, far(1)), Priority::Background, &none);
+        queue.submit(needed(2, far(2)), Priority::Awaited, &none);
+        // A chunk that is under way for another image is not queued again.
+        assert!(!queue.submit(needed(2, far(1)), Priority::Background, &none));
+        let job = queue.next(1).unwrap();
+        assert_eq!(Digest::from(job.range.chunks[0].digest), digest(1));
+        assert!(queue.request(5, &digest(2), Priority::Awaited));
+        queue.failed(1);
+        assert_eq!((queue.failures(1), queue.failures(2)), (1, 0));
+        queue.end_image(1, Ok(()));
+        queue.end_image(1, Err(Error::Interrupted));
+        assert!(queue.has_image_ended(1) && queue.next(1).is_none());
+        queue.image_outcome(1).unwrap();
+        assert!(queue.leave(1).is_empty());
+        // The requests of an image that leaves need another source.
+        let left = queue.leave(2);
+        let [(chunk, Waiting { id: 5, .. })] = left[..] else {
+            panic!("{left:?}");
+        };
+        assert_eq!(chunk, digest(2));
+        assert_eq!(queue.counts().requests, 0);
+        assert!(!queue.is_over());
     }
 }

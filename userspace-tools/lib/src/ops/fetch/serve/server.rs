@@ -7,7 +7,7 @@ use super::super::pack_index::length;
 use super::super::source::BlobSource;
 use super::commit;
 use super::inbox::Inbox;
-use super::queue::{Job, Priority, Queue};
+use super::queue::{ImageNumber, Job, Needed, Priority, Queue, Waiting};
 use crate::error::{Error, FetchError, Result};
 use crate::model::digest::Digest;
 use crate::mount::{ChunkAnswer, ChunkRequest, ChunkRequests};
@@ -18,61 +18,159 @@ use crate::sys::parallel::lock;
 use crate::sys::progress::Progress;
 use puzzlefs_schema::v4::PackedChunk;
 use rustix::io::Errno;
-use std::collections::{BTreeSet, HashSet};
-use std::sync::Mutex;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The time for which a message is not repeated.
 const SILENCE: Duration = Duration::from_secs(10);
+/// The most requests that wait for images that are being prepared.
+const PARKED_MAX: usize = 1024;
 
-/// The service of one image.
+/// The service of a store.
 pub(super) struct Server<'s> {
-    source: &'s dyn BlobSource,
-    pub image: &'s LazyImage,
     pub store: &'s Store,
     pub queue: Queue,
+    /// Held while ranges are queued, so that none is queued for an image that has left. It is taken before
+    /// the lock of the queue.
+    images: Mutex<Images>,
     reader: ChunkReader<'s>,
-    requests: &'s dyn ChunkRequests,
-    inbox: &'s Inbox,
-    progress: &'s Progress,
+    pub requests: Arc<dyn ChunkRequests>,
+    pub inbox: Arc<Inbox>,
     warn: &'s (dyn Fn(&Error) + Sync),
     /// The last message, and its time.
     last_warning: Mutex<Option<(String, Instant)>>,
+    /// The last failure, and its time.
+    pub last_error: Mutex<Option<(String, Instant)>>,
+    /// The bytes that sources have given.
+    pub fetched: AtomicU64,
+}
+
+/// The images of a service.
+#[derive(Default)]
+struct Images {
+    served: BTreeMap<ImageNumber, Arc<LazyImage>>,
+    last_number: ImageNumber,
+    /// The number of images that are being prepared.
+    expected: usize,
+    /// The requests for chunks that none of the images has, while others are being prepared.
+    parked: VecDeque<ChunkRequest>,
+}
+
+impl Images {
+    /// Finds a chunk in an image, except those whose sources have failed.
+    fn find(&self, digest: &Digest, tried: &[ImageNumber]) -> Option<(ImageNumber, ChunkPlace)> {
+        let mut served = self.served.iter();
+        served.find_map(|(number, image)| {
+            let place = image.place(digest)?;
+            (!tried.contains(number)).then_some((*number, place))
+        })
+    }
+
+    /// Lets a request wait for the images that are being prepared. Returns a request that is answered now
+    /// because no image has its chunk.
+    fn park(&mut self, request: ChunkRequest) -> Option<ChunkRequest> {
+        if self.expected == 0 {
+            return Some(request);
+        }
+        self.parked.push_back(request);
+        // The oldest one has waited longest, and its reader may be gone.
+        if self.parked.len() > PARKED_MAX {
+            return self.parked.pop_front();
+        }
+        None
+    }
 }
 
 impl<'s> Server<'s> {
     pub fn new(
-        source: &'s dyn BlobSource,
-        image: &'s LazyImage,
         store: &'s Store,
-        requests: &'s dyn ChunkRequests,
-        inbox: &'s Inbox,
-        progress: &'s Progress,
+        requests: Arc<dyn ChunkRequests>,
         warn: &'s (dyn Fn(&Error) + Sync),
     ) -> Result<Self> {
         Ok(Server {
-            source,
-            image,
             store,
             queue: Queue::default(),
+            images: Mutex::default(),
             reader: ChunkReader::of_index(store)?,
             requests,
-            inbox,
-            progress,
+            inbox: Arc::default(),
             warn,
             last_warning: Mutex::default(),
+            last_error: Mutex::default(),
+            fetched: AtomicU64::new(0),
         })
     }
 
-    /// Waits for the end of the service, or a request to stop, and ends all threads.
-    pub fn wait(&self) -> Result<()> {
-        while !self.queue.has_ended() {
-            if let Err(error) = self.progress.check() {
-                self.queue.end(Err(error));
+    /// Notes that an image is being prepared. Requests for unknown chunks wait for it.
+    pub fn expect(&self) {
+        lock(&self.images).expected += 1;
+    }
+
+    /// Notes that an image is no longer being prepared.
+    pub fn expect_no_more(&self) {
+        let mut images = lock(&self.images);
+        images.expected = images.expected.saturating_sub(1);
+        self.give_parked(&mut images);
+    }
+
+    /// Adds an image. Returns its number.
+    pub fn enter(&self, image: Arc<LazyImage>) -> ImageNumber {
+        let mut images = lock(&self.images);
+        images.last_number += 1;
+        let number = images.last_number;
+        images.served.insert(number, image);
+        self.queue.enter(number);
+        self.give_parked(&mut images);
+        number
+    }
+
+    /// Removes an image whose threads have ended. Other images may have the chunks of its ranges.
+    pub fn leave(&self, number: ImageNumber) {
+        let left = {
+            let mut images = lock(&self.images);
+            images.served.remove(&number);
+            self.queue.leave(number)
+        };
+        // After the end of the service, the next fetcher takes the requests.
+        if self.queue.is_over() {
+            return;
+        }
+        let request = |(digest, waiting): (Digest, Waiting)| ChunkRequest {
+            id: waiting.id,
+            digest,
+            stored_len: 0,
+            is_awaited: waiting.priority == Priority::Awaited,
+        };
+        self.inbox
+            .give_again(left.into_iter().map(request).collect());
+    }
+
+    /// The number of images that are served.
+    pub fn images(&self) -> usize {
+        lock(&self.images).served.len()
+    }
+
+    /// The number of requests that wait for images that are being prepared.
+    #[cfg(test)]
+    pub fn parked(&self) -> usize {
+        lock(&self.images).parked.len()
+    }
+
+    fn give_parked(&self, images: &mut Images) {
+        let parked = std::mem::take(&mut images.parked);
+        self.inbox.give_again(parked.into());
+    }
+
+    /// Waits for the end of the work for an image, or a request to stop.
+    pub fn wait(&self, number: ImageNumber, progress: &Progress) -> Result<()> {
+        while !self.queue.has_image_ended(number) {
+            if let Err(error) = progress.check() {
+                self.queue.end_image(number, Err(error));
             }
         }
-        self.inbox.close();
-        self.queue.outcome()
+        self.queue.image_outcome(number)
     }
 
     /// Returns true if the store has a chunk.
@@ -104,84 +202,96 @@ impl<'s> Server<'s> {
     /// Answers requests at once, or queues the ranges that they need.
     fn plan(&self, requests: &[ChunkRequest]) -> Result<()> {
         let mut answers = Vec::new();
-        let mut needed = BTreeSet::new();
-        let mut awaited = HashSet::new();
-        for ChunkRequest {
-            id,
-            digest,
-            is_awaited,
-            ..
-        } in requests
-        {
-            let Some(place) = self.image.place(digest) else {
-                answers.push((*id, Some(Errno::NOENT)));
-                continue;
-            };
-            match self.has(digest) {
-                Ok(true) => {
-                    answers.push((*id, None));
-                    continue;
-                }
-                Ok(false) => {}
+        let mut missing = Vec::new();
+        for request in requests {
+            match self.has(&request.digest) {
+                Ok(true) => answers.push((request.id, None)),
+                Ok(false) => missing.push(*request),
                 Err(error) => {
-                    answers.push((*id, Some(commit::errno(&error))));
+                    answers.push((request.id, Some(commit::errno(&error))));
                     self.warn(&error);
-                    continue;
                 }
             }
-            let priority = if *is_awaited {
-                awaited.insert(*digest);
+        }
+        let mut images = lock(&self.images);
+        let mut found = Vec::new();
+        let mut awaited = HashSet::new();
+        for request in missing {
+            let Some(place) = images.find(&request.digest, &[]) else {
+                let refused = images.park(request);
+                answers.extend(refused.map(|request| (request.id, Some(Errno::NOENT))));
+                continue;
+            };
+            let priority = if request.is_awaited {
+                awaited.insert(request.digest);
                 Priority::Awaited
             } else {
                 Priority::Requested
             };
-            if !self.queue.request(*id, digest, priority) {
-                needed.insert(place);
+            if !self.queue.request(request.id, &request.digest, priority) {
+                found.push(place);
             }
         }
-        self.answer(answers)?;
-        self.submit(needed, &awaited);
-        Ok(())
+        self.submit(&images, found, &[], &awaited);
+        drop(images);
+        self.answer(answers)
     }
 
     /// Queues the ranges of chunks.
-    fn submit(&self, needed: BTreeSet<ChunkPlace>, awaited: &HashSet<Digest>) {
-        let mut chunks: Vec<PackedChunk> = Vec::new();
-        let mut places = needed.into_iter().peekable();
-        while let Some(place) = places.next() {
-            let Some((pack, chunk)) = self.image.at(place) else {
-                continue;
-            };
-            chunks.push(chunk);
-            if places.peek().is_none_or(|next| next.pack != place.pack) {
-                let chunks = std::mem::take(&mut chunks);
-                self.queue
-                    .submit(&pack, chunks, Priority::Requested, awaited);
+    fn submit(
+        &self,
+        images: &Images,
+        mut found: Vec<(ImageNumber, ChunkPlace)>,
+        tried: &[ImageNumber],
+        awaited: &HashSet<Digest>,
+    ) {
+        found.sort_unstable();
+        found.dedup();
+        let in_one_pack = |one: &(ImageNumber, ChunkPlace), two: &(ImageNumber, ChunkPlace)| {
+            (one.0, one.1.pack) == (two.0, two.1.pack)
+        };
+        for places in found.chunk_by(in_one_pack) {
+            let (mut pack, mut chunks, mut image) = (None, Vec::<PackedChunk>::new(), None);
+            for (number, place) in places {
+                let of = images.served.get(number);
+                if let Some((blob, chunk)) = of.and_then(|image| image.at(*place)) {
+                    chunks.push(chunk);
+                    (pack, image) = (Some(blob), Some(*number));
+                }
+            }
+            if let (Some(pack), Some(image)) = (pack, image) {
+                let needed = Needed {
+                    image,
+                    tried: tried.to_vec(),
+                    pack,
+                    chunks,
+                };
+                self.queue.submit(needed, Priority::Requested, awaited);
             }
         }
     }
 
-    /// Transfers ranges until the end.
-    pub fn transfer_all(&self) {
-        while let Some(job) = self.queue.next() {
-            self.transfer(&job);
+    /// Transfers ranges of an image from its source until the end.
+    pub fn transfer_all(&self, number: ImageNumber, source: &dyn BlobSource, progress: &Progress) {
+        while let Some(job) = self.queue.next(number) {
+            self.transfer(&job, source, progress);
             self.queue.left(&job);
         }
     }
 
-    fn transfer(&self, job: &Job) {
+    fn transfer(&self, job: &Job, source: &dyn BlobSource, progress: &Progress) {
         let mut cutter = job.cutter();
         let mut arrived = 0;
-        let read = self
-            .source
-            .read(&job.pack, job.range.bytes.clone(), &mut |piece| {
-                self.progress.check()?;
-                cutter.push(piece, |digest, stored| {
-                    self.queue.arrive(digest, stored)?;
-                    arrived += 1;
-                    Ok(())
-                })
-            });
+        let read = source.read(&job.pack, job.range.bytes.clone(), &mut |piece| {
+            progress.check()?;
+            self.fetched.fetch_add(piece.len() as u64, Relaxed);
+            cutter.push(piece, |digest, stored| {
+                self.queue.arrive(digest, stored)?;
+                arrived += 1;
+                Ok(())
+            })
+        });
+        let rest = |arrived: usize| job.range.chunks.get(arrived..).unwrap_or_default();
         let error = match read {
             Ok(true) if cutter.is_done() => return,
             Ok(true) => length(&job.pack, job.range.bytes.end, cutter.position()),
@@ -189,11 +299,11 @@ impl<'s> Server<'s> {
                 let pack = job.pack.digest;
                 FetchError::Unranged { pack }.into()
             }
-            // The next fetcher takes the requests.
-            Err(Error::Interrupted) => return,
+            // Another image, or the next fetcher, takes the requests.
+            Err(Error::Interrupted) => return self.queue.resume(job, rest(arrived)),
             Err(error) => error,
         };
-        let rest = job.range.chunks.get(arrived..).unwrap_or_default();
+        let rest = rest(arrived);
         // One wrong chunk does not keep its neighbours from arriving.
         let is_wrong = matches!(error, Error::Fetch(FetchError::Chunk { .. }));
         let (failed, rest) = rest.split_at(if is_wrong {
@@ -201,11 +311,36 @@ impl<'s> Server<'s> {
         } else {
             rest.len()
         });
-        self.fail(
-            failed.iter().map(|chunk| chunk.digest.into()).collect(),
-            &error,
-        );
+        self.queue.failed(job.image);
+        self.warn(&error);
+        self.try_others(job, failed, &error);
         self.queue.resume(job, rest);
+    }
+
+    /// Queues requested chunks for other images that have them, after the source of one has failed. Answers
+    /// the requests for the others.
+    fn try_others(&self, job: &Job, failed: &[PackedChunk], error: &Error) {
+        let mut tried = job.tried.clone();
+        tried.push(job.image);
+        let (mut lost, mut withdrawn, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        let images = lock(&self.images);
+        for chunk in failed {
+            let digest = Digest::from(chunk.digest);
+            let is_requested = self.queue.is_requested(&digest);
+            match images.find(&digest, &tried).filter(|_| is_requested) {
+                Some(place) => {
+                    withdrawn.push(digest);
+                    found.push(place);
+                }
+                None => lost.push(digest),
+            }
+        }
+        self.queue.withdrawn(&withdrawn);
+        // Their readers have waited already.
+        let awaited = withdrawn.into_iter().collect();
+        self.submit(&images, found, &tried, &awaited);
+        drop(images);
+        self.answer_failed(lost, error);
     }
 
     /// Stores chunks that have arrived until the end.
@@ -221,15 +356,17 @@ impl<'s> Server<'s> {
                         self.queue.end(Err(error));
                     }
                 }
-                Err(error) => self.fail(digests, &error),
+                Err(error) => {
+                    self.queue.all_failed();
+                    self.warn(&error);
+                    self.answer_failed(digests, &error);
+                }
             }
         }
     }
 
     /// Answers the requests for chunks that cannot be had.
-    fn fail(&self, chunks: Vec<Digest>, error: &Error) {
-        self.queue.failed();
-        self.warn(error);
+    fn answer_failed(&self, chunks: Vec<Digest>, error: &Error) {
         let errno = Some(commit::errno(error));
         let answers = self.queue.done(chunks).into_iter().map(|id| (id, errno));
         if let Err(error) = self.answer(answers.collect()) {
@@ -250,6 +387,7 @@ impl<'s> Server<'s> {
     /// Passes a failure on, unless the same one was passed on shortly before.
     pub fn warn(&self, error: &Error) {
         let text = error.to_string();
+        *lock(&self.last_error) = Some((text.clone(), Instant::now()));
         let mut last = lock(&self.last_warning);
         if let Some((former, time)) = &*last {
             if *former == text && time.elapsed() < SILENCE {

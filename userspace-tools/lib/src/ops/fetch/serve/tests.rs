@@ -3,9 +3,10 @@
 //! Services of a store that stands for a registry, with faults, to a test that stands for the kernel.
 
 use super::super::lazy::prepare;
+use super::super::source::RemoteBlob;
 use super::super::tests::{assert_whole, fetch_tag, has_tag, size, stores, Source, Stores};
 use super::*;
-use crate::error::CommandError;
+use crate::error::{CommandError, FetchError};
 use crate::model::digest::Digest;
 use crate::model::reference::{ImageRef, Selector};
 use crate::mount::{self, ChunkAnswer, ChunkRequest};
@@ -17,6 +18,7 @@ use crate::store::chunks::tests::write_pack;
 use crate::sys::parallel::lock;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{channel, Receiver, Sender};
@@ -106,10 +108,24 @@ fn prepare_tag(
     to: &Store,
     tag: &str,
     options: LazyOptions,
-) -> Result<LazyImage> {
+) -> Result<Arc<LazyImage>> {
     let image = source.store.any_image(&Selector::Tag(tag.to_owned()))?;
     let (_, manifest) = source.store.manifest(image.root.manifest_digest())?;
-    prepare(source, &manifest, to, tag, options, &Progress::default())
+    prepare(source, &manifest, to, tag, options, &Progress::default()).map(Arc::new)
+}
+
+/// Serves one image with a service of its own.
+fn serve(
+    source: &dyn BlobSource,
+    image: &Arc<LazyImage>,
+    to: &Store,
+    requests: Arc<dyn ChunkRequests>,
+    options: LazyOptions,
+    progress: &Progress,
+    warn: &(dyn Fn(&Error) + Sync),
+) -> Result<Served> {
+    let service = Service::new(to, requests, warn)?;
+    service.run(|| service.serve(source, image, options, progress, None))?
 }
 
 /// Serves an image while a function plays the kernel. Returns the outcome and the warnings.
@@ -482,17 +498,245 @@ fn changed_roots_and_indexes_are_refused() {
 
 #[test]
 fn one_process_serves_a_store() {
-    let Stores { from, to, .. } = &stores();
-    write_image(from, "t", &names("a", 5));
-    write_image(from, "u", &names("b", 5));
-    let source = Source::new(from);
-    let prepare = |tag| prepare_tag(&source, to, tag, options(Completion::Idle)).unwrap();
-    let (one, two) = (prepare("t"), prepare("u"));
-    let claim = Claim::take(to, &one).unwrap();
+    let Stores { to, .. } = &stores();
+    let claim = Claim::take(to).unwrap();
     assert!(claim.is_some());
-    assert!(Claim::take(to, &one).unwrap().is_none());
-    let error = Claim::take(to, &two).map(|_| ()).unwrap_err();
-    assert!(matches!(error, Error::Fetch(FetchError::Served { .. })));
+    assert!(Claim::take(to).unwrap().is_none());
     drop(claim);
-    assert!(Claim::take(to, &two).unwrap().is_some());
+    assert!(Claim::take(to).unwrap().is_some());
+}
+
+/// Two images with their sources, and a service without an image.
+struct Pair {
+    stores: Stores,
+    other: Store,
+    images: [TestImage; 2],
+    _scratch: tempfile::TempDir,
+}
+
+impl Pair {
+    /// The images have these numbers of files. Files of the same number have the same contents.
+    fn new(one: u64, two: u64) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let stores = stores();
+        let other = Store::create(&scratch.path().join("other")).unwrap();
+        let images = [
+            write_image(&stores.from, "t", &names("a", one)),
+            write_image(&other, "u", &names("a", two)),
+        ];
+        Pair {
+            stores,
+            other,
+            images,
+            _scratch: scratch,
+        }
+    }
+}
+
+/// Ends a service, also if a test fails while its threads serve images.
+struct End<'e, 's>(&'e Service<'s>);
+
+impl Drop for End<'_, '_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Waits until a condition is true. Only a failing test waits until the deadline.
+fn wait_until(what: &str, is_true: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_true() {
+        assert!(start.elapsed() < DEADLINE, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn one_service_serves_several_images() {
+    for completion in [Completion::Now, Completion::Idle] {
+        let pair = Pair::new(300, 320);
+        let to = &pair.stores.to;
+        let (one, two) = (Source::new(&pair.stores.from), Source::new(&pair.other));
+        let options = options(completion);
+        let first = prepare_tag(&one, to, "t", options).unwrap();
+        let second = prepare_tag(&two, to, "u", options).unwrap();
+        let (one_pack, two_pack) = (one.bytes(), two.bytes());
+        let kernel = Kernel::new();
+        let warn = |error: &Error| panic!("{error}");
+        let service = Service::new(to, kernel.clone(), &warn).unwrap();
+        let progress = Progress::default();
+        service
+            .run(|| {
+                thread::scope(|scope| {
+                    let _end = End(&service);
+                    let a = scope.spawn(|| service.serve(&one, &first, options, &progress, None));
+                    let b = scope.spawn(|| service.serve(&two, &second, options, &progress, None));
+                    let last = pair.images[1].data.len() - 1;
+                    let wanted = [pair.images[0].data[250], pair.images[1].data[last]];
+                    assert_eq!(kernel.request(0, &wanted), [None; 2]);
+                    assert_eq!(a.join().unwrap().unwrap(), Served::Complete);
+                    assert_eq!(b.join().unwrap().unwrap(), Served::Complete);
+                    // Chunks that are there are known without an image.
+                    assert_eq!(kernel.request(10, &wanted), [None; 2]);
+                    assert_eq!(service.status().images, 0);
+                })
+            })
+            .unwrap();
+        kernel.close();
+        for image in &pair.images {
+            assert_whole(to, image);
+        }
+        // Chunks that both have were fetched about once.
+        let bytes = one.bytes() + two.bytes();
+        let pack = size(&pair.other.blob_path(&pair.images[1].pack));
+        assert!(
+            bytes * 10 < pack * 13,
+            "{bytes} of {pack}; {one_pack} {two_pack}"
+        );
+    }
+}
+
+#[test]
+fn another_image_gives_chunks_if_a_source_fails() {
+    let pair = Pair::new(100, 100);
+    let to = &pair.stores.to;
+    let (one, two) = (Source::new(&pair.stores.from), Source::new(&pair.other));
+    let options = options(Completion::Never);
+    let first = prepare_tag(&one, to, "t", options).unwrap();
+    let second = prepare_tag(&two, to, "u", options).unwrap();
+    *lock(&one.fails_after) = 0;
+    let kernel = Kernel::new();
+    let warnings = Mutex::new(0);
+    let warn = |_: &Error| *lock(&warnings) += 1;
+    let service = Service::new(to, kernel.clone(), &warn).unwrap();
+    let progress = Progress::default();
+    service
+        .run(|| {
+            thread::scope(|scope| {
+                let _end = End(&service);
+                let a = scope.spawn(|| service.serve(&one, &first, options, &progress, None));
+                wait_until("the first image", || service.status().images == 1);
+                let b = scope.spawn(|| service.serve(&two, &second, options, &progress, None));
+                wait_until("the second image", || service.status().images == 2);
+                let data = &pair.images[0].data;
+                assert_eq!(kernel.request(0, &data[..50]), [None; 50]);
+                assert_eq!(service.status().requests, 0);
+                assert!(service.status().last_error.is_some());
+                // If both fail, the requests do.
+                *lock(&two.fails_after) = 0;
+                assert_eq!(kernel.request(100, &data[60..61]), [Some(Errno::IO)]);
+                service.end();
+                assert_eq!(a.join().unwrap().unwrap(), Served::Stopped);
+                assert_eq!(b.join().unwrap().unwrap(), Served::Stopped);
+            })
+        })
+        .unwrap();
+    kernel.close();
+    assert!(*lock(&warnings) > 0);
+}
+
+#[test]
+fn requests_wait_for_images_that_are_being_prepared() {
+    let pair = Pair::new(20, 20);
+    let to = &pair.stores.to;
+    let one = Source::new(&pair.stores.from);
+    let options = options(Completion::Never);
+    let first = prepare_tag(&one, to, "t", options).unwrap();
+    let kernel = Kernel::new();
+    let service = Service::new(to, kernel.clone(), &|_| {}).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let progress = Progress::new(stop.clone());
+    service
+        .run(|| {
+            thread::scope(|scope| {
+                let _end = End(&service);
+                let expected = service.expect();
+                let data = &pair.images[0].data;
+                kernel.send(&[(0, data[3]), (2, Digest::of(b"unknown"))]);
+                wait_until("the requests are taken", || {
+                    lock(&kernel.answers).is_empty() && service.server.parked() == 2
+                });
+                let a = scope.spawn(|| service.serve(&one, &first, options, &progress, None));
+                assert_eq!(kernel.wait(0), None);
+                assert!(!lock(&kernel.answers).contains_key(&2));
+                drop(expected);
+                assert_eq!(kernel.wait(2), Some(Errno::NOENT));
+                // An image that is stopped alone leaves the others.
+                stop.store(true, Relaxed);
+                assert_eq!(a.join().unwrap().unwrap(), Served::Stopped);
+                assert!(!service.is_over());
+                assert_eq!(kernel.request(10, &data[5..6]), [Some(Errno::NOENT)]);
+                // The oldest requests are refused if there are too many.
+                let _expected = service.expect();
+                let many: Vec<(u64, Digest)> = (100..1300)
+                    .map(|id: u64| (id, Digest::of(&id.to_le_bytes())))
+                    .collect();
+                kernel.send(&many);
+                assert_eq!(kernel.wait(100), Some(Errno::NOENT));
+                assert_eq!(kernel.wait(275), Some(Errno::NOENT));
+                assert!(!lock(&kernel.answers).contains_key(&276));
+            })
+        })
+        .unwrap();
+    kernel.close();
+}
+
+/// A source that waits until it is released.
+struct Slow<'s> {
+    source: Source<'s>,
+    is_reading: AtomicBool,
+    is_released: AtomicBool,
+}
+
+impl BlobSource for Slow<'_> {
+    fn read(
+        &self,
+        blob: &RemoteBlob,
+        range: Range<u64>,
+        give: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<bool> {
+        self.is_reading.store(true, Relaxed);
+        wait_until("the source is released", || self.is_released.load(Relaxed));
+        self.source.read(blob, range, give)
+    }
+}
+
+#[test]
+fn requests_of_an_image_that_leaves_go_to_another_one() {
+    let pair = Pair::new(50, 50);
+    let to = &pair.stores.to;
+    let (one, two) = (Source::new(&pair.stores.from), Source::new(&pair.other));
+    let options = options(Completion::Never);
+    let first = prepare_tag(&one, to, "t", options).unwrap();
+    let second = prepare_tag(&two, to, "u", options).unwrap();
+    let slow = Slow {
+        source: one,
+        is_reading: AtomicBool::new(false),
+        is_released: AtomicBool::new(false),
+    };
+    let kernel = Kernel::new();
+    let service = Service::new(to, kernel.clone(), &|_| {}).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopped, progress) = (Progress::new(stop.clone()), Progress::default());
+    service
+        .run(|| {
+            thread::scope(|scope| {
+                let _end = End(&service);
+                let a = scope.spawn(|| service.serve(&slow, &first, options, &stopped, None));
+                wait_until("the first image", || service.status().images == 1);
+                scope.spawn(|| service.serve(&two, &second, options, &progress, None));
+                wait_until("the second image", || service.status().images == 2);
+                kernel.send(&[(0, pair.images[0].data[7])]);
+                wait_until("a transfer", || slow.is_reading.load(Relaxed));
+                let status = service.status();
+                assert_eq!((status.requests, status.transfers), (1, 1));
+                stop.store(true, Relaxed);
+                slow.is_released.store(true, Relaxed);
+                assert_eq!(kernel.wait(0), None);
+                assert_eq!(a.join().unwrap().unwrap(), Served::Stopped);
+                service.end();
+            })
+        })
+        .unwrap();
+    kernel.close();
 }
