@@ -179,6 +179,9 @@ _mounted=("$mnt" "$CASE_DIR/second")
 assert_same src2/other second/other
 assert_same src/sub/9 "$mnt/sub/9"
 wait_until 'one fetcher is left' one_fetcher
+state=$(puzzlefs status "$lazy")
+assert_eq "$(grep -c 'in transfer *[tu] from file://' <<<"$state")" 2 'the images in transfer'
+assert_match "$state" "fetcher $pid: 0 requests wait" 'the fetcher'
 # A mount of a third image that fails leaves the others.
 mkdir third
 expect_failure puzzlefs mount --lazy --store "$lazy:v" -o nonsense "file://$CASE_DIR/from:u" third >/dev/null

@@ -13,7 +13,8 @@ mod server;
 mod stores;
 
 use common::*;
-use puzzlefs_lib::Digest;
+use puzzlefs_lib::fetch::{Conversation, FetcherReply, FetcherRequest};
+use puzzlefs_lib::{Digest, Progress, Store};
 use puzzlefs_schema::v4::{PackFooter, FOOTER_LEN};
 use rustix::fd::OwnedFd;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType};
@@ -349,6 +350,14 @@ fn complete_recorded(world: &World) {
     }
 }
 
+fn status(world: &World) -> serde_json::Value {
+    let mut command = puzzlefs();
+    command.args(["status", "--json"]).arg(world.path("to"));
+    let run = output(&mut command);
+    assert!(run.status.success(), "{}", stderr(&run));
+    serde_json::from_slice(&run.stdout).unwrap()
+}
+
 #[test]
 fn one_process_serves_several_images() {
     let world = World::new();
@@ -386,6 +395,136 @@ fn one_process_serves_several_images() {
     let said = stdout(&go_on(&world));
     assert!(said.starts_with("nothing is left to fetch"), "{said}");
     assert!(leftovers(&world.path("to")).is_empty());
+}
+
+#[test]
+fn a_killed_fetcher_of_several_images_is_continued() {
+    let world = World::new();
+    let second = add_image(&world, "u", 5000);
+    let fetcher = world.start(&world.file(), &["--complete=never"]);
+    // The first image is prepared.
+    assert_eq!(fetcher.request(0, &world.chunks()[..1]), [0]);
+    let run = hand_over(&world, "u", &["--complete=never"]);
+    assert!(run.status.success(), "{run:?}");
+    fetcher.signal(Signal::KILL);
+    fetcher.finish();
+    // Other images get the tags at the source. Those in the store may be mounted, and stay.
+    let before = says(&["list", world.path("to").to_str().unwrap()]);
+    let third = add_image(&world, "v", 6000);
+    for (tag, seed) in [("t", 7000), ("u", 8000)] {
+        fs::write(world.path("tree/own"), noise(100_000, seed)).unwrap();
+        build(&world.path("tree"), &world.path("from"), tag, 2);
+    }
+    // A fetcher of another image serves all of them.
+    let image = world.file().replace(":t", ":v");
+    let fetcher = world.start(&image, &["--complete=never"]);
+    let wanted = [*second.last().unwrap(), *third.last().unwrap()];
+    assert_eq!(fetcher.request(0, &wanted), [0, 0]);
+    wait_until("the images are served", || {
+        status(&world)["fetcher"]["tags"] == serde_json::json!(["t", "u", "v"])
+            && records(&world).len() == 3
+    });
+    let after = says(&["list", world.path("to").to_str().unwrap()]);
+    let has_stayed = before.lines().all(|line| after.contains(line));
+    assert!(has_stayed, "{before}{after}");
+    // A signal leaves the records. An image without its tag is not continued.
+    fetcher.signal(Signal::TERM);
+    assert_eq!(fetcher.finish().status.code(), Some(0));
+    assert_eq!(records(&world).len(), 3);
+    says(&["untag", &reference(&world.path("to"), "t")]);
+    complete_recorded(&world);
+    let run = go_on(&world);
+    assert!(run.status.success(), "{}", stderr(&run));
+    assert!(records(&world).is_empty());
+    let state = status(&world);
+    let images = state["images"].as_array().unwrap();
+    let tags = images.iter().map(|image| image["tag"].as_str().unwrap());
+    assert_eq!(tags.collect::<Vec<_>>(), ["u", "v"]);
+    let is_complete = images.iter().all(|image| image["complete"] == true);
+    assert!(is_complete, "{state}");
+}
+
+#[test]
+fn an_image_is_forgotten_that_cannot_be_mounted() {
+    let world = World::new();
+    add_image(&world, "u", 5000);
+    let fetcher = world.start(&world.file(), &["--complete=never"]);
+    // The first image is prepared.
+    assert_eq!(fetcher.request(0, &world.chunks()[..1]), [0]);
+    let run = hand_over(&world, "u", &["--background", "--complete=never"]);
+    let manifest = stdout(&run).split(' ').next().unwrap().to_owned();
+    let store = Store::open(&world.path("to")).unwrap();
+    let progress = Progress::default();
+    let forget = |tag: &str, manifest: &str| {
+        let mut conversation = Conversation::connect(&store).unwrap().unwrap();
+        let (tag, manifest) = (tag.to_owned(), manifest.to_owned());
+        conversation
+            .send(&FetcherRequest::Forget { tag, manifest })
+            .unwrap();
+        let reply = conversation.receive::<FetcherReply>(&progress).unwrap();
+        assert!(matches!(reply, Some(FetcherReply::Forgotten)));
+    };
+    // Another manifest is another image.
+    forget("t", &manifest);
+    forget("u", "sha256:x");
+    assert_eq!(records(&world).len(), 2);
+    forget("u", &manifest);
+    assert_eq!(records(&world).len(), 1);
+    wait_until("the image is forgotten", || {
+        status(&world)["fetcher"]["tags"] == serde_json::json!(["t"])
+    });
+    assert_eq!(fetcher.request(10, &world.chunks()[..1]), [0]);
+    // A peer that sends something else gets an error, and the service goes on.
+    let mut conversation = Conversation::connect(&store).unwrap().unwrap();
+    conversation.send(&"nonsense").unwrap();
+    let reply = conversation.receive::<FetcherReply>(&progress).unwrap();
+    let is_refused = matches!(reply, Some(FetcherReply::Failed { .. }));
+    assert!(is_refused, "{reply:?}");
+    fetcher.signal(Signal::TERM);
+    assert_eq!(fetcher.finish().status.code(), Some(0));
+}
+
+#[test]
+fn the_status_of_a_store() {
+    let world = World::new();
+    let chunks = world.chunks();
+    let fetcher = world.start(&world.file(), &["--complete=never"]);
+    assert_eq!(fetcher.request(0, &chunks[..2]), [0, 0]);
+    let state = status(&world);
+    let image = &state["images"][0];
+    assert_eq!(image["tag"], "t");
+    assert_eq!(image["complete"], false);
+    assert_eq!(image["source"], world.file());
+    assert_eq!(image["served"], true);
+    let count = |name: &str| image[name].as_u64().unwrap();
+    let all = count("local_chunks") + count("missing_chunks");
+    assert_eq!(all, chunks.len() as u64);
+    assert!((2..=4).contains(&count("local_chunks")), "{state}");
+    assert!(count("missing_bytes") > count("local_bytes"), "{state}");
+    let served = &state["fetcher"];
+    assert_eq!(served["process"], fetcher.child.id());
+    assert_eq!(served["requests"], 0);
+    assert!(served["fetched_bytes"].as_u64().unwrap() > 1000, "{state}");
+    assert!(served["last_error"].is_null(), "{state}");
+    // A failure shows.
+    let blobs = world.path("from/blobs/sha256");
+    fs::rename(&blobs, world.path("hidden")).unwrap();
+    assert_eq!(fetcher.request(10, &chunks[chunks.len() - 1..]), [EIO]);
+    let state = status(&world);
+    let message = state["fetcher"]["last_error"]["message"].as_str().unwrap();
+    assert!(message.contains("cannot fetch from"), "{message}");
+    let text = says(&["status", world.path("to").to_str().unwrap()]);
+    assert!(text.contains("in transfer"), "{text}");
+    assert!(text.contains("last failure"), "{text}");
+    fetcher.signal(Signal::TERM);
+    fetcher.finish();
+    // Without a fetcher, the store still has its state.
+    let state = status(&world);
+    assert!(state.get("fetcher").is_none(), "{state}");
+    assert_eq!(state["images"][0]["served"], false);
+    let text = says(&["status", world.path("to").to_str().unwrap()]);
+    assert!(text.contains("incomplete"), "{text}");
+    assert!(text.contains("no fetcher answers"), "{text}");
 }
 
 #[test]

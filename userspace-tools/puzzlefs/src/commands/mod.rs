@@ -34,6 +34,7 @@ mod push;
 mod record;
 mod reindex;
 mod resolve;
+mod status;
 mod tag;
 mod umount;
 mod untag;
@@ -83,6 +84,7 @@ pub enum Command {
     Pull(pull::PullArgs),
     #[cfg(feature = "registry")]
     Fetch(fetch::FetchArgs),
+    Status(status::StatusArgs),
     Du(du::DuArgs),
     Diff(diff::DiffArgs),
     Gc(gc::GcArgs),
@@ -123,6 +125,7 @@ impl Command {
             Command::Pull(arguments) => pull::run(arguments),
             #[cfg(feature = "registry")]
             Command::Fetch(arguments) => fetch::run(arguments),
+            Command::Status(arguments) => status::run(arguments),
             Command::Du(arguments) => du::run(arguments),
             Command::Diff(arguments) => diff::run(arguments),
             Command::Gc(arguments) => gc::run(arguments),

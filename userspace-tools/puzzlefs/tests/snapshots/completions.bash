@@ -98,6 +98,9 @@ _puzzlefs() {
             puzzlefs,resolve)
                 cmd="puzzlefs__subcmd__resolve"
                 ;;
+            puzzlefs,status)
+                cmd="puzzlefs__subcmd__status"
+                ;;
             puzzlefs,tag)
                 cmd="puzzlefs__subcmd__tag"
                 ;;
@@ -188,6 +191,9 @@ _puzzlefs() {
             puzzlefs__subcmd__help,resolve)
                 cmd="puzzlefs__subcmd__help__subcmd__resolve"
                 ;;
+            puzzlefs__subcmd__help,status)
+                cmd="puzzlefs__subcmd__help__subcmd__status"
+                ;;
             puzzlefs__subcmd__help,tag)
                 cmd="puzzlefs__subcmd__help__subcmd__tag"
                 ;;
@@ -207,7 +213,7 @@ _puzzlefs() {
 
     case "${cmd}" in
         puzzlefs)
-            opts="-h -V --help --version build import convert extract export mount umount record inspect ls cat list images tag untag copy push pull fetch du diff gc repack complete verify reindex enable-verity resolve completions man help"
+            opts="-h -V --help --version build import convert extract export mount umount record inspect ls cat list images tag untag copy push pull fetch status du diff gc repack complete verify reindex enable-verity resolve completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -691,7 +697,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__help)
-            opts="build import convert extract export mount umount record inspect ls cat list tag untag copy push pull fetch du diff gc repack complete verify reindex enable-verity resolve completions man help"
+            opts="build import convert extract export mount umount record inspect ls cat list tag untag copy push pull fetch status du diff gc repack complete verify reindex enable-verity resolve completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1055,6 +1061,20 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__help__subcmd__resolve)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__help__subcmd__status)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1508,6 +1528,20 @@ _puzzlefs() {
             ;;
         puzzlefs__subcmd__resolve)
             opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        puzzlefs__subcmd__status)
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -368,8 +368,16 @@ never\:"Not at all\: requests are served until SIGTERM or SIGINT"))' \
 '--background[Serve in the background, for a parent that waits on standard output]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-':image -- Image in a registry, docker\://HOST\:PORT/NAME\:TAG or docker\://HOST\:PORT/NAME@sha256\:DIGEST, or in an image layout at the address s3\://BUCKET/PREFIX\:TAG, gs\://…, az\://…, abfs\://…, file\:///… or https\://HOST/PATH\:TAG \[default for TAG\: latest\]:_default' \
-':target -- Store, created if it does not exist, and the tag to set there \[default for TAG\: the image'\''s\]:_default' \
+'::image -- Image in a registry, docker\://HOST\:PORT/NAME\:TAG or docker\://HOST\:PORT/NAME@sha256\:DIGEST, or in an image layout at the address s3\://BUCKET/PREFIX\:TAG, gs\://…, az\://…, abfs\://…, file\:///… or https\://HOST/PATH\:TAG \[default for TAG\: latest\]; or the store whose images are continued:_default' \
+'::target -- Store, created if it does not exist, and the tag to set there \[default for TAG\: the image'\''s\]:_default' \
+&& ret=0
+;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+'--json[Print one JSON object on standard output]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':store -- Directory of the store, an OCI image layout:_files' \
 && ret=0
 ;;
 (du)
@@ -564,6 +572,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (du)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -643,6 +655,7 @@ _puzzlefs_commands() {
 'push:Push an image to a registry or an object store\: only blobs that it lacks' \
 'pull:Pull an image from a registry or an object store\: only data that the store lacks' \
 'fetch:Fetch the chunks of an image while it is mounted\: those first that are read' \
+'status:Show the parts of images that a store has, and what its fetcher does' \
 'du:Show the size of each image of a store, and the part it shares with others' \
 'diff:Show the paths in which two images differ, and the chunks they share' \
 'gc:Remove the blobs of a store that no image needs' \
@@ -744,6 +757,7 @@ _puzzlefs__subcmd__help_commands() {
 'push:Push an image to a registry or an object store\: only blobs that it lacks' \
 'pull:Pull an image from a registry or an object store\: only data that the store lacks' \
 'fetch:Fetch the chunks of an image while it is mounted\: those first that are read' \
+'status:Show the parts of images that a store has, and what its fetcher does' \
 'du:Show the size of each image of a store, and the part it shares with others' \
 'diff:Show the paths in which two images differ, and the chunks they share' \
 'gc:Remove the blobs of a store that no image needs' \
@@ -889,6 +903,11 @@ _puzzlefs__subcmd__help__subcmd__resolve_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs help resolve commands' commands "$@"
 }
+(( $+functions[_puzzlefs__subcmd__help__subcmd__status_commands] )) ||
+_puzzlefs__subcmd__help__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs help status commands' commands "$@"
+}
 (( $+functions[_puzzlefs__subcmd__help__subcmd__tag_commands] )) ||
 _puzzlefs__subcmd__help__subcmd__tag_commands() {
     local commands; commands=()
@@ -968,6 +987,11 @@ _puzzlefs__subcmd__repack_commands() {
 _puzzlefs__subcmd__resolve_commands() {
     local commands; commands=()
     _describe -t commands 'puzzlefs resolve commands' commands "$@"
+}
+(( $+functions[_puzzlefs__subcmd__status_commands] )) ||
+_puzzlefs__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'puzzlefs status commands' commands "$@"
 }
 (( $+functions[_puzzlefs__subcmd__tag_commands] )) ||
 _puzzlefs__subcmd__tag_commands() {

@@ -20,6 +20,7 @@
 //! | --- | --- |
 //! | `control` | the socket by which other processes talk to a fetcher |
 //! | `serve` | fetches chunks on request, and the rest in the background |
+//! | `status` | counts the chunks of images that are there |
 //! | `lazy` | prepares an image whose chunks are fetched later |
 //! | `packs` | fetches packs |
 //! | `arrived` | brings data that has arrived into the store |
@@ -40,6 +41,7 @@ mod packs;
 mod plan;
 mod serve;
 mod source;
+mod status;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -53,6 +55,7 @@ pub use self::lazy::{prepare, LazyImage, LazyOptions};
 use self::manifest::RemoteManifest;
 pub use self::serve::{Claim, Expected, Served, Service, ServiceStatus};
 pub use self::source::{BlobSource, FetchOptions, ImageSource, RemoteBlob};
+pub use self::status::{fetch_status, ImageStatus};
 use self::whole::check_whole;
 use crate::error::Result;
 use crate::model::count::Count;
