@@ -12,6 +12,7 @@ use puzzlefs_lib::import::find_puzzlefs;
 use puzzlefs_lib::oci::Descriptor;
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::{Progress, Result, Store};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// The verb for messages.
@@ -28,6 +29,8 @@ pub struct FetchingOptions {
     pub tag: String,
     /// The time at which the rest is fetched.
     pub completion: Completion,
+    /// The rate of chunks that no reader has requested, in bytes per second.
+    pub limit_rate: Option<NonZeroU64>,
 }
 
 impl FetchingOptions {
@@ -36,6 +39,7 @@ impl FetchingOptions {
         LazyOptions {
             jobs: self.connection.jobs,
             completion: self.completion,
+            limit_rate: self.limit_rate,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::store::chunks::directory::PrivateDirectory;
 use crate::store::oci_layout::Store;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
+use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -68,6 +69,9 @@ pub struct FetchRecord {
     pub retries: u32,
     /// The number of simultaneous transfers.
     pub transfers: u8,
+    /// The rate of chunks that no reader has requested, in bytes per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_rate: Option<NonZeroU64>,
 }
 
 impl FetchRecord {
@@ -213,6 +217,7 @@ mod tests {
             request_timeout: 60,
             retries: 5,
             transfers: 6,
+            limit_rate: None,
         }
     }
 

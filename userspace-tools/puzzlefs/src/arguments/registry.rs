@@ -9,6 +9,7 @@ use puzzlefs_lib::platform::Platform;
 use puzzlefs_registry::{RegistryOptions, RegistrySettings, UserPassword};
 use std::env;
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -129,6 +130,7 @@ impl ConnectionArgs {
         tag: String,
         platform: Option<Platform>,
         complete: Completion,
+        limit_rate: Option<NonZeroU64>,
     ) -> anyhow::Result<FetchRecord> {
         let absolute = |path: Option<PathBuf>| {
             let absolute = path.map(std::path::absolute).transpose();
@@ -148,6 +150,7 @@ impl ConnectionArgs {
             request_timeout: self.request_timeout,
             retries: self.retries,
             transfers: self.transfers,
+            limit_rate,
         })
     }
 

@@ -625,7 +625,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__fetch)
-            opts="-q -h --complete --platform --creds --authfile --cert-dir --tls-verify --request-timeout --retries --transfers --quiet --device --background --help"
+            opts="-q -h --complete --limit-rate --platform --creds --authfile --cert-dir --tls-verify --request-timeout --retries --transfers --quiet --all --device --background --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -633,6 +633,10 @@ _puzzlefs() {
             case "${prev}" in
                 --complete)
                     COMPREPLY=($(compgen -W "now idle never" -- "${cur}"))
+                    return 0
+                    ;;
+                --limit-rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --platform)
@@ -1283,7 +1287,7 @@ _puzzlefs() {
             return 0
             ;;
         puzzlefs__subcmd__mount)
-            opts="-o -w -f -h --options --verify --writable --fuse --foreground --background --lazy --store --complete --authfile --cert-dir --tls-verify --request-timeout --retries --transfers --help"
+            opts="-o -w -f -h --options --verify --writable --fuse --foreground --background --lazy --store --complete --limit-rate --authfile --cert-dir --tls-verify --request-timeout --retries --transfers --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1315,6 +1319,10 @@ _puzzlefs() {
                     ;;
                 --complete)
                     COMPREPLY=($(compgen -W "now idle never" -- "${cur}"))
+                    return 0
+                    ;;
+                --limit-rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --authfile)

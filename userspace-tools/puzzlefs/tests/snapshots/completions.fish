@@ -165,6 +165,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand mount" -l store -d 'St
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand mount" -l complete -d 'Choose when chunks are fetched that no reader has requested' -r -f -a "now\t'At once, beside requests, which come first'
 idle\t'While there are no requests, one range at a time'
 never\t'Not at all: requests are served until SIGTERM or SIGINT'"
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand mount" -l limit-rate -d 'Fetch chunks that no reader has requested at RATE bytes per second at most; with a suffix, KiB (K), MiB (M) or GiB (G) [default: no limit]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand mount" -l authfile -d 'Read the credentials from FILE [default: the files of \'podman login\' and \'docker login\']' -r -F
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand mount" -l cert-dir -d 'Trust the CA certificates *.crt in DIR, too [default: certs.d/HOST:PORT of Podman and Docker]' -r -F
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand mount" -l tls-verify -d 'Verify certificates; with \'false\', accept any, and plain HTTP' -r -f -a "true\t''
@@ -234,6 +235,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand pull" -s h -l help -d 
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l complete -d 'Choose when chunks are fetched that no reader has requested' -r -f -a "now\t'At once, beside requests, which come first'
 idle\t'While there are no requests, one range at a time'
 never\t'Not at all: requests are served until SIGTERM or SIGINT'"
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l limit-rate -d 'Fetch chunks that no reader has requested at RATE bytes per second at most; with a suffix, KiB (K), MiB (M) or GiB (G) [default: no limit]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l platform -d 'Fetch the image of this platform, such as linux/arm64 [default: this machine\'s]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l creds -d 'Log in with this user name and password; other users of this host can see the command line' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l authfile -d 'Read the credentials from FILE [default: the files of \'podman login\' and \'docker login\']' -r -F

@@ -188,6 +188,7 @@ digest\:"By SHA-256, on any filesystem; not over FUSE"))' \
 '--complete=[Choose when chunks are fetched that no reader has requested]:WHEN:((now\:"At once, beside requests, which come first"
 idle\:"While there are no requests, one range at a time"
 never\:"Not at all\: requests are served until SIGTERM or SIGINT"))' \
+'--limit-rate=[Fetch chunks that no reader has requested at RATE bytes per second at most; with a suffix, KiB (K), MiB (M) or GiB (G) \[default\: no limit\]]:RATE:_default' \
 '--authfile=[Read the credentials from FILE \[default\: the files of '\''podman login'\'' and '\''docker login'\''\]]:FILE:_files' \
 '--cert-dir=[Trust the CA certificates *.crt in DIR, too \[default\: certs.d/HOST\:PORT of Podman and Docker\]]:DIR:_files' \
 '--tls-verify=[Verify certificates; with '\''false'\'', accept any, and plain HTTP]::BOOL:(true false)' \
@@ -354,6 +355,7 @@ _arguments "${_arguments_options[@]}" : \
 '--complete=[Choose when chunks are fetched that no reader has requested]:WHEN:((now\:"At once, beside requests, which come first"
 idle\:"While there are no requests, one range at a time"
 never\:"Not at all\: requests are served until SIGTERM or SIGINT"))' \
+'--limit-rate=[Fetch chunks that no reader has requested at RATE bytes per second at most; with a suffix, KiB (K), MiB (M) or GiB (G) \[default\: no limit\]]:RATE:_default' \
 '--platform=[Fetch the image of this platform, such as linux/arm64 \[default\: this machine'\''s\]]:OS/ARCH[/VARIANT]:_default' \
 '(--authfile)--creds=[Log in with this user name and password; other users of this host can see the command line]:USER:PASSWORD:_default' \
 '--authfile=[Read the credentials from FILE \[default\: the files of '\''podman login'\'' and '\''docker login'\''\]]:FILE:_files' \

@@ -28,6 +28,7 @@ use crate::sys::parallel::{self, lock};
 use crate::sys::progress::Progress;
 use puzzlefs_schema::v4::PackedChunk;
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::Mutex;
 
 /// Options of an image whose chunks are fetched on demand.
@@ -37,6 +38,8 @@ pub struct LazyOptions {
     pub jobs: usize,
     /// The time at which the rest is fetched.
     pub completion: Completion,
+    /// The rate of chunks that no reader has requested, in bytes per second.
+    pub limit_rate: Option<NonZeroU64>,
 }
 
 /// The place of a chunk: the number of the pack, and the number of the chunk in it.

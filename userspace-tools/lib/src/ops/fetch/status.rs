@@ -151,6 +151,7 @@ mod tests {
         let options = LazyOptions {
             jobs: 1,
             completion: Completion::Idle,
+            limit_rate: None,
         };
         prepare(&source, &manifest, to, "t", options, &Progress::default()).unwrap();
         let status = |store| {

@@ -27,6 +27,7 @@ use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::{Error, Store};
 use puzzlefs_registry::RemoteName;
 use std::ffi::{OsStr, OsString};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -85,6 +86,26 @@ pub struct CompleteArg {
     /// Choose when chunks are fetched that no reader has requested
     #[arg(long, value_name = "WHEN", default_value = "idle")]
     complete: Complete,
+    /// Fetch chunks that no reader has requested at RATE bytes per second at most; with a suffix, KiB (K),
+    /// MiB (M) or GiB (G) [default: no limit]
+    ///
+    /// Requests of readers are not delayed, and do not count.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    limit_rate: Option<NonZeroU64>,
+}
+
+/// Parses a rate: a number of bytes, or of units of 1024, 1024² or 1024³ bytes.
+fn rate(text: &str) -> Result<NonZeroU64, &'static str> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (text.strip_suffix(['k', 'K']), 1 << 10),
+        Some(b'm' | b'M') => (text.strip_suffix(['m', 'M']), 1 << 20),
+        Some(b'g' | b'G') => (text.strip_suffix(['g', 'G']), 1 << 30),
+        _ => (Some(text), 1),
+    };
+    let number: Option<u64> = number.and_then(|number| number.parse().ok());
+    let rate = number.and_then(|number| number.checked_mul(unit));
+    rate.and_then(NonZeroU64::new)
+        .ok_or("give a number of bytes from 1 on, with K, M or G for units of 1024, 1024² or 1024³")
 }
 
 /// The values of `--complete`.
@@ -113,11 +134,13 @@ impl CompleteArg {
         matches!(self.complete, Complete::Never)
     }
 
-    /// Returns the word of a command line with this argument.
-    pub fn word(self) -> OsString {
+    /// Returns the words of a command line with these arguments.
+    pub fn words(self) -> Vec<OsString> {
         let name = self.complete.to_possible_value();
         let name = name.map_or_else(String::new, |value| value.get_name().to_owned());
-        format!("--complete={name}").into()
+        let rate = self.limit_rate.map(|rate| format!("--limit-rate={rate}"));
+        let words = [format!("--complete={name}")].into_iter().chain(rate);
+        words.map(Into::into).collect()
     }
 }
 
@@ -174,6 +197,7 @@ fn asked(arguments: &FetchArgs, target: &OsStr) -> Result<(PathBuf, Asked)> {
         tag,
         arguments.platform.clone(),
         arguments.complete.completion(),
+        arguments.complete.limit_rate,
     )?;
     let has_creds = arguments.registry.has_creds();
     let asked = Asked {
@@ -182,4 +206,53 @@ fn asked(arguments: &FetchArgs, target: &OsStr) -> Result<(PathBuf, Asked)> {
         has_creds,
     };
     Ok((directory, asked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        complete: CompleteArg,
+    }
+
+    #[test]
+    fn rates() {
+        let parsed = |text: &str| rate(text).map(NonZeroU64::get).ok();
+        assert_eq!(parsed("1"), Some(1));
+        assert_eq!(parsed("500k"), Some(500 << 10));
+        assert_eq!(parsed("3M"), Some(3 << 20));
+        assert_eq!(parsed("2G"), Some(2 << 30));
+        for other in [
+            "",
+            "0",
+            "K",
+            "0M",
+            "1.5M",
+            "-1",
+            "1T",
+            "1KM",
+            "1é",
+            "99999999999G",
+        ] {
+            assert_eq!(parsed(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_words_stand_for_the_arguments() {
+        for line in [
+            &["x"][..],
+            &["x", "--complete=now", "--limit-rate=3M"],
+            &["x", "--complete=never"],
+        ] {
+            let given = Line::parse_from(line).complete;
+            let name = [OsString::from("x")];
+            let again = Line::parse_from(name.into_iter().chain(given.words())).complete;
+            assert_eq!(format!("{given:?}"), format!("{again:?}"));
+        }
+    }
 }

@@ -414,6 +414,7 @@ impl<'s> Process<'_, 's> {
             platform: record.platform.clone(),
             tag: ImageRef::parse_tag(OsStr::new(&record.tag))?,
             completion: record.complete,
+            limit_rate: record.limit_rate,
         };
         let place = format!("{}:{}", self.messages.store, options.tag);
         let progress = Progress::new(entry.stop.clone());

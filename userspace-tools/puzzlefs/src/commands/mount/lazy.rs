@@ -89,7 +89,7 @@ pub fn run(arguments: &MountArgs, options: Options) -> Result<()> {
 fn start(lazy: &LazyArgs, image: &OsStr, target: &OsStr) -> Result<Child> {
     let mut command = Command::new("/proc/self/exe");
     command.args(["fetch", "--background"]);
-    command.arg(lazy.complete.word());
+    command.args(lazy.complete.words());
     command.args(lazy.connection.words());
     command.arg("--").arg(image).arg(target);
     command.stdin(Stdio::null()).stdout(Stdio::piped());

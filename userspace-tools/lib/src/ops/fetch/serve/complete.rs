@@ -11,11 +11,15 @@ use crate::error::{Error, FetchError, Result};
 use crate::model::digest::Digest;
 use crate::store::fetches::Completion;
 use puzzlefs_schema::v4::PackedChunk;
+use std::cell::Cell;
 use std::collections::HashSet;
-use std::time::Duration;
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
 
 /// Chunks of this many bytes are queued at once.
 const WINDOW: u64 = 1 << 20;
+/// With a limit of the rate, chunks of fewer bytes are queued at once, and of this many at least.
+const SMALL_WINDOW: u64 = 64 << 10;
 /// The pause after the first round with failures. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause between two rounds.
@@ -35,6 +39,7 @@ pub(super) fn run(
         number,
         image,
         options,
+        next: Cell::new(Instant::now()),
     };
     server.queue.end_image(number, completer.complete());
 }
@@ -44,6 +49,13 @@ struct Completer<'c, 's> {
     number: ImageNumber,
     image: &'c LazyImage,
     options: LazyOptions,
+    /// The time at which the limit of the rate permits the next bytes.
+    next: Cell<Instant>,
+}
+
+/// Returns the number of bytes of chunks that are queued at once: those of half a second, within limits.
+pub(super) fn window(limit_rate: Option<NonZeroU64>) -> u64 {
+    limit_rate.map_or(WINDOW, |rate| (rate.get() / 2).clamp(SMALL_WINDOW, WINDOW))
 }
 
 /// The result of one round.
@@ -99,6 +111,7 @@ impl Completer<'_, '_> {
     /// Queues all chunks that are missing, in order of position.
     fn round(&self) -> Result<Round> {
         let mut round = Round::Whole;
+        let window = window(self.options.limit_rate);
         for (pack_number, (pack, chunks)) in (0..).zip(self.image.packs()) {
             let (mut missing, mut bytes) = (Vec::new(), 0);
             for (at, chunk) in (0..).zip(chunks) {
@@ -113,7 +126,7 @@ impl Completer<'_, '_> {
                 }
                 missing.push(*chunk);
                 bytes += u64::from(chunk.stored_len);
-                if bytes >= WINDOW {
+                if bytes >= window {
                     self.submit(pack, std::mem::take(&mut missing), &mut round)?;
                     bytes = 0;
                 }
@@ -135,6 +148,7 @@ impl Completer<'_, '_> {
             self.options.jobs.max(2) - 1
         };
         let queue = &self.server.queue;
+        self.wait_for_rate()?;
         queue.wait_for_background(self.number, limit, when_idle)?;
         // Other images may have brought some meanwhile.
         let mut missing = Vec::new();
@@ -146,6 +160,10 @@ impl Completer<'_, '_> {
         if missing.is_empty() {
             return Ok(());
         }
+        let bytes = missing
+            .iter()
+            .map(|chunk| u64::from(chunk.stored_len))
+            .sum();
         let needed = Needed {
             image: self.number,
             tried: Vec::new(),
@@ -154,9 +172,32 @@ impl Completer<'_, '_> {
         };
         if queue.submit(needed, Priority::Background, &HashSet::new()) {
             *round = Round::Queued;
+            self.charge(bytes);
         } else if *round == Round::Whole {
             *round = Round::Elsewhere;
         }
         Ok(())
+    }
+
+    /// Waits until the limit of the rate permits more bytes. Requests of readers do not wait, and do not
+    /// count. The limit delays ranges and not their bytes, because a reader may need a chunk of a range in
+    /// transfer.
+    fn wait_for_rate(&self) -> Result<()> {
+        let wait = self.next.get().saturating_duration_since(Instant::now());
+        if wait.is_zero() {
+            return Ok(());
+        }
+        self.server.queue.pause(self.number, wait)
+    }
+
+    /// Counts bytes that were queued.
+    fn charge(&self, bytes: u64) {
+        let Some(rate) = self.options.limit_rate else {
+            return;
+        };
+        let begin = self.next.get().max(Instant::now());
+        let time = Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
+        // A rate of a byte per second keeps the time within the clock's range.
+        self.next.set(begin.checked_add(time).unwrap_or(begin));
     }
 }

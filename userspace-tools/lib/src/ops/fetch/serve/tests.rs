@@ -18,6 +18,7 @@ use crate::store::chunks::tests::write_pack;
 use crate::sys::parallel::lock;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -100,6 +101,7 @@ fn options(completion: Completion) -> LazyOptions {
     LazyOptions {
         jobs: 3,
         completion,
+        limit_rate: None,
     }
 }
 
@@ -392,6 +394,61 @@ fn the_rest_arrives_in_the_background() {
         assert!(verified.faults.is_empty(), "{:?}", verified.faults);
         assert_whole(to, &image);
     }
+}
+
+#[test]
+fn a_limit_slows_the_background_and_no_request() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 300));
+    let pack = size(&from.blob_path(&image.pack));
+    let source = Source::new(from);
+    for completion in [Completion::Now, Completion::Idle] {
+        // The rest would take years.
+        let slow = LazyOptions {
+            limit_rate: NonZeroU64::new(1),
+            ..options(completion)
+        };
+        let prepared = prepare_tag(&source, to, "t", slow).unwrap();
+        let kernel = Kernel::new();
+        let service = Service::new(to, kernel.clone(), &|_| {}).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let progress = Progress::new(stop.clone());
+        source.bytes();
+        service
+            .run(|| {
+                thread::scope(|scope| {
+                    let _end = End(&service);
+                    let served =
+                        scope.spawn(|| service.serve(&source, &prepared, slow, &progress, None));
+                    let wanted = &image.data[image.data.len() - 20..];
+                    assert_eq!(kernel.request(0, wanted), [None; 20]);
+                    stop.store(true, Relaxed);
+                    assert!(matches!(served.join().unwrap(), Err(Error::Interrupted)));
+                })
+            })
+            .unwrap();
+        kernel.close();
+        let bytes = source.bytes();
+        assert!(bytes * 2 < pack, "{bytes} of {pack}");
+    }
+    // The limit is a rate. The first window does not wait, and the time after the last one does not count.
+    let rate = pack / 4;
+    let limited = LazyOptions {
+        limit_rate: NonZeroU64::new(rate),
+        ..options(Completion::Now)
+    };
+    let start = std::time::Instant::now();
+    source.bytes();
+    let (served, _) = while_serving(&source, to, limited, |_| {});
+    assert_eq!(served.unwrap(), Served::Complete);
+    let wanted = source
+        .bytes()
+        .saturating_sub(2 * complete::window(NonZeroU64::new(rate))) as f64
+        / rate as f64;
+    let took = start.elapsed().as_secs_f64();
+    assert!(wanted > 0.5, "{wanted} s");
+    assert!(took >= wanted, "{took} s instead of {wanted} s");
+    assert_whole(to, &image);
 }
 
 #[test]
