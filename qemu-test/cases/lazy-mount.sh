@@ -165,6 +165,26 @@ lazy_umount
 puzzlefs verify /var/lib/puzzlefs/lazy/*
 rm -r /var/lib/puzzlefs/lazy
 
+# The service continues the images of all stores after a restart.
+puzzlefs mount --lazy --complete=never "$image" "$mnt" 2>/dev/null
+_mounted=("$mnt")
+cmp src/sub/7 "$mnt/sub/7"
+kill -KILL "$(fetchers /var/lib/puzzlefs/lazy)"
+wait_until 'the fetcher ends' no_fetcher /var/lib/puzzlefs/lazy
+sed -i 's/"never"/"now"/' /var/lib/puzzlefs/lazy/*/.puzzlefs/fetches/*
+mkdir -p /etc/puzzlefs
+echo "$CASE_DIR/from" >/etc/puzzlefs/fetchd.conf
+puzzlefs fetch --all >/dev/null 2>said || fail "$(cat said)"
+echo /nonexistent >>/etc/puzzlefs/fetchd.conf
+expect_failure puzzlefs fetch --all >/dev/null
+assert_match "$said" '/nonexistent' 'the store that cannot be continued'
+rm -r /etc/puzzlefs
+mv from hidden
+assert_tree
+mv hidden from
+lazy_umount
+rm -r /var/lib/puzzlefs/lazy
+
 # Two images in one store have one process. Another one continues both, and their readers wait meanwhile.
 rm -r "$lazy"
 mkdir src2

@@ -47,9 +47,10 @@ for file in /usr/share/man/man1/puzzlefs-{build,snapshotter}.1.gz /usr/share/man
 	[[ -s $file ]] || fail "no $file"
 done
 assert_eq "$(dpkg --verify puzzlefs-tools puzzlefs-snapshotter)" '' 'dpkg --verify'
-unit=/etc/systemd/system/multi-user.target.wants/puzzlefs-snapshotter.service
-[[ -L $unit ]] || fail 'the unit is not enabled'
-systemd-analyze verify --man=no --recursive-errors=no /usr/lib/systemd/system/puzzlefs-snapshotter.service
+for unit in puzzlefs-snapshotter puzzlefs-fetchd; do
+	[[ -L /etc/systemd/system/multi-user.target.wants/$unit.service ]] || fail "$unit is not enabled"
+	systemd-analyze verify --man=no --recursive-errors=no "/usr/lib/systemd/system/$unit.service"
+done
 # As if it had run.
 mkdir -p /var/lib/puzzlefs-snapshotter/snapshots/1/fs /run/puzzlefs-snapshotter/images/x
 mount -t tmpfs image /run/puzzlefs-snapshotter/images/x

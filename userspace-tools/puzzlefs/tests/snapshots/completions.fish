@@ -247,6 +247,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l retries -d '
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l transfers -d 'Transfer N blobs or ranges at once, 1 to 64' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l device -d 'Use this device, for tests' -r -F
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -s q -l quiet -d 'Show no progress and no summary'
+complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l all -d 'Continue the images of all stores in /var/lib/puzzlefs/lazy, and of those that /etc/puzzlefs/fetchd.conf names, one a line'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l background -d 'Serve in the background, for a parent that waits on standard output'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand status" -l json -d 'Print one JSON object on standard output'

@@ -367,6 +367,7 @@ never\:"Not at all\: requests are served until SIGTERM or SIGINT"))' \
 '--device=[Use this device, for tests]:PATH:_files' \
 '-q[Show no progress and no summary]' \
 '--quiet[Show no progress and no summary]' \
+'(--background --platform)--all[Continue the images of all stores in /var/lib/puzzlefs/lazy, and of those that /etc/puzzlefs/fetchd.conf names, one a line]' \
 '--background[Serve in the background, for a parent that waits on standard output]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \

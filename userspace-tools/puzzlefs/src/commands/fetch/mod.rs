@@ -4,9 +4,11 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | `all` | continues the images of many stores |
 //! | `process` | the process that serves a store |
 //! | `messages` | its messages and its report |
 
+mod all;
 mod messages;
 mod process;
 
@@ -49,7 +51,10 @@ use std::sync::{Arc, OnceLock};
 /// root and the kernel module.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "puzzlefs fetch [OPTIONS] IMAGE STORE[:TAG]\n       puzzlefs fetch [OPTIONS] STORE",
+    override_usage = "\
+puzzlefs fetch [OPTIONS] IMAGE STORE[:TAG]
+       puzzlefs fetch [OPTIONS] STORE
+       puzzlefs fetch --all",
     after_help = "\
 Exit status: 0 the store has all chunks, another process serves the image, or a signal has ended
 --complete=never; 1 failed; 130 interrupted."
@@ -58,8 +63,8 @@ pub struct FetchArgs {
     /// Image in a registry, docker://HOST:PORT/NAME:TAG or docker://HOST:PORT/NAME@sha256:DIGEST, or in an
     /// image layout at the address s3://BUCKET/PREFIX:TAG, gs://…, az://…, abfs://…, file:///… or
     /// https://HOST/PATH:TAG [default for TAG: latest]; or the store whose images are continued
-    #[arg(value_name = "IMAGE")]
-    image: OsString,
+    #[arg(value_name = "IMAGE", required_unless_present = "all")]
+    image: Option<OsString>,
     /// Store, created if it does not exist, and the tag to set there [default for TAG: the image's]
     #[arg(value_name = "STORE[:TAG]")]
     target: Option<OsString>,
@@ -72,6 +77,12 @@ pub struct FetchArgs {
     registry: RegistryArgs,
     #[command(flatten)]
     quiet: QuietArg,
+    /// Continue the images of all stores in /var/lib/puzzlefs/lazy, and of those that
+    /// /etc/puzzlefs/fetchd.conf names, one a line
+    ///
+    /// The service puzzlefs-fetchd does so when the host starts.
+    #[arg(long, conflicts_with_all = ["image", "target", "background", "platform"])]
+    all: bool,
     /// Use this device, for tests
     #[arg(long, hide = true, value_name = "PATH", default_value = mount::DEVICE)]
     device: PathBuf,
@@ -79,6 +90,9 @@ pub struct FetchArgs {
     #[arg(long, hide = true)]
     background: bool,
 }
+
+/// The directory of the stores of images that are mounted without a store.
+pub const LAZY_STORES: &str = "/var/lib/puzzlefs/lazy";
 
 /// The time at which the rest of an image is fetched.
 #[derive(Clone, Copy, Debug, Args)]
@@ -150,18 +164,21 @@ pub fn run(arguments: &FetchArgs) -> Result<()> {
         // A new session gets no signals from the terminal.
         rustix::process::setsid().context("cannot start a session")?;
     }
+    let progress = interrupt::stoppable()?;
+    let Some(image) = &arguments.image else {
+        return all::run(&arguments.device, &progress);
+    };
     let (directory, asked) = match &arguments.target {
         Some(target) => {
-            let (directory, asked) = asked(arguments, target)?;
+            let (directory, asked) = asked(arguments, image, target)?;
             (directory, Some(asked))
         }
-        None if RemoteName::is_remote(&arguments.image) => {
+        None if RemoteName::is_remote(image) => {
             let what = "give the store, too: puzzlefs fetch IMAGE STORE[:TAG]";
             return Err(Error::Usage(what.to_owned()).into());
         }
-        None => (PathBuf::from(&arguments.image), None),
+        None => (PathBuf::from(image), None),
     };
-    let progress = interrupt::stoppable()?;
     // Without the module, the host does not need the image.
     let device = Arc::new(FetchDevice::open(&arguments.device)?);
     // A process in the background changes its working directory.
@@ -187,13 +204,13 @@ pub fn run(arguments: &FetchArgs) -> Result<()> {
 }
 
 /// Returns the image that the command line asks for, and the store.
-fn asked(arguments: &FetchArgs, target: &OsStr) -> Result<(PathBuf, Asked)> {
+fn asked(arguments: &FetchArgs, image: &OsStr, target: &OsStr) -> Result<(PathBuf, Asked)> {
     let connection = arguments.registry.options()?;
-    let image = RemoteName::parse(&arguments.image, connection.settings.search())?;
-    let (directory, tag) = pull::target(target, &image)?;
+    let name = RemoteName::parse(image, connection.settings.search())?;
+    let (directory, tag) = pull::target(target, &name)?;
     let record = arguments.registry.connection().record(
         // A name that was parsed is UTF-8.
-        arguments.image.to_string_lossy().into_owned(),
+        image.to_string_lossy().into_owned(),
         tag,
         arguments.platform.clone(),
         arguments.complete.completion(),

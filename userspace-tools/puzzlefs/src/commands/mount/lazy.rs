@@ -4,7 +4,7 @@
 
 use super::MountArgs;
 use crate::arguments::registry::ConnectionArgs;
-use crate::commands::fetch::{forget, CompleteArg, Ready};
+use crate::commands::fetch::{forget, CompleteArg, Ready, LAZY_STORES};
 use crate::commands::pull;
 use crate::output::say;
 use anyhow::{Context, Result};
@@ -20,8 +20,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// The directory of the stores of images that are given without a store.
-const STORES: &str = "/var/lib/puzzlefs/lazy";
 /// The most characters of the name of an image in the name of its store.
 const NAME_MAX: usize = 100;
 /// The longest line with which a fetcher reports that it is ready.
@@ -60,8 +58,11 @@ pub fn run(arguments: &MountArgs, options: Options) -> Result<()> {
         None => {
             let (store, tag) = own_store(&name);
             // The image may be secret.
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(STORES);
-            made.context(STORES)?;
+            let made = DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(LAZY_STORES);
+            made.context(LAZY_STORES)?;
             (store, tag)
         }
     };
@@ -158,7 +159,7 @@ fn own_store(image: &RemoteName) -> (PathBuf, String) {
     let readable: String = name.chars().map(plain).take(NAME_MAX).collect();
     let mut digest = Digest::of(name.as_bytes()).to_hex();
     digest.truncate(16);
-    let store = Path::new(STORES).join(format!("{readable}-{digest}"));
+    let store = Path::new(LAZY_STORES).join(format!("{readable}-{digest}"));
     (store, image.tag().unwrap_or("image").to_owned())
 }
 
