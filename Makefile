@@ -12,7 +12,7 @@ export V CASES ROUNDS PUZZLEFS_CACHE DEBIAN_MIRROR KERNEL
 unexport KDIR KMAKE
 
 .PHONY: help run shell test test-kernels test-debug test-dkms test-install test-repeat check fuzz
-.PHONY: bench bench-build bench-registry module tools deb patches cases clean distclean provision
+.PHONY: bench bench-build bench-registry bench-lazy module tools deb patches cases clean distclean provision
 
 help:
 	@echo 'PuzzleFS: a container filesystem for the Linux kernel'
@@ -40,6 +40,7 @@ help:
 	@echo '  make bench        sizes and read times beside EROFS and squashfs, in one guest'
 	@echo '  make bench-build  sizes and times of building images, beside our peers'
 	@echo '  make bench-registry  bytes, requests and times of pushes and pulls, beside our peers'
+	@echo '  make bench-lazy   images mounted before their data has arrived, on slow links, in one guest'
 	@echo
 	@echo '  make module       build/puzzlefs.ko (KERNEL=NAME: build/puzzlefs-NAME.ko);'
 	@echo '                    KDIR=<prepared kernel tree> for any other kernel'
@@ -97,6 +98,9 @@ bench-build:
 
 bench-registry:
 	@$(Q)/bench/registry
+
+bench-lazy:
+	@$(Q)/bench/lazy
 
 cases:
 	@$(Q)/run-cases $(CASES)
