@@ -119,6 +119,8 @@ pub(crate) struct Registry<'p> {
     runtime: Runtime,
     secret: Secret,
     client: Client,
+    /// A client that knows of no credentials, not even that there are none.
+    open: Client,
     /// The client for uploads, and for requests whose answers are read in pieces.
     http: reqwest::Client,
     settings: Settings,
@@ -187,6 +189,7 @@ impl<'p> Registry<'p> {
                 runtime: runtime().map_err(|cause| tls(cause.to_string()))?,
                 secret: secret.clone(),
                 client: settings.client(image).map_err(tls)?,
+                open: settings.client(image).map_err(tls)?,
                 http: settings.http(Policy::default()).map_err(tls)?,
                 settings,
                 base: base(scheme, image).map_err(tls)?,
@@ -210,7 +213,13 @@ impl<'p> Registry<'p> {
 
     /// The client.
     pub fn client(&self) -> &Client {
-        &self.client
+        let is_open = matches!(self.auth(), RegistryAuth::Anonymous) && lock(&self.token).is_none();
+        // The other one would ask the registry before each request whether it wants a token.
+        if is_open {
+            &self.open
+        } else {
+            &self.client
+        }
     }
 
     /// The HTTP client, for requests that the client does not have. [`Self::authorised`] adds credentials.
