@@ -2,6 +2,8 @@
 
 //! `puzzlefs push` and `puzzlefs pull` with Debian's registry, skopeo, and a proxy that disturbs.
 
+#[path = "registry/cache.rs"]
+mod cache;
 #[path = "registry/clients.rs"]
 mod clients;
 mod common;
@@ -325,6 +327,19 @@ fn an_update_fetches_only_new_data() {
     let pushed = world.run(&["push", &image, &world.server.image("app:third")]);
     assert_eq!(pushed["manifest_digest"], pulled["manifest_digest"]);
     assert_eq!(number(&pushed, "new_blobs"), 1);
+}
+
+#[test]
+#[ignore = "needs the registry that 'qemu-test/provision registry-root' installs"]
+fn a_registry_is_asked_once_whether_it_wants_a_token() {
+    let world = World::new(Form::Plain);
+    world.push();
+    let proxy = Proxy::start(world.server.port, |_| Fault::Pass);
+    world.pull(&proxy.image("app:t"), "to");
+    let asked = proxy.requests();
+    assert!(asked.iter().filter(|request| request.is_blob()).count() > 1);
+    let asked = asked.iter().filter(|request| request.path == "/v2/");
+    assert_eq!(asked.count(), 1);
 }
 
 #[test]
