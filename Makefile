@@ -12,7 +12,8 @@ export V CASES ROUNDS PUZZLEFS_CACHE DEBIAN_MIRROR KERNEL
 unexport KDIR KMAKE
 
 .PHONY: help run shell test test-kernels test-debug test-dkms test-install test-repeat check fuzz
-.PHONY: bench bench-build bench-registry bench-lazy module tools deb patches cases clean distclean provision
+.PHONY: bench bench-build bench-registry bench-lazy bench-containers module tools deb patches cases clean
+.PHONY: distclean provision
 
 help:
 	@echo 'PuzzleFS: a container filesystem for the Linux kernel'
@@ -41,6 +42,8 @@ help:
 	@echo '  make bench-build  sizes and times of building images, beside our peers'
 	@echo '  make bench-registry  bytes, requests and times of pushes and pulls, beside our peers'
 	@echo '  make bench-lazy   images mounted before their data has arrived, on slow links, in one guest'
+	@echo '  make bench-containers  pulls and starts of containers by containerd, beside its own'
+	@echo '                    snapshotters'
 	@echo
 	@echo '  make module       build/puzzlefs.ko (KERNEL=NAME: build/puzzlefs-NAME.ko);'
 	@echo '                    KDIR=<prepared kernel tree> for any other kernel'
@@ -101,6 +104,9 @@ bench-registry:
 
 bench-lazy:
 	@$(Q)/bench/lazy
+
+bench-containers:
+	@$(Q)/bench/containers
 
 cases:
 	@$(Q)/run-cases $(CASES)
