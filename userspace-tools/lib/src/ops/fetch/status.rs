@@ -49,9 +49,9 @@ pub fn fetch_status(store: &Store) -> Result<(Vec<ImageStatus>, Vec<Error>)> {
     let (records, mut errors) = FetchRecord::read_all(store)?;
     let reader = ChunkReader::of_index(store)?;
     let mut images = Vec::new();
-    let mut tags = store.index()?.tags();
-    tags.dedup();
     let index = store.index()?;
+    let mut tags = index.tags();
+    tags.dedup();
     for tag in tags {
         let digest = index
             .find(&tag)
