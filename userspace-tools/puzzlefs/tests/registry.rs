@@ -23,7 +23,7 @@ mod uploads;
 use common::*;
 use proxy::{always, first, Fault, Proxy, Request};
 use serde_json::Value;
-use server::{client, skopeo, Form, Server, PASSWORD, USER};
+use server::{client, free_port, skopeo, Form, Server, PASSWORD, USER};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

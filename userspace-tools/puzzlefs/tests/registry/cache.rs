@@ -3,7 +3,7 @@
 //! nginx as a cache of blobs before a registry, with the settings of `Documentation/registries.md`.
 
 use super::*;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Child;
 
 /// The page that has the settings, in a block behind this line.
@@ -19,9 +19,7 @@ struct Cache {
 
 impl Cache {
     fn start(directory: PathBuf, registry: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = free_port();
         fs::create_dir(&directory).unwrap();
         let (_, settings) = PAGE.split_once(BEFORE_SETTINGS).unwrap();
         let (settings, _) = settings.split_once("```").unwrap();

@@ -33,6 +33,12 @@ pub fn program(name: &str) -> Command {
     command
 }
 
+/// A port at which nothing listens. Another test can take it only if it gets the same one.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// The form of a registry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -55,10 +61,7 @@ impl Server {
         let directory = directory.join("registry");
         fs::create_dir(&directory).unwrap();
         let path = |name: &str| directory.join(name).display().to_string();
-        // Free at this moment. Another test can take it only if it gets the same one.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = free_port();
         let mut text = format!(
             "version: 0.1\n\
              log: {{level: error}}\n\

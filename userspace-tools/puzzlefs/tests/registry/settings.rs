@@ -4,7 +4,6 @@
 
 use super::containers::{publish, two_platforms};
 use super::*;
-use std::net::TcpListener;
 
 /// "someone:a:secret" in base64.
 const AUTH: &str = "c29tZW9uZTphOnNlY3JldA==";
@@ -44,12 +43,6 @@ fn table(port: u16, mirrors: &[u16]) -> String {
 
 fn pass(world: &World) -> Proxy {
     Proxy::start(world.server.port, |_| Fault::Pass)
-}
-
-/// A port at which nothing listens.
-fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// A registry without an image.
@@ -113,7 +106,7 @@ fn a_mirror_is_used_instead_of_the_registry() {
 fn the_next_place_replaces_one_that_fails() {
     let world = World::new(Form::Plain);
     world.push();
-    let (lacking, closed) = (empty(&world), closed_port());
+    let (lacking, closed) = (empty(&world), free_port());
     let answer = |head: &str| {
         let fault = Fault::Answer(head.to_owned(), Vec::new());
         Proxy::start(world.server.port, move |_| fault.clone())
