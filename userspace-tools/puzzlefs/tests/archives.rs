@@ -2,10 +2,8 @@
 
 //! Images of tar archives: as two programs write them, and as nobody should.
 
-mod common;
-
-use common::tar::{archive, file, global_pax, header, member, pax};
-use common::*;
+use crate::common::tar::{archive, file, global_pax, header, member, pax};
+use crate::common::*;
 use puzzlefs_lib::builder::{self, BuildOptions};
 use puzzlefs_lib::{Digest, Progress, Store};
 use rustix::fs::XattrFlags;

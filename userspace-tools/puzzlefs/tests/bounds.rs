@@ -2,9 +2,7 @@
 
 //! Trees that are large in some way, built in memory that is not.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -2,9 +2,7 @@
 
 //! What `ls`, `cat`, `inspect`, `list`, `tag` and `untag` say of an image.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Snapshots of everything that is generated from the command line's definition, so that a review shows
-//! each change of it. `UPDATE_EXPECT=1 cargo test --test command_line` writes them anew.
+//! each change of it. `UPDATE_EXPECT=1 cargo test command_line` writes them anew.
 
-mod common;
-#[path = "common/snapshot.rs"]
-mod snapshot;
-
-use common::*;
+use crate::common::snapshot::{check, check_pages};
+use crate::common::*;
 use expect_test::expect_file;
-use snapshot::{check, check_pages};
 use std::fmt::Write;
 
 /// Returns the help of a command, which is as wide as wide terminals show it.

@@ -2,9 +2,7 @@
 
 //! What `du` and `diff` say of images that share much.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use puzzlefs_lib::oci::{self, Descriptor};
 use serde_json::{json, Value};
 use std::fs;

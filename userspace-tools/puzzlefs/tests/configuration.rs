@@ -2,11 +2,9 @@
 
 //! What an image says beside its files: configuration, annotations, labels and history.
 
-mod common;
-
-use common::layout::Layout;
-use common::tar::{archive, file};
-use common::*;
+use crate::common::layout::Layout;
+use crate::common::tar::{archive, file};
+use crate::common::*;
 use puzzlefs_lib::oci::Descriptor;
 use puzzlefs_lib::Digest;
 use serde_json::{json, Value};

@@ -2,9 +2,7 @@
 
 //! `puzzlefs copy` brings an image to another store, whole or not at all.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use puzzlefs_lib::Digest;
 use serde_json::Value;
 use std::fs;

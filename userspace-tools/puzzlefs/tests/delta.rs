@@ -2,9 +2,7 @@
 
 //! Images built on another one.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use puzzlefs_lib::reader::ImageReader;
 use serde_json::Value;
 use std::fs;

@@ -2,9 +2,7 @@
 
 //! The same tree gives the same bytes.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

@@ -2,9 +2,7 @@
 
 //! `puzzlefs enable-verity` where there is no fs-verity; where there is, a case in a guest tests it.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::fs;
 
 #[test]

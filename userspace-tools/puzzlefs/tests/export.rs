@@ -2,9 +2,7 @@
 
 //! `puzzlefs export`: archives that other programs agree with, and ordinary OCI images.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use serde_json::{json, Value};
 use std::fs;
 use std::os::unix::net::UnixListener;

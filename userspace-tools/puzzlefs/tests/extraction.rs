@@ -2,9 +2,7 @@
 
 //! Extraction into targets that refuse something, and of parts of an image.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use rustix::fs::XattrFlags;
 use serde_json::Value;
 use std::fs;

@@ -2,24 +2,15 @@
 
 //! `puzzlefs fetch` with a test that stands for the kernel. Only a guest has the device.
 
-#![cfg(feature = "registry")]
-
-mod common;
-#[allow(dead_code)]
-#[path = "registry/server.rs"]
-mod server;
-#[allow(dead_code)]
-#[path = "objects/stores.rs"]
-mod stores;
-
-use common::*;
+use crate::common::*;
+use crate::objects::stores;
+use crate::registry::server::{client, Form, Server};
 use puzzlefs_lib::fetch::{Conversation, FetcherReply, FetcherRequest};
 use puzzlefs_lib::{Digest, Progress, Store};
 use puzzlefs_schema::v4::{PackFooter, FOOTER_LEN};
 use rustix::fd::OwnedFd;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType};
 use rustix::process::{kill_process, Pid, Signal};
-use server::{client, Form, Server};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

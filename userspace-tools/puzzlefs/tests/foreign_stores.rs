@@ -3,9 +3,7 @@
 //! Stores that another tool has filled with images of format 4: they have no chunk index, or one that does
 //! not list all packs. Each command works as on a store of ours.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,9 +2,7 @@
 
 //! Images of one tree in both formats, which every command shows alike; and malformed ones of format 4.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use puzzlefs_lib::oci::{self, Descriptor, Manifest};
 use puzzlefs_lib::tree::ImageTree;
 use puzzlefs_lib::{Digest, Selector, Store};

@@ -2,9 +2,7 @@
 
 //! A filesystem that runs full under a command.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use puzzlefs_lib::Store;
 use std::fs;
 use std::path::{Path, PathBuf};

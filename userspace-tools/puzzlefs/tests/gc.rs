@@ -2,9 +2,7 @@
 
 //! `puzzlefs gc` removes what no image needs, and nothing else, whoever is at work.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use puzzlefs_lib::oci::{self, Descriptor};
 use puzzlefs_lib::Digest;
 use serde_json::{json, Value};

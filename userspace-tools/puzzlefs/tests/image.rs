@@ -2,9 +2,7 @@
 
 //! What is built is what was there: read back through `puzzlefs-schema` and compared.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use puzzlefs_lib::path::LastLink;
 use puzzlefs_lib::reader::ImageReader;
 use puzzlefs_lib::tree::{FileData, ImageTree};

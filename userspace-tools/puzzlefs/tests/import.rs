@@ -2,11 +2,9 @@
 
 //! Container images, of OCI and of `docker save`.
 
-mod common;
-
-use common::layout::{compressed, layer, layers, shell, tagged, Layout};
-use common::tar::{archive, file, hard_link, header, pax, symlink};
-use common::*;
+use crate::common::layout::{compressed, layer, layers, shell, tagged, Layout};
+use crate::common::tar::{archive, file, hard_link, header, pax, symlink};
+use crate::common::*;
 use puzzlefs_lib::Digest;
 use serde_json::{json, Value};
 use std::fs;

@@ -2,9 +2,7 @@
 
 //! Builders that are killed at every point, beside one that is not, leave a store that is whole.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

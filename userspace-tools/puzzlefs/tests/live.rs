@@ -2,9 +2,7 @@
 
 //! Images of trees that others write to, and of trees that cannot be read as a whole.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -2,9 +2,7 @@
 
 //! Help, completions and manual pages have every command.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::fs;
 
 /// The commands that the help lists.

@@ -3,11 +3,9 @@
 //! Inputs that are something else than the command expects: each message says what the input is and
 //! which command takes it, in our own words.
 
-mod common;
-
-use common::layout::Layout;
-use common::tar::{archive, file};
-use common::*;
+use crate::common::layout::Layout;
+use crate::common::tar::{archive, file};
+use crate::common::*;
 use serde_json::{json, Value};
 use std::fs;
 use std::path::Path;

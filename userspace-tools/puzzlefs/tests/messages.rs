@@ -3,9 +3,7 @@
 //! What the command says where something is wrong: with the words that it was given, or with
 //! whoever is to be told.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use puzzlefs_lib::oci::{self, Descriptor};
 use puzzlefs_lib::Digest;
 use std::fs::{self, File};

@@ -3,9 +3,7 @@
 //! `puzzlefs mount` and `puzzlefs umount`, as far as a host without the kernel module can tell: over
 //! FUSE, and what is said where something is amiss. Cases in a guest test the rest.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::fs::{self, File};
 use std::os::unix::fs::{symlink, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};

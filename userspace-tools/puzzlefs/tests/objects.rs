@@ -3,23 +3,14 @@
 //! `puzzlefs push`, `puzzlefs pull` and `puzzlefs convert` with object stores and servers of files, and a
 //! proxy that disturbs.
 
-mod common;
-#[path = "objects/convert.rs"]
 mod convert;
-#[allow(dead_code)]
-#[path = "registry/proxy.rs"]
-mod proxy;
-#[allow(dead_code)]
-#[path = "registry/server.rs"]
-mod server;
-#[path = "objects/stores.rs"]
-mod stores;
+pub mod stores;
 
-use common::layout::{layer, layers, tagged, Layout};
-use common::*;
-use proxy::{always, first, Fault, Proxy, Request};
+use crate::common::layout::{layer, layers, tagged, Layout};
+use crate::common::*;
+use crate::registry::proxy::{always, first, Fault, Proxy, Request};
+use crate::registry::server::client;
 use serde_json::{json, Value};
-use server::client;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

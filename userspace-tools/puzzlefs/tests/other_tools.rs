@@ -2,9 +2,7 @@
 
 //! Another tool changes the index of a store, without our lock, while a command of ours does.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
 use std::fs;

@@ -3,9 +3,7 @@
 //! Images that hold overlayfs' own markers, as the storage of a container engine does, under the
 //! overlays of writable mounts. A case in a guest does the same by the kernel module.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use rustix::fs::{makedev, mknodat, FileType, Mode, XattrFlags, CWD};
 use std::fs;
 use std::path::{Path, PathBuf};

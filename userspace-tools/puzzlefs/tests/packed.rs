@@ -2,9 +2,7 @@
 
 //! Images of format 4, built by the program.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use puzzlefs_lib::{Digest, Store};
 use serde_json::Value;
 use std::fs;

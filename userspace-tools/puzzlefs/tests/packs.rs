@@ -2,9 +2,7 @@
 
 //! Commands on images of format 4 that are killed at every point leave a store whose images are whole.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -2,9 +2,7 @@
 
 //! Builds that reuse the chunks of an earlier image give the image that they give without it.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::FileExt;

@@ -2,25 +2,16 @@
 
 //! `puzzlefs push` and `puzzlefs pull` with Debian's registry, skopeo, and a proxy that disturbs.
 
-#[path = "registry/cache.rs"]
 mod cache;
-#[path = "registry/clients.rs"]
 mod clients;
-mod common;
-#[path = "registry/containers.rs"]
 mod containers;
-#[path = "registry/proxy.rs"]
-mod proxy;
-#[path = "registry/server.rs"]
-mod server;
-#[path = "registry/settings.rs"]
+pub mod proxy;
+pub mod server;
 mod settings;
-#[path = "registry/tokens.rs"]
 mod tokens;
-#[path = "registry/uploads.rs"]
 mod uploads;
 
-use common::*;
+use crate::common::*;
 use proxy::{always, first, Fault, Proxy, Request};
 use serde_json::Value;
 use server::{client, free_port, skopeo, Form, Server, PASSWORD, USER};

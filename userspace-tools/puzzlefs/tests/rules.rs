@@ -2,9 +2,7 @@
 
 //! The options that leave something out or change it on the way.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use rustix::fs::XattrFlags;
 use std::fs;
 use std::os::unix::fs::lchown;

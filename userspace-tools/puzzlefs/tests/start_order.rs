@@ -2,9 +2,7 @@
 
 //! Start-up orders: recorded from a command, kept with an image, used for its packs and read ahead.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use puzzlefs_lib::chunk_map::{placed_extents, ChunkPlace};
 use puzzlefs_lib::oci::Descriptor;
 use puzzlefs_lib::path::LastLink;

@@ -2,9 +2,7 @@
 
 //! The store stays whole, whatever happens to its builders.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use puzzlefs_lib::Store;
 use rustix::process::{kill_process, Pid, Signal};
 use std::fs::{self, File, OpenOptions};

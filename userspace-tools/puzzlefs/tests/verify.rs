@@ -2,9 +2,7 @@
 
 //! `puzzlefs verify` finds every fault.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use puzzlefs_lib::oci::{self, Descriptor};
 use puzzlefs_lib::path::LastLink;
 use puzzlefs_lib::reader::{Blobs, ImageReader};

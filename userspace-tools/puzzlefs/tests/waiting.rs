@@ -2,9 +2,7 @@
 
 //! The helpers that other tests wait with.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};

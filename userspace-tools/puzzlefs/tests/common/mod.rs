@@ -3,9 +3,10 @@
 //! What the integration tests share: making trees, running the command, and comparing what is
 //! in a directory with what is in an image.
 
-#![allow(dead_code, missing_docs)] // Each test program uses its part.
+#![allow(missing_docs)]
 
 pub mod layout;
+pub mod snapshot;
 pub mod tar;
 mod wait;
 

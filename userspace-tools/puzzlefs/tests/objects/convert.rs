@@ -3,7 +3,7 @@
 //! `puzzlefs convert` from, to and between object stores.
 
 use super::*;
-use crate::server::{skopeo, Form};
+use crate::registry::server::{self, skopeo, Form};
 use puzzlefs_lib::Digest;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";

@@ -3,7 +3,7 @@
 //! An S3 server, moto, from the root that `qemu-test/provision registry-root` makes, and servers of files.
 
 use crate::common::*;
-use crate::server::{make_certificates, program};
+use crate::registry::server::{make_certificates, program};
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
