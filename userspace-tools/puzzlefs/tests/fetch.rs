@@ -13,6 +13,7 @@ use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, Soc
 use rustix::process::{kill_process, Pid, Signal};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -433,6 +434,38 @@ fn a_killed_fetcher_of_several_images_is_continued() {
     assert_eq!(tags.collect::<Vec<_>>(), ["u", "v"]);
     let is_complete = images.iter().all(|image| image["complete"] == true);
     assert!(is_complete, "{state}");
+}
+
+#[test]
+fn a_signal_is_no_failure_of_an_image_that_is_never_completed() {
+    let world = World::new();
+    let fetcher = world.start(&world.file(), &["--complete=never"]);
+    assert_eq!(fetcher.request(0, &world.chunks()[..1]), [0]);
+    fetcher.signal(Signal::TERM);
+    assert_eq!(fetcher.finish().status.code(), Some(0));
+    // The source accepts connections, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let source = format!("http://{}/:t", silent.local_addr().unwrap());
+    let [record] = &records(&world)[..] else {
+        panic!("not one record");
+    };
+    let text = fs::read_to_string(record).unwrap();
+    let text = text.replace(&world.file(), &source);
+    for (complete, status_code) in [("never", 0), ("idle", 130)] {
+        fs::write(record, text.replace("never", complete)).unwrap();
+        let mut command = puzzlefs();
+        command.arg("fetch").arg(world.path("to"));
+        command.arg("--device").arg(world.path("device"));
+        let child = command.spawn().unwrap();
+        let device = net::accept(&world.listener).unwrap();
+        let fetcher = Fetcher { child, device };
+        fetcher.receive();
+        wait_until("the image is being prepared", || {
+            status(&world)["fetcher"]["preparing"] == serde_json::json!(["t"])
+        });
+        fetcher.signal(Signal::TERM);
+        assert_eq!(fetcher.finish().status.code(), Some(status_code));
+    }
 }
 
 #[test]

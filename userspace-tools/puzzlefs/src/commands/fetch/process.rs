@@ -334,12 +334,13 @@ impl<'s> Process<'_, 's> {
         lock(&self.state).failure.get_or_insert(error);
     }
 
-    /// Notes the end of another image.
-    fn end_other(&self, ended: Result<Option<Served>>) {
+    /// Notes the end of another image. An image that is never completed has not been interrupted, not even
+    /// while it was prepared.
+    fn end_other(&self, complete: Completion, ended: Result<Option<Served>>) {
         match ended {
             Ok(_) => {}
             Err(Error::Interrupted) => {
-                if self.stop.load(Relaxed) {
+                if complete != Completion::Never && self.stop.load(Relaxed) {
                     let mut state = lock(&self.state);
                     state.failure.get_or_insert(Error::Interrupted);
                 }
@@ -478,7 +479,7 @@ impl<'s> Process<'_, 's> {
                 Ok(false) => {
                     if let Some(manifest) = record.manifest_digest() {
                         let removed = FetchRecord::remove(self.store, &record.tag, &manifest);
-                        self.end_other(removed.map(|()| None));
+                        self.end_other(record.complete, removed.map(|()| None));
                     }
                     return;
                 }
@@ -494,13 +495,13 @@ impl<'s> Process<'_, 's> {
                     | Error::Reference(_)
                     | Error::Fetch(FetchError::NotWhole { .. } | FetchError::Unranged { .. }),
                 )
-                | Ok(_) => return self.end_other(ended),
+                | Ok(_) => return self.end_other(record.complete, ended),
                 Err(error) => self.service.warn(&error),
             }
             let start = Instant::now();
             while start.elapsed() < pause {
                 if progress.check().is_err() {
-                    return self.end_other(Err(Error::Interrupted));
+                    return self.end_other(record.complete, Err(Error::Interrupted));
                 }
                 thread::sleep(PATIENCE);
             }
@@ -607,7 +608,7 @@ impl<'s> Process<'_, 's> {
                 let _ = sender.send(FetcherReply::Failed { message });
             }
             drop(sender);
-            self.end_other(ended);
+            self.end_other(record.complete, ended);
         });
         loop {
             match receiver.recv_timeout(SIGN_OF_LIFE) {
