@@ -439,12 +439,7 @@ fn an_interruption_leaves_nothing() {
         command.args(arguments).stderr(Stdio::piped());
         let mut child = pause.spawn(&mut command);
         let paused = pause.reached(&mut child).unwrap();
-        rustix::process::kill_process(
-            rustix::process::Pid::from_child(&child),
-            rustix::process::Signal::TERM,
-        )
-        .unwrap();
-        drop(paused);
+        paused.interrupt(&child, rustix::process::Signal::TERM);
         let output = finish(child);
         assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
         assert_eq!(stderr(&output), format!("puzzlefs: interrupted; {what}\n"));

@@ -444,9 +444,7 @@ fn an_extraction_can_be_interrupted() {
     let pause = Pause::at("extracted");
     let mut child = pause.spawn(command.stderr(std::process::Stdio::piped()));
     let paused = pause.reached(&mut child).unwrap();
-    let id = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-    drop(paused);
+    paused.interrupt(&child, rustix::process::Signal::TERM);
     let output = finish(child);
     assert!(path("target/0").exists() && !path("target/2").exists());
     assert_eq!(output.status.code(), Some(130));

@@ -119,8 +119,7 @@ fn an_interrupted_builder_cleans_up() {
             let pause = Pause::at(point);
             let mut builder = pause.spawn(&mut build_command(&tree, &store, "t"));
             let paused = pause.reached(&mut builder).unwrap();
-            kill_process(Pid::from_child(&builder), signal).unwrap();
-            drop(paused);
+            paused.interrupt(&builder, signal);
             let output = finish(builder);
             assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
             assert!(stderr(&output).contains("interrupted; nothing was tagged"));

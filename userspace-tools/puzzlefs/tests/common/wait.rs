@@ -5,7 +5,7 @@
 //! No test sleeps for a guessed time: it waits for a condition, or pauses the command where the
 //! condition holds.
 
-use rustix::process::{WaitId, WaitIdOptions};
+use rustix::process::{kill_process, Pid, Signal, WaitId, WaitIdOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -55,7 +55,7 @@ pub fn output(command: &mut Command) -> Output {
 /// Waits for the end of a process, and returns what it wrote to its pipes. Kills it at the deadline.
 #[track_caller]
 pub fn finish(child: Child) -> Output {
-    let id = rustix::process::Pid::from_child(&child);
+    let id = Pid::from_child(&child);
     let (ended, end) = mpsc::channel();
     thread::scope(|scope| {
         scope.spawn(move || ended.send(child.wait_with_output().unwrap()));
@@ -63,7 +63,7 @@ pub fn finish(child: Child) -> Output {
             Ok(output) => output,
             Err(RecvTimeoutError::Disconnected) => panic!("cannot wait for a process"),
             Err(RecvTimeoutError::Timeout) => {
-                let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+                let _ = kill_process(id, Signal::KILL);
                 let output = end.recv().unwrap();
                 panic!(
                     "a process did not end within {} s: {output:?}",
@@ -86,7 +86,7 @@ pub struct Transferred {
 pub fn output_and_bytes(command: &mut Command) -> (Output, Transferred) {
     let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = piped.stdin(Stdio::null()).spawn().unwrap();
-    let id = WaitId::Pid(rustix::process::Pid::from_child(&child));
+    let id = WaitId::Pid(Pid::from_child(&child));
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     wait_until("the command ends", || {
         rustix::process::waitid(id.clone(), ended)
@@ -128,6 +128,32 @@ pub struct Pause {
 pub struct Paused {
     _connection: UnixStream,
     pub point: String,
+}
+
+impl Paused {
+    /// Sends a signal to the paused command, and lets it go on once it has handled the signal.
+    #[track_caller]
+    pub fn interrupt(self, child: &Child, signal: Signal) {
+        kill_process(Pid::from_child(child), signal).unwrap();
+        wait_until("the signal is handled", || has_handled_signals(child));
+    }
+}
+
+/// Returns true if no signal waits for a process, and all of its threads sleep, none of them in a handler.
+fn has_handled_signals(child: &Child) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+    threads.into_iter().all(|thread| {
+        // A thread may end meanwhile.
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status"));
+        status.is_ok_and(|status| {
+            let field = |name: &str| {
+                let value = status.lines().find_map(|line| line.strip_prefix(name));
+                value.unwrap_or_default().trim()
+            };
+            let is_pending = |name| field(name).bytes().any(|digit| digit != b'0');
+            field("State:").starts_with('S') && !is_pending("SigPnd:") && !is_pending("ShdPnd:")
+        })
+    })
 }
 
 impl Pause {
