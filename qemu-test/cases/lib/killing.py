@@ -9,15 +9,18 @@ import grpc
 
 from case import check, equal, eventually, run
 from containerd import (CONFIG, CONTAINERD_SOCKET, CRI_CONFIG, ROOT, RUN, STORE, Containerd, Registry,
-                        Snapshotter, address, build_and_push, ctr, has_nothing, layers, loopback_up, tags)
+                        Snapshotter, address, build_and_push, ctr, ctr_succeeds, has_nothing, layers,
+                        loopback_up, tags)
 from steps import Steps
 import cri
 
-# containerd collects garbage when an image is removed and when a case asks for it, not after each hundred
-# changes as well, which would come after another step in each run.
+# containerd collects garbage when an image is removed and when a case asks for it. It would do so as well
+# after each hundred changes, which come after another step in each run, and soon after a lease has ended, as
+# that of a pull that fails.
 GC_CONFIG = """
 [plugins."io.containerd.gc.v1.scheduler"]
   mutation_threshold = 0
+  deletion_threshold = 1000000
 """
 
 
@@ -137,8 +140,10 @@ class Pulls:
         self.pull_again(f"containerd killed at step {number}")
 
     def keep_first_layer(self, label):
-        """Sets a label of the snapshot of the first layer."""
-        ctr("snapshot", "--snapshotter", "puzzlefs", "label", self.first_layer, label, namespace="k8s.io")
+        """Sets a label of the snapshot of the first layer. After a failure to connect to the snapshotter,
+        containerd does not try again for a while."""
+        command = ["snapshot", "--snapshotter", "puzzlefs", "label", self.first_layer, label]
+        eventually(lambda: ctr_succeeds(*command, namespace="k8s.io"), "the first layer gets no label")
 
     def collect_garbage(self):
         """Has containerd collect its garbage."""
