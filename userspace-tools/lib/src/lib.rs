@@ -191,7 +191,7 @@ pub mod fetch {
         fetch, fetch_status, prepare, BlobSource, Claim, Completion, Conversation, Expected,
         FetchOptions, FetchRecord, Fetched, FetcherReply, FetcherRequest, FetcherSocket,
         FetcherStatus, ImageSource, ImageStatus, LastError, LazyImage, LazyOptions, RemoteBlob,
-        Served, Service, ServiceStatus, SIGN_OF_LIFE,
+        RetryPauses, Served, Service, ServiceStatus, SIGN_OF_LIFE,
     };
 }
 

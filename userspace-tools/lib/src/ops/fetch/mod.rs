@@ -29,6 +29,7 @@
 //! | `manifest` | reads the manifest |
 //! | `cutter` | cuts a stream into chunks |
 //! | `plan` | the ranges of a pack that are requested |
+//! | `pauses` | the pauses after failures |
 //! | `source` | the source of blobs |
 
 mod arrived;
@@ -38,6 +39,7 @@ mod lazy;
 mod manifest;
 mod pack_index;
 mod packs;
+mod pauses;
 mod plan;
 mod serve;
 mod source;
@@ -53,6 +55,7 @@ pub use self::control::{
 };
 pub use self::lazy::{prepare, LazyImage, LazyOptions};
 use self::manifest::RemoteManifest;
+pub use self::pauses::RetryPauses;
 pub use self::serve::{Claim, Expected, Served, Service, ServiceStatus};
 pub use self::source::{BlobSource, FetchOptions, ImageSource, RemoteBlob};
 pub use self::status::{fetch_status, ImageStatus};

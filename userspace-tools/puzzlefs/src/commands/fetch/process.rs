@@ -12,7 +12,7 @@ use crate::arguments::registry::recorded_options;
 use puzzlefs_lib::error::{exit_status, FetchError, MountError, Program};
 use puzzlefs_lib::fetch::{
     Claim, Completion, Conversation, Expected, FetchRecord, FetcherReply, FetcherRequest,
-    FetcherSocket, FetcherStatus, LastError, Served, Service, SIGN_OF_LIFE,
+    FetcherSocket, FetcherStatus, LastError, RetryPauses, Served, Service, SIGN_OF_LIFE,
 };
 use puzzlefs_lib::mount::FetchDevice;
 use puzzlefs_lib::threads::lock;
@@ -30,10 +30,6 @@ use std::time::{Duration, Instant};
 const IMAGES_MAX: usize = 256;
 /// The most conversations at once.
 const CONVERSATIONS_MAX: usize = 32;
-/// The pause before the second attempt to continue an image. Each further pause is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The interval at which a waiting thread looks for a request to stop.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// The longest wait for a fetcher that holds the lock and has no socket.
@@ -472,7 +468,7 @@ impl<'s> Process<'_, 's> {
     fn go_on(&self, entry: &Entry<'_>, record: &FetchRecord, expected: Expected<'_, 's>) {
         let mut expected = Some(expected);
         let progress = Progress::new(entry.stop.clone());
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = RetryPauses::default();
         loop {
             match record.is_current(self.store) {
                 Ok(true) => {}
@@ -498,14 +494,13 @@ impl<'s> Process<'_, 's> {
                 | Ok(_) => return self.end_other(record.complete, ended),
                 Err(error) => self.service.warn(&error),
             }
-            let start = Instant::now();
+            let (start, pause) = (Instant::now(), pauses.after_failure());
             while start.elapsed() < pause {
                 if progress.check().is_err() {
                     return self.end_other(record.complete, Err(Error::Interrupted));
                 }
                 thread::sleep(PATIENCE);
             }
-            pause = LONGEST_PAUSE.min(pause * 2);
         }
     }
 

@@ -3,6 +3,7 @@
 //! Fetches the chunks that nobody has requested.
 
 use super::super::lazy::{ChunkPlace, LazyImage, LazyOptions};
+use super::super::pauses::RetryPauses;
 use super::super::source::RemoteBlob;
 use super::super::whole::check_whole;
 use super::queue::{ImageNumber, Needed, Priority};
@@ -20,10 +21,6 @@ use std::time::{Duration, Instant};
 const WINDOW: u64 = 1 << 20;
 /// With a limit of the rate, chunks of fewer bytes are queued at once, and of this many at least.
 const SMALL_WINDOW: u64 = 64 << 10;
-/// The pause after the first round with failures. Each further pause is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause between two rounds.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The pause before another round if all missing chunks are under way for other images.
 const OTHERS: Duration = Duration::from_millis(500);
 
@@ -79,7 +76,7 @@ impl Completer<'_, '_> {
             ..
         } = *self;
         let queue = &server.queue;
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = RetryPauses::default();
         loop {
             let failures = queue.failures(number);
             let round = self.round();
@@ -97,14 +94,13 @@ impl Completer<'_, '_> {
                     continue;
                 }
                 Ok(Round::Queued) if queue.failures(number) == failures => {
-                    pause = FIRST_PAUSE;
+                    pauses.reset();
                     continue;
                 }
                 Ok(Round::Queued) => {}
                 Err(error) => server.warn(&error),
             }
-            queue.pause(number, pause)?;
-            pause = LONGEST_PAUSE.min(pause * 2);
+            queue.pause(number, pauses.after_failure())?;
         }
     }
 
