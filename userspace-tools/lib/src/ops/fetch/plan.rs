@@ -27,6 +27,16 @@ pub(super) struct PackRange {
 /// Ranges with small gaps between them become one, the smallest gaps first. The waste stays within
 /// limits, unless there would be too many requests.
 pub(super) fn ranges(needed: &[PackedChunk]) -> Vec<PackRange> {
+    at_most(RANGES_MAX, needed)
+}
+
+/// Does the same for chunks on demand: the waste stays within limits, however many requests that takes.
+pub(super) fn sparse_ranges(needed: &[PackedChunk]) -> Vec<PackRange> {
+    at_most(usize::MAX, needed)
+}
+
+/// Returns the ranges that hold the needed chunks, and joins them as long as there are more than `most`.
+fn at_most(most: usize, needed: &[PackedChunk]) -> Vec<PackRange> {
     let end = |chunk: &PackedChunk| chunk.offset + u64::from(chunk.stored_len);
     let total: u64 = needed.iter().map(|chunk| u64::from(chunk.stored_len)).sum();
     // The gap before each chunk but the first one.
@@ -43,7 +53,7 @@ pub(super) fn ranges(needed: &[PackedChunk]) -> Vec<PackRange> {
     let (mut waste, mut joined) = (0, 0);
     for (gap, _) in &gaps {
         let ranges = needed.len() - joined;
-        if *gap > SMALL_GAP && waste + gap > budget && ranges <= RANGES_MAX {
+        if *gap > SMALL_GAP && waste + gap > budget && ranges <= most {
             break;
         }
         waste += gap;
@@ -123,5 +133,11 @@ mod tests {
         assert_eq!(found.len(), RANGES_MAX);
         let chunks: Vec<_> = found.into_iter().flat_map(|range| range.chunks).collect();
         assert_eq!(chunks, needed);
+        // Chunks on demand are not worth the gaps.
+        let found = sparse_ranges(&needed);
+        assert_eq!(found.len(), needed.len());
+        assert!(found
+            .iter()
+            .all(|range| range.bytes.end - range.bytes.start == 10));
     }
 }

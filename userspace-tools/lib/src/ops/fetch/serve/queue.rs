@@ -8,7 +8,7 @@
 //! Each range belongs to one image, whose threads transfer it from the source of that image.
 
 use super::super::cutter::ChunkCutter;
-use super::super::plan::{ranges, PackRange};
+use super::super::plan::{sparse_ranges, PackRange};
 use super::super::source::RemoteBlob;
 use crate::error::{Error, Result};
 use crate::model::digest::Digest;
@@ -277,7 +277,7 @@ impl Queue {
             }
             range.is_none()
         });
-        for range in ranges(&chunks).into_iter().flat_map(split) {
+        for range in sparse_ranges(&chunks).into_iter().flat_map(split) {
             let mut digests = range.chunks.iter().map(|chunk| Digest::from(chunk.digest));
             let priority = if digests.any(|digest| awaited.contains(&digest)) {
                 Priority::Awaited
@@ -587,7 +587,7 @@ mod tests {
     #[test]
     fn long_ranges_are_split_between_chunks() {
         let chunks: Vec<_> = (0..20).map(|number| chunk(number, 300_000)).collect();
-        let [range] = &ranges(&chunks)[..] else {
+        let [range] = &sparse_ranges(&chunks)[..] else {
             panic!("not one range");
         };
         let pieces = split(range.clone());
