@@ -17,6 +17,48 @@ pub(crate) enum ChunkKind {
     Data,
 }
 
+/// The chunks that a metadata chunk refers to, in the order of the references.
+#[derive(Debug, Default)]
+pub(crate) struct References {
+    pub metadata: Vec<ChunkRef>,
+    /// The others.
+    pub data: Vec<ChunkRef>,
+}
+
+impl References {
+    /// Adds those of the content of a metadata chunk, whose layout is restored. After a fault, those before
+    /// it were added.
+    pub fn add(&mut self, content: &mut [u8]) -> Result<(), MetadataError> {
+        match Layout::restore(content)? {
+            Layout::Root(root) => {
+                let children = root.children(content)?;
+                for number in 0..children.len() {
+                    let child = children.get(number)?;
+                    self.metadata.extend(child.map(|child| child.chunk));
+                }
+            }
+            Layout::BlockList(list) => {
+                let children = list.children(content)?;
+                for number in 0..children.len() {
+                    let child = children.get(number)?;
+                    self.metadata.extend(child.map(|child| child.chunk));
+                }
+            }
+            Layout::Block(block) => {
+                self.metadata.extend(block.list_blocks(content));
+                self.data.extend(block.chunk_refs(content));
+            }
+            Layout::List(list) => {
+                self.metadata.extend(list.list_blocks(content));
+                self.data.extend(list.chunk_refs(content));
+            }
+        }
+        let metadata: HashSet<ChunkRef> = self.metadata.iter().copied().collect();
+        self.data.retain(|chunk| !metadata.contains(chunk));
+        Ok(())
+    }
+}
+
 /// A walk through the chunks of several images. Metadata that they share is read once.
 pub(crate) struct ChunkWalk<'r, 's> {
     reader: &'r ChunkReader<'s>,
@@ -89,38 +131,12 @@ impl<'r, 's> ChunkWalk<'r, 's> {
             chunk: digest,
             cause,
         };
-        let start = pending.len();
-        let data: Vec<ChunkRef> = match Layout::restore(content).map_err(malformed)? {
-            Layout::Root(root) => {
-                let children = root.children(content).map_err(malformed)?;
-                for number in 0..children.len() {
-                    let child = children.get(number).map_err(malformed)?;
-                    pending.extend(child.map(|child| child.chunk));
-                }
-                Vec::new()
-            }
-            Layout::BlockList(list) => {
-                let children = list.children(content).map_err(malformed)?;
-                for number in 0..children.len() {
-                    let child = children.get(number).map_err(malformed)?;
-                    pending.extend(child.map(|child| child.chunk));
-                }
-                Vec::new()
-            }
-            Layout::Block(block) => {
-                pending.extend(block.list_blocks(content));
-                block.chunk_refs(content).collect()
-            }
-            Layout::List(list) => {
-                pending.extend(list.list_blocks(content));
-                list.chunk_refs(content).collect()
-            }
-        };
+        let mut found = References::default();
+        let read = found.add(content);
         // The stack gives the first one first.
-        let below = pending.get_mut(start..).unwrap_or_default();
-        below.reverse();
-        let lists: HashSet<ChunkRef> = below.iter().copied().collect();
-        for chunk in data.iter().filter(|chunk| !lists.contains(chunk)) {
+        pending.extend(found.metadata.into_iter().rev());
+        read.map_err(malformed)?;
+        for chunk in &found.data {
             give(chunk, ChunkKind::Data);
         }
         // Only now: everything below it was given, or will be.

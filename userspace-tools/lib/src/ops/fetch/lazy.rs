@@ -3,23 +3,23 @@
 //! Images that can be mounted before their chunks have arrived.
 //!
 //! An image is prepared in this order: configuration and other blobs that are not packs, the index of each
-//! pack, the root, the manifest, the tag. The tag keeps all chunks of the image that arrive later from
-//! `puzzlefs gc`. As long as metadata is missing, `gc` cannot know which chunks the image needs, and removes
-//! nothing from the store.
+//! pack, the root and the metadata below it, the manifest, the tag. The tag keeps all chunks of the image
+//! that arrive later from `puzzlefs gc`. As long as metadata is missing, `gc` cannot know which chunks the
+//! image needs, and removes nothing from the store.
 
 use super::arrived::Arrived;
-use super::cutter::ChunkCutter;
+use super::commit::stage;
 use super::manifest::RemoteManifest;
-use super::pack_index::{check_count, length, PackIndex};
+use super::metadata::{self, MetadataTransfer};
+use super::pack_index::{check_count, PackIndex};
 use super::packs::Transfer;
 use super::source::{BlobSource, FetchOptions, RemoteBlob};
 use super::whole::check_whole;
 use crate::error::{FetchError, Result};
 use crate::model::digest::Digest;
 use crate::model::oci::{self, Descriptor};
-use crate::store::chunks::reader::ChunkReader;
 use crate::store::chunks::recipes::keep_recipe;
-use crate::store::chunks::update::adopt_packs;
+use crate::store::chunks::update::{add_packs, adopt_packs};
 use crate::store::fetches::Completion;
 use crate::store::locks::FetchLock;
 use crate::store::oci_layout::Store;
@@ -98,8 +98,9 @@ impl LazyImage {
     }
 }
 
-/// Brings everything of an image into a store that a mount needs, except chunks other than the root, and
-/// sets the tag.
+/// Brings everything of an image into a store that a mount needs, except data, and sets the tag.
+///
+/// The metadata is complete unless it is large or damaged. Nothing but the root is necessary.
 ///
 /// # Errors
 ///
@@ -156,12 +157,24 @@ pub fn prepare(
     if !image.is_whole || options.completion == Completion::Never {
         image.add(read_indexes(source, &packs, to, options.jobs, progress)?);
     }
-    if ChunkReader::of_index(to)?.find(&root)?.is_none() {
-        fetch_root(source, &image, &staging)?;
-    }
+    let chunks = if image.is_whole {
+        Vec::new()
+    } else {
+        let transfer = MetadataTransfer {
+            source,
+            find: &|digest| image.place(digest).and_then(|place| image.at(place)),
+            to,
+            jobs: options.jobs,
+            progress,
+        };
+        let sizes = packs.iter().map(|pack| pack.size);
+        transfer.run(&root, metadata::limit(sizes.fold(0, u64::saturating_add)))?
+    };
     progress.check()?;
+    let new_packs = stage(&staging, &chunks)?;
     staging.put(&digest, Content::Bytes(&[manifest]))?;
     staging.commit()?;
+    add_packs(to, &new_packs)?;
     let size = manifest.len() as u64;
     to.set_tag(tag, Descriptor::new(oci::MANIFEST, digest, size))?;
     Ok(image)
@@ -197,24 +210,4 @@ fn read_indexes(
     let mut read = parallel::into_inner(read);
     let with_chunks = |pack: &RemoteBlob| (*pack, read.remove(&pack.digest).unwrap_or_default());
     Ok(packs.iter().map(with_chunks).collect())
-}
-
-/// Fetches the root of an image.
-fn fetch_root(source: &dyn BlobSource, image: &LazyImage, staging: &Staging<'_>) -> Result<()> {
-    let place = image.place(&image.root).and_then(|place| image.at(place));
-    let (pack, root) = place.ok_or(FetchError::NotWhole { chunk: image.root })?;
-    let end = root.offset + u64::from(root.stored_len);
-    let mut cutter = ChunkCutter::new(pack.digest, root.offset, std::slice::from_ref(&root));
-    let has_ranges = source.read(&pack, root.offset..end, &mut |piece| {
-        cutter.push(piece, |digest, stored| {
-            staging.put(digest, Content::Bytes(&[stored])).map(|_| ())
-        })
-    })?;
-    if !has_ranges {
-        return Err(FetchError::Unranged { pack: pack.digest }.into());
-    }
-    if !cutter.is_done() {
-        return Err(length(&pack, end, cutter.position()));
-    }
-    Ok(())
 }

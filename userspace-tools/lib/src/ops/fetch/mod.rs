@@ -24,6 +24,8 @@
 //! | `lazy` | prepares an image whose chunks are fetched later |
 //! | `packs` | fetches packs |
 //! | `arrived` | brings data that has arrived into the store |
+//! | `metadata` | fetches the metadata of an image that is prepared |
+//! | `commit` | puts chunks that have arrived on demand into the store |
 //! | `whole` | checks that all chunks of an image are there |
 //! | `pack_index` | reads the index of a pack |
 //! | `manifest` | reads the manifest |
@@ -33,10 +35,12 @@
 //! | `source` | the source of blobs |
 
 mod arrived;
+mod commit;
 mod control;
 mod cutter;
 mod lazy;
 mod manifest;
+mod metadata;
 mod pack_index;
 mod packs;
 mod pauses;

@@ -164,7 +164,9 @@ mod tests {
         let bytes: u64 = image.chunks.values().map(|bytes| bytes.len() as u64).sum();
         let prepared = status(to);
         assert_eq!((&*prepared.tag, prepared.manifest), ("t", image.manifest));
-        assert_eq!((prepared.local.blobs, prepared.missing.blobs), (1, all - 1));
+        let metadata = image.metadata.len() as u64;
+        assert_eq!(prepared.local.blobs, metadata);
+        assert_eq!(prepared.missing.blobs, all - metadata);
         assert_eq!(prepared.local.bytes + prepared.missing.bytes, bytes);
         assert!(!prepared.is_complete() && prepared.record.is_none());
         fetch_tag(&source, to, "t").unwrap();

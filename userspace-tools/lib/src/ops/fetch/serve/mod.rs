@@ -18,10 +18,8 @@
 //! | `complete` | fetches the rest |
 //! | `server` | plans, transfers and stores |
 //! | `inbox` | requests that have come |
-//! | `commit` | puts chunks into the store |
 //! | `queue` | ranges and chunks under way, and the requests that wait for them |
 
-mod commit;
 mod complete;
 mod inbox;
 mod queue;

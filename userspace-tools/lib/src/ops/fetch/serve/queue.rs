@@ -7,6 +7,7 @@
 //!
 //! Each range belongs to one image, whose threads transfer it from the source of that image.
 
+use super::super::commit::ArrivedChunk;
 use super::super::cutter::ChunkCutter;
 use super::super::plan::{sparse_ranges, PackRange};
 use super::super::source::RemoteBlob;
@@ -29,9 +30,6 @@ const ARRIVED_MAX: usize = 48 << 20;
 const QUIET: Duration = Duration::from_millis(100);
 /// The longest wait of a thread before it looks for the end.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// A chunk that has arrived, with its stored bytes, which were compared with the digest.
-pub(super) type ArrivedChunk = (Digest, Vec<u8>);
 
 /// The number of an image that is served.
 pub(super) type ImageNumber = u64;

@@ -2,13 +2,13 @@
 
 //! The threads of a service: they plan, transfer and store.
 
+use super::super::commit::commit;
 use super::super::lazy::{ChunkPlace, LazyImage};
 use super::super::pack_index::length;
 use super::super::source::BlobSource;
-use super::commit;
 use super::inbox::Inbox;
 use super::queue::{ImageNumber, Job, Needed, Priority, Queue, Waiting};
-use crate::error::{Error, FetchError, Result};
+use crate::error::{is_full, Error, FetchError, Result};
 use crate::model::digest::Digest;
 use crate::mount::{ChunkAnswer, ChunkRequest, ChunkRequests};
 use crate::store::chunks::index::Location;
@@ -208,7 +208,7 @@ impl<'s> Server<'s> {
                 Ok(true) => answers.push((request.id, None)),
                 Ok(false) => missing.push(*request),
                 Err(error) => {
-                    answers.push((request.id, Some(commit::errno(&error))));
+                    answers.push((request.id, Some(errno(&error))));
                     self.warn(&error);
                 }
             }
@@ -346,7 +346,7 @@ impl<'s> Server<'s> {
     /// Stores chunks that have arrived until the end.
     pub fn store_all(&self) {
         while let Some(chunks) = self.queue.arrived() {
-            let stored = commit::commit(self.store, &chunks);
+            let stored = commit(self.store, &chunks);
             self.queue.released(&chunks);
             let digests: Vec<Digest> = chunks.iter().map(|(digest, _)| *digest).collect();
             match stored {
@@ -367,7 +367,7 @@ impl<'s> Server<'s> {
 
     /// Answers the requests for chunks that cannot be had.
     fn answer_failed(&self, chunks: Vec<Digest>, error: &Error) {
-        let errno = Some(commit::errno(error));
+        let errno = Some(errno(error));
         let answers = self.queue.done(chunks).into_iter().map(|id| (id, errno));
         if let Err(error) = self.answer(answers.collect()) {
             self.queue.end(Err(error));
@@ -397,5 +397,28 @@ impl<'s> Server<'s> {
         *last = Some((text, Instant::now()));
         drop(last);
         (self.warn)(error);
+    }
+}
+
+/// Returns the error number of a failure, for the answer to a request.
+pub(super) fn errno(error: &Error) -> Errno {
+    match error.system_cause() {
+        Some(cause) if is_full(cause) => Errno::NOSPC,
+        _ => Errno::IO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn a_full_disk_has_a_number_of_its_own() {
+        let of = |kind: ErrorKind| errno(&Error::io("/s", "write")(std::io::Error::from(kind)));
+        assert_eq!(of(ErrorKind::StorageFull), Errno::NOSPC);
+        assert_eq!(of(ErrorKind::QuotaExceeded), Errno::NOSPC);
+        assert_eq!(of(ErrorKind::NotFound), Errno::IO);
+        assert_eq!(errno(&Error::Remote("broken".into())), Errno::IO);
     }
 }

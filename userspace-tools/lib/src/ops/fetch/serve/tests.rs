@@ -180,32 +180,23 @@ fn chunks(image: &TestImage) -> Vec<Digest> {
 }
 
 #[test]
-fn a_prepared_image_has_a_tag_and_a_root() {
+fn a_prepared_image_has_a_tag_and_its_metadata() {
     let Stores { from, to, .. } = &stores();
     let image = write_image(from, "t", &names("a", 300));
     let source = Source::new(from);
     let prepared = prepare_tag(&source, to, "t", options(Completion::Idle)).unwrap();
     assert!(!prepared.is_whole());
     assert_eq!(*prepared.manifest(), image.manifest);
-    assert!(has_tag(to, "t") && has(to, &image.root));
-    assert!(!has(to, &image.metadata[1]) && !has(to, &image.data[0]));
+    assert!(has_tag(to, "t"));
+    assert!(image.metadata.iter().all(|digest| has(to, digest)));
+    assert!(!image.data.iter().any(|digest| has(to, digest)));
+    // The configuration, the index of the pack, which takes two, and the levels of the metadata.
+    let requests = source.requests.load(Relaxed);
+    assert!(requests <= 7, "{requests}");
     let pack = size(&from.blob_path(&image.pack));
     let bytes = source.bytes();
     assert!(bytes * 10 < pack, "{bytes} of {pack}");
-    // A mount finds the root.
-    mount::find(&ImageRef {
-        store: to.path().to_path_buf(),
-        selector: Selector::Tag("t".to_owned()),
-    })
-    .unwrap();
-    // As long as metadata is missing, nothing is removed.
-    let before = to.list_blobs().unwrap();
-    let error = collect(to, GcOptions::default(), || false).unwrap_err();
-    assert!(matches!(
-        error,
-        Error::Command(CommandError::NeedsUnknown { .. })
-    ));
-    assert_eq!(to.list_blobs().unwrap(), before);
+    assert_mountable(to);
     // A verification reports the chunks that are missing, and a fetch brings them.
     let verified = verify_store(to, 1, &Progress::default()).unwrap();
     assert!(!verified.faults.is_empty());
@@ -214,6 +205,49 @@ fn a_prepared_image_has_a_tag_and_a_root() {
     assert!(prepare_tag(&source, to, "t", options(Completion::Idle))
         .unwrap()
         .is_whole());
+}
+
+/// Asserts that a mount finds the root.
+fn assert_mountable(store: &Store) {
+    mount::find(&ImageRef {
+        store: store.path().to_path_buf(),
+        selector: Selector::Tag("t".to_owned()),
+    })
+    .unwrap();
+}
+
+#[test]
+fn damaged_metadata_is_left_to_readers() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 300));
+    let mut source = Source::new(from);
+    // The first byte of the chunk behind the root, at a multiple of 8.
+    let root = image.chunks[&image.root].len() as u64;
+    source.changed = Some((image.pack, root.next_multiple_of(8)));
+    let prepared = prepare_tag(&source, to, "t", options(Completion::Idle)).unwrap();
+    assert!(!prepared.is_whole());
+    assert!(has_tag(to, "t") && has(to, &image.root));
+    assert!(!has(to, &image.metadata[1]) && !has(to, &image.data[0]));
+    assert_mountable(to);
+    // As long as metadata is missing, nothing is removed.
+    let before = to.list_blobs().unwrap();
+    let error = collect(to, GcOptions::default(), || false).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Command(CommandError::NeedsUnknown { .. })
+    ));
+    assert_eq!(to.list_blobs().unwrap(), before);
+    // Its reader gets the error, and the chunk as soon as the source has it.
+    let never = options(Completion::Never);
+    let (served, _) = while_serving(&source, to, never, |kernel| {
+        let wanted = [image.metadata[1]];
+        assert_eq!(kernel.request(0, &wanted), [Some(Errno::IO)]);
+    });
+    served.unwrap();
+    source.changed = None;
+    while_serving_well(&source, to, |kernel| {
+        assert_eq!(kernel.request(0, &image.metadata[1..2]), [None]);
+    });
 }
 
 #[test]
