@@ -2,7 +2,7 @@
 
 //! The start-up orders of images, and the chunks that they lead to.
 
-use crate::error::{Error, ImageError, Result};
+use crate::error::{Error, ImageError, Result, StoreError};
 use crate::image::store_chunks::{MetadataBlock, StoreChunks};
 use crate::model::digest::Digest;
 use crate::model::oci::Manifest;
@@ -10,7 +10,7 @@ use crate::model::start_order::{FileRange, StartOrder, ORDER_MAX};
 use crate::store::oci_layout::Store;
 use crate::sys::parallel::lock;
 use puzzlefs_schema::v4::{
-    ChunkRef, ChunkSource, ExtentData, InodeType, LoadedInode, MetadataError, Node, Tree,
+    ChunkRef, ChunkSource, ExtentData, InodeType, MetadataError, Node, Tree,
 };
 use std::collections::HashSet;
 use std::fs::File;
@@ -18,6 +18,9 @@ use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Mutex;
+
+/// The most extents that a search in a part of an image visits.
+const EXTENTS_MAX: usize = 1 << 20;
 
 impl StartOrder {
     /// Reads an order from a file.
@@ -66,39 +69,117 @@ impl OrderedChunks {
     ///
     /// Each byte of a file is in one range of an order, so time is bounded by the sizes of order and image.
     pub fn find(store: &Store, root: &Digest, order: &StartOrder) -> Result<Self> {
+        let mut search = Search::new(StoreChunks::new(store)?, root, usize::MAX)?;
+        for range in order.ranges() {
+            search.add(range)?;
+        }
+        Ok(search.finish(*root))
+    }
+
+    /// Finds chunks of an image as far as the store has the metadata. Also returns the metadata chunks that
+    /// it lacks: the first one on the way to each range. `check` is called before each range, and its error
+    /// ends the search.
+    ///
+    /// At most 1,048,576 extents are visited, because a hostile order can name a large file by many names.
+    pub fn find_local(
+        store: &Store,
+        root: &Digest,
+        order: &StartOrder,
+        mut check: impl FnMut() -> Result<()>,
+    ) -> Result<(Self, Vec<Digest>)> {
+        let mut search = Search::new(StoreChunks::of_index(store)?, root, EXTENTS_MAX)?;
+        let (mut lacking, mut seen) = (Vec::new(), HashSet::new());
+        for range in order.ranges() {
+            check()?;
+            match search.add(range) {
+                Err(Error::Store(StoreError::ChunkMissing { digest, .. })) => {
+                    if seen.insert(digest) {
+                        lacking.push(digest);
+                    }
+                }
+                added => added?,
+            }
+        }
+        Ok((search.finish(*root), lacking))
+    }
+}
+
+/// A search for the chunks of ranges.
+struct Search<'s> {
+    tree: Tree<TracedChunks<'s>>,
+    seen: HashSet<Digest>,
+    data: Vec<Digest>,
+    missing: usize,
+    /// The number of extents that may still be visited.
+    extents_left: usize,
+}
+
+impl<'s> Search<'s> {
+    fn new(chunks: StoreChunks<'s>, root: &Digest, extents_max: usize) -> Result<Self> {
         let source = TracedChunks {
-            chunks: StoreChunks::new(store)?,
+            chunks,
             loaded: Mutex::default(),
         };
         let (chunk, content) = source.chunks.reader().root(root)?;
         let block = source.chunks.check(&chunk, content)?;
-        let tree = Tree::new(source, block)?;
-        let (mut data, mut missing) = (Vec::new(), 0);
-        let mut seen = HashSet::new();
-        for range in order.ranges() {
-            let Some((node, inode_type)) = find(&tree, range)? else {
-                missing += 1;
-                continue;
+        Ok(Search {
+            tree: Tree::new(source, block)?,
+            seen: HashSet::new(),
+            data: Vec::new(),
+            missing: 0,
+            extents_left: extents_max,
+        })
+    }
+
+    /// Adds the chunks of a range.
+    fn add(&mut self, range: &FileRange) -> Result<()> {
+        let Search {
+            tree,
+            seen,
+            data,
+            missing,
+            extents_left,
+        } = self;
+        let Some((node, inode_type)) = find(tree, range)? else {
+            *missing += 1;
+            return Ok(());
+        };
+        if inode_type != InodeType::File {
+            // This loads its block.
+            tree.open(node, Some(inode_type))?;
+            return Ok(());
+        }
+        let file = tree.open(node, Some(InodeType::File))?;
+        if range.length == 0 {
+            return Ok(());
+        }
+        let _ = tree.for_each_extent(&file, range.offset, |extent| {
+            let Some(left) = extents_left
+                .checked_sub(1)
+                .filter(|_| extent.start < range.end())
+            else {
+                return ControlFlow::Break(());
             };
-            if inode_type != InodeType::File {
-                // This loads its block.
-                tree.open(node, Some(inode_type))?;
-                continue;
-            }
-            let file = tree.open(node, Some(InodeType::File))?;
-            add_data(&tree, &file, range, |digest| {
+            *extents_left = left;
+            if let ExtentData::Chunk { chunk, .. } = extent.data {
+                let digest = Digest::from(*chunk.digest());
                 if seen.insert(digest) {
                     data.push(digest);
                 }
-            })?;
-        }
-        let mut metadata = vec![*root];
-        metadata.append(&mut lock(&tree.source().loaded).order);
-        Ok(OrderedChunks {
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(())
+    }
+
+    fn finish(self, root: Digest) -> OrderedChunks {
+        let mut metadata = vec![root];
+        metadata.append(&mut lock(&self.tree.source().loaded).order);
+        OrderedChunks {
             metadata,
-            data,
-            missing,
-        })
+            data: self.data,
+            missing: self.missing,
+        }
     }
 }
 
@@ -116,28 +197,6 @@ fn find(tree: &Tree<TracedChunks<'_>>, range: &FileRange) -> Result<Option<(Node
         here = (target.node, target.inode_type);
     }
     Ok(Some(here))
-}
-
-/// Passes the chunks of a range to a function, in the order of the file.
-fn add_data(
-    tree: &Tree<TracedChunks<'_>>,
-    file: &LoadedInode<MetadataBlock>,
-    range: &FileRange,
-    mut give: impl FnMut(Digest),
-) -> Result<()> {
-    if range.length == 0 {
-        return Ok(());
-    }
-    let _ = tree.for_each_extent(file, range.offset, |extent| {
-        if extent.start >= range.end() {
-            return ControlFlow::Break(());
-        }
-        if let ExtentData::Chunk { chunk, .. } = extent.data {
-            give(Digest::from(*chunk.digest()));
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok(())
 }
 
 /// The chunks of a store, and the metadata chunks that were loaded.
@@ -174,5 +233,63 @@ impl ChunkSource for TracedChunks<'_> {
 
     fn malformed(&self, chunk: &ChunkRef, cause: MetadataError) -> Error {
         self.chunks.malformed(chunk, cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::test_images::{names, write_image};
+    use std::fs;
+
+    #[test]
+    fn chunks_are_found_as_far_as_metadata_is_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let create = |name: &str| Store::create(&scratch.path().join(name)).unwrap();
+        let (from, to) = (create("from"), create("to"));
+        let image = write_image(&from, "t", &names("a", 300));
+        let order = StartOrder::parse(b"/a5\n/missing\n/a100\n/a0\n").unwrap();
+        let whole = OrderedChunks::find(&from, &image.root, &order).unwrap();
+        assert_eq!((whole.data.len(), whole.missing), (3, 1));
+        let find = |store| OrderedChunks::find_local(store, &image.root, &order, || Ok(()));
+        let (found, lacking) = find(&from).unwrap();
+        assert_eq!((&found.data, found.missing), (&whole.data, 1));
+        assert!(lacking.is_empty() && found.metadata == whole.metadata);
+        let mut next = vec![image.root];
+        let mut searches = 0;
+        while !next.is_empty() {
+            for digest in &next {
+                let path = to.blob_path(digest);
+                assert!(!path.exists() && image.metadata.contains(digest));
+                fs::write(path, &image.chunks[digest]).unwrap();
+            }
+            let (found, lacking) = find(&to).unwrap();
+            if lacking.is_empty() {
+                assert_eq!(found.data, whole.data);
+            }
+            next = lacking;
+            searches += 1;
+        }
+        assert!(searches > 1);
+        let stop = || Err(Error::Interrupted);
+        let stopped = OrderedChunks::find_local(&from, &image.root, &order, stop);
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+    }
+
+    #[test]
+    fn the_extents_of_a_search_are_bounded() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = Store::create(&scratch.path().join("store")).unwrap();
+        let image = write_image(&store, "t", &names("a", 20));
+        // A file of 6,000 extents, and one of one.
+        let order = StartOrder::parse(b"/a0\n/a5\n").unwrap();
+        for (most, wanted) in [(6000, 1), (6001, 2)] {
+            let chunks = StoreChunks::of_index(&store).unwrap();
+            let mut search = Search::new(chunks, &image.root, most).unwrap();
+            for range in order.ranges() {
+                search.add(range).unwrap();
+            }
+            assert_eq!(search.finish(image.root).data.len(), wanted);
+        }
     }
 }

@@ -26,10 +26,19 @@ pub struct StoreChunks<'s> {
 impl<'s> StoreChunks<'s> {
     /// Opens the chunks of a store.
     pub(crate) fn new(store: &'s Store) -> Result<Self> {
-        Ok(StoreChunks {
-            reader: ChunkReader::new(store)?,
+        Ok(Self::with(ChunkReader::new(store)?))
+    }
+
+    /// Opens the chunks that the index of a store lists.
+    pub(crate) fn of_index(store: &'s Store) -> Result<Self> {
+        Ok(Self::with(ChunkReader::of_index(store)?))
+    }
+
+    fn with(reader: ChunkReader<'s>) -> Self {
+        StoreChunks {
+            reader,
             recent: Mutex::new(Recent::new(CACHE_BYTES)),
-        })
+        }
     }
 
     /// Opens the tree of an image, whose root has this digest.

@@ -5,7 +5,8 @@
 //!
 //! 1. A thread takes requests. Those that arrive within a few milliseconds are planned together. The first
 //!    image that has a chunk gives it.
-//! 2. Chunks that are neighbours in a pack become one range. Ranges are queued by priority.
+//! 2. Chunks that are neighbours in a pack become one range. Ranges are queued by priority: those that a
+//!    reader waits for, other requests, the start-up order of the image, the background.
 //! 3. Threads of each image transfer its ranges. Each chunk is compared with its digest.
 //! 4. A thread puts the chunks that have arrived into the store, durably, and answers their requests. Chunks
 //!    that arrive meanwhile are stored together next. The store is locked against `gc` only during this step.
@@ -16,6 +17,7 @@
 //! | module | content |
 //! | --- | --- |
 //! | `complete` | fetches the rest |
+//! | `recorded` | fetches the chunks of the start-up order |
 //! | `server` | plans, transfers and stores |
 //! | `inbox` | requests that have come |
 //! | `queue` | ranges and chunks under way, and the requests that wait for them |
@@ -23,6 +25,7 @@
 mod complete;
 mod inbox;
 mod queue;
+mod recorded;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -180,12 +183,13 @@ impl<'s> Service<'s> {
         expected: Option<Expected<'_, 's>>,
     ) -> Result<Served> {
         let server = &self.server;
-        let number = server.enter(image.clone());
+        let number = server.enter(image.clone(), options.jobs);
         drop(expected);
         let ended = thread::scope(|scope| {
             for _ in 0..options.jobs.max(1) {
                 scope.spawn(|| server.transfer_all(number, source, progress));
             }
+            scope.spawn(|| recorded::run(server, number, image));
             if options.completion != Completion::Never {
                 scope.spawn(|| complete::run(server, number, image, options));
             }

@@ -41,7 +41,9 @@ pub(super) enum Priority {
     Awaited,
     /// The kernel reads ahead.
     Requested,
-    /// Nobody has requested the range.
+    /// The start-up order of the image leads to the range.
+    Recorded,
+    /// Nothing says that it will be read soon.
     Background,
 }
 
@@ -84,9 +86,18 @@ pub(super) struct Waiting {
     pub since: Instant,
 }
 
+impl Priority {
+    /// Returns true if no reader has requested the range.
+    fn is_unrequested(self) -> bool {
+        self > Priority::Requested
+    }
+}
+
 /// An image that is served.
 #[derive(Default)]
 struct ImageState {
+    /// The number of its threads, which transfer ranges.
+    jobs: usize,
     /// The number of its ranges that have failed.
     failures: u64,
     outcome: Option<Result<()>>,
@@ -115,7 +126,8 @@ struct State {
     under_way: HashMap<Digest, (ImageNumber, u64)>,
     /// The requests for chunks under way.
     waiting: HashMap<Digest, Vec<Waiting>>,
-    /// Chunks that have arrived and are not stored: those with requests, and those without.
+    /// Chunks that have arrived and are not stored: those that are stored at once, and those of the
+    /// background.
     arrived: Vec<ArrivedChunk>,
     arrived_background: Vec<ArrivedChunk>,
     arrived_bytes: usize,
@@ -144,8 +156,8 @@ impl State {
 
     /// Gives a queued range a higher priority.
     fn promote(&mut self, (image, number): (ImageNumber, u64), priority: Priority) {
-        use Priority::{Awaited, Background, Requested};
-        for former in [Awaited, Requested, Background] {
+        use Priority::{Awaited, Background, Recorded, Requested};
+        for former in [Awaited, Requested, Recorded, Background] {
             if former > priority {
                 if let Some(mut job) = self.queued.remove(&(image, former, number)) {
                     job.priority = priority;
@@ -185,6 +197,24 @@ impl State {
         self.queued.remove(&key.filter(|(of, ..)| *of == image)?)
     }
 
+    /// Takes the first range of an image that a thread may transfer now. If there are several threads, one of
+    /// them stays free for requests.
+    fn pop_allowed(&mut self, image: ImageNumber) -> Option<Job> {
+        let mut queued = self.queued.range((image, Priority::Awaited, 0)..);
+        let is_unrequested = queued
+            .next()
+            .is_some_and(|((_, priority, _), _)| priority.is_unrequested());
+        let running = self.running.iter();
+        let unrequested = running
+            .filter(|(of, priority)| *of == image && priority.is_unrequested())
+            .count();
+        let jobs = self.images.get(&image).map_or(0, |image| image.jobs);
+        if is_unrequested && unrequested >= jobs.max(2) - 1 {
+            return None;
+        }
+        self.pop(image)
+    }
+
     /// Returns true if an image is served no longer.
     fn has_left(&self, image: ImageNumber) -> bool {
         let image = self.images.get(&image);
@@ -205,11 +235,13 @@ impl Queue {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Adds an image.
-    pub fn enter(&self, image: ImageNumber) {
-        lock(&self.state)
-            .images
-            .insert(image, ImageState::default());
+    /// Adds an image whose ranges `jobs` threads transfer.
+    pub fn enter(&self, image: ImageNumber, jobs: usize) {
+        let state = ImageState {
+            jobs,
+            ..ImageState::default()
+        };
+        lock(&self.state).images.insert(image, state);
     }
 
     /// Removes an image that has ended. Its threads have ended, too. Returns the requests for chunks of its
@@ -321,7 +353,7 @@ impl Queue {
             if state.has_left(image) {
                 return None;
             }
-            if let Some(job) = state.pop(image) {
+            if let Some(job) = state.pop_allowed(image) {
                 state.running.push((image, job.priority));
                 return Some(job);
             }
@@ -341,7 +373,10 @@ impl Queue {
     }
 
     /// Notes that a chunk has arrived. Waits if too much has arrived that is not stored.
-    pub fn arrive(&self, digest: &Digest, stored: &[u8]) -> Result<()> {
+    ///
+    /// Only chunks of the background wait in memory for others. Those that were fetched ahead are about to be
+    /// read, and a reader does not wait for a chunk that is stored.
+    pub fn arrive(&self, digest: &Digest, stored: &[u8], priority: Priority) -> Result<()> {
         let mut state = lock(&self.state);
         while state.arrived_bytes >= ARRIVED_MAX && !state.has_ended {
             state = self.wait(state);
@@ -351,7 +386,7 @@ impl Queue {
         }
         state.arrived_bytes += stored.len();
         let chunk = (*digest, stored.to_vec());
-        if state.waiting.contains_key(digest) {
+        if priority != Priority::Background || state.waiting.contains_key(digest) {
             state.arrived.push(chunk);
         } else {
             state.background_bytes += stored.len();
@@ -458,6 +493,19 @@ impl Queue {
             }
             state.under_way.values().any(|(of, _)| *of == image)
         })
+    }
+
+    /// Waits until none of these chunks is under way.
+    pub fn wait_for(&self, image: ImageNumber, chunks: &[Digest]) -> Result<()> {
+        self.wait_while(image, |state| {
+            let mut chunks = chunks.iter();
+            chunks.any(|digest| state.under_way.contains_key(digest))
+        })
+    }
+
+    /// Fails when the image has ended.
+    pub fn check(&self, image: ImageNumber) -> Result<()> {
+        self.wait_while(image, |_| false)
     }
 
     /// Waits for a time.
@@ -611,12 +659,13 @@ mod tests {
     #[test]
     fn awaited_ranges_come_first_and_promoted_ones_too() {
         let queue = Queue::default();
-        queue.enter(1);
+        queue.enter(1, 3);
         let none = HashSet::new();
         let digest = |number| Digest::from(far(number).digest);
-        for number in 0..4 {
+        for number in [0, 1, 4, 2, 3] {
             let (priority, awaited) = match number {
                 0 | 1 => (Priority::Background, HashSet::new()),
+                4 => (Priority::Recorded, HashSet::new()),
                 2 => (Priority::Requested, HashSet::new()),
                 _ => (Priority::Requested, HashSet::from([digest(number)])),
             };
@@ -626,15 +675,51 @@ mod tests {
         assert!(!queue.submit(needed(1, far(1)), Priority::Requested, &none));
         assert!(queue.request(9, &digest(1), Priority::Awaited));
         assert!(!queue.request(8, &digest(7), Priority::Awaited));
-        let next: Vec<Digest> = (0..4)
+        let next: Vec<Digest> = (0..5)
             .map(|_| queue.next(1).unwrap().range.chunks[0].digest.into())
             .collect();
-        assert_eq!(next, [digest(1), digest(3), digest(2), digest(0)]);
+        let wanted = [1, 3, 2, 4, 0].map(digest);
+        assert_eq!(next, wanted);
         assert_eq!(queue.counts().requests, 2);
-        assert_eq!(queue.counts().transfers, 4);
+        assert_eq!(queue.counts().transfers, 5);
         assert_eq!(queue.done([digest(1), digest(7)]), [9, 8]);
         queue.end(Ok(()));
         assert!(queue.next(1).is_none());
+    }
+
+    #[test]
+    fn a_thread_stays_free_for_requests() {
+        let queue = Queue::default();
+        queue.enter(1, 3);
+        let none = HashSet::new();
+        for number in 0..3 {
+            queue.submit(needed(1, far(number)), Priority::Recorded, &none);
+        }
+        let first = queue.next(1).unwrap();
+        queue.next(1).unwrap();
+        assert!(lock(&queue.state).pop_allowed(1).is_none());
+        queue.submit(needed(1, far(3)), Priority::Requested, &none);
+        let requested = queue.next(1).unwrap();
+        assert_eq!(requested.range.chunks[0], far(3));
+        assert!(lock(&queue.state).pop_allowed(1).is_none());
+        queue.left(&first);
+        assert_eq!(queue.next(1).unwrap().range.chunks[0], far(2));
+        // If there is one thread alone, it takes everything.
+        queue.enter(2, 1);
+        queue.submit(needed(2, far(4)), Priority::Recorded, &none);
+        assert!(queue.next(2).is_some());
+    }
+
+    #[test]
+    fn only_the_background_waits_to_be_stored() {
+        let queue = Queue::default();
+        queue.enter(1, 3);
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        queue.arrive(&one, b"1", Priority::Background).unwrap();
+        queue.arrive(&two, b"2", Priority::Recorded).unwrap();
+        // Nothing else arrives.
+        queue.end(Ok(()));
+        assert_eq!(queue.arrived().unwrap(), [(two, b"2".to_vec())]);
     }
 
     #[test]
@@ -642,8 +727,8 @@ mod tests {
         let queue = Queue::default();
         let none = HashSet::new();
         let digest = |number| Digest::from(far(number).digest);
-        queue.enter(1);
-        queue.enter(2);
+        queue.enter(1, 2);
+        queue.enter(2, 2);
         queue.submit(needed(1, far(1)), Priority::Background, &none);
         queue.submit(needed(2, far(2)), Priority::Awaited, &none);
         // A chunk that is under way for another image is not queued again.

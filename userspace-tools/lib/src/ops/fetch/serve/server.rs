@@ -116,12 +116,12 @@ impl<'s> Server<'s> {
     }
 
     /// Adds an image. Returns its number.
-    pub fn enter(&self, image: Arc<LazyImage>) -> ImageNumber {
+    pub fn enter(&self, image: Arc<LazyImage>, jobs: usize) -> ImageNumber {
         let mut images = lock(&self.images);
         images.last_number += 1;
         let number = images.last_number;
         images.served.insert(number, image);
-        self.queue.enter(number);
+        self.queue.enter(number, jobs);
         self.give_parked(&mut images);
         number
     }
@@ -232,9 +232,21 @@ impl<'s> Server<'s> {
                 found.push(place);
             }
         }
-        self.submit(&images, found, &[], &awaited);
+        self.submit(&images, found, &[], Priority::Requested, &awaited);
         drop(images);
         self.answer(answers)
+    }
+
+    /// Queues the ranges of chunks of an image for which no request waits.
+    pub fn submit_unrequested(
+        &self,
+        number: ImageNumber,
+        places: Vec<ChunkPlace>,
+        priority: Priority,
+    ) {
+        let images = lock(&self.images);
+        let found = places.into_iter().map(|place| (number, place)).collect();
+        self.submit(&images, found, &[], priority, &HashSet::new());
     }
 
     /// Queues the ranges of chunks.
@@ -243,6 +255,7 @@ impl<'s> Server<'s> {
         images: &Images,
         mut found: Vec<(ImageNumber, ChunkPlace)>,
         tried: &[ImageNumber],
+        priority: Priority,
         awaited: &HashSet<Digest>,
     ) {
         found.sort_unstable();
@@ -266,7 +279,7 @@ impl<'s> Server<'s> {
                     pack,
                     chunks,
                 };
-                self.queue.submit(needed, Priority::Requested, awaited);
+                self.queue.submit(needed, priority, awaited);
             }
         }
     }
@@ -286,7 +299,7 @@ impl<'s> Server<'s> {
             progress.check()?;
             self.fetched.fetch_add(piece.len() as u64, Relaxed);
             cutter.push(piece, |digest, stored| {
-                self.queue.arrive(digest, stored)?;
+                self.queue.arrive(digest, stored, job.priority)?;
                 arrived += 1;
                 Ok(())
             })
@@ -338,7 +351,7 @@ impl<'s> Server<'s> {
         self.queue.withdrawn(&withdrawn);
         // Their readers have waited already.
         let awaited = withdrawn.into_iter().collect();
-        self.submit(&images, found, &tried, &awaited);
+        self.submit(&images, found, &tried, Priority::Requested, &awaited);
         drop(images);
         self.answer_failed(lost, error);
     }

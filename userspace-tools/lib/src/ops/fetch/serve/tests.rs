@@ -8,6 +8,7 @@ use super::super::tests::{assert_whole, fetch_tag, has_tag, size, stores, Source
 use super::*;
 use crate::error::{CommandError, FetchError};
 use crate::model::digest::Digest;
+use crate::model::oci::{self, Descriptor};
 use crate::model::reference::{ImageRef, Selector};
 use crate::mount::{self, ChunkAnswer, ChunkRequest};
 use crate::ops::gc::{collect, GcOptions};
@@ -18,6 +19,7 @@ use crate::store::chunks::tests::write_pack;
 use crate::sys::parallel::lock;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
+use std::fs;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
@@ -138,6 +140,17 @@ fn while_serving(
     test: impl FnOnce(&Kernel),
 ) -> (Result<Served>, Vec<String>) {
     let image = prepare_tag(source, to, "t", options).unwrap();
+    while_serving_image(source, to, &image, options, test)
+}
+
+/// Does the same for an image that is prepared.
+fn while_serving_image(
+    source: &Source<'_>,
+    to: &Store,
+    image: &Arc<LazyImage>,
+    options: LazyOptions,
+    test: impl FnOnce(&Kernel),
+) -> (Result<Served>, Vec<String>) {
     let kernel = Kernel::new();
     let warnings = Mutex::new(Vec::new());
     let warn = |error: &Error| lock(&warnings).push(error.to_string());
@@ -145,8 +158,7 @@ fn while_serving(
     let progress = Progress::new(stop.clone());
     let served = thread::scope(|scope| {
         let requests = kernel.clone();
-        let service =
-            scope.spawn(|| serve(source, &image, to, requests, options, &progress, &warn));
+        let service = scope.spawn(|| serve(source, image, to, requests, options, &progress, &warn));
         // A test that fails must end, too.
         let tested = catch_unwind(AssertUnwindSafe(|| test(&kernel)));
         if options.completion == Completion::Never || tested.is_err() {
@@ -248,6 +260,84 @@ fn damaged_metadata_is_left_to_readers() {
     while_serving_well(&source, to, |kernel| {
         assert_eq!(kernel.request(0, &image.metadata[1..2]), [None]);
     });
+}
+
+/// Gives the image `t` a start-up order.
+fn give_order(store: &Store, image: &TestImage, text: &str) {
+    let put = |bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        fs::write(store.blob_path(&digest), bytes).unwrap();
+        (digest, bytes.len() as u64)
+    };
+    let (order, size) = put(text.as_bytes());
+    let (mut manifest, _) = store.manifest(&image.manifest).unwrap();
+    manifest
+        .layers
+        .push(Descriptor::new(oci::ORDER, order, size));
+    let (manifest, size) = put(&manifest.to_json());
+    let manifest = Descriptor::new(oci::MANIFEST, manifest, size);
+    store.set_tag("t", manifest).unwrap();
+}
+
+/// The lines of an order for files of `names("a", 300)` by their places in the image.
+fn lines(places: Range<usize>) -> String {
+    let mut names = names("a", 300);
+    names.sort();
+    let lines = names[places].iter().rev().map(|name| format!("/{name}\n"));
+    lines.collect()
+}
+
+#[test]
+fn the_chunks_of_a_recorded_order_come_without_requests() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 300));
+    give_order(from, &image, &lines(200..250));
+    let source = Source::new(from);
+    let ordered = &image.data[200..250];
+    while_serving_well(&source, to, |_| {
+        wait_until("the order", || ordered.iter().all(|digest| has(to, digest)));
+    });
+    assert!(!has(to, &image.data[199]) && !has(to, &image.data[250]));
+    // As many as for the preparation, one for the order itself, and one range.
+    let requests = source.requests.load(Relaxed);
+    assert!(requests <= 9, "{requests}");
+}
+
+#[test]
+fn a_recorded_order_brings_the_metadata_on_its_way() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 300));
+    give_order(from, &image, &lines(200..250));
+    let mut source = Source::new(from);
+    let root = image.chunks[&image.root].len() as u64;
+    source.changed = Some((image.pack, root.next_multiple_of(8)));
+    let never = options(Completion::Never);
+    let prepared = prepare_tag(&source, to, "t", never).unwrap();
+    assert!(!has(to, &image.metadata[1]));
+    source.changed = None;
+    let ordered = &image.data[200..250];
+    let (served, warnings) = while_serving_image(&source, to, &prepared, never, |_| {
+        wait_until("the order", || ordered.iter().all(|digest| has(to, digest)));
+    });
+    assert_eq!((served.unwrap(), warnings.len()), (Served::Stopped, 0));
+}
+
+#[test]
+fn an_order_that_cannot_be_used_is_reported() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 300));
+    give_order(from, &image, "nonsense\n");
+    let source = Source::new(from);
+    let never = options(Completion::Never);
+    let (served, warnings) = while_serving(&source, to, never, |kernel| {
+        assert_eq!(kernel.request(0, &image.data[5..6]), [None]);
+        wait_until("the chunk", || has(to, &image.data[5]));
+    });
+    assert_eq!(served.unwrap(), Served::Stopped);
+    let [warning] = &warnings[..] else {
+        panic!("{warnings:?}");
+    };
+    assert!(warning.contains("order"), "{warning}");
 }
 
 #[test]
