@@ -88,7 +88,7 @@ pub(super) struct Waiting {
 
 impl Priority {
     /// Returns true if no reader has requested the range.
-    fn is_unrequested(self) -> bool {
+    pub fn is_unrequested(self) -> bool {
         self > Priority::Requested
     }
 }

@@ -287,9 +287,46 @@ impl<'s> Server<'s> {
     /// Transfers ranges of an image from its source until the end.
     pub fn transfer_all(&self, number: ImageNumber, source: &dyn BlobSource, progress: &Progress) {
         while let Some(job) = self.queue.next(number) {
-            self.transfer(&job, source, progress);
+            if !self.shorten(&job) {
+                self.transfer(&job, source, progress);
+            }
             self.queue.left(&job);
         }
+    }
+
+    /// Queues a range that nobody has requested anew without the chunks that the store has. Returns false if
+    /// it has none.
+    ///
+    /// Another image can have brought them after the plan was made, and before the range was queued. Nobody
+    /// else brings chunks under way.
+    fn shorten(&self, job: &Job) -> bool {
+        if !job.priority.is_unrequested() {
+            return false;
+        }
+        let is_there = |chunk: &PackedChunk| self.has(&chunk.digest.into()).is_ok_and(|has| has);
+        let chunks = job.range.chunks.iter().copied();
+        let (there, missing): (Vec<_>, Vec<_>) = chunks.partition(is_there);
+        if there.is_empty() {
+            return false;
+        }
+        let digest = |chunk: &PackedChunk| Digest::from(chunk.digest);
+        let answers = self.queue.done(there.iter().map(digest)).into_iter();
+        if let Err(error) = self.answer(answers.map(|id| (id, None)).collect()) {
+            self.queue.end(Err(error));
+        }
+        let digests: Vec<Digest> = missing.iter().map(digest).collect();
+        let awaited = digests.iter().copied();
+        let awaited = awaited.filter(|digest| self.queue.is_requested(digest));
+        let awaited = awaited.collect();
+        self.queue.withdrawn(&digests);
+        let rest = Needed {
+            image: job.image,
+            tried: job.tried.clone(),
+            pack: job.pack,
+            chunks: missing,
+        };
+        self.queue.submit(rest, job.priority, &awaited);
+        true
     }
 
     fn transfer(&self, job: &Job, source: &dyn BlobSource, progress: &Progress) {

@@ -5,6 +5,7 @@
 use super::super::lazy::prepare;
 use super::super::source::RemoteBlob;
 use super::super::tests::{assert_whole, fetch_tag, has_tag, size, stores, Source, Stores};
+use super::queue::Priority;
 use super::*;
 use crate::error::{CommandError, FetchError};
 use crate::model::digest::Digest;
@@ -775,6 +776,48 @@ fn one_service_serves_several_images() {
             "{bytes} of {pack}; {one_pack} {two_pack}"
         );
     }
+}
+
+#[test]
+fn chunks_that_others_have_brought_are_not_fetched_again() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 100));
+    let source = Source::new(from);
+    let never = options(Completion::Never);
+    let prepared = prepare_tag(&source, to, "t", never).unwrap();
+    let kernel = Kernel::new();
+    let service = Service::new(to, kernel.clone(), &|_| {}).unwrap();
+    let progress = Progress::default();
+    service
+        .run(|| {
+            thread::scope(|scope| {
+                let _end = End(&service);
+                scope.spawn(|| service.serve(&source, &prepared, never, &progress, None));
+                let there = &image.data[30..60];
+                assert_eq!(kernel.request(0, there), [None; 30]);
+                source.bytes();
+                // They were missing when this was planned.
+                let planned = image.data[20..70].iter();
+                let places = planned.clone().filter_map(|digest| prepared.place(digest));
+                let server = &service.server;
+                server.submit_unrequested(1, places.collect(), Priority::Recorded);
+                wait_until("the others", || {
+                    planned.clone().all(|digest| has(to, digest))
+                });
+                server.queue.wait_for(1, there).unwrap();
+            })
+        })
+        .unwrap();
+    kernel.close();
+    let missing = image.data[20..30].iter().chain(&image.data[60..70]);
+    let bytes: u64 = missing
+        .map(|digest| image.chunks[digest].len() as u64)
+        .sum();
+    let fetched = source.bytes();
+    assert!(
+        (bytes..bytes + 200).contains(&fetched),
+        "{fetched} of {bytes}"
+    );
 }
 
 #[test]
