@@ -38,7 +38,7 @@ pub struct LazyOptions {
     pub jobs: usize,
     /// The time at which the rest is fetched.
     pub completion: Completion,
-    /// The rate of chunks that no reader has requested, in bytes per second.
+    /// The rate of the rest, in bytes per second.
     pub limit_rate: Option<NonZeroU64>,
 }
 
@@ -47,6 +47,14 @@ pub struct LazyOptions {
 pub(super) struct ChunkPlace {
     pub pack: u32,
     pub chunk: u32,
+}
+
+impl ChunkPlace {
+    /// Returns the next place in the pack.
+    pub fn next(self) -> Option<Self> {
+        let chunk = self.chunk.checked_add(1)?;
+        Some(ChunkPlace { chunk, ..self })
+    }
 }
 
 /// An image that is prepared.

@@ -22,6 +22,11 @@ pub(super) struct PackRange {
     pub bytes: Range<u64>,
 }
 
+/// Returns the position behind a chunk.
+pub(super) fn end_of(chunk: &PackedChunk) -> u64 {
+    chunk.offset + u64::from(chunk.stored_len)
+}
+
 /// Returns the ranges that hold the needed chunks of a pack, which are in order of position.
 ///
 /// Ranges with small gaps between them become one, the smallest gaps first. The waste stays within
@@ -37,14 +42,13 @@ pub(super) fn sparse_ranges(needed: &[PackedChunk]) -> Vec<PackRange> {
 
 /// Returns the ranges that hold the needed chunks, and joins them as long as there are more than `most`.
 fn at_most(most: usize, needed: &[PackedChunk]) -> Vec<PackRange> {
-    let end = |chunk: &PackedChunk| chunk.offset + u64::from(chunk.stored_len);
     let total: u64 = needed.iter().map(|chunk| u64::from(chunk.stored_len)).sum();
     // The gap before each chunk but the first one.
     let mut gaps: Vec<(u64, usize)> = needed
         .windows(2)
         .enumerate()
         .filter_map(|(at, pair)| match pair {
-            [before, after] => Some((after.offset.saturating_sub(end(before)), at + 1)),
+            [before, after] => Some((after.offset.saturating_sub(end_of(before)), at + 1)),
             _ => None,
         })
         .collect();
@@ -68,7 +72,7 @@ fn at_most(most: usize, needed: &[PackedChunk]) -> Vec<PackRange> {
         let chunks = needed.get(start..cut).unwrap_or_default().to_vec();
         start = cut;
         if let (Some(first), Some(last)) = (chunks.first(), chunks.last()) {
-            let bytes = first.offset..end(last);
+            let bytes = first.offset..end_of(last);
             ranges.push(PackRange { chunks, bytes });
         }
     }

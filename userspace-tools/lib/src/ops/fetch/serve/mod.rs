@@ -7,6 +7,7 @@
 //!    image that has a chunk gives it.
 //! 2. Chunks that are neighbours in a pack become one range. Ranges are queued by priority: those that a
 //!    reader waits for, other requests, the start-up order of the image, the background.
+//!    A range that continues an earlier one, or is short, is extended.
 //! 3. Threads of each image transfer its ranges. Each chunk is compared with its digest.
 //! 4. A thread puts the chunks that have arrived into the store, durably, and answers their requests. Chunks
 //!    that arrive meanwhile are stored together next. The store is locked against `gc` only during this step.
@@ -20,11 +21,13 @@
 //! | `recorded` | fetches the chunks of the start-up order |
 //! | `server` | plans, transfers and stores |
 //! | `inbox` | requests that have come |
+//! | `readahead` | the chunks that are fetched with requested ones |
 //! | `queue` | ranges and chunks under way, and the requests that wait for them |
 
 mod complete;
 mod inbox;
 mod queue;
+mod readahead;
 mod recorded;
 mod server;
 #[cfg(test)]

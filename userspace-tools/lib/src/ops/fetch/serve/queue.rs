@@ -9,7 +9,7 @@
 
 use super::super::commit::ArrivedChunk;
 use super::super::cutter::ChunkCutter;
-use super::super::plan::{sparse_ranges, PackRange};
+use super::super::plan::{end_of, sparse_ranges, PackRange};
 use super::super::source::RemoteBlob;
 use crate::error::{Error, Result};
 use crate::model::digest::Digest;
@@ -57,6 +57,14 @@ pub(super) struct Job {
     pub priority: Priority,
     pub pack: RemoteBlob,
     pub range: PackRange,
+    /// The number of chunks at the end that no reader has requested.
+    pub extension: usize,
+}
+
+/// A range of requested chunks, and the chunks behind it that are fetched with it.
+pub(super) struct ExtendedRange {
+    pub range: PackRange,
+    pub extension: Vec<PackedChunk>,
 }
 
 impl Job {
@@ -164,6 +172,49 @@ impl State {
                     self.queued.insert((image, priority, number), job);
                 }
             }
+        }
+    }
+
+    /// Gives the range of a chunk under way a higher priority. Returns false if the chunk is not under way.
+    fn is_promoted(&mut self, chunk: &PackedChunk, priority: Priority) -> bool {
+        let range = self.under_way.get(&chunk.digest.into()).copied();
+        if let Some(range) = range {
+            self.promote(range, priority);
+        }
+        range.is_some()
+    }
+
+    /// Gives up the extension of a range if more ranges are awaited than threads of the image are free.
+    fn trim(&mut self, job: &mut Job) {
+        let queued = self.queued.range((job.image, Priority::Awaited, 0)..);
+        let awaited = queued
+            .take_while(|((of, priority, _), _)| (*of, *priority) == (job.image, Priority::Awaited))
+            .count();
+        let busy = self
+            .running
+            .iter()
+            .filter(|(of, _)| *of == job.image)
+            .count();
+        let jobs = self.images.get(&job.image).map_or(0, |image| image.jobs);
+        // The thread that has taken this range is not counted as busy yet.
+        if awaited <= jobs.saturating_sub(busy + 1) {
+            return;
+        }
+        while job.extension > 0 {
+            let last = job
+                .range
+                .chunks
+                .last()
+                .map(|chunk| Digest::from(chunk.digest));
+            let Some(last) = last.filter(|last| !self.waiting.contains_key(last)) else {
+                break;
+            };
+            self.under_way.remove(&last);
+            job.range.chunks.pop();
+            job.extension -= 1;
+        }
+        if let Some(last) = job.range.chunks.last() {
+            job.range.bytes.end = end_of(last);
         }
     }
 
@@ -285,6 +336,11 @@ impl Queue {
         true
     }
 
+    /// Returns true if a chunk is under way.
+    pub fn is_under_way(&self, digest: &Digest) -> bool {
+        lock(&self.state).under_way.contains_key(digest)
+    }
+
     /// Returns true if requests wait for a chunk.
     pub fn is_requested(&self, digest: &Digest) -> bool {
         lock(&self.state).waiting.contains_key(digest)
@@ -300,14 +356,8 @@ impl Queue {
             pack,
             mut chunks,
         } = needed;
-        chunks.retain(|chunk| {
-            let range = state.under_way.get(&chunk.digest.into()).copied();
-            if let Some(range) = range {
-                state.promote(range, priority);
-            }
-            range.is_none()
-        });
-        for range in sparse_ranges(&chunks).into_iter().flat_map(split) {
+        chunks.retain(|chunk| !state.is_promoted(chunk, priority));
+        for range in requested_ranges(&chunks) {
             let mut digests = range.chunks.iter().map(|chunk| Digest::from(chunk.digest));
             let priority = if digests.any(|digest| awaited.contains(&digest)) {
                 Priority::Awaited
@@ -320,10 +370,52 @@ impl Queue {
                 priority,
                 pack,
                 range,
+                extension: 0,
             });
         }
         self.changed.notify_all();
         !chunks.is_empty()
+    }
+
+    /// Queues ranges of requested chunks, and chunks that are fetched with them. Leaves out chunks under way.
+    pub fn submit_extended(
+        &self,
+        needed: Needed,
+        ranges: Vec<ExtendedRange>,
+        awaited: &HashSet<Digest>,
+    ) {
+        let mut state = lock(&self.state);
+        for ExtendedRange { range, extension } in ranges {
+            let mut chunks = range.chunks;
+            let mut digests = chunks.iter().map(|chunk| Digest::from(chunk.digest));
+            let priority = if digests.any(|digest| awaited.contains(&digest)) {
+                Priority::Awaited
+            } else {
+                Priority::Requested
+            };
+            // The background may have queued some meanwhile.
+            chunks.retain(|chunk| !state.is_promoted(chunk, priority));
+            let requested = chunks.len();
+            if requested > 0 {
+                let extension = extension.into_iter();
+                let is_free =
+                    |chunk: &PackedChunk| !state.under_way.contains_key(&chunk.digest.into());
+                chunks.extend(extension.take_while(is_free));
+            }
+            let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
+                continue;
+            };
+            let bytes = first.offset..end_of(last);
+            state.enqueue(Job {
+                image: needed.image,
+                tried: needed.tried.clone(),
+                priority,
+                pack: needed.pack,
+                extension: chunks.len() - requested,
+                range: PackRange { chunks, bytes },
+            });
+        }
+        self.changed.notify_all();
     }
 
     /// Queues the rest of a range anew.
@@ -331,7 +423,7 @@ impl Queue {
         let (Some(first), Some(last)) = (rest.first(), rest.last()) else {
             return;
         };
-        let bytes = first.offset..last.offset + u64::from(last.stored_len);
+        let bytes = first.offset..end_of(last);
         let mut state = lock(&self.state);
         state.enqueue(Job {
             image: job.image,
@@ -342,6 +434,8 @@ impl Queue {
                 chunks: rest.to_vec(),
                 bytes,
             },
+            // A range has a chunk that it does not give up.
+            extension: job.extension.min(rest.len() - 1),
         });
         self.changed.notify_all();
     }
@@ -353,7 +447,8 @@ impl Queue {
             if state.has_left(image) {
                 return None;
             }
-            if let Some(job) = state.pop_allowed(image) {
+            if let Some(mut job) = state.pop_allowed(image) {
+                state.trim(&mut job);
                 state.running.push((image, job.priority));
                 return Some(job);
             }
@@ -591,11 +686,16 @@ impl Queue {
     }
 }
 
+/// Returns the ranges of chunks of a pack, which are in order of position.
+pub(super) fn requested_ranges(chunks: &[PackedChunk]) -> impl Iterator<Item = PackRange> {
+    sparse_ranges(chunks).into_iter().flat_map(split)
+}
+
 /// Splits a long range between chunks.
 fn split(range: PackRange) -> Vec<PackRange> {
     let mut pieces: Vec<PackRange> = Vec::new();
     for chunk in range.chunks {
-        let end = chunk.offset + u64::from(chunk.stored_len);
+        let end = end_of(&chunk);
         match pieces.last_mut() {
             Some(piece) if piece.bytes.end - piece.bytes.start < RANGE_BYTES => {
                 piece.bytes.end = end;
@@ -708,6 +808,67 @@ mod tests {
         queue.enter(2, 1);
         queue.submit(needed(2, far(4)), Priority::Recorded, &none);
         assert!(queue.next(2).is_some());
+    }
+
+    /// A range of the first of these chunks, extended by the others.
+    fn extended(chunks: &[PackedChunk]) -> ExtendedRange {
+        let mut ranges = requested_ranges(&chunks[..1]);
+        ExtendedRange {
+            range: ranges.next().unwrap(),
+            extension: chunks[1..].to_vec(),
+        }
+    }
+
+    #[test]
+    fn extensions_give_way_to_readers() {
+        let chunks: Vec<_> = (0..6).map(|number| chunk(number, 1000)).collect();
+        let digest = |number: usize| Digest::from(chunks[number].digest);
+        for (readers, is_used, wanted) in [(1, false, 6), (2, false, 1), (2, true, 5)] {
+            let queue = Queue::default();
+            queue.enter(1, 2);
+            let readers_of = [7, 8].map(|number| Digest::from(far(number).digest));
+            let awaited: HashSet<Digest> = readers_of.into_iter().chain([digest(0)]).collect();
+            let range = vec![extended(&chunks)];
+            queue.submit_extended(needed(1, chunks[0]), range, &awaited);
+            for number in 0..readers {
+                let reader = needed(1, far(7 + number));
+                queue.submit(reader, Priority::Awaited, &awaited);
+            }
+            if is_used {
+                assert!(queue.request(5, &digest(4), Priority::Requested));
+            }
+            let job = queue.next(1).unwrap();
+            assert_eq!(job.range.chunks, chunks[..wanted]);
+            assert_eq!(job.range.bytes, 0..wanted as u64 * 1000);
+            assert_eq!(queue.is_under_way(&digest(4)), wanted > 4);
+            assert!(!queue.is_under_way(&digest(5)) || wanted == 6);
+        }
+    }
+
+    #[test]
+    fn extensions_end_at_chunks_under_way() {
+        let queue = Queue::default();
+        queue.enter(1, 2);
+        let chunks: Vec<_> = (0..6).map(|number| chunk(number, 1000)).collect();
+        let none = HashSet::new();
+        queue.submit(needed(1, chunks[3]), Priority::Background, &none);
+        let range = vec![extended(&chunks)];
+        queue.submit_extended(needed(1, chunks[0]), range, &none);
+        let job = queue.next(1).unwrap();
+        assert_eq!((&job.range.chunks[..], job.extension), (&chunks[..3], 2));
+        // A requested chunk that is under way comes with its range, which is promoted.
+        let range = vec![extended(&chunks[3..])];
+        queue.submit_extended(needed(1, chunks[3]), range, &none);
+        let job = queue.next(1).unwrap();
+        assert_eq!(job.range.chunks, chunks[3..4]);
+        assert_eq!(job.priority, Priority::Requested);
+        // The rest of a range keeps a chunk.
+        let rest = vec![extended(&chunks[4..])];
+        queue.submit_extended(needed(1, chunks[4]), rest, &none);
+        let job = queue.next(1).unwrap();
+        queue.resume(&job, &chunks[5..]);
+        let job = queue.next(1).unwrap();
+        assert_eq!((&job.range.chunks[..], job.extension), (&chunks[5..], 0));
     }
 
     #[test]

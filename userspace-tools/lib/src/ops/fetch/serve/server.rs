@@ -5,9 +5,13 @@
 use super::super::commit::commit;
 use super::super::lazy::{ChunkPlace, LazyImage};
 use super::super::pack_index::length;
+use super::super::plan::{end_of, PackRange};
 use super::super::source::BlobSource;
 use super::inbox::Inbox;
-use super::queue::{ImageNumber, Job, Needed, Priority, Queue, Waiting};
+use super::queue::{
+    requested_ranges, ExtendedRange, ImageNumber, Job, Needed, Priority, Queue, Waiting,
+};
+use super::readahead::Readahead;
 use crate::error::{is_full, Error, FetchError, Result};
 use crate::model::digest::Digest;
 use crate::mount::{ChunkAnswer, ChunkRequest, ChunkRequests};
@@ -50,7 +54,7 @@ pub(super) struct Server<'s> {
 /// The images of a service.
 #[derive(Default)]
 struct Images {
-    served: BTreeMap<ImageNumber, Arc<LazyImage>>,
+    served: BTreeMap<ImageNumber, ServedImage>,
     last_number: ImageNumber,
     /// The number of images that are being prepared.
     expected: usize,
@@ -58,14 +62,48 @@ struct Images {
     parked: VecDeque<ChunkRequest>,
 }
 
+/// An image that is served.
+struct ServedImage {
+    image: Arc<LazyImage>,
+    readahead: Readahead,
+}
+
 impl Images {
     /// Finds a chunk in an image, except those whose sources have failed.
     fn find(&self, digest: &Digest, tried: &[ImageNumber]) -> Option<(ImageNumber, ChunkPlace)> {
         let mut served = self.served.iter();
-        served.find_map(|(number, image)| {
-            let place = image.place(digest)?;
+        served.find_map(|(number, served)| {
+            let place = served.image.place(digest)?;
             (!tried.contains(number)).then_some((*number, place))
         })
+    }
+
+    /// Groups chunks by images and packs. Returns the chunks with the numbers of the packs.
+    fn needed(&self, mut found: Vec<(ImageNumber, ChunkPlace)>) -> Vec<(u32, Needed)> {
+        found.sort_unstable();
+        found.dedup();
+        let mut all: Vec<(u32, Needed)> = Vec::new();
+        for (number, place) in found {
+            let of = self.served.get(&number);
+            let Some((pack, chunk)) = of.and_then(|served| served.image.at(place)) else {
+                continue;
+            };
+            match all.last_mut() {
+                Some((of, needed)) if (needed.image, *of) == (number, place.pack) => {
+                    needed.chunks.push(chunk);
+                }
+                _ => {
+                    let needed = Needed {
+                        image: number,
+                        tried: Vec::new(),
+                        pack,
+                        chunks: vec![chunk],
+                    };
+                    all.push((place.pack, needed));
+                }
+            }
+        }
+        all
     }
 
     /// Lets a request wait for the images that are being prepared. Returns a request that is answered now
@@ -120,7 +158,11 @@ impl<'s> Server<'s> {
         let mut images = lock(&self.images);
         images.last_number += 1;
         let number = images.last_number;
-        images.served.insert(number, image);
+        let served = ServedImage {
+            image,
+            readahead: Readahead::default(),
+        };
+        images.served.insert(number, served);
         self.queue.enter(number, jobs);
         self.give_parked(&mut images);
         number
@@ -232,9 +274,66 @@ impl<'s> Server<'s> {
                 found.push(place);
             }
         }
-        self.submit(&images, found, &[], Priority::Requested, &awaited);
+        self.submit_requested(&mut images, found, &awaited);
         drop(images);
         self.answer(answers)
+    }
+
+    /// Queues the ranges of requested chunks, with their extensions.
+    fn submit_requested(
+        &self,
+        images: &mut Images,
+        found: Vec<(ImageNumber, ChunkPlace)>,
+        awaited: &HashSet<Digest>,
+    ) {
+        let needed = images.needed(found);
+        let chunks = needed.iter().flat_map(|(_, needed)| &needed.chunks);
+        let requested: HashSet<Digest> = chunks.map(|chunk| Digest::from(chunk.digest)).collect();
+        for (pack, needed) in needed {
+            let Some(served) = images.served.get_mut(&needed.image) else {
+                continue;
+            };
+            let ServedImage { image, readahead } = served;
+            let mut extended = Vec::new();
+            for range in requested_ranges(&needed.chunks) {
+                let following = |most| self.following(image, &range, most, &requested);
+                let extension = readahead.extend(pack, &range, following);
+                extended.push(ExtendedRange { range, extension });
+            }
+            self.queue.submit_extended(needed, extended, awaited);
+        }
+    }
+
+    /// Returns the missing chunks directly behind a range of a pack, of at most so many bytes with the gaps
+    /// before them.
+    fn following(
+        &self,
+        image: &LazyImage,
+        range: &PackRange,
+        most: u64,
+        requested: &HashSet<Digest>,
+    ) -> Vec<PackedChunk> {
+        let last = range.chunks.last().map(|chunk| Digest::from(chunk.digest));
+        let mut place = last.and_then(|last| image.place(&last));
+        let limit = range.bytes.end.saturating_add(most);
+        let mut chunks = Vec::new();
+        while let Some(last) = place {
+            place = last.next();
+            let Some((_, chunk)) = place.and_then(|place| image.at(place)) else {
+                break;
+            };
+            let digest = Digest::from(chunk.digest);
+            // An error of the store looks like a chunk that is there: nobody waits for an extension.
+            let is_missing = end_of(&chunk) <= limit
+                && !requested.contains(&digest)
+                && !self.queue.is_under_way(&digest)
+                && self.has(&digest).is_ok_and(|has| !has);
+            if !is_missing {
+                break;
+            }
+            chunks.push(chunk);
+        }
+        chunks
     }
 
     /// Queues the ranges of chunks of an image for which no request waits.
@@ -253,34 +352,17 @@ impl<'s> Server<'s> {
     fn submit(
         &self,
         images: &Images,
-        mut found: Vec<(ImageNumber, ChunkPlace)>,
+        found: Vec<(ImageNumber, ChunkPlace)>,
         tried: &[ImageNumber],
         priority: Priority,
         awaited: &HashSet<Digest>,
     ) {
-        found.sort_unstable();
-        found.dedup();
-        let in_one_pack = |one: &(ImageNumber, ChunkPlace), two: &(ImageNumber, ChunkPlace)| {
-            (one.0, one.1.pack) == (two.0, two.1.pack)
-        };
-        for places in found.chunk_by(in_one_pack) {
-            let (mut pack, mut chunks, mut image) = (None, Vec::<PackedChunk>::new(), None);
-            for (number, place) in places {
-                let of = images.served.get(number);
-                if let Some((blob, chunk)) = of.and_then(|image| image.at(*place)) {
-                    chunks.push(chunk);
-                    (pack, image) = (Some(blob), Some(*number));
-                }
-            }
-            if let (Some(pack), Some(image)) = (pack, image) {
-                let needed = Needed {
-                    image,
-                    tried: tried.to_vec(),
-                    pack,
-                    chunks,
-                };
-                self.queue.submit(needed, priority, awaited);
-            }
+        for (_, needed) in images.needed(found) {
+            let needed = Needed {
+                tried: tried.to_vec(),
+                ..needed
+            };
+            self.queue.submit(needed, priority, awaited);
         }
     }
 

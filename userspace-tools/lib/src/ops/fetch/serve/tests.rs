@@ -27,7 +27,7 @@ use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most seconds that a test waits. Only a failing test waits for so long.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -353,12 +353,14 @@ fn gc_keeps_chunks_that_have_arrived() {
         collect(to, GcOptions { max_dead: 0 }, || false)
             .unwrap()
             .unwrap();
-        kernel.request(2000, &image.data[30..31]);
+        // Nothing follows the last one.
+        kernel.request(2000, &image.data[99..]);
     });
-    for digest in image.metadata.iter().chain(&image.data[..31]) {
+    let data = image.data[..30].iter().chain(&image.data[99..]);
+    for digest in image.metadata.iter().chain(data) {
         assert!(has(to, digest));
     }
-    assert!(!has(to, &image.data[31]));
+    assert!(!image.data[30..99].iter().any(|digest| has(to, digest)));
 }
 
 #[test]
@@ -380,14 +382,61 @@ fn requests_bring_chunks_in_few_ranges() {
         for digest in &image.data[100..200] {
             assert!(has(to, digest));
         }
-        // One alone, as a file of its own.
-        assert_eq!(kernel.request(200, &image.data[250..251]), [None]);
-        let size = to.blob_size(&image.data[250]).unwrap();
-        assert_eq!(size, Some(len(&image.data[250])));
-        assert!(!has(to, &image.data[99]) && !has(to, &image.data[251]));
+        // The last one alone, as a file of its own.
+        assert_eq!(kernel.request(200, &image.data[299..]), [None]);
+        let size = to.blob_size(&image.data[299]).unwrap();
+        assert_eq!(size, Some(len(&image.data[299])));
+        assert!(!has(to, &image.data[99]));
+        assert!(!image.data[200..299].iter().any(|digest| has(to, digest)));
     });
     let verified = verify_store(to, 1, &Progress::default()).unwrap();
     assert!(verified.faults.len() < 300);
+}
+
+#[test]
+fn a_reader_of_neighbours_waits_a_few_times() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 300));
+    let source = Source::new(from);
+    while_serving_well(&source, to, |kernel| {
+        source.requests.store(0, Relaxed);
+        source.bytes();
+        for (id, digest) in (0..).zip(&image.data) {
+            if !has(to, digest) {
+                assert_eq!(kernel.request(id, &[*digest]), [None]);
+            }
+        }
+        // One waits for chunks that arrive, without a request to the source.
+        let requests = source.requests.load(Relaxed);
+        assert!(requests < 10, "{requests}");
+        let chunks = image.data.iter();
+        let bytes: u64 = chunks.map(|digest| image.chunks[digest].len() as u64).sum();
+        // Small gaps align the chunks.
+        assert!(source.bytes() <= bytes + 300 * 8);
+    });
+    assert_whole(to, &image);
+}
+
+#[test]
+fn scattered_requests_waste_little() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 300));
+    let source = Source::new(from);
+    let mut requested = 0;
+    while_serving_well(&source, to, |kernel| {
+        source.bytes();
+        for (id, digest) in (0..).zip(image.data.iter().step_by(50)) {
+            assert_eq!(kernel.request(id, &[*digest]), [None]);
+            requested += image.chunks[digest].len() as u64;
+        }
+        // The first requests bring their neighbours, up to 64 KiB.
+        for place in [20, 70, 120, 170] {
+            wait_until("a neighbour", || has(to, &image.data[place]));
+        }
+    });
+    let wasted = source.bytes() - requested;
+    assert!(wasted > 200 << 10, "{wasted}");
+    assert!(wasted <= (256 << 10) + requested / 8, "{wasted}");
 }
 
 #[test]
@@ -402,7 +451,8 @@ fn chunks_that_are_there_unknown_ones_and_duplicates() {
         let wanted = [None, Some(Errno::NOENT), None];
         assert_eq!(kernel.request(0, &[there, unknown, there]), wanted);
         assert_eq!(source.bytes(), 0);
-        let one = image.data[7];
+        // Nothing follows it.
+        let one = image.data[49];
         assert_eq!(
             kernel.request(10, &[one, one, one, unknown])[..3],
             [None; 3]
@@ -562,14 +612,11 @@ fn a_limit_slows_the_background_and_no_request() {
         limit_rate: NonZeroU64::new(rate),
         ..options(Completion::Now)
     };
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     source.bytes();
     let (served, _) = while_serving(&source, to, limited, |_| {});
     assert_eq!(served.unwrap(), Served::Complete);
-    let wanted = source
-        .bytes()
-        .saturating_sub(2 * complete::window(NonZeroU64::new(rate))) as f64
-        / rate as f64;
+    let wanted = source.bytes().saturating_sub(2 * complete::window(NonZeroU64::new(rate))) as f64 / rate as f64;
     let took = start.elapsed().as_secs_f64();
     assert!(wanted > 0.5, "{wanted} s");
     assert!(took >= wanted, "{took} s instead of {wanted} s");
@@ -726,7 +773,7 @@ impl Drop for End<'_, '_> {
 
 /// Waits until a condition is true. Only a failing test waits until the deadline.
 fn wait_until(what: &str, is_true: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while !is_true() {
         assert!(start.elapsed() < DEADLINE, "{what}");
         thread::sleep(Duration::from_millis(5));
@@ -889,7 +936,8 @@ fn requests_wait_for_images_that_are_being_prepared() {
                 stop.store(true, Relaxed);
                 assert_eq!(a.join().unwrap().unwrap(), Served::Stopped);
                 assert!(!service.is_over());
-                assert_eq!(kernel.request(10, &data[5..6]), [Some(Errno::NOENT)]);
+                // It stands before the one that has arrived, so it was not fetched with it.
+                assert_eq!(kernel.request(10, &data[2..3]), [Some(Errno::NOENT)]);
                 // The oldest requests are refused if there are too many.
                 let _expected = service.expect();
                 let many: Vec<(u64, Digest)> = (100..1300)
