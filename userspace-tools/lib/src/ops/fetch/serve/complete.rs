@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// Chunks of this many bytes are queued at once.
 const WINDOW: u64 = 1 << 20;
+/// If the rest is fetched while readers pause, chunks of this many bytes. A reader that comes meanwhile waits
+/// little longer: they take 20 ms at 100 Mbit/s.
+const IDLE_WINDOW: u64 = 256 << 10;
 /// With a limit of the rate, chunks of fewer bytes are queued at once, and of this many at least.
 const SMALL_WINDOW: u64 = 64 << 10;
 /// The pause before another round if all missing chunks are under way for other images.
@@ -51,8 +54,13 @@ struct Completer<'c, 's> {
 }
 
 /// Returns the number of bytes of chunks that are queued at once: those of half a second, within limits.
-pub(super) fn window(limit_rate: Option<NonZeroU64>) -> u64 {
-    limit_rate.map_or(WINDOW, |rate| (rate.get() / 2).clamp(SMALL_WINDOW, WINDOW))
+pub(super) fn window(options: LazyOptions) -> u64 {
+    let most = match options.completion {
+        Completion::Idle => IDLE_WINDOW,
+        Completion::Now | Completion::Never => WINDOW,
+    };
+    let of_rate = |rate: NonZeroU64| (rate.get() / 2).clamp(SMALL_WINDOW, most);
+    options.limit_rate.map_or(most, of_rate)
 }
 
 /// The result of one round.
@@ -107,7 +115,7 @@ impl Completer<'_, '_> {
     /// Queues all chunks that are missing, in order of position.
     fn round(&self) -> Result<Round> {
         let mut round = Round::Whole;
-        let window = window(self.options.limit_rate);
+        let window = window(self.options);
         for (pack_number, (pack, chunks)) in (0..).zip(self.image.packs()) {
             let (mut missing, mut bytes) = (Vec::new(), 0);
             for (at, chunk) in (0..).zip(chunks) {

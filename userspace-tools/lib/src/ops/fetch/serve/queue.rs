@@ -26,8 +26,10 @@ const RANGE_BYTES: u64 = 1 << 20;
 const BACKGROUND_BYTES: usize = 16 << 20;
 /// Transfers wait if chunks of this many bytes have arrived and are not stored.
 const ARRIVED_MAX: usize = 48 << 20;
-/// The background waits for this time after the last request.
-const QUIET: Duration = Duration::from_millis(100);
+/// If the rest is fetched while readers pause, this is the shortest pause: after the last request, and after
+/// the image has come. A program that starts computes for some hundred milliseconds between its reads, and
+/// needs the link and the CPU for its next one.
+pub(super) const QUIET: Duration = Duration::from_secs(1);
 /// The longest wait of a thread before it looks for the end.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -292,7 +294,10 @@ impl Queue {
             jobs,
             ..ImageState::default()
         };
-        lock(&self.state).images.insert(image, state);
+        let mut all = lock(&self.state);
+        all.images.insert(image, state);
+        // The mount and its first readers are about to come.
+        all.last_request = Some(Instant::now());
     }
 
     /// Removes an image that has ended. Its threads have ended, too. Returns the requests for chunks of its

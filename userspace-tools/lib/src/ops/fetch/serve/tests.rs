@@ -616,10 +616,65 @@ fn a_limit_slows_the_background_and_no_request() {
     source.bytes();
     let (served, _) = while_serving(&source, to, limited, |_| {});
     assert_eq!(served.unwrap(), Served::Complete);
-    let wanted = source.bytes().saturating_sub(2 * complete::window(NonZeroU64::new(rate))) as f64 / rate as f64;
+    let wanted = source.bytes().saturating_sub(2 * complete::window(limited)) as f64 / rate as f64;
     let took = start.elapsed().as_secs_f64();
     assert!(wanted > 0.5, "{wanted} s");
     assert!(took >= wanted, "{took} s instead of {wanted} s");
+    assert_whole(to, &image);
+}
+
+/// A source that notes the time, the start and the length of each read.
+struct Noting<'s> {
+    source: Source<'s>,
+    reads: Mutex<Vec<(Instant, u64, u64)>>,
+}
+
+impl BlobSource for Noting<'_> {
+    fn read(
+        &self,
+        blob: &RemoteBlob,
+        range: Range<u64>,
+        give: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<bool> {
+        let read = (Instant::now(), range.start, range.end - range.start);
+        lock(&self.reads).push(read);
+        self.source.read(blob, range, give)
+    }
+}
+
+#[test]
+fn the_background_waits_until_readers_pause() {
+    let Stores { from, to, .. } = &stores();
+    let image = write_image(from, "t", &names("a", 300));
+    let idle = options(Completion::Idle);
+    let noting = Noting {
+        source: Source::new(from),
+        reads: Mutex::default(),
+    };
+    let prepared = prepare_tag(&noting.source, to, "t", idle).unwrap();
+    let kernel = Kernel::new();
+    let progress = Progress::default();
+    let last = image.data[299];
+    let requested = Instant::now();
+    thread::scope(|scope| {
+        let requests = kernel.clone();
+        let served = scope.spawn(|| {
+            let silent = |_: &Error| {};
+            serve(&noting, &prepared, to, requests, idle, &progress, &silent)
+        });
+        assert_eq!(kernel.request(0, &[last]), [None]);
+        assert_eq!(served.join().unwrap().unwrap(), Served::Complete);
+    });
+    kernel.close();
+    let (_, chunk) = prepared.at(prepared.place(&last).unwrap()).unwrap();
+    let mut reads = noting.reads.into_inner().unwrap();
+    reads.retain(|(_, start, _)| *start != chunk.offset);
+    assert!(reads.len() > 2, "{reads:?}");
+    for (time, _, len) in reads {
+        let pause = time.duration_since(requested);
+        assert!(pause >= queue::QUIET, "{pause:?}");
+        assert!(len <= 260 << 10, "{len}");
+    }
     assert_whole(to, &image);
 }
 
