@@ -163,7 +163,7 @@ digest\t'By SHA-256, on any filesystem; not over FUSE'"
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand mount" -s w -l writable -d 'Make the mount writable by an overlay' -r -F
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand mount" -l store -d 'Store for the image, and the tag to set there [default: a directory for the image in /var/lib/puzzlefs/lazy; for TAG: the image\'s]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand mount" -l complete -d 'Choose when chunks are fetched that no reader has requested' -r -f -a "now\t'At once, beside requests, which come first'
-idle\t'While there are no requests, one range at a time'
+idle\t'After 1 s without requests, one range at a time'
 never\t'Not at all: requests are served until SIGTERM or SIGINT'"
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand mount" -l limit-rate -d 'Fetch chunks that no reader has requested at RATE bytes per second at most; with a suffix, KiB (K), MiB (M) or GiB (G) [default: no limit]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand mount" -l authfile -d 'Read the credentials from FILE [default: the files of \'podman login\' and \'docker login\']' -r -F
@@ -233,7 +233,7 @@ complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand pull" -l json -d 'Prin
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand pull" -s q -l quiet -d 'Show no progress and no summary'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand pull" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l complete -d 'Choose when chunks are fetched that no reader has requested' -r -f -a "now\t'At once, beside requests, which come first'
-idle\t'While there are no requests, one range at a time'
+idle\t'After 1 s without requests, one range at a time'
 never\t'Not at all: requests are served until SIGTERM or SIGINT'"
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l limit-rate -d 'Fetch chunks that no reader has requested at RATE bytes per second at most; with a suffix, KiB (K), MiB (M) or GiB (G) [default: no limit]' -r
 complete -c puzzlefs -n "__fish_puzzlefs_using_subcommand fetch" -l platform -d 'Fetch the image of this platform, such as linux/arm64 [default: this machine\'s]' -r

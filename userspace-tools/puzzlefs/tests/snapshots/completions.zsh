@@ -186,7 +186,7 @@ digest\:"By SHA-256, on any filesystem; not over FUSE"))' \
 '--writable=[Make the mount writable by an overlay]::UPPERDIR:_files' \
 '--store=[Store for the image, and the tag to set there \[default\: a directory for the image in /var/lib/puzzlefs/lazy; for TAG\: the image'\''s\]]:STORE[:TAG]:_default' \
 '--complete=[Choose when chunks are fetched that no reader has requested]:WHEN:((now\:"At once, beside requests, which come first"
-idle\:"While there are no requests, one range at a time"
+idle\:"After 1 s without requests, one range at a time"
 never\:"Not at all\: requests are served until SIGTERM or SIGINT"))' \
 '--limit-rate=[Fetch chunks that no reader has requested at RATE bytes per second at most; with a suffix, KiB (K), MiB (M) or GiB (G) \[default\: no limit\]]:RATE:_default' \
 '--authfile=[Read the credentials from FILE \[default\: the files of '\''podman login'\'' and '\''docker login'\''\]]:FILE:_files' \
@@ -353,7 +353,7 @@ _arguments "${_arguments_options[@]}" : \
 (fetch)
 _arguments "${_arguments_options[@]}" : \
 '--complete=[Choose when chunks are fetched that no reader has requested]:WHEN:((now\:"At once, beside requests, which come first"
-idle\:"While there are no requests, one range at a time"
+idle\:"After 1 s without requests, one range at a time"
 never\:"Not at all\: requests are served until SIGTERM or SIGINT"))' \
 '--limit-rate=[Fetch chunks that no reader has requested at RATE bytes per second at most; with a suffix, KiB (K), MiB (M) or GiB (G) \[default\: no limit\]]:RATE:_default' \
 '--platform=[Fetch the image of this platform, such as linux/arm64 \[default\: this machine'\''s\]]:OS/ARCH[/VARIANT]:_default' \

@@ -98,12 +98,15 @@ pub const LAZY_STORES: &str = "/var/lib/puzzlefs/lazy";
 #[derive(Clone, Copy, Debug, Args)]
 pub struct CompleteArg {
     /// Choose when chunks are fetched that no reader has requested
+    ///
+    /// Metadata, the start-up order of the image, and chunks that likely follow requested ones are fetched in
+    /// any case.
     #[arg(long, value_name = "WHEN", default_value = "idle")]
     complete: Complete,
     /// Fetch chunks that no reader has requested at RATE bytes per second at most; with a suffix, KiB (K),
     /// MiB (M) or GiB (G) [default: no limit]
     ///
-    /// Requests of readers are not delayed, and do not count.
+    /// Requests of readers, and chunks that are fetched in any case, are not delayed, and do not count.
     #[arg(long, value_name = "RATE", value_parser = rate)]
     limit_rate: Option<NonZeroU64>,
 }
@@ -127,7 +130,7 @@ fn rate(text: &str) -> Result<NonZeroU64, &'static str> {
 enum Complete {
     /// At once, beside requests, which come first
     Now,
-    /// While there are no requests, one range at a time
+    /// After 1 s without requests, one range at a time
     Idle,
     /// Not at all: requests are served until SIGTERM or SIGINT
     Never,
