@@ -90,7 +90,6 @@ UNMEASURED = {
     "EROFS with fanotify or NBD":
         "the package erofs-utils of Debian sid has `mkfs.erofs`, `fsck.erofs` and `dump.erofs`, and no "
         "program for these mounts",
-    "walk with metadata prefetched": "no option fetches the metadata first",
 }
 
 
