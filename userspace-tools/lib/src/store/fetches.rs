@@ -40,6 +40,24 @@ pub enum Completion {
     Never,
 }
 
+/// Parses a limit of a rate: a number of bytes, or of units of 1024, 1024² or 1024³ bytes.
+///
+/// # Errors
+///
+/// If the text is not such a number, or it is 0.
+pub fn parse_rate(text: &str) -> Result<NonZeroU64, &'static str> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (text.strip_suffix(['k', 'K']), 1 << 10),
+        Some(b'm' | b'M') => (text.strip_suffix(['m', 'M']), 1 << 20),
+        Some(b'g' | b'G') => (text.strip_suffix(['g', 'G']), 1 << 30),
+        _ => (Some(text), 1),
+    };
+    let number: Option<u64> = number.and_then(|number| number.parse().ok());
+    let rate = number.and_then(|number| number.checked_mul(unit));
+    rate.and_then(NonZeroU64::new)
+        .ok_or("give a number of bytes from 1 on, with K, M or G for units of 1024, 1024² or 1024³")
+}
+
 /// An image whose chunks a fetcher brings. Nothing here is secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchRecord {
@@ -230,6 +248,29 @@ mod tests {
         let descriptor = Descriptor::new(oci::MANIFEST, digest, size);
         store.set_tag(tag, descriptor).unwrap();
         digest
+    }
+
+    #[test]
+    fn rates() {
+        let parsed = |text: &str| parse_rate(text).map(NonZeroU64::get).ok();
+        assert_eq!(parsed("1"), Some(1));
+        assert_eq!(parsed("500k"), Some(500 << 10));
+        assert_eq!(parsed("3M"), Some(3 << 20));
+        assert_eq!(parsed("2G"), Some(2 << 30));
+        for other in [
+            "",
+            "0",
+            "K",
+            "0M",
+            "1.5M",
+            "-1",
+            "1T",
+            "1KM",
+            "1é",
+            "99999999999G",
+        ] {
+            assert_eq!(parsed(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -68,7 +68,7 @@ use crate::error::Result;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
 use crate::model::oci::{self, Descriptor};
-pub use crate::store::fetches::{Completion, FetchRecord};
+pub use crate::store::fetches::{parse_rate, Completion, FetchRecord};
 use crate::store::locks::FetchLock;
 use crate::store::oci_layout::Store;
 use crate::store::staging::{Content, Placed, Staging};

@@ -23,7 +23,7 @@ use crate::arguments::{open_store, QuietArg, PLATFORM};
 use crate::interrupt;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use puzzlefs_lib::fetch::Completion;
+use puzzlefs_lib::fetch::{parse_rate, Completion};
 use puzzlefs_lib::mount::{self, FetchDevice};
 use puzzlefs_lib::platform::Platform;
 use puzzlefs_lib::{Error, Store};
@@ -107,22 +107,8 @@ pub struct CompleteArg {
     /// MiB (M) or GiB (G) [default: no limit]
     ///
     /// Requests of readers, and chunks that are fetched in any case, are not delayed, and do not count.
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     limit_rate: Option<NonZeroU64>,
-}
-
-/// Parses a rate: a number of bytes, or of units of 1024, 1024² or 1024³ bytes.
-fn rate(text: &str) -> Result<NonZeroU64, &'static str> {
-    let (number, unit) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (text.strip_suffix(['k', 'K']), 1 << 10),
-        Some(b'm' | b'M') => (text.strip_suffix(['m', 'M']), 1 << 20),
-        Some(b'g' | b'G') => (text.strip_suffix(['g', 'G']), 1 << 30),
-        _ => (Some(text), 1),
-    };
-    let number: Option<u64> = number.and_then(|number| number.parse().ok());
-    let rate = number.and_then(|number| number.checked_mul(unit));
-    rate.and_then(NonZeroU64::new)
-        .ok_or("give a number of bytes from 1 on, with K, M or G for units of 1024, 1024² or 1024³")
 }
 
 /// The values of `--complete`.
@@ -237,29 +223,6 @@ mod tests {
     struct Line {
         #[command(flatten)]
         complete: CompleteArg,
-    }
-
-    #[test]
-    fn rates() {
-        let parsed = |text: &str| rate(text).map(NonZeroU64::get).ok();
-        assert_eq!(parsed("1"), Some(1));
-        assert_eq!(parsed("500k"), Some(500 << 10));
-        assert_eq!(parsed("3M"), Some(3 << 20));
-        assert_eq!(parsed("2G"), Some(2 << 30));
-        for other in [
-            "",
-            "0",
-            "K",
-            "0M",
-            "1.5M",
-            "-1",
-            "1T",
-            "1KM",
-            "1é",
-            "99999999999G",
-        ] {
-            assert_eq!(parsed(other), None, "{other}");
-        }
     }
 
     #[test]
