@@ -188,10 +188,10 @@ pub mod copy {
 pub mod fetch {
     //! Fetching images from sources that are not trusted, such as registries.
     pub use crate::ops::fetch::{
-        fetch, fetch_status, parse_rate, prepare, BlobSource, Claim, Completion, Conversation,
-        Expected, FetchOptions, FetchRecord, Fetched, FetcherReply, FetcherRequest, FetcherSocket,
-        FetcherStatus, ImageSource, ImageStatus, LastError, LazyImage, LazyOptions, RemoteBlob,
-        RetryPauses, Served, Service, ServiceStatus, SIGN_OF_LIFE,
+        fetch, fetch_metadata, fetch_status, parse_rate, prepare, BlobSource, Claim, Completion,
+        Conversation, Expected, FetchOptions, FetchRecord, Fetched, FetcherReply, FetcherRequest,
+        FetcherSocket, FetcherStatus, ImageSource, ImageStatus, LastError, LazyImage, LazyOptions,
+        RemoteBlob, RetryPauses, Served, Service, ServiceStatus, SIGN_OF_LIFE,
     };
 }
 

@@ -21,6 +21,7 @@
 //! | `control` | the socket by which other processes talk to a fetcher |
 //! | `serve` | fetches chunks on request, and the rest in the background |
 //! | `status` | counts the chunks of images that are there |
+//! | `whole_metadata` | brings the metadata that a prepared image lacks |
 //! | `lazy` | prepares an image whose chunks are fetched later |
 //! | `packs` | fetches packs |
 //! | `arrived` | brings data that has arrived into the store |
@@ -51,6 +52,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod whole;
+mod whole_metadata;
 
 use self::arrived::Arrived;
 pub use self::control::{
@@ -64,6 +66,7 @@ pub use self::serve::{Claim, Expected, Served, Service, ServiceStatus};
 pub use self::source::{BlobSource, FetchOptions, ImageSource, RemoteBlob};
 pub use self::status::{fetch_status, ImageStatus};
 use self::whole::check_whole;
+pub use self::whole_metadata::fetch_metadata;
 use crate::error::Result;
 use crate::model::count::Count;
 use crate::model::digest::Digest;
