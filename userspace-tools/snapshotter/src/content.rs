@@ -13,6 +13,7 @@ use crate::api::{
     ListContentRequest, ReadContentRequest,
 };
 use crate::import::{connect, new_lease};
+use crate::state::Sources;
 use anyhow::{anyhow, Context, Result};
 use puzzlefs_lib::fetch::{BlobSource, RemoteBlob};
 use puzzlefs_lib::oci::Manifest;
@@ -74,7 +75,7 @@ pub struct Found {
     /// The size of all layers in bytes.
     pub size: u64,
     /// Registries with repositories that have the image.
-    pub sources: Vec<(String, String)>,
+    pub sources: Sources,
 }
 
 /// The content store, as a namespace sees it.
@@ -377,7 +378,7 @@ fn root(manifest: &[u8]) -> Option<String> {
 }
 
 /// Returns the registries and repositories that labels of a blob name.
-fn sources(labels: &Labels) -> Vec<(String, String)> {
+fn sources(labels: &Labels) -> Sources {
     let named = labels.iter().filter_map(|(label, repositories)| {
         let registry = label.strip_prefix(SOURCE)?;
         Some(repositories.split(',').map(move |repository| {

@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use crate::snapshots::Mounter;
 use crate::state::Image;
 use anyhow::{anyhow, ensure, Context, Result};
-use puzzlefs_lib::mount::{self, Options};
+use puzzlefs_lib::mount::{self, Mount, Options};
 use puzzlefs_lib::{Digest, ImageRef, Selector, Store};
 use std::ffi::OsString;
 use std::fs::DirBuilder;
@@ -38,17 +38,29 @@ impl Mounter for Kernel {
         let mount = || -> Result<bool> {
             let mut options = parse(&image.options)?;
             let source = mount::resolve(&name, &mut options)?;
-            let mut escaping = options.clone();
+            let is_complete = image.sources.is_empty();
+            let waits = Mount::on(directory).is_some_and(|mount| mount.option("fetch").is_some());
+            let present = if waits {
+                waiting(options.clone())
+            } else {
+                options.clone()
+            };
+            let mut escaping = present.clone();
             escaping.escape_overlay();
-            for (options, escapes) in [(&options, false), (&escaping, true)] {
-                if mount::is_mounted(&source, options, directory) == Some(true) {
+            // A mount that waits for chunks also serves the complete image.
+            let is_sufficient = waits || is_complete;
+            for (options, escapes) in [(&present, false), (&escaping, true)] {
+                if is_sufficient && mount::is_mounted(&source, options, directory) == Some(true) {
                     return Ok(escapes);
                 }
             }
             let (store, found) = mount::find(&ImageRef::parse(&name)?)?;
             let escapes = mount::needs_escape(&store, &found)?;
+            if !is_complete {
+                options = waiting(options);
+            }
             if escapes {
-                options = escaping;
+                options.escape_overlay();
             }
             // Another program's mount, or one with other options.
             self.unmount(directory)?;
@@ -102,6 +114,15 @@ impl Mounter for Kernel {
     }
 }
 
+/// Returns the options of a mount whose readers wait for chunks. They verify what a fetcher brings.
+fn waiting(mut options: Options) -> Options {
+    for (name, value) in [("fetch", "wait"), ("verify", "digest")] {
+        let parameter = (name.into(), Some(value.into()));
+        options.parameters.push(parameter);
+    }
+    options
+}
+
 /// Reads mount options, which must not name an image.
 pub fn parse(list: &str) -> Result<Options> {
     let options = Options::parse(&[OsString::from(list)]).map_err(|error| anyhow!(error))?;
@@ -115,6 +136,12 @@ pub fn parse(list: &str) -> Result<Options> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_that_waits_verifies() {
+        let options = waiting(parse("nosuid").unwrap());
+        assert_eq!(options, parse("nosuid,fetch=wait,verify=digest").unwrap());
+    }
 
     /// A start-up order is used only on request, as for other mounts.
     #[test]

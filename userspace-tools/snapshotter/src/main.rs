@@ -11,6 +11,7 @@ mod content;
 mod hosts;
 mod images;
 mod import;
+mod lazy;
 mod locks;
 mod manual;
 mod metrics;

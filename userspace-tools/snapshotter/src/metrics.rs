@@ -34,7 +34,7 @@ pub struct Call {
 /// A place that an image's data is from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Origin {
-    /// `store`, `containerd` or `registry`.
+    /// `store`, `containerd` or `registry`; `lazy` if most data has not arrived from the registry.
     pub origin: &'static str,
 }
 
@@ -60,6 +60,8 @@ pub struct Metrics {
     pub mount_seconds: Histogram,
     /// Images that are mounted.
     pub mounted: Gauge,
+    /// Images that are not complete, whose chunks are fetched.
+    pub fetching: Gauge,
     /// Snapshots.
     pub snapshots: Gauge,
     calls: Family<Call, Histogram>,
@@ -89,6 +91,7 @@ impl Default for Metrics {
             mount_failures: Counter::default(),
             mount_seconds: short(),
             mounted: Gauge::default(),
+            fetching: Gauge::default(),
             snapshots: Gauge::default(),
             calls: Family::new_with_constructor(short),
             failures: Family::default(),
@@ -115,6 +118,11 @@ impl Default for Metrics {
         let name = "Time of a mount of an image";
         registry.register_with_unit("mount", name, Unit::Seconds, metrics.mount_seconds.clone());
         registry.register("mounted_images", "Mounted images", metrics.mounted.clone());
+        registry.register(
+            "fetching_images",
+            "Images whose missing chunks are fetched",
+            metrics.fetching.clone(),
+        );
         registry.register("snapshots", "Snapshots", metrics.snapshots.clone());
         let name = "Time of containerd's calls";
         registry.register_with_unit("call", name, Unit::Seconds, metrics.calls.clone());

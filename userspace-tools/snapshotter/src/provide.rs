@@ -2,8 +2,9 @@
 
 //! Makes PuzzleFS images available that containerd pulls.
 //!
-//! An image is available if the snapshotter's own store has all its chunks. The snapshot of its last layer is
-//! then the image, and hides the snapshots of the other layers, which are empty.
+//! An image is available if the snapshotter's own store has all its chunks, or if a [`Fetcher`] brings those
+//! that containers read. The snapshot of its last layer is then the image, and hides the snapshots of the
+//! other layers, which are empty.
 //!
 //! | call of containerd | answer |
 //! | --- | --- |
@@ -17,17 +18,19 @@
 
 use crate::api::{Kind, Labels, Mount, PrepareRequest, UsageResponse, REFERENCE};
 use crate::content::{Chains, Content, Found};
+use crate::lazy::{Fetcher, Place, Settings, Stage, Surroundings};
 use crate::metrics::{Metrics, Origin};
 use crate::registries::Registries;
 use crate::snapshots::{exists, AvailableImage, LayerName, Mounter, NewLayer, Refusal, Snapshots};
-use crate::state::Image;
+use crate::state::{Image, Sources, TAG};
 use anyhow::{anyhow, Context, Result};
-use puzzlefs_lib::fetch::{fetch, FetchOptions};
+use puzzlefs_lib::fetch::{fetch, FetchOptions, Fetched};
 use puzzlefs_lib::gc::{collect, GcOptions};
+use puzzlefs_lib::mount::{ChunkRequests, FetchDevice, DEVICE};
 use puzzlefs_lib::threads::lock;
-use puzzlefs_lib::{Progress, Selector, Store};
+use puzzlefs_lib::{Digest, Progress, Selector, Store};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -37,8 +40,8 @@ use tokio::runtime::Handle;
 const LAYERS: &str = "application/vnd.oci.image.layer.puzzlefs.";
 /// The number of blobs and ranges that are copied at once.
 const JOBS: usize = 2;
-/// The prefix of the tags in the store.
-const TAG: &str = "containerd-";
+/// The origin of images whose chunks are fetched while containers use them.
+const LAZY: &str = "lazy";
 /// A part of the keys of snapshots in which containerd unpacks layers.
 const EXTRACTION: &str = "/extract-";
 /// The longest time between containerd's calls for two layers of an image.
@@ -51,10 +54,11 @@ pub struct Provider<M> {
     store: PathBuf,
     snapshots: Arc<Snapshots<M>>,
     registries: Registries,
+    fetcher: Arc<Fetcher>,
     metrics: Arc<Metrics>,
     chains: Chains,
     /// Images that are available, of which containerd has not prepared the last layer.
-    expected: Mutex<HashMap<String, (Instant, UsageResponse)>>,
+    expected: Mutex<HashMap<String, Expected>>,
     /// Images that could not be made available. containerd downloads them, so its further calls for their
     /// layers do not try again.
     failed: Mutex<HashMap<String, Instant>>,
@@ -62,6 +66,44 @@ pub struct Provider<M> {
     collection: Mutex<()>,
     /// A collection was not possible, or a killed snapshotter may have left data.
     is_uncollected: AtomicBool,
+}
+
+/// An image that is available, of which containerd has not prepared the last layer.
+struct Expected {
+    /// The time of the last call for it.
+    at: Instant,
+    /// The space that it has added, or will have added, to the store.
+    usage: UsageResponse,
+    /// Its chunks are fetched while containers use it.
+    is_lazy: bool,
+}
+
+/// The surroundings of the fetcher.
+struct Host<M> {
+    registries: Registries,
+    snapshots: Arc<Snapshots<M>>,
+}
+
+impl<M: Mounter> Surroundings for Host<M> {
+    fn attach(&self, store: &Store) -> Result<Arc<dyn ChunkRequests>> {
+        let device = FetchDevice::open(Path::new(DEVICE))?;
+        device.attach(store)?;
+        Ok(Arc::new(device))
+    }
+
+    fn places(&self, manifest: &Digest, sources: &Sources) -> Result<Vec<Place>> {
+        self.registries.places(manifest, sources)
+    }
+
+    fn incomplete(&self) -> Vec<(Digest, Sources)> {
+        self.snapshots.incomplete()
+    }
+
+    fn complete(&self, manifest: &Digest) {
+        if let Err(refusal) = self.snapshots.complete_image(manifest) {
+            crate::say(&refusal.message);
+        }
+    }
 }
 
 /// A layer that containerd wants to be unpacked.
@@ -73,15 +115,24 @@ pub struct Layer {
 }
 
 impl<M: Mounter> Provider<M> {
-    /// `store` is created by the first image.
+    /// `store` is created by the first image. Images that are not complete are continued.
     pub fn new(
         containerd: PathBuf,
         store: PathBuf,
         snapshots: Arc<Snapshots<M>>,
         registries: Registries,
+        settings: Settings,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let host = Host {
+            registries: registries.clone(),
+            snapshots: Arc::clone(&snapshots),
+        };
+        let (own, counted) = (store.clone(), Arc::clone(&metrics));
+        let fetcher = Arc::new(Fetcher::new(own, settings, Box::new(host), counted));
+        fetcher.go_on();
         Provider {
+            fetcher,
             containerd,
             store,
             snapshots,
@@ -175,6 +226,7 @@ impl<M: Mounter> Provider<M> {
             let added = self.snapshots.add_layer(chain, parent, labels, &layer);
             added.map_err(|refusal| anyhow!(refusal.message))
         });
+        self.note_completion(&found.digest);
         if found.is_whole || added.is_err() {
             lock(&self.expected).remove(&hex);
         }
@@ -219,6 +271,7 @@ impl<M: Mounter> Provider<M> {
             .with_context(|| format!("cannot get image {}", found.digest.to_oci()))
             .map_err(Refusal::from)
             .and_then(|image| self.snapshots.complete_part(name, &image));
+        self.note_completion(&found.digest);
         lock(&self.expected).remove(&found.digest.to_hex());
         self.snapshots.release(lock_of_image);
         if completed.is_err() {
@@ -254,6 +307,7 @@ impl<M: Mounter> Provider<M> {
             let applied = self.snapshots.apply(&layer.mounts, image);
             applied.map_err(refused)
         });
+        self.note_completion(&found.digest);
         lock(&self.expected).remove(&found.digest.to_hex());
         self.snapshots.release(lock_of_image);
         if applied.is_err() {
@@ -264,22 +318,30 @@ impl<M: Mounter> Provider<M> {
         applied
     }
 
-    /// Brings the chunks of an image that the store lacks into it, and sets the tag of the image. The image's
-    /// lock is held.
+    /// Makes an image available in the store, and sets its tag. The image's lock is held.
     fn obtain(&self, content: &Content, found: &Found, runtime: &Handle) -> Result<AvailableImage> {
         let hex = found.digest.to_hex();
-        let available = |usage: UsageResponse| AvailableImage {
-            hex: found.digest.to_hex(),
-            image: Image {
-                store: self.store.clone(),
-                options: String::new(),
-            },
-            usage,
+        let available = |usage: UsageResponse, is_lazy: bool| {
+            let is_complete = self.fetcher.stage(&found.digest) == Some(Stage::Complete);
+            let sources = if is_lazy && !is_complete {
+                found.sources.clone()
+            } else {
+                Sources::new()
+            };
+            AvailableImage {
+                hex: found.digest.to_hex(),
+                image: Image {
+                    store: self.store.clone(),
+                    options: String::new(),
+                    sources,
+                },
+                usage,
+            }
         };
-        if let Some((at, usage)) = lock(&self.expected).get_mut(&hex) {
+        if let Some(expected) = lock(&self.expected).get_mut(&hex) {
             // Another layer of the image.
-            *at = Instant::now();
-            return Ok(available(*usage));
+            expected.at = Instant::now();
+            return Ok(available(expected.usage, expected.is_lazy));
         }
         let began = Instant::now();
         let store = Store::create(&self.store)?;
@@ -287,34 +349,71 @@ impl<M: Mounter> Provider<M> {
         let options = FetchOptions { jobs: JOBS };
         let progress = Progress::default();
         let local = fetch(content, &found.manifest, &store, &tag, options, &progress);
-        let (fetched, origin) = match local {
-            Ok(fetched) if fetched.new.bytes > found.size / 2 => (fetched, "containerd"),
-            Ok(fetched) => (fetched, "store"),
-            Err(lacking) => {
-                let pulled = self.registries.pull(found, &store, &tag, runtime);
-                let (fetched, traffic) = pulled.with_context(|| {
-                    format!("the data is neither in the store nor in containerd ({lacking})")
-                })?;
-                self.metrics.fetched.inc_by(traffic.received);
-                let saved = found.size.saturating_sub(traffic.received);
-                self.metrics.saved.inc_by(saved);
-                (fetched, "registry")
+        let (usage, origin) = match local {
+            Ok(fetched) if fetched.new.bytes > found.size / 2 => (usage(&fetched), "containerd"),
+            Ok(fetched) => {
+                self.metrics.saved.inc_by(found.size);
+                (usage(&fetched), "store")
             }
+            Err(lacking) => self
+                .prepare_or_pull(found, &store, &tag, runtime)
+                .with_context(|| {
+                    format!("the data is neither in the store nor in containerd ({lacking})")
+                })?,
         };
-        if origin == "store" {
-            self.metrics.saved.inc_by(found.size);
-        }
         self.metrics.pulls.get_or_create(&Origin { origin }).inc();
         let seconds = began.elapsed().as_secs_f64();
         self.metrics.pull_seconds.observe(seconds);
-        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let usage = UsageResponse {
-            size: number(fetched.new.bytes),
-            inodes: number(fetched.new.blobs),
-        };
+        let is_lazy = origin == LAZY;
         // Until the last layer has its snapshot, this alone keeps the tag.
-        lock(&self.expected).insert(hex, (Instant::now(), usage));
-        Ok(available(usage))
+        let expected = Expected {
+            at: Instant::now(),
+            usage,
+            is_lazy,
+        };
+        lock(&self.expected).insert(hex, expected);
+        Ok(available(usage, is_lazy))
+    }
+
+    /// Prepares an image whose data its registry has, or else pulls it. Returns the space that it takes at
+    /// most, and the origin for the metrics.
+    fn prepare_or_pull(
+        &self,
+        found: &Found,
+        store: &Store,
+        tag: &str,
+        runtime: &Handle,
+    ) -> Result<(UsageResponse, &'static str)> {
+        if self.fetcher.is_lazy() {
+            match self.fetcher.prepare(&found.digest, &found.sources) {
+                Ok(_) => {
+                    let usage = UsageResponse {
+                        size: number(found.size),
+                        inodes: 0,
+                    };
+                    return Ok((usage, LAZY));
+                }
+                Err(error) => crate::say(format_args!(
+                    "cannot fetch {} on demand: {error:#}; pulling all of it",
+                    found.digest.to_oci()
+                )),
+            }
+        }
+        let (fetched, traffic) = self.registries.pull(found, store, tag, runtime)?;
+        self.metrics.fetched.inc_by(traffic.received);
+        let saved = found.size.saturating_sub(traffic.received);
+        self.metrics.saved.inc_by(saved);
+        Ok((usage(&fetched), "registry"))
+    }
+
+    /// Notes that an image is complete, if it has become so before its snapshot existed.
+    fn note_completion(&self, manifest: &Digest) {
+        if self.fetcher.stage(manifest) != Some(Stage::Complete) {
+            return;
+        }
+        if let Err(refusal) = self.snapshots.complete_image(manifest) {
+            crate::say(&refusal.message);
+        }
     }
 
     /// Removes images from the store that no snapshot has. Does not wait for pulls: the next call collects
@@ -341,6 +440,17 @@ impl<M: Mounter> Provider<M> {
         Ok(())
     }
 
+    /// Stops the fetch of an image that nothing needs. Returns false if the next collection has to look
+    /// again.
+    fn stop_fetching(&self, hex: &str) -> bool {
+        let manifest = Digest::from_hex(hex.as_bytes());
+        let has_stopped = manifest.is_none_or(|manifest| self.fetcher.stop(&manifest));
+        if !has_stopped {
+            self.is_uncollected.store(true, Relaxed);
+        }
+        has_stopped
+    }
+
     /// Removes the tag of an image that no snapshot has. Returns true if it did.
     fn remove_unused(&self, store: &Store, tag: &str, hex: &str) -> Result<bool> {
         let is_used = || self.snapshots.has_image(hex, &self.store);
@@ -354,15 +464,28 @@ impl<M: Mounter> Provider<M> {
         };
         let is_expected = {
             let mut expected = lock(&self.expected);
-            expected.retain(|_, (at, _)| at.elapsed() < PULL_PAUSE);
+            expected.retain(|_, expected| expected.at.elapsed() < PULL_PAUSE);
             expected.contains_key(hex)
         };
         let is_unused = !is_expected && !is_used();
-        let removed = is_unused.then(|| store.untag(&Selector::Tag(tag.to_owned())));
+        let has_stopped = is_unused && self.stop_fetching(hex);
+        let removed = has_stopped.then(|| store.untag(&Selector::Tag(tag.to_owned())));
         self.snapshots.release(lock_of_image);
         removed.transpose()?;
-        Ok(is_unused)
+        Ok(has_stopped)
     }
+}
+
+/// Returns the space that a fetch has added to the store.
+fn usage(fetched: &Fetched) -> UsageResponse {
+    UsageResponse {
+        size: number(fetched.new.bytes),
+        inodes: number(fetched.new.blobs),
+    }
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Reports a failure to keep or to release the layers of an image. A pull that is not interrupted works

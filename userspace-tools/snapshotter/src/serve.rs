@@ -3,16 +3,19 @@
 //! `puzzlefs-snapshotter serve`: the server to which containerd's proxy plugin connects.
 
 use crate::images::Kernel;
+use crate::lazy::Settings;
 use crate::metrics::{self, Metrics};
 use crate::registries::Registries;
 use crate::service::Services;
 use crate::snapshots::Snapshots;
 use crate::ContainerdArgs;
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use puzzlefs_lib::fetch::{parse_rate, Completion};
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -59,6 +62,24 @@ pub struct ServeArgs {
         value_parser = clap::value_parser!(u64).range(1..=3600)
     )]
     pub registry_timeout: u64,
+    /// Make images of registries available before their data has arrived
+    ///
+    /// The snapshotter then brings the metadata of an image into its store, and answers containerd that the
+    /// layers exist. Processes of containers wait for chunks that they read and that have not arrived. The
+    /// snapshotter fetches these first, and the rest in the background. After 60 s without a chunk, its
+    /// readers get EIO. All data is verified when it is read. If an image cannot be fetched so, the
+    /// snapshotter pulls it.
+    ///
+    /// Images that are not complete are continued when the snapshotter starts, also without this option.
+    #[arg(long)]
+    pub lazy: bool,
+    /// With --lazy, choose when chunks are fetched that no container reads
+    #[arg(long, value_name = "WHEN", default_value = "idle")]
+    pub complete: Complete,
+    /// With --lazy, fetch chunks that no container reads at RATE bytes per second at most for each image;
+    /// with a suffix, KiB (K), MiB (M) or GiB (G) [default: no limit]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub limit_rate: Option<NonZeroU64>,
     /// Answer requests for Prometheus metrics on this address, http://ADDRESS:PORT/metrics
     ///
     /// The metrics have no names of images. All hosts that reach the address can read them: use a loopback
@@ -68,6 +89,15 @@ pub struct ServeArgs {
     /// Listen on this socket
     #[arg(long, value_name = "SOCKET", default_value = crate::SOCKET)]
     pub address: PathBuf,
+}
+
+/// The values of `--complete`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Complete {
+    /// At once, beside chunks that containers wait for, which come first
+    Now,
+    /// While containers wait for no chunks, one range at a time
+    Idle,
 }
 
 /// Serves until SIGTERM or SIGINT. Mounts and snapshots stay.
@@ -82,11 +112,20 @@ pub fn run(arguments: &ServeArgs) -> Result<()> {
         hosts: arguments.hosts.clone(),
         timeout: Duration::from_secs(arguments.registry_timeout),
     };
+    let settings = Settings {
+        is_lazy: arguments.lazy,
+        completion: match arguments.complete {
+            Complete::Now => Completion::Now,
+            Complete::Idle => Completion::Idle,
+        },
+        limit_rate: arguments.limit_rate,
+    };
     let services = Services::new(
         Arc::clone(&snapshots),
         arguments.containerd.socket.clone(),
         arguments.root.join("store"),
         registries,
+        settings,
         Arc::clone(&metrics),
     );
     if let Some(parent) = address.parent() {

@@ -11,6 +11,7 @@ use crate::api::{
     UpdateRequest, UsageResponse,
 };
 use crate::images;
+use crate::lazy::Settings;
 use crate::metrics::Metrics;
 use crate::provide::{Layer, Provider};
 use crate::registries::Registries;
@@ -244,6 +245,7 @@ impl<M: Mounter> Images for Answers<M> {
         let image = Image {
             store: PathBuf::from(store),
             options,
+            sources: Vec::new(),
         };
         if !image.store.is_absolute() {
             return Err(Status::invalid_argument("the store's path is not absolute"));
@@ -280,10 +282,11 @@ impl<M: Mounter> Services<M> {
         containerd: PathBuf,
         store: PathBuf,
         registries: Registries,
+        settings: Settings,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (same, own) = (Arc::clone(&snapshots), Arc::clone(&metrics));
-        let provider = Provider::new(containerd, store, same, registries, own);
+        let provider = Provider::new(containerd, store, same, registries, settings, own);
         let answers = Answers {
             snapshots,
             provider: Arc::new(provider),
@@ -327,6 +330,7 @@ mod tests {
     use crate::api::snapshots::snapshots_client::SnapshotsClient;
     use crate::api::{FieldMask, Info, Labels, REFERENCE};
     use crate::snapshots::tests::Notes;
+    use puzzlefs_lib::fetch::Completion;
     use std::time::Duration;
     use tokio::net::UnixListener;
     use tokio_stream::wrappers::UnixListenerStream;
@@ -351,7 +355,19 @@ mod tests {
             };
             let metrics = Arc::default();
             let (containerd, store) = (path("containerd"), path("store"));
-            let services = Services::new(snapshots.into(), containerd, store, registries, metrics);
+            let settings = Settings {
+                is_lazy: false,
+                completion: Completion::Idle,
+                limit_rate: None,
+            };
+            let services = Services::new(
+                snapshots.into(),
+                containerd,
+                store,
+                registries,
+                settings,
+                metrics,
+            );
             let server = Server::builder().serve_with_incoming(services, incoming);
             let server = tokio::spawn(server);
             let address = format!("unix://{}", path("socket").display());

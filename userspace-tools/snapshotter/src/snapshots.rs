@@ -26,7 +26,7 @@
 use crate::api::{Info, Kind, Labels, Mount, Timestamp, UsageResponse, REFERENCE};
 use crate::images;
 use crate::locks::{ImageLock, ImageLocks};
-use crate::state::{Content, Image, Snapshot, Stack, State};
+use crate::state::{Content, Image, Snapshot, Sources, Stack, State};
 use crate::usage;
 use anyhow::{ensure, Context};
 use puzzlefs_lib::mount::copy_root;
@@ -105,7 +105,7 @@ pub struct LayerName {
     pub labels: Labels,
 }
 
-/// An image whose data is in its store.
+/// An image that can be mounted.
 #[derive(Clone, Debug)]
 pub struct AvailableImage {
     /// The digest of the manifest in hexadecimal digits.
@@ -427,8 +427,7 @@ impl<M: Mounter> Snapshots<M> {
                 snapshot.applied = Some(hex.clone());
                 snapshot.usage = usage;
             }
-            // An image that was registered by an import keeps its store and its options.
-            new.images.entry(hex).or_insert(image);
+            new.add_image(&hex, &image);
         })
     }
 
@@ -516,8 +515,7 @@ impl<M: Mounter> Snapshots<M> {
         check_new(&state, &name, parent)?;
         let mut new = state.clone();
         if let Some(AvailableImage { hex, image, .. }) = image {
-            let known = new.images.entry(hex.clone());
-            known.or_insert_with(|| image.clone());
+            new.add_image(hex, image);
         }
         new.snapshots.insert(name, snapshot);
         self.change(&mut state, new)
@@ -541,14 +539,37 @@ impl<M: Mounter> Snapshots<M> {
         let content = Content::Image(image.hex.clone());
         let unused = std::mem::replace(&mut snapshot.content, content);
         snapshot.usage = image.usage;
-        let known = new.images.entry(image.hex.clone());
-        known.or_insert_with(|| image.image.clone());
+        new.add_image(&image.hex, &image.image);
         self.change(&mut state, new)?;
         drop(state);
         if let Content::Directory(number) = unused {
             remove_directory(&self.directory(number));
         }
         Ok(())
+    }
+
+    /// Returns the images of snapshots that are not complete, and their sources.
+    pub fn incomplete(&self) -> Vec<(Digest, Sources)> {
+        let state = self.lock();
+        let images = state.images.iter();
+        let incomplete = images.filter(|(_, image)| !image.sources.is_empty());
+        incomplete
+            .filter_map(|(hex, image)| {
+                let manifest = Digest::from_hex(hex.as_bytes())?;
+                Some((manifest, image.sources.clone()))
+            })
+            .collect()
+    }
+
+    /// Notes that the store has all chunks of an image. Its next mount does not wait for chunks.
+    pub fn complete_image(&self, manifest: &Digest) -> Result<()> {
+        let mut state = self.lock();
+        let mut new = state.clone();
+        match new.images.get_mut(&manifest.to_hex()) {
+            Some(image) if !image.sources.is_empty() => image.sources.clear(),
+            _ => return Ok(()),
+        }
+        self.change(&mut state, new)
     }
 
     /// Waits for the lock of an image.

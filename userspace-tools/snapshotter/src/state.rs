@@ -15,6 +15,11 @@ use std::path::{Path, PathBuf};
 /// The file's format.
 const VERSION: u32 = 1;
 const FILE: &str = "state.json";
+/// The beginning of the tags of images in the snapshotter's own store.
+pub const TAG: &str = "containerd-";
+
+/// Registries with repositories that have an image.
+pub type Sources = Vec<(String, String)>;
 
 /// The content of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +49,9 @@ pub struct Image {
     pub store: PathBuf,
     /// Mount options, `digest=` among them.
     pub options: String,
+    /// The sources of the chunks that the store may lack; none if it has all chunks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Sources,
 }
 
 /// A snapshot.
@@ -285,6 +293,15 @@ impl State {
             })
     }
 
+    /// Adds an image. An image that was registered by an import keeps its store and its options.
+    pub fn add_image(&mut self, hex: &str, image: &Image) {
+        let known = self.images.entry(hex.to_owned());
+        let known = known.or_insert_with(|| image.clone());
+        if known.store == image.store {
+            known.sources.clone_from(&image.sources);
+        }
+    }
+
     /// Removes images without a snapshot.
     pub fn forget_images(&mut self) {
         let unused = self.images.keys().filter(|hex| !self.has_snapshot_of(hex));
@@ -328,6 +345,7 @@ mod tests {
         let image = Image {
             store: "/srv/images".into(),
             options: "verify=digest".to_owned(),
+            sources: Vec::new(),
         };
         state.images.insert(hex.clone(), image);
         for (name, kind, parent, content) in [
@@ -396,6 +414,28 @@ mod tests {
         }
         fs::write(directory.path().join(FILE), "{}").unwrap();
         State::load(directory.path()).unwrap_err();
+    }
+
+    #[test]
+    fn an_import_keeps_its_store_and_completion_is_noted() {
+        let mut state = State::default();
+        let image = |store: &str, sources: &[&str]| Image {
+            store: store.into(),
+            options: String::new(),
+            sources: sources
+                .iter()
+                .map(|host| ((*host).to_owned(), "app".to_owned()))
+                .collect(),
+        };
+        for (store, sources, left) in [
+            ("/own", &["a.example"][..], &["a.example"][..]),
+            ("/own", &["b.example"], &["b.example"]),
+            ("/other", &["c.example"], &["b.example"]),
+            ("/own", &[], &[]),
+        ] {
+            state.add_image("1", &image(store, sources));
+            assert_eq!(state.images["1"], image("/own", left));
+        }
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Mounter for Notes {
         self.unmount(directory)?;
         fs::create_dir_all(directory)?;
         fs::set_permissions(directory, fs::Permissions::from_mode(0o1711))?;
-        let mount = (directory.to_owned(), image.options.clone());
+        let mount = (directory.to_owned(), options_of(image));
         self.mounted.lock().unwrap().insert(mount);
         Ok(self.escaped.lock().unwrap().as_ref() == Some(&image.options))
     }
@@ -92,6 +92,15 @@ impl Mounter for Notes {
         let mut tags = self.tags.lock().unwrap();
         tags.remove(&(store.to_owned(), tag.to_owned()));
         Ok(())
+    }
+}
+
+/// The options, and a word if chunks may be missing.
+fn options_of(image: &Image) -> String {
+    if image.sources.is_empty() {
+        image.options.clone()
+    } else {
+        format!("{} waiting", image.options)
     }
 }
 
@@ -148,6 +157,7 @@ fn image(options: &str) -> Image {
     Image {
         store: "/srv/images".into(),
         options: options.to_owned(),
+        sources: Sources::new(),
     }
 }
 
@@ -691,6 +701,7 @@ fn an_image_has_a_tag_in_its_store() {
     let moved = Image {
         store: "/srv/moved".into(),
         options: String::new(),
+        sources: Sources::new(),
     };
     snapshots.add_image(&manifest(), moved.clone()).unwrap();
     assert_eq!(host.tagged(), [moved.store.clone()]);
@@ -758,6 +769,36 @@ fn layers_that_are_not_downloaded() {
     assert_eq!(host.mounted(), []);
     assert_eq!(host.directories(), BTreeSet::new());
     assert_eq!(snapshots.counts(), (0, 0));
+}
+
+#[test]
+fn mounts_wait_for_chunks_until_the_image_is_complete() {
+    let host = Host::new();
+    let snapshots = host.open();
+    let label = Labels::from([(REFERENCE.to_owned(), "sha256:one".to_owned())]);
+    let mut lazy = available("");
+    lazy.image.sources = vec![("registry.example".to_owned(), "team/app".to_owned())];
+    let wanted = [(manifest(), lazy.image.sources.clone())];
+    let whole = NewLayer::Image(lazy);
+    let added = snapshots.add_layer("sha256:one", "", &label, &whole);
+    added.unwrap();
+    assert_eq!(snapshots.incomplete(), wanted);
+    prepare(&snapshots, Kind::Active, "container", "sha256:one");
+    assert_eq!(host.mounted()[0].1, " waiting");
+    drop(snapshots);
+    let snapshots = host.open();
+    assert_eq!(snapshots.incomplete(), wanted);
+    snapshots.mounts("container").unwrap();
+    assert_eq!(host.mounted()[0].1, " waiting");
+    snapshots.complete_image(&manifest()).unwrap();
+    assert_eq!(snapshots.incomplete(), []);
+    prepare(&snapshots, Kind::Active, "other", "sha256:one");
+    assert_eq!(host.mounted()[0].1, "");
+    for name in ["container", "other", "sha256:one"] {
+        snapshots.remove(name).unwrap();
+    }
+    snapshots.complete_image(&manifest()).unwrap();
+    assert_eq!(snapshots.incomplete(), []);
 }
 
 /// The first layers of an image are an image themselves, which is known later.
