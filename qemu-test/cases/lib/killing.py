@@ -15,12 +15,14 @@ from steps import Steps
 import cri
 
 # containerd collects garbage when an image is removed and when a case asks for it. It would do so as well
-# after each hundred changes, which come after another step in each run, and soon after a lease has ended, as
-# that of a pull that fails.
+# after each hundred changes, which come after another step in each run, and if a lease has ended, as that of
+# a pull that fails: at once (deletion_threshold), or after a pause that follows from the duration of
+# collections (pause_threshold), here of more than an hour.
 GC_CONFIG = """
 [plugins."io.containerd.gc.v1.scheduler"]
   mutation_threshold = 0
   deletion_threshold = 1000000
+  pause_threshold = 0.000001
 """
 
 
