@@ -72,12 +72,11 @@ build_image() {
 # wait_until WHAT COMMAND...: waits until the command succeeds, and fails with WHAT if it does not. No
 # case sleeps for a guessed time. Only a failing case waits for so long.
 wait_until() {
-	local what=$1 deadline=$((SECONDS + 60)) tenths=1
+	local what=$1 deadline=$((SECONDS + 60))
 	shift
 	until "$@" >/dev/null 2>&1; do
 		((SECONDS < deadline)) || fail "not within 60 s: $what"
-		sleep "0.$tenths"
-		((tenths >= 5)) || tenths=$((tenths + 1))
+		sleep 0.1
 	done
 }
 

@@ -174,13 +174,11 @@ def eventually(condition, what, seconds=DEADLINE):
     """Waits until a condition holds, and fails with `what` if it does not. No case sleeps for a
     guessed time: it waits for the condition that the time is for. More seconds than usual can be given."""
     seconds = max(seconds, DEADLINE)
-    begun = time.monotonic()
+    deadline = time.monotonic() + seconds
     while not condition():
-        waited = time.monotonic() - begun
-        if waited > seconds:
+        if time.monotonic() > deadline:
             fail(f"{what}, even after {seconds} s")
-        # In an emulated guest, a condition often takes longer than such a pause.
-        time.sleep(min(0.05 + waited / 10, 0.5))
+        time.sleep(0.05)
 
 
 def in_system_call(process, number):
