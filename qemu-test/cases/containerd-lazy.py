@@ -150,7 +150,7 @@ with running("2", "complete"):
 registry.start()
 remove("2")
 
-# An image that is removed is no longer fetched.
+# A removed image is no longer fetched.
 snapshotter.end()
 start_snapshotter(SLOW)
 with snapshotter.pulling("lazy"):
